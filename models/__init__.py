@@ -1,0 +1,1 @@
+"""What the paper computes: torch, einops and safetensors, nothing of ComfyUI (that is in `patching`)."""

@@ -1,0 +1,198 @@
+"""Adapter files: read, recognised by their keys, and checked key by key before anything is built."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import safetensors
+import torch
+from torch import Tensor, nn
+
+from .cross_attention import SiteProjections, site_widths
+from .families import PUBLISHED_AT, Family, family_of_adapter
+from .resampler import Resampler, ResamplerSizes
+
+log = logging.getLogger(__name__)
+
+RESAMPLER, ATTENTION = "image_proj.", "ip_adapter."
+SD3_NAMES = {"proj_out_big.": "proj_out.", "norm_out_big.": "norm_out."}
+
+# A file is something else when one of its names matches; what to do with it instead.
+OTHER_FILES = (
+    (r"\.lora_(up|down|A|B)\b|^lora_", "a LoRA", "Load it with Load LoRA."),
+    (r"^(control_model\.|controlnet_|input_hint_block|input_blocks\.0\.0)", "a ControlNet or a bare UNet", ""),
+    (r"^(model\.diffusion_model|cond_stage_model|first_stage_model)\.", "a whole checkpoint", "Use Load Checkpoint."),
+    (r"^(encoder|decoder)\.(conv_in|mid|down|up|layers)\b", "a VAE", "Load it with Load VAE."),
+    (r"^(vision_model|visual)\.", "an image encoder", "Choose it as image_encoder instead."),
+    (r"^(text_model|text_projection)", "a text encoder", "Load it with Load CLIP."),
+)
+GET_A_FILE = f"Put a published IPAdapter-Instruct file ({PUBLISHED_AT}...) into models/ipadapter and choose it here."
+
+
+class AdapterFileError(ValueError):
+    """A file that is not a usable adapter; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class AdapterCheckpoint:
+    """The tensors of an adapter file under the modules' own names, checked and not yet built.
+
+    resampler: names of `Resampler`; attention: names of the attention part, NUMBER.to_k_ip.weight and the like.
+    """
+
+    family: Family
+    resampler: dict[str, Tensor]
+    attention: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class InstructAdapter:
+    """An IPAdapter-Instruct ready to compute."""
+
+    family: Family
+    resampler: Resampler
+    projections: SiteProjections
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors or .bin file, under dotted names.
+
+    Pickled files are read with weights only: code in them never runs.
+    Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
+    """
+    try:
+        if path.suffix.lower() in (".safetensors", ".sft"):
+            with safetensors.safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}
+        return flatten(torch.load(path, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:
+        raise AdapterFileError(
+            f"{path.name} was expected to hold tensors only; it holds Python code or is damaged, and was not run. "
+            f"Get the file again from a source you trust. ({_first_line(error)})"
+        ) from error
+    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise AdapterFileError(
+            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read, so it is probably cut short or damaged. "
+            f"Download it again and compare its size. ({_first_line(error)})"
+        ) from error
+
+
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
+    """Nested dicts of tensors -> one dict with dotted names. What is not a tensor is left out."""
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"expected a dict of tensors, found {type(tree).__name__}")
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        elif isinstance(value, Tensor):
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def recognise(tensors: Mapping[str, Tensor]) -> AdapterCheckpoint:
+    """Sort an adapter's tensors into parts, by their names and first dimensions.
+
+    Raises AdapterFileError for any other kind of file and for an adapter with missing tensors.
+    """
+    resampler = _part(tensors, RESAMPLER)
+    attention = _part(tensors, ATTENTION)
+    if not resampler or not attention:
+        raise AdapterFileError(_not_an_adapter(tensors))
+    if "proj_new_input.weight" not in resampler:
+        raise AdapterFileError(
+            "This is a plain IP-Adapter: it has no instruction input (image_proj.proj_new_input is not in it). "
+            + GET_A_FILE
+        )
+    joint = "proj_out_big.weight" in resampler
+    resampler = {_rename(name): tensor for name, tensor in resampler.items()}
+    for name in ("proj_out.weight", "latents", "proj_in.weight"):
+        if name not in resampler:
+            raise AdapterFileError(_missing([RESAMPLER + name]))
+    return AdapterCheckpoint(family_of_adapter(resampler["proj_out.weight"].shape[0], joint), resampler, attention)
+
+
+def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> InstructAdapter:
+    """Modules that hold the checkpoint's own tensors, without a copy and in the file's dtype.
+
+    Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
+    """
+    if checkpoint.family.joint_attention:
+        raise AdapterFileError(
+            f"This adapter is for {checkpoint.family}, which this version cannot apply yet. Load an SD1.5 or SDXL adapter."
+        )
+    try:
+        sizes = ResamplerSizes.from_state_dict(checkpoint.resampler)
+        widths, context_width = site_widths(checkpoint.attention)
+    except KeyError as error:
+        raise AdapterFileError(_missing([str(error.args[0])])) from None
+    resampler = _filled(lambda ops: Resampler(sizes, ops), operations, checkpoint.resampler, RESAMPLER)
+    projections = _filled(
+        lambda ops: SiteProjections(widths, context_width, ops), operations, checkpoint.attention, ATTENTION
+    )
+    return InstructAdapter(checkpoint.family, resampler, projections)
+
+
+def _filled(
+    make: Callable[[ModuleType], nn.Module], operations: ModuleType, tensors: Mapping[str, Tensor], prefix: str
+) -> nn.Module:
+    """The module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
+    with torch.device("meta"):
+        expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
+        module = make(operations)
+    missing = sorted(expected.keys() - tensors.keys())
+    if missing:
+        raise AdapterFileError(_missing([prefix + name for name in missing]))
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise AdapterFileError(
+                f"{prefix}{name} was expected to be {list(shape)}, as the file's other tensors say, and is "
+                f"{list(tensors[name].shape)}. The file is damaged or mixed from several; download it again."
+            )
+    unexpected = sorted(tensors.keys() - expected.keys())
+    if unexpected:
+        log.warning("The adapter file holds tensors that nothing uses: %s", _some(unexpected, prefix))
+    module.load_state_dict({name: tensors[name] for name in expected}, assign=True)
+    return module.requires_grad_(False).eval()
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _rename(name: str) -> str:
+    for theirs, ours in SD3_NAMES.items():
+        if name.startswith(theirs):
+            return ours + name[len(theirs) :]
+    return name
+
+
+def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
+    expected = f"An IPAdapter-Instruct file was expected (tensors {RESAMPLER}* and {ATTENTION}*)"
+    for pattern, kind, remedy in OTHER_FILES:
+        if any(re.search(pattern, name) for name in tensors):
+            return " ".join(filter(None, (f"{expected}; this is {kind}.", remedy, GET_A_FILE)))
+    found = _some(sorted(tensors)) if tensors else "no tensors at all"
+    return f"{expected}; this file holds {found}. {GET_A_FILE}"
+
+
+def _missing(names: list[str]) -> str:
+    return (
+        f"{len(names)} tensor(s) of the adapter are missing: {_some(names)}. "
+        "The file is incomplete; download it again, or convert it again from the original."
+    )
+
+
+def _some(names: list[str], prefix: str = "", limit: int = 4) -> str:
+    shown = ", ".join(prefix + name for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,49 @@
+"""The adapter of a UNet: one pair of projections, from image tokens to keys and values, for each site.
+
+Axes: B batch, T image tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from torch import Tensor, nn
+
+KEYS, VALUES = "to_k_ip", "to_v_ip"
+
+
+def site_widths(state: Mapping[str, Tensor]) -> tuple[dict[int, int], int]:
+    """Site number -> site width, and the context width, read off NUMBER.to_k_ip.weight and the like.
+
+    Raises KeyError when there is no such tensor.
+    """
+    keys = {int(name.split(".")[0]): w for name, w in state.items() if name.endswith(f".{KEYS}.weight")}
+    if not keys:
+        raise KeyError(f"1.{KEYS}.weight")
+    context_width = next(iter(keys.values())).shape[1]
+    return {number: weight.shape[0] for number, weight in keys.items()}, context_width
+
+
+class SiteProjections(nn.Module):
+    """to_k_ip and to_v_ip of every cross-attention site, under the published numbers 1, 3, 5 ...
+
+    A site's number is 2 i + 1 for the i-th cross-attention in diffusers' order: down blocks, up blocks,
+    then the middle block. Iteration and `forward` keep that order.
+    """
+
+    def __init__(self, widths: Mapping[int, int], context_width: int, operations: ModuleType = nn):
+        super().__init__()
+        self.context_width = context_width
+        self.widths = tuple(widths[number] for number in sorted(widths))
+        for number in sorted(widths):
+            site = nn.Module()
+            for name in (KEYS, VALUES):
+                site.add_module(name, operations.Linear(context_width, widths[number], bias=False))
+            self.add_module(str(number), site)
+
+    def forward(self, image_tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """image_tokens [B, T, context_width] -> for each site keys and values, [B, T, site width]."""
+        return [
+            (getattr(site, KEYS)(image_tokens), getattr(site, VALUES)(image_tokens)) for site in self.children()
+        ]

@@ -1,0 +1,89 @@
+"""The base models IPAdapter-Instruct was published for. Every per-family fact is in this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PUBLISHED_AT = "https://huggingface.co/CiaraRowles/IP-Adapter-Instruct/resolve/main/"
+
+
+@dataclass(frozen=True)
+class Family:
+    """One base model and how its adapter is used.
+
+    context_width: width of the text tokens its attention takes, which the image tokens share.
+    joint_attention: image tokens enter MMDiT's joint attention rather than a UNet's cross-attention.
+    negative_reaches_resampler: the image_only and uncond branches give the resampler the negative
+        prompt; where False they give it "".
+    simple_words: an instruction that contains one of these is guided simply, by two branches.
+    weight_changes: (words, change) by which `auto` corrects the weight for a weak or strong task.
+
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, pipelines and demos.
+    """
+
+    name: str
+    title: str
+    context_width: int
+    joint_attention: bool
+    negative_reaches_resampler: bool
+    published_file: str
+    simple_words: tuple[str, ...]
+    weight_changes: tuple[tuple[tuple[str, ...], float], ...] = ()
+
+    @property
+    def url(self) -> str:
+        return PUBLISHED_AT + self.published_file
+
+    def resampler_negative(self, negative_prompt: str) -> str:
+        """The text the resampler gets where a branch carries the negative prompt."""
+        return negative_prompt if self.negative_reaches_resampler else ""
+
+    def __str__(self) -> str:
+        return f"{self.title} (context width {self.context_width})"
+
+
+SD15 = Family(
+    name="sd15",
+    title="SD1.5",
+    context_width=768,
+    joint_attention=False,
+    negative_reaches_resampler=True,
+    published_file="ip-adapter-instruct-sd15.bin",
+    simple_words=("style", "colour", "color", "everything", "face", "facial"),
+    weight_changes=((("composition", "pose"), -0.2),),
+)
+SDXL = Family(
+    name="sdxl",
+    title="SDXL",
+    context_width=2048,
+    joint_attention=False,
+    negative_reaches_resampler=False,
+    published_file="ip-adapter-instruct-sdxl.bin",
+    simple_words=SD15.simple_words,
+)
+SD3 = Family(
+    name="sd3",
+    title="SD3",
+    context_width=4096,
+    joint_attention=True,
+    negative_reaches_resampler=True,
+    published_file="ip-adapter-instruct-sd3.bin",
+    simple_words=("style", "colour", "color", "everything"),
+)
+FAMILIES = (SD15, SDXL, SD3)
+
+
+def family_of_adapter(context_width: int, joint_attention: bool) -> Family:
+    """The family of an adapter whose image tokens are `context_width` wide.
+
+    Raises ValueError for a width that none of the families has.
+    """
+    for family in FAMILIES:
+        if (family.context_width, family.joint_attention) == (context_width, joint_attention):
+            return family
+    attention = "joint attention" if joint_attention else "cross-attention"
+    known = ", ".join(f"{f.title} {f.context_width}" for f in FAMILIES if f.joint_attention == joint_attention)
+    raise ValueError(
+        f"This adapter gives image tokens of width {context_width} to {attention}; known widths are {known}. "
+        "Load an IPAdapter-Instruct file made for one of these base models."
+    )

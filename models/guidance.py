@@ -1,0 +1,61 @@
+"""Guidance over the four branches, as pure functions.
+
+Predictions are noise or denoised latents alike: every set of coefficients here sums to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .branches import Branches
+
+
+@dataclass(frozen=True)
+class GuidanceScales:
+    """How far each rung of the ladder is stretched; 1 leaves it as it is, equal scales are plain CFG."""
+
+    text: float
+    instruct: float
+    image: float
+
+
+@dataclass(frozen=True)
+class HostCoefficients:
+    """How the host's two predictions, cond' and uncond', are made from the branches."""
+
+    cond: Branches[float]
+    uncond: Branches[float]
+
+
+def combine_branches(predictions: Branches[Tensor], scales: GuidanceScales) -> Tensor:
+    """Three-scale guidance over four predictions, each [B, C, H, W].
+
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, the extra_cfg pipelines' denoising loop.
+    """
+    p = predictions
+    return (
+        p.uncond
+        + scales.instruct * (p.full - p.everything)
+        + scales.text * (p.everything - p.image_only)
+        + scales.image * (p.image_only - p.uncond)
+    )
+
+
+def simple_guidance(full: Tensor, uncond: Tensor, text_scale: float) -> Tensor:
+    """Classifier-free guidance, each [B, C, H, W]. Source: Ho and Salimans, arXiv 2207.12598."""
+    return uncond + text_scale * (full - uncond)
+
+
+def host_coefficients(instruct_scale: float, image_scale: float) -> HostCoefficients:
+    """Split `combine_branches` into the two predictions a CFG sampler combines by itself.
+
+    For every text scale w, uncond' + w (cond' - uncond') is `combine_branches`, so that the sampler's
+    own cfg is the text scale and needs not be known here. A coefficient of zero is a branch that need not run.
+    """
+    wi, wim = instruct_scale, image_scale
+    return HostCoefficients(
+        cond=Branches(full=wi, everything=1 - wi, image_only=wim - 1, uncond=1 - wim),
+        uncond=Branches(full=wi, everything=-wi, image_only=wim, uncond=1 - wim),
+    )

@@ -1,0 +1,106 @@
+"""Applying an adapter to a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import comfy.patcher_extension
+import torch
+from torch import Tensor
+
+from ..families import Family
+from ..tasks import advise
+from . import hooks
+from .chain import CHAIN, AppliedAdapter, Chain
+from .embeds import InstructEmbeds
+from .sites import attn2_sites, check_fit
+
+AUTO = "auto"
+WRAPPERS = {
+    comfy.patcher_extension.WrappersMP.OUTER_SAMPLE: hooks.outer_sample,
+    comfy.patcher_extension.WrappersMP.CALC_COND_BATCH: hooks.calc_cond_batch,
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL: hooks.apply_model,
+}
+
+
+@dataclass(frozen=True)
+class ApplySettings:
+    """What a user sets in the Apply node. guidance: "auto", "simple" or "three-way"."""
+
+    weight: float = 0.8
+    guidance: str = AUTO
+    instruct_scale: float = 2.0
+    image_scale: float = 1.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+
+
+def resolve(settings: ApplySettings, family: Family, instruction: str) -> tuple[float, str, list[str]]:
+    """Effective weight, guidance mode, and both in words."""
+    if settings.guidance != AUTO:
+        return settings.weight, settings.guidance, [f"guidance: {settings.guidance}, weight: {settings.weight:g}"]
+    advice = advise(family, instruction)
+    weight = round(settings.weight + advice.weight_change, 4) if settings.weight else 0.0
+    return weight, advice.guidance, [*(f"auto: {reason}" for reason in advice.reasons), f"weight: {weight:g}"]
+
+
+def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask: Tensor | None = None):
+    """A clone of a ModelPatcher with the adapter applied, and what was chosen, in words, line by line.
+
+    Raises ValueError when adapter and model do not belong together or the settings make no sense.
+    """
+    if settings.start_percent > settings.end_percent:
+        raise ValueError(
+            f"start_percent was expected to be at most end_percent; they are {settings.start_percent:g} and "
+            f"{settings.end_percent:g}. Swap them, or set 0 and 1 to act all the time."
+        )
+    adapter = embeds.adapter
+    sites = _sites(model, adapter)
+    weight, guidance, choices = resolve(settings, adapter.family, embeds.instruction)
+    applied = AppliedAdapter(
+        adapter=adapter,
+        image_tokens=embeds.image_tokens,
+        site_keys=tuple(site.key for site in sites),
+        weight=weight,
+        guidance=guidance,
+        instruct_scale=settings.instruct_scale,
+        image_scale=settings.image_scale,
+        start_percent=settings.start_percent,
+        end_percent=settings.end_percent,
+        mask=None if mask is None else _frames(mask),
+    )
+    return _with_applied(model, applied), choices
+
+
+def _sites(model, adapter):
+    diffusion_model = model.get_model_object("diffusion_model")
+    title = type(model.model).__name__
+    if not hasattr(diffusion_model, "input_blocks"):
+        raise ValueError(
+            f"This adapter is for {adapter.family}, the connected model ({title}) is not a UNet. "
+            f"Connect an {adapter.family.title} model."
+        )
+    sites = attn2_sites(diffusion_model)
+    check_fit(adapter.family, adapter.projections.model, sites, title)
+    return sites
+
+
+def _with_applied(model, applied: AppliedAdapter):
+    patched = model.clone()
+    options = patched.model_options["transformer_options"]
+    if CHAIN not in options:
+        for kind, wrapper in WRAPPERS.items():
+            patched.add_wrapper_with_key(kind, CHAIN, wrapper)
+    options[CHAIN] = options.get(CHAIN, Chain()).then(applied)
+    return patched
+
+
+def _frames(mask: Tensor) -> Tensor:
+    """A MASK of any leading dimensions -> finite [F, H, W] in 0..1."""
+    mask = mask.reshape(-1, *mask.shape[-2:]).float()
+    if not torch.isfinite(mask).all() or 0 in mask.shape:
+        raise ValueError(
+            f"attn_mask was expected to be a mask of values from 0 to 1; it is {list(mask.shape)} "
+            "and empty or not finite. Check the node it comes from."
+        )
+    return mask.clamp(0, 1)

@@ -1,0 +1,85 @@
+"""From a picture and its texts to image tokens for each branch: what the Encode node hands to Apply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..branches import Branches, branch_texts
+from ..encoder_files import get_encoder
+from .image_encoder import EncoderFile, check_encoder, image_features, zero_image_features
+from .loaded_adapter import LoadedAdapter
+from .pixels import CENTER_CROP, check_image
+from .text_encoder import check_clip, encode_texts
+
+
+@dataclass(frozen=True, eq=False)
+class AdapterWithEncoder:
+    """An adapter and the image encoder chosen for it, None where no file fits."""
+
+    adapter: LoadedAdapter
+    encoder_file: EncoderFile | None
+
+    def encoder(self, clip_vision=None):
+        """A ComfyUI CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError."""
+        width = self.adapter.sizes.image_width
+        if clip_vision is None:
+            if self.encoder_file is None:
+                raise ValueError(
+                    f"{self.adapter.name} needs an image encoder and none was found in models/clip_vision. "
+                    f"{get_encoder(width)} Or connect one to clip_vision."
+                )
+            clip_vision = self.encoder_file.load()
+        check_encoder(clip_vision, width)
+        return clip_vision
+
+
+@dataclass(frozen=True, eq=False)
+class InstructEmbeds:
+    """image_tokens: [1, T, context width] for each branch, of all references together."""
+
+    adapter: LoadedAdapter
+    instruction: str
+    image_tokens: Branches[Tensor]
+
+
+@dataclass(frozen=True)
+class References:
+    """Pictures [B, H, W, C] and how they meet the encoder's square; mask [B or 1, h, w] or None."""
+
+    image: Tensor
+    mask: Tensor | None = None
+    fit: str = CENTER_CROP
+
+
+def encode_instruct(
+    adapter: LoadedAdapter,
+    clip,
+    clip_vision,
+    references: References,
+    instruction: str,
+    prompt: str,
+    negative_prompt: str,
+) -> InstructEmbeds:
+    """Image tokens for each branch. Several references' tokens follow one another.
+
+    clip_vision: an encoder that fits, from `AdapterWithEncoder.encoder`.
+    Raises ValueError for an image or a CLIP that cannot be used, before anything is encoded.
+    """
+    check_image(references.image)
+    check_clip(clip)
+    texts = branch_texts(instruction, prompt, adapter.family.resampler_negative(negative_prompt))
+    features = _branch_features(clip_vision, references)
+    states = encode_texts(clip, (text for _, t in texts.items() for text in (t.instruct, t.prompt)))
+    tokens = {
+        branch.value: adapter.image_tokens(features[branch], states[t.instruct], states[t.prompt])
+        for branch, t in texts.items()
+    }
+    return InstructEmbeds(adapter, instruction, Branches(**tokens))
+
+
+def _branch_features(clip_vision, references: References) -> Branches[Tensor]:
+    features = image_features(clip_vision, references.image, references.mask, references.fit)
+    zeros = zero_image_features(clip_vision).expand(len(features), -1, -1)
+    return Branches(full=features, everything=features, image_only=features, uncond=zeros)

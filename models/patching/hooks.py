@@ -1,0 +1,87 @@
+"""The pack's three wrappers in ComfyUI's sampling. They keep no state; what they need is in transformer_options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..guidance import HostCoefficients, host_coefficients
+from .chain import CHAIN
+from .passes import NEGATIVE, POSITIVE, Plan, plan_passes
+from .run import RUN, Run, RunningAdapter
+from .unet import BatchRows, with_image_attention
+
+STEP = "ipadapter_instruct_step"
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What a model call needs to know of the step it belongs to."""
+
+    adapters: tuple[RunningAdapter, ...]
+    plan: Plan
+    latent_size: tuple[int, int]
+
+    def rows(self, uuids: list) -> BatchRows:
+        return BatchRows(
+            branches=tuple(self.plan.branch_of[i] for i in uuids),
+            areas=tuple(self.plan.area_of[i] for i in uuids),
+            latent_size=self.latent_size,
+        )
+
+    def __deepcopy__(self, memo: dict) -> Step:
+        return self
+
+
+def outer_sample(executor, *args, **kwargs):
+    """OUTER_SAMPLE: begin a run in the options the guider made for it, which end with it."""
+    guider = executor.class_obj
+    options = guider.model_options["transformer_options"]
+    options[RUN] = Run.begin(options[CHAIN], guider.model_patcher, lambda: guider.conds)
+    return executor(*args, **kwargs)
+
+
+def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
+    """CALC_COND_BATCH: run the branches that the host's lists stand for, and combine them into the lists'."""
+    options = model_options["transformer_options"]
+    if STEP in options:  # inside a step already: another pack asks for one of our passes again
+        return executor(model, conds, x_in, timestep, model_options)
+    run = options.get(RUN) or _run_without_guider(options, model, conds)
+    adapters = run.active(timestep)
+    if not adapters:
+        return executor(model, conds, x_in, timestep, model_options)
+    plan = plan_passes(conds, run.conds(), _coefficients(adapters))
+    step = Step(adapters, plan, tuple(x_in.shape[-2:]))
+    own_options = {**model_options, "transformer_options": {**options, STEP: step}}
+    predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
+    return plan.combine(predictions, x_in)
+
+
+def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+    """APPLY_MODEL: patch the attention of this call for the branches in its batch.
+
+    Patching here, and not in the model's own options, means that nothing of another pack is overwritten
+    and that it does not matter which of the two was applied first.
+    """
+    options = transformer_options or {}
+    step: Step | None = options.get(STEP)
+    if step is not None:
+        rows = step.rows(options["uuids"])
+        options = with_image_attention(options, step.adapters, rows)
+        # Other packs index two-element tuples with these, so there are never more than two.
+        options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
+    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def _coefficients(adapters: tuple[RunningAdapter, ...]) -> HostCoefficients | None:
+    """Those of the last three-way adapter, or None when all are simple."""
+    three_way = [a.applied for a in adapters if a.applied.is_three_way]
+    return host_coefficients(three_way[-1].instruct_scale, three_way[-1].image_scale) if three_way else None
+
+
+def _run_without_guider(options: dict, model, conds) -> Run:
+    """For callers that sample without a guider: the host's function takes the positive list first."""
+    names = dict(zip((POSITIVE, NEGATIVE), conds, strict=False))
+    known = {name: c for name, c in names.items() if c is not None}
+    return Run.begin(options[CHAIN], model.current_patcher, lambda: known)

@@ -1,0 +1,136 @@
+"""Reference images to features, by ComfyUI's CLIP vision models. Each image is encoded once.
+
+Axes: B images, N patches and class token, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+
+import comfy.clip_vision
+import comfy.model_management as mm
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ..encoder_files import encoder_title, wrong_encoder
+from .pixels import CENTER_CROP, pixel_values
+
+KEPT_IMAGES = 32  # 1.3 MB each at ViT-H
+BATCH = 4
+
+
+class EncoderFile:
+    """An image encoder chosen by file, read when first needed and shared by all loaders that chose it."""
+
+    _shared: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+    def __init__(self, name: str, path: Path):
+        self.name = name
+        self.path = path
+        self._model = None
+
+    def load(self):
+        """The ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
+        if self._model is None:
+            key = (str(self.path), self.path.stat().st_mtime_ns)
+            model = self._shared.get(key) or comfy.clip_vision.load(str(self.path))
+            if model is None:
+                raise ValueError(
+                    f"{self.name} was expected to be an image encoder and is not. Choose another one, or 'auto'."
+                )
+            self._model = self._shared[key] = model
+        return self._model
+
+
+def check_encoder(clip_vision, needed_width: int) -> None:
+    """Raises ValueError unless a CLIP_VISION is a CLIP image encoder of the width the adapter needs."""
+    embeddings = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
+    if getattr(embeddings, "class_embedding", None) is None:
+        raise ValueError(wrong_encoder("the connected one is no CLIP image encoder with a class token", needed_width))
+    width = embeddings.patch_embedding.weight.shape[0]
+    if width != needed_width:
+        raise ValueError(wrong_encoder(f"the connected one is {encoder_title(width)}", needed_width))
+
+
+def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Tensor:
+    """Pictures [B, H, W, C] in 0..1 -> penultimate hidden states [B, N, D], float32.
+
+    mask: [B or 1, h, w]; outside it the encoder sees zeros, what the unconditional image is made of.
+    """
+    return FeatureCache.of(clip_vision).features(pixel_values(clip_vision, image, mask, fit))
+
+
+def zero_image_features(clip_vision) -> Tensor:
+    """[1, N, D]: states of an image that is zero after normalisation, the reference's unconditional image."""
+    return FeatureCache.of(clip_vision).zero_features()
+
+
+class FeatureCache:
+    """The last images' features of one encoder. It goes when the encoder goes.
+
+    ComfyUI runs the whole Encode node again when a text changes; the image encoder must not run again with it.
+    """
+
+    _by_encoder: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+    def __init__(self, clip_vision):
+        self._encoder = weakref.ref(clip_vision)
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._zero: Tensor | None = None
+
+    @classmethod
+    def of(cls, clip_vision) -> FeatureCache:
+        if clip_vision not in cls._by_encoder:
+            cls._by_encoder[clip_vision] = cls(clip_vision)
+        return cls._by_encoder[clip_vision]
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """pixels [B, 3, size, size], normalised -> [B, N, D]."""
+        keys = [hashlib.blake2b(image.cpu().numpy().tobytes()).digest() for image in pixels]
+        found = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = {key: image for key, image in zip(keys, pixels, strict=True) if key not in found}
+        if missing:
+            found.update(zip(missing, self._encode(torch.stack(list(missing.values()))), strict=True))
+        self._keep({key: found[key] for key in keys})
+        return torch.stack([found[key] for key in keys])
+
+    def zero_features(self) -> Tensor:
+        if self._zero is None:
+            size = self._encoder().image_size
+            self._zero = self._encode(torch.zeros(1, 3, size, size))
+        return self._zero
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        batches = pixels.split(BATCH)
+        progress = comfy.utils.ProgressBar(len(batches)) if len(batches) > 1 else None
+        features = []
+        for batch in batches:
+            mm.throw_exception_if_processing_interrupted()
+            features.append(encode_pixels(self._encoder(), batch))
+            if progress:
+                progress.update(1)
+        return torch.cat(features)
+
+    def _keep(self, used: dict[bytes, Tensor]) -> None:
+        for key, features in used.items():
+            self._kept[key] = features
+            self._kept.move_to_end(key)
+        while len(self._kept) > KEPT_IMAGES:
+            self._kept.popitem(last=False)
+
+
+def encode_pixels(clip_vision, pixels: Tensor) -> Tensor:
+    """Normalised pixels [B, 3, size, size] -> penultimate hidden states [B, N, D], float32.
+
+    The states before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model.
+    """
+    mm.load_models_gpu([clip_vision.patcher])
+    with torch.no_grad():
+        outputs = clip_vision.model(
+            pixel_values=pixels.to(clip_vision.load_device, torch.float32), intermediate_output=-2
+        )
+    return outputs[1].to(mm.intermediate_device(), torch.float32)

@@ -1,0 +1,44 @@
+"""Attention masks: where in the picture an adapter acts.
+
+Axes: F frames, C chunks of a batch, b latents of a chunk, N image positions of a site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import comfy.utils
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Area = tuple[int, int, int, int] | None
+"""The part of the latent a conditioning covers, as (height, width, top, left); None for all of it."""
+
+
+class SiteMasks:
+    """One mask [F, H, W], brought to the resolution of each site when first asked for.
+
+    Sizes are averaged over, so that masks which tile the plane still do so at every resolution.
+    """
+
+    def __init__(self, mask: Tensor):
+        self._mask = mask
+        self._made: dict[tuple, Tensor] = {}
+
+    def at(self, site_size: tuple[int, int], latent_size: tuple[int, int], areas: Sequence[Area], frames: int, like: Tensor):
+        """Factors for the rows of a batch, [C b, N, 1]: `areas` has one entry a chunk, `frames` is b."""
+        key = (site_size, latent_size, tuple(areas), frames, like.device, like.dtype)
+        if key not in self._made:
+            chunks = [self._chunk(site_size, latent_size, area, frames) for area in areas]
+            self._made[key] = torch.cat(chunks).to(like)
+        return self._made[key]
+
+    def _chunk(self, site_size: tuple[int, int], latent_size: tuple[int, int], area: Area, frames: int) -> Tensor:
+        mask = self._mask.unsqueeze(1)
+        if area is not None:
+            height, width, top, left = area
+            mask = F.interpolate(mask, size=latent_size, mode="area")
+            mask = mask[..., top : top + height, left : left + width]
+        mask = F.interpolate(mask, size=site_size, mode="area")  # [F, 1, h, w]
+        return comfy.utils.repeat_to_batch_size(mask.flatten(2).transpose(1, 2), frames)

@@ -1,0 +1,126 @@
+"""One step's passes: which branch runs with which conditioning, and what the host's predictions are made of.
+
+The host hands over lists of conditioning, by no fixed order or number (a guider's cond and uncond, one of
+them alone, three of them, or one it made up). Each list is named, and stands for a weighted sum of passes.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..branches import Branch, Branches
+from ..guidance import HostCoefficients
+from .masks import Area
+from .run import Conds
+
+POSITIVE, NEGATIVE = "positive", "negative"
+POSITIVES = (POSITIVE, "middle")  # DualCFGGuider's second positive
+RUN_ORDER = (Branch.FULL, Branch.IMAGE_ONLY, Branch.EVERYTHING, Branch.UNCOND)
+
+PassKey = tuple[Branch, str]
+"""A branch and the name of the list whose text it carries."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """conds: every pass's own conditioning. outputs: for each list of the host, pass -> coefficient."""
+
+    conds: Mapping[PassKey, Conds]
+    outputs: tuple[Mapping[PassKey, float] | None, ...]
+    branch_of: Mapping[uuid.UUID, Branch] = field(default_factory=dict)
+    area_of: Mapping[uuid.UUID, Area] = field(default_factory=dict)
+
+    def combine(self, predictions: Sequence[Tensor], like: Tensor) -> list[Tensor]:
+        """One prediction a pass, in the order of `conds` -> one a list. A list the host left out gives zeros."""
+        by_pass = dict(zip(self.conds, predictions, strict=True))
+        return [
+            torch.zeros_like(like) if output is None else _weighted_sum(output, by_pass)
+            for output in self.outputs
+        ]
+
+
+def plan_passes(
+    lists: Sequence[Conds | None], known: Mapping[str, Conds], coefficients: HostCoefficients | None
+) -> Plan:
+    """Plan a step.
+
+    lists: what the host asks for. known: the guider's lists by name, where a missing partner is taken from.
+    coefficients: None for simple guidance, where a list is one pass.
+    """
+    named = name_lists(lists, known)
+    available = {**known, **{name: conds for name, conds in named if name is not None}}
+    outputs = tuple(
+        None if name is None else _without_zeros(_output(name, available, coefficients)) for name, _ in named
+    )
+    keys = sorted({key for output in outputs if output for key in output}, key=lambda k: RUN_ORDER.index(k[0]))
+    conds = {key: _own_copy(available[key[1]]) for key in keys}
+    return Plan(
+        conds=conds,
+        outputs=outputs,
+        branch_of={c["uuid"]: branch for (branch, _), own in conds.items() for c in own},
+        area_of={c["uuid"]: _area(c) for own in conds.values() for c in own},
+    )
+
+
+def name_lists(
+    lists: Sequence[Conds | None], known: Mapping[str, Conds]
+) -> list[tuple[str | None, Conds | None]]:
+    """Each list with the guider's name for it, or a made-up one, which stands for a negative.
+
+    A list is the guider's when it is the same object, or a copy with the same conditions: single
+    conditions cannot tell, since area conditioning puts copies of a positive one into the negative.
+    """
+    ids = {name: _uuids(conds) for name, conds in known.items()}
+    named = []
+    for number, conds in enumerate(lists):
+        same = [name for name in known if conds is known[name]]
+        alike = [name for name in known if conds is not None and _uuids(conds) == ids[name]]
+        named.append((None if conds is None else (same + alike + [f"unknown {number}"])[0], conds))
+    return named
+
+
+def _output(name: str, available: Mapping[str, Conds], coefficients: HostCoefficients | None) -> dict[PassKey, float]:
+    if name in POSITIVES:
+        if coefficients is None or NEGATIVE not in available:
+            return {(Branch.FULL, name): 1.0}
+        return _ladder(coefficients.cond, name)
+    if coefficients is None or POSITIVE not in available or NEGATIVE not in available:
+        return {(Branch.UNCOND, name): 1.0}
+    output = _ladder(coefficients.uncond, POSITIVE)
+    if name != NEGATIVE:  # a further negative: the ladder's foot moves to it
+        output[(Branch.UNCOND, NEGATIVE)] -= 1.0
+        output[(Branch.UNCOND, name)] = 1.0
+    return output
+
+
+def _ladder(coefficients: Branches[float], positive: str) -> dict[PassKey, float]:
+    return {
+        (branch, positive if branch is Branch.FULL else NEGATIVE): value for branch, value in coefficients.items()
+    }
+
+
+def _without_zeros(output: dict[PassKey, float]) -> dict[PassKey, float]:
+    return {key: value for key, value in output.items() if value != 0}
+
+
+def _weighted_sum(output: Mapping[PassKey, float], predictions: Mapping[PassKey, Tensor]) -> Tensor:
+    return sum(predictions[key] if value == 1 else value * predictions[key] for key, value in output.items())
+
+
+def _own_copy(conds: Conds) -> Conds:
+    """The same conditions under ids of their own, by which the rows of a batch are told apart."""
+    return [{**cond, "uuid": uuid.uuid4()} for cond in conds]
+
+
+def _uuids(conds: Conds) -> set:
+    return {cond.get("uuid") for cond in conds}
+
+
+def _area(cond: dict) -> Area:
+    area = cond.get("area")
+    return None if area is None else tuple(area)

@@ -1,0 +1,67 @@
+"""Where image tokens enter a UNet, derived from the model itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..cross_attention import SiteProjections
+from ..families import FAMILIES, Family
+
+SiteKey = tuple[str, int, int]
+
+
+@dataclass(frozen=True)
+class Site:
+    """One cross-attention: its key in the host's patches_replace["attn2"], and its widths."""
+
+    key: SiteKey
+    width: int
+    context_width: int
+
+
+def attn2_sites(diffusion_model: nn.Module) -> list[Site]:
+    """Every cross-attention of a ComfyUI UNet in diffusers' order: down blocks, up blocks, the middle block.
+
+    The middle block's number is 0 whatever the module's place in it: the host names it ("middle", 0).
+    """
+    blocks = [("input", number, block) for number, block in enumerate(diffusion_model.input_blocks)]
+    blocks += [("output", number, block) for number, block in enumerate(diffusion_model.output_blocks)]
+    blocks.append(("middle", 0, diffusion_model.middle_block))
+    return [site for name, number, block in blocks for site in _sites_in(name, number, block)]
+
+
+def _sites_in(name: str, number: int, block: nn.Module | None) -> Iterator[Site]:
+    for layer in block if block is not None else ():
+        for index, transformer in enumerate(getattr(layer, "transformer_blocks", ())):
+            weight = transformer.attn2.to_k.weight
+            yield Site((name, number, index), *weight.shape)
+
+
+def model_family(sites: list[Site]) -> Family | None:
+    """The family whose adapters a UNet with these sites takes, or None when there is none."""
+    widths = {site.context_width for site in sites}
+    return next((f for f in FAMILIES if not f.joint_attention and widths == {f.context_width}), None)
+
+
+def check_fit(family: Family, projections: SiteProjections, sites: list[Site], model_title: str) -> None:
+    """Raises ValueError unless each projection has its site, of the same widths and in the same order."""
+    found = model_family(sites)
+    if found is not None and found is not family:
+        raise ValueError(
+            f"This adapter is for {family}, the connected model is {found.title} ({found.context_width}). "
+            f"Connect an {family.title} model, or load the {found.title} adapter ({found.published_file})."
+        )
+    site_widths = tuple(site.width for site in sites)
+    if {site.context_width for site in sites} != {projections.context_width} or site_widths != projections.widths:
+        raise ValueError(
+            f"This adapter is for {family} with {len(projections.widths)} cross-attention layers of widths "
+            f"{_counts(projections.widths)}; the connected model ({model_title}) has {len(sites)} of widths "
+            f"{_counts(site_widths)}. Connect a full {family.title} model, not a distilled or refiner one."
+        )
+
+
+def _counts(widths: tuple[int, ...]) -> str:
+    return ", ".join(f"{widths.count(width)} x {width}" for width in sorted(set(widths))) or "none"

@@ -1,0 +1,52 @@
+"""Instructions and prompts to the resampler's text features, by the CLIP-L of the graph's own CLIP.
+
+Axes: L tokens (77), D width (768).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+CLIP_L = "clip_l"
+
+
+def check_clip(clip) -> None:
+    """Raises ValueError unless a ComfyUI CLIP has a CLIP-L text encoder."""
+    if clip is None:
+        raise ValueError(
+            "A CLIP with a CLIP-L text encoder was expected; none came, so the checkpoint holds no text encoder. "
+            "Connect a Load CLIP or DualCLIPLoader node with clip_l.safetensors."
+        )
+    if getattr(clip.cond_stage_model, CLIP_L, None) is None:
+        raise ValueError(
+            "A CLIP with a CLIP-L text encoder was expected, since IPAdapter-Instruct reads instructions with it; "
+            f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. "
+            "Connect the CLIP of an SD1.5, SDXL base or SD3 model, or Load CLIP with clip_l.safetensors."
+        )
+
+
+def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
+    """Each text -> [1, L, D]: CLIP-L's last hidden state after the final layer norm, float32.
+
+    Tokens are start, text, end, padded with end and cut to 77, without prompt weights or embeddings.
+    Neither a clip-skip set on `clip` nor its own later encoding has anything to do with it.
+
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, `last_hidden_state` of transformers' CLIPTextModel.
+    """
+    texts = list(dict.fromkeys(texts))
+    encoder = getattr(clip.cond_stage_model, CLIP_L)
+    tokenizer = getattr(clip.tokenizer, CLIP_L).tokenizer
+    tokens = tokenizer(texts, padding="max_length", max_length=77, truncation=True)["input_ids"]
+    clip.load_model()
+    encoder.reset_clip_options()
+    # "layer": None is the last layer with its norm; execution_device counts from ComfyUI 0.8.
+    encoder.set_clip_options({"layer": None, "execution_device": clip.patcher.load_device})
+    try:
+        with torch.no_grad():
+            states = encoder.encode(tokens)[0].float().cpu()
+    finally:
+        encoder.reset_clip_options()
+    return {text: state.unsqueeze(0) for text, state in zip(texts, states, strict=True)}

@@ -1,0 +1,86 @@
+"""Image tokens in a UNet's cross-attention.
+
+Axes: R rows of a batch (chunks x latents), C chunks, N image positions, L text tokens, T image tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from comfy.ldm.modules import attention
+from torch import Tensor
+
+from ..branches import Branch
+from .masks import Area
+from .run import RunningAdapter
+from .sites import SiteKey
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """What the chunks of one model call are: a branch and an area each, of a latent of this size."""
+
+    branches: tuple[Branch, ...]
+    areas: tuple[Area, ...]
+    latent_size: tuple[int, int]
+
+
+def with_image_attention(
+    transformer_options: dict, adapters: Sequence[RunningAdapter], rows: BatchRows
+) -> dict:
+    """A copy of `transformer_options` whose attn2 layers also attend to the adapters' image tokens.
+
+    Whatever already replaces a layer, by the three-part or the two-part key, goes on working inside.
+    """
+    replacements = transformer_options.get("patches_replace", {})
+    attn2 = dict(replacements.get("attn2", {}))
+    for site in dict.fromkeys(key for a in adapters for key in a.applied.site_keys):
+        inner = attn2.get(site, attn2.get(site[:2]))
+        attn2[site] = CrossAttentionPatch(site, tuple(adapters), rows, inner)
+    return {**transformer_options, "patches_replace": {**replacements, "attn2": attn2}}
+
+
+@dataclass(frozen=True)
+class CrossAttentionPatch:
+    """attention(q, k, v) + sum over adapters of weight x attention(q, image keys, image values).
+
+    Image keys and values come from the run, so a step projects nothing and copies nothing from the device.
+
+    Source: arXiv 2308.06721 equation 5; unity-research/IP-Adapter-Instruct@57efbe4, the attention processors.
+    """
+
+    site: SiteKey
+    adapters: tuple[RunningAdapter, ...]
+    rows: BatchRows
+    inner: Callable | None
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
+        """q [R, N, D], k and v [R, L, D] -> [R, N, D]."""
+        out = self.inner(q, k, v, extra_options) if self.inner else attend(q, k, v, extra_options)
+        for adapter in self.adapters:
+            out = out + self._image_attention(adapter, q, extra_options)
+        return out
+
+    def _image_attention(self, adapter: RunningAdapter, q: Tensor, extra_options: dict) -> Tensor:
+        keys, values = (x.to(q) for x in adapter.keys_values.at(self.site, self.rows.branches))
+        # The latents of a chunk share their tokens, so their queries stand side by side: [C, b N, D].
+        chunks = q.reshape(len(keys), -1, q.shape[-1])
+        out = attend(chunks, keys, values, extra_options).reshape(q.shape) * adapter.applied.weight
+        if adapter.masks is None:
+            return out
+        frames = q.shape[0] // len(keys)
+        size = tuple(extra_options["activations_shape"][-2:])
+        return out * adapter.masks.at(size, self.rows.latent_size, self.rows.areas, frames, q)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
+    """The host's attention, with whatever a user has put in its place."""
+    return attention.optimized_attention(
+        q,
+        k,
+        v,
+        heads=extra_options["n_heads"],
+        attn_precision=extra_options["attn_precision"],
+        transformer_options=extra_options,
+    )

@@ -1,0 +1,116 @@
+"""Apply IPAdapter-Instruct."""
+
+from __future__ import annotations
+
+import logging
+
+from comfy_api.latest import io
+from server import PromptServer
+
+from ..models.patching.apply import AUTO, ApplySettings, apply_instruct
+from ..models.tasks import SIMPLE, THREE_WAY
+from .schema import schema
+from .sockets import CATEGORY, Embeds
+
+log = logging.getLogger(__name__)
+
+
+class IPAdapterInstructApply(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructApply",
+                display_name="Apply IPAdapter-Instruct",
+                category=CATEGORY,
+                description="Makes a model follow the encoded picture and instruction. Apply several, one after another.",
+                inputs=[
+                    io.Model.Input("model"),
+                    Embeds.Input("embeds", tooltip="From Encode Instruct Prompt."),
+                    io.Float.Input(
+                        "weight",
+                        default=0.8,
+                        min=-1.0,
+                        max=3.0,
+                        step=0.05,
+                        tooltip="How strongly the picture acts. The paper recommends 0.6 to 0.8; 0 is the bare model.",
+                    ),
+                    io.Combo.Input(
+                        "guidance",
+                        options=[AUTO, SIMPLE, THREE_WAY],
+                        default=AUTO,
+                        tooltip=(
+                            "simple: the sampler's cfg guides everything, two passes a step. three-way: instruction, "
+                            "prompt and picture are guided apart, three passes or four. auto: the authors' choice for "
+                            "the instruction, with their change of weight; it is shown after a run."
+                        ),
+                    ),
+                    io.Float.Input(
+                        "instruct_guidance",
+                        default=2.0,
+                        min=0.0,
+                        max=30.0,
+                        step=0.1,
+                        tooltip=(
+                            "Three-way only. Guides the instruction and the prompt's own tokens: raise this, not cfg, "
+                            "when the prompt is not followed. cfg acts on how the picture is read for the prompt."
+                        ),
+                    ),
+                    io.Float.Input(
+                        "image_guidance",
+                        default=1.0,
+                        min=0.0,
+                        max=30.0,
+                        step=0.1,
+                        tooltip="Three-way only. Guides the picture as such. 1 saves a pass; other values add one.",
+                    ),
+                    io.Float.Input(
+                        "start_percent",
+                        default=0.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.001,
+                        tooltip="Where in the sampling to begin. Before it the model is bare.",
+                    ),
+                    io.Float.Input(
+                        "end_percent",
+                        default=1.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.001,
+                        tooltip="Where in the sampling to end. After it the model is bare.",
+                    ),
+                    io.Mask.Input(
+                        "attn_mask", optional=True, tooltip="Where in the new picture to act, white for fully."
+                    ),
+                ],
+                outputs=[io.Model.Output(tooltip="Connect it to a sampler or a guider, or to another Apply.")],
+                hidden=[io.Hidden.unique_id],
+            ),
+            search_aliases=["instruct", "ip adapter apply", "reference image", "image prompt"],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        embeds,
+        weight: float,
+        guidance: str,
+        instruct_guidance: float,
+        image_guidance: float,
+        start_percent: float,
+        end_percent: float,
+        attn_mask=None,
+    ) -> io.NodeOutput:
+        settings = ApplySettings(weight, guidance, instruct_guidance, image_guidance, start_percent, end_percent)
+        patched, choices = apply_instruct(model, embeds, settings, attn_mask)
+        log.info("IPAdapter-Instruct: %s", "; ".join(choices))
+        _show_on_node(cls.hidden.unique_id, choices)
+        return io.NodeOutput(patched, ui={"text": tuple(choices)})
+
+
+def _show_on_node(node_id: str | None, lines: list[str]) -> None:
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_progress_text("\n".join(lines), node_id)

@@ -1,0 +1,16 @@
+"""Schema fields that older versions of ComfyUI do not know."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from comfy_api.latest import io
+
+
+def schema(base: io.Schema, **newer) -> io.Schema:
+    """`base` with those of the `newer` fields that this ComfyUI has."""
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    for name, value in newer.items():
+        if name in known:
+            setattr(base, name, value)
+    return base

@@ -1,0 +1,8 @@
+"""The pack's own socket types and category."""
+
+from comfy_api.latest import io
+
+CATEGORY = "IPAdapter-Instruct"
+
+Adapter = io.Custom("IPADAPTER_INSTRUCT")
+Embeds = io.Custom("INSTRUCT_EMBEDS")

@@ -1,0 +1,95 @@
+"""Branch and guided predictions against the authors' code, through ComfyUI's own guider and UNet.
+
+float32; absolute tolerance 2e-5 for a branch, 5e-5 for a guided prediction (the scales multiply the error).
+"""
+
+import small  # first: it makes comfy importable
+
+import comfy.samplers
+import pytest
+import torch
+from golden_cases import golden_case
+
+BRANCH_TOLERANCE, GUIDED_TOLERANCE = 2e-5, 5e-5
+FAMILIES = ["sd15"]
+
+
+def noise_prediction(model, case, cfg: float, negative: bool = True) -> torch.Tensor:
+    """What one step of a guider with this cfg predicts as noise at the golden latent and timestep."""
+    guider = comfy.samplers.CFGGuider(model)
+    conds = {"positive": small.conditioning(case.values["text.positive"])}
+    if negative:
+        conds["negative"] = small.conditioning(case.values["text.negative"])
+    guider.inner_set_conds(conds)
+    guider.set_cfg(cfg)
+    sampling = model.get_model_object("model_sampling")
+    sigma = sampling.sigma(case.values["timestep"].float())
+    x = case.values["latent"] * torch.sqrt(sigma**2 + sampling.sigma_data**2)  # the UNet then sees the latent
+    found = []
+
+    def one_step(denoiser, noise, sigmas, extra_args, callback, disable):
+        found.append((x - denoiser(x, sigma, **extra_args)) / sigma)
+        return noise
+
+    latent = torch.zeros_like(x)
+    guider.sample(latent, latent, comfy.samplers.KSAMPLER(one_step), torch.tensor([sigma.item(), 0.0]))
+    return found[0]
+
+
+def applied(case, **settings):
+    settings = {"weight": case.config["scale"], "guidance": "three-way", **settings}
+    return small.applied(small.small_model(case.family), small.golden_embeds(case.family), **settings)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_bare_model_gives_the_reference_prediction(family):
+    case = golden_case(family)
+    found = noise_prediction(small.small_model(family), case, cfg=1.0)
+    torch.testing.assert_close(found, case.values["eps_without_adapter.positive"], rtol=0, atol=BRANCH_TOLERANCE)
+
+
+# With instruct and image scales 0 and 1 the host's cond is `everything`, its uncond `image_only`.
+BRANCHES = {
+    "full": {"cfg": 1.0, "guidance": "simple"},
+    "uncond": {"cfg": 0.0, "guidance": "simple"},
+    "everything": {"cfg": 1.0, "instruct_scale": 0.0, "image_scale": 1.0},
+    "image_only": {"cfg": 0.0, "instruct_scale": 0.0, "image_scale": 1.0},
+}
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_branch_gives_the_reference_prediction(family, branch):
+    case = golden_case(family)
+    settings = dict(BRANCHES[branch])
+    found = noise_prediction(applied(case, **{k: v for k, v in settings.items() if k != "cfg"}), case, settings["cfg"])
+    torch.testing.assert_close(found, case.values[f"eps.{branch}"], rtol=0, atol=BRANCH_TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_three_way_guidance_gives_the_reference_prediction(family):
+    case = golden_case(family)
+    scales = case.config["guidance"]
+    model = applied(case, instruct_scale=scales["instruct"], image_scale=scales["image"])
+    found = noise_prediction(model, case, cfg=scales["text"])
+    torch.testing.assert_close(found, case.values["eps.guided_three_way"], rtol=0, atol=GUIDED_TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_simple_guidance_gives_the_reference_prediction(family):
+    case = golden_case(family)
+    found = noise_prediction(applied(case, guidance="simple"), case, cfg=case.config["guidance"]["text"])
+    torch.testing.assert_close(found, case.values["eps.guided_simple"], rtol=0, atol=GUIDED_TOLERANCE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_middle_layer_takes_part(family):
+    case = golden_case(family)
+    last = max(int(name.split(".")[1]) for name in case.adapter_weights if name.startswith("ip_adapter."))
+    adapter = small.small_adapter(family, lambda name, w: w * 0 if name == f"ip_adapter.{last}.to_v_ip.weight" else w)
+    embeds = small.InstructEmbeds(adapter, "use everything", small.golden_tokens(case, adapter))
+    model = small.applied(small.small_model(family), embeds, weight=case.config["scale"], guidance="simple")
+
+    found = noise_prediction(model, case, cfg=1.0)
+
+    assert not torch.allclose(found, case.values["eps.full"], rtol=0, atol=100 * BRANCH_TOLERANCE)

@@ -1,0 +1,23 @@
+"""Image tokens against the authors' code. float32, absolute tolerance 2e-5."""
+
+import pytest
+import torch
+from golden_cases import BRANCH_FEATURES, golden_case
+from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes
+
+TOLERANCE = 2e-5
+
+
+@pytest.mark.parametrize("branch", BRANCH_FEATURES)
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_resampler_gives_the_reference_tokens(family, branch):
+    case = golden_case(family)
+    prefix = "image_proj."
+    state = {n.removeprefix(prefix): w for n, w in case.adapter_weights.items() if n.startswith(prefix)}
+    resampler = Resampler(ResamplerSizes.from_state_dict(state))
+    resampler.load_state_dict(state)
+
+    with torch.no_grad():
+        tokens = resampler(*case.features(branch))
+
+    torch.testing.assert_close(tokens, case.values[f"tokens.{branch}"], rtol=0, atol=TOLERANCE)
