@@ -1,0 +1,139 @@
+"""Beside other things in the same graph: another pack's attention, a LoRA, a ControlNet."""
+
+import scenes  # first: it makes comfy importable
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import comfy.ops
+import comfy.sd
+import nodes as host_nodes
+import pytest
+import torch
+from comfy.ldm.modules.attention import optimized_attention
+from golden_cases import golden_case
+from host_samplers import ksampler, pair
+from sampling import close
+from scenes import Link, OracleForm, PackForm, Scene
+
+CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
+
+
+@pytest.fixture(params=CHAINS)
+def scene(request) -> Scene:
+    return Scene(links=CHAINS[request.param])
+
+
+def agree(scene: Scene, prepare, change) -> None:
+    """prepare: done to the model before the adapter is applied. change: after it."""
+    pack, oracle = PackForm(scene, prepare), OracleForm(scene, prepare)
+    close(ksampler(pack, change(pack.model)), ksampler(oracle, change(oracle.model)))
+
+
+def unchanged(model):
+    return model
+
+
+class OtherPack:
+    """An image adapter of the usual make: it replaces attn2 and picks its tokens by cond_or_uncond."""
+
+    def __init__(self, width: int):
+        made = torch.Generator().manual_seed(width)
+        self.tokens = [torch.randn(2, 1, 4, width, generator=made) for _ in ("cond", "uncond")]
+
+    def __call__(self, q, k, v, extra_options):
+        heads, sides = extra_options["n_heads"], extra_options["cond_or_uncond"]
+        latents = q.shape[0] // len(sides)
+        keys, values = torch.cat([self.tokens[side].expand(-1, latents, -1, -1) for side in sides], dim=1)
+        return optimized_attention(q, k, v, heads) + 0.5 * optimized_attention(q, keys, values, heads)
+
+
+def with_other_pack(index: int | None):
+    """Replaces three layers under their two-part keys, or with an index under their three-part keys."""
+
+    def patch(model):
+        model = model.clone()
+        for block, width in ((("input", 1), 32), (("output", 3), 128), (("middle", 0), 128)):
+            model.set_model_attn2_replace(OtherPack(width), *block, index)
+        return model
+
+    return patch
+
+
+@pytest.mark.parametrize("index", [None, 0], ids=["two-part key", "three-part key"])
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_another_packs_attention_goes_on_working(scene, order, index):
+    other = with_other_pack(index)
+    prepare, change = (other, unchanged) if order == "before" else (unchanged, other)
+    agree(scene, prepare, change)
+    assert not torch.allclose(ksampler(PackForm(scene, other)), ksampler(PackForm(scene)), atol=0.05)
+
+
+def small_lora() -> dict[str, torch.Tensor]:
+    """A rank-2 LoRA, in the usual file's names, on queries and keys of two cross-attentions."""
+    made = torch.Generator().manual_seed(1)
+    layers = {
+        "input_blocks_1_1_transformer_blocks_0_attn2_to_q": (32, 32),
+        "input_blocks_1_1_transformer_blocks_0_attn2_to_k": (32, 96),
+        "middle_block_1_transformer_blocks_0_attn2_to_q": (128, 128),
+    }
+    lora = {}
+    for name, (out, width) in layers.items():
+        lora[f"lora_unet_{name}.lora_up.weight"] = torch.randn(out, 2, generator=made)
+        lora[f"lora_unet_{name}.lora_down.weight"] = torch.randn(2, width, generator=made)
+        lora[f"lora_unet_{name}.alpha"] = torch.tensor(2.0)
+    return lora
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_lora_acts_as_without_the_adapter(scene, order):
+    def lora(model):
+        return comfy.sd.load_lora_for_models(model, None, small_lora(), 0.7, 0.0)[0]
+
+    prepare, change = (lora, unchanged) if order == "before" else (unchanged, lora)
+    agree(scene, prepare, change)
+    assert not torch.allclose(ksampler(PackForm(scene, lora)), ksampler(PackForm(scene)), atol=0.05)
+
+
+def small_control_net():
+    """A ControlNet for the golden case's UNet, of random weights."""
+    config = golden_case("sd15").config["unet_config"]
+    names = ("image_size", "in_channels", "model_channels", "channel_mult", "num_heads", "context_dim", "num_res_blocks")
+    config = {name: config[name] for name in (*names, "transformer_depth", "transformer_depth_middle", "legacy")}
+    model = comfy.cldm.cldm.ControlNet(
+        **config, hint_channels=3, use_spatial_transformer=True, dtype=torch.float32, operations=comfy.ops.manual_cast
+    )
+    made = torch.Generator().manual_seed(2)
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.05, generator=made)
+    return comfy.controlnet.ControlNet(
+        model.eval(), load_device=torch.device("cpu"), manual_cast_dtype=torch.float32, latent_format=None
+    )
+
+
+def with_control(form, control, conds) -> tuple[list, list]:
+    hint = torch.rand(1, 128, 192, 3, generator=torch.Generator().manual_seed(3))
+    return host_nodes.ControlNetApplyAdvanced().apply_controlnet(*conds, control, hint, 0.8, 0.0, 1.0)
+
+
+def test_a_control_net_acts_as_without_the_adapter():
+    scene, control = Scene(links=CHAINS["simple"]), small_control_net()
+    pack, oracle = PackForm(scene), OracleForm(scene)
+    controlled = [ksampler(form, conds=with_control(form, control, pair(form))) for form in (pack, oracle)]
+    close(*controlled)
+    assert not torch.allclose(controlled[0], ksampler(pack), atol=0.05)
+
+
+def test_a_control_net_never_sees_the_image_tokens(scene):
+    control = small_control_net()
+    seen = []
+    transformers = [m for m in control.control_model.modules() if hasattr(m, "attn2")]
+    for transformer in transformers:
+        # A replaced attention calls to_k by itself; the layer's own forward shows that nothing replaced it.
+        transformer.attn2.register_forward_hook(lambda m, args, kwargs, out: seen.append(kwargs["context"]), with_kwargs=True)
+    form = PackForm(scene)
+    ksampler(form, conds=with_control(form, control, pair(form)))
+
+    texts = [scene.positive[0], scene.negative[0]]
+    rows = [row for context in seen for row in context]
+    assert len(seen) >= len(transformers)
+    assert all(any(torch.equal(row, text) for text in texts) for row in rows)

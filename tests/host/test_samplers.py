@@ -1,0 +1,160 @@
+"""The right tokens in the right rows, under every sampler and guider of the host: each case runs on the pack's
+model and on the oracle (tests/support/oracle.py), and the latents must agree. float32, tolerance 1e-4 of the
+largest value."""
+
+import scenes  # first: it makes comfy importable
+
+import comfy.model_management
+import nodes as host_nodes
+import pytest
+import torch
+from comfy_extras import nodes_custom_sampler as custom
+from comfy_extras import nodes_model_advanced, nodes_pag, nodes_perpneg, nodes_sag
+from host_samplers import CFG, SEED, STEPS, check, custom_advanced, ksampler, latent, pair, sampled
+from scenes import Link, OracleForm, Scene, text
+
+CHAINS = {
+    "simple": (Link(guidance="simple"),),
+    "three-way": (Link(),),
+    "three-way without uncond": (Link(image_scale=1.0),),
+    "simple then three-way": (Link(guidance="simple", weight=0.5), Link(picture=1)),
+    "three-way then simple": (Link(), Link(guidance="simple", weight=0.5, picture=1)),
+    "two three-way": (Link(instruct_scale=3.0), Link(image_scale=0.5, weight=-0.4, picture=1)),
+}
+
+
+@pytest.fixture(params=CHAINS, ids=lambda name: name.replace(" ", "_"))
+def scene(request) -> Scene:
+    return Scene(links=CHAINS[request.param])
+
+
+def test_ksampler(scene):
+    check(ksampler, scene)
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_cfg_pp", "uni_pc"])
+def test_other_samplers(sampler):
+    check(ksampler, Scene(), sampler=sampler)
+
+
+def test_cfg_1_runs_the_whole_conditional_prediction(scene):
+    check(ksampler, scene, cfg=1.0)
+
+
+def test_a_batch_of_three_latents(scene):
+    check(ksampler, scene, batch=3)
+
+
+def test_ksampler_advanced_with_leftover_noise(scene):
+    def run(form):
+        positive, negative = pair(form)
+        sampler = host_nodes.KSamplerAdvanced()
+        first = sampler.sample(
+            form.model, "enable", SEED, 4, CFG, "euler", "normal", positive, negative, latent(), 0, 2, "enable"
+        )[0]
+        return sampled(
+            sampler.sample(
+                form.model, "disable", SEED, 4, CFG, "euler", "normal", positive, negative, first, 2, 10000, "disable"
+            )
+        )
+
+    check(run, scene)
+
+
+def test_sampler_custom(scene):
+    def run(form):
+        positive, negative = pair(form)
+        sigmas = custom.BasicScheduler.execute(form.model, "normal", STEPS, 1.0).args[0]
+        sampler = custom.KSamplerSelect.execute("euler").args[0]
+        return sampled(
+            custom.SamplerCustom.execute(form.model, True, SEED, CFG, positive, negative, sampler, sigmas, latent())
+        )
+
+    check(run, scene)
+
+
+def test_cfg_guider(scene):
+    check(lambda form: custom_advanced(form, custom.CFGGuider.execute(form.model, *pair(form), CFG)), scene)
+
+
+def test_basic_guider_gets_the_full_branch_alone(scene):
+    check(lambda form: custom_advanced(form, custom.BasicGuider.execute(form.model, form.conditions("full"))), scene)
+
+
+@pytest.mark.parametrize("style", ["regular", "nested"])
+def test_dual_cfg_guider(scene, style):
+    def run(form):
+        positive, negative = pair(form)
+        middle = form.conditions("positive", text("middle", "sd15"))
+        guider = custom.DualCFGGuider.execute(form.model, positive, middle, negative, 3.0, 2.0, style)
+        return custom_advanced(form, guider)
+
+    check(run, scene)
+
+
+def test_perp_neg_guider(scene):
+    def run(form):
+        empty = form.conditions("further negative", text("empty", "sd15"))
+        guider = nodes_perpneg.PerpNegGuider.execute(form.model, *pair(form), empty, CFG, 0.7)
+        return custom_advanced(form, guider)
+
+    check(run, scene)
+
+
+def test_perp_neg_patch(scene):
+    def run(form):
+        empty = form.conditions("further negative", text("empty", "sd15"))
+        return ksampler(form, nodes_perpneg.PerpNeg.execute(form.model, empty, 0.7).args[0])
+
+    check(run, scene)
+
+
+def test_perturbed_attention_guidance(scene):
+    check(lambda form: ksampler(form, nodes_pag.PerturbedAttentionGuidance.execute(form.model, 2.0).args[0]), scene)
+
+
+def test_self_attention_guidance(scene):
+    check(lambda form: ksampler(form, nodes_sag.SelfAttentionGuidance.execute(form.model, 0.5, 2.0).args[0]), scene)
+
+
+def test_rescale_cfg(scene):
+    rescale = nodes_model_advanced.RescaleCFG()
+    check(lambda form: ksampler(form, rescale.patch(form.model, 0.7)[0]), scene)
+
+
+def test_area_conditioning(scene):
+    area = {"area": (8, 12, 4, 6), "strength": 1.0}
+    second = text("second", "sd15")
+
+    def run(form):
+        positive = form.conditions("positive") + form.conditions("positive", second, **area)
+        negative = form.conditions("negative")
+        if isinstance(form, OracleForm):  # the host copies a negative for the area; here it needs other terms
+            negative += form.conditions("negative", positives=[second], **area)
+        return ksampler(form, conds=(positive, negative))
+
+    check(run, scene)
+
+
+def test_two_positives(scene):
+    second = text("second", "sd15")
+
+    def run(form):
+        positives = [scene.positive, second]
+        positive = form.conditions("positive") + form.conditions("positive", second)
+        return ksampler(form, conds=(positive, form.conditions("negative", positives=positives)))
+
+    check(run, scene)
+
+
+def test_conditions_split_for_want_of_memory(scene, monkeypatch):
+    def none_free(device=None, torch_free_too=False):
+        return (0, 0) if torch_free_too else 0
+
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", none_free)
+    check(ksampler, scene, batch=2)
+
+
+def test_prompts_of_unequal_length():
+    scene = Scene(positive=text("long", "sd15", length=154))
+    check(ksampler, scene)

@@ -1,0 +1,47 @@
+"""Runs of the host's own sampler nodes on a scene's model, and the comparison of its two forms."""
+
+from __future__ import annotations
+
+import scenes  # first: it makes comfy importable
+
+import nodes as host_nodes
+import torch
+from comfy_extras import nodes_custom_sampler as custom
+from sampling import close
+from scenes import OracleForm, PackForm, Scene
+
+STEPS, CFG, SEED = 2, 4.0, 3
+
+
+def latent(batch: int = 1) -> dict:
+    return {"samples": torch.zeros(batch, 4, 16, 24)}
+
+
+def check(run, scene: Scene, **options) -> None:
+    """`run(form)` gives the same latent for the pack's form of the scene and for the oracle's."""
+    found, expected = run(PackForm(scene), **options), run(OracleForm(scene), **options)
+    assert expected.isfinite().all() and expected.std() > 0.1
+    close(found, expected)
+
+
+def pair(form, **values) -> tuple[list, list]:
+    return form.conditions("positive", **values), form.conditions("negative", **values)
+
+
+def sampled(output) -> torch.Tensor:
+    return output.args[0]["samples"] if hasattr(output, "args") else output[0]["samples"]
+
+
+def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sampler: str = "euler"):
+    positive, negative = conds or pair(form)
+    model = model or form.model
+    return sampled(
+        host_nodes.KSampler().sample(model, SEED, STEPS, cfg, sampler, "normal", positive, negative, latent(batch), 1.0)
+    )
+
+
+def custom_advanced(form, guider) -> torch.Tensor:
+    sigmas = custom.BasicScheduler.execute(form.model, "normal", STEPS, 1.0).args[0]
+    sampler = custom.KSamplerSelect.execute("euler").args[0]
+    noise = custom.RandomNoise.execute(SEED).args[0]
+    return sampled(custom.SamplerCustomAdvanced.execute(noise, guider.args[0], sampler, sigmas, latent()))
