@@ -1,0 +1,44 @@
+# Everything runs on a real ComfyUI that `setup` keeps in ~/.cache/comfyui-ipadapter-instruct (about 10 GB with
+# the stand-in models; IPADAPTER_INSTRUCT_CACHE moves it). COMFYUI_PATH uses an installation of your own instead.
+#
+#   make demo            run a shipped workflow headless and leave the picture in output/
+#                        (DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
+#   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow")
+#   make serve           ComfyUI with the pack in the foreground (PORT=8188)
+#   make bench           measure (BENCH_ARGS=...)
+#   make lint            ruff
+#   make clean-cache     remove the cache folder
+
+PYTHON3 ?= python3
+FAMILY ?= sd15
+PORT ?= 8188
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+TOOL := PYTHONPATH=tools
+# Sets up what is missing and sets $$python; everything it says goes to the terminal.
+SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
+
+.PHONY: setup demo test serve bench lint clean-cache
+
+setup:
+	@$(TOOL) $(PYTHON3) -m comfyhost.install
+
+demo:
+	@$(SET_UP) && $(TOOL) "$$python" -m comfyhost.demo --family $(FAMILY) $(DEMO_ARGS)
+
+test:
+	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+serve:
+	@$(SET_UP) && PORT=$(PORT) $(TOOL) "$$python" -m comfyhost.server
+
+bench:
+	@$(SET_UP) && "$$python" tools/bench.py $(BENCH_ARGS)
+
+lint:
+	@$(SET_UP) && "$$python" -m ruff check .
+
+clean-cache:
+	@$(TOOL) $(PYTHON3) -m comfyhost.clean_cache

@@ -1,0 +1,80 @@
+"""The demo's decisions; `make demo` runs the whole."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from comfyhost import demo
+from comfyhost.places import REPO_ROOT, ToolError
+from PIL import Image
+
+LOADER = {
+    "input": {
+        "required": {"adapter_name": ["COMBO", {"options": ["sub/a.safetensors", "b.bin"]}]},
+        "optional": {"encoder_name": [["auto"], {}]},
+    }
+}
+
+
+def picture(colour_to: int, size: tuple[int, int] = (8, 4)) -> bytes:
+    image = Image.new("RGB", size)
+    image.putpixel((0, 0), (colour_to, 0, 0))
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def use(value: str) -> str:
+    """The file that the demo takes for one that the workflow names."""
+    prompt = {"2": {"class_type": "Loader", "inputs": {"adapter_name": value}}}
+    source = {"name": value, "url": f"https://example.com/{value}", "directory": "ipadapter"}
+    workflow = {"nodes": [{"id": 2, "type": "Loader", "properties": {"models": [source]}}]}
+    demo.use_present_files(prompt, {"Loader": LOADER}, workflow)
+    return prompt["2"]["inputs"]["adapter_name"]
+
+
+def test_a_file_that_is_there_is_used():
+    assert use("b.bin") == "b.bin"
+
+
+def test_the_same_file_in_another_format_will_do():
+    assert use("sub/a.bin") == "sub/a.safetensors"
+    assert use("b.safetensors") == "b.bin"
+
+
+def test_a_missing_file_says_from_where_to_where():
+    with pytest.raises(ToolError, match=r"asks for a\.bin.*https://example\.com/a\.bin.*models/ipadapter"):
+        use("a.bin")
+
+
+def test_choices_are_read_in_both_ways_that_servers_say_them():
+    assert demo.choices(LOADER, "adapter_name") == ["sub/a.safetensors", "b.bin"]
+    assert demo.choices(LOADER, "encoder_name") == ["auto"]
+    assert demo.choices(LOADER, "absent") == []
+
+
+def test_options_change_the_prompt():
+    prompt = {"7": {"class_type": "KSampler", "inputs": {"steps": 20}}}
+    demo.override(prompt, {"steps": 4, "instruction": None})
+    assert prompt["7"]["inputs"]["steps"] == 4
+
+
+def test_an_option_that_the_workflow_has_no_node_for_is_refused():
+    with pytest.raises(ToolError, match="steps cannot be set.*KSampler"):
+        demo.override({}, {"steps": 4})
+
+
+def test_a_picture_must_show_something_of_the_right_size():
+    demo.check_picture(picture(255), (8, 4))
+    with pytest.raises(ToolError, match="8 x 8, but is 8 x 4"):
+        demo.check_picture(picture(255), (8, 8))
+    with pytest.raises(ToolError, match="flat colour"):
+        demo.check_picture(picture(0), (8, 4))
+    with pytest.raises(ToolError, match="no picture"):
+        demo.check_picture(b"<html>", (8, 4))
+
+
+def test_a_workflow_that_is_not_shipped_is_refused_with_those_that_are():
+    with pytest.raises(ToolError, match="instruct_sd15.json"):
+        demo.read_workflow(REPO_ROOT / "workflows" / "instruct_sd99.json")

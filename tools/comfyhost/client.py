@@ -1,0 +1,286 @@
+"""Talk to a running ComfyUI: queue prompts, follow them, fetch what they made. Every call is synchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from comfyhost.places import ToolError
+
+GONE = (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+
+
+class ClientError(ToolError):
+    """The server could not be reached, or answered with an error."""
+
+
+class PromptRejectedError(ClientError):
+    """The server refused a prompt; the message gives its reasons node by node."""
+
+
+class NodeFailedError(ClientError):
+    """A node raised an error. `node_id`, `node_type`, `reason` and `traceback` are the server's."""
+
+    def __init__(self, node_id: str, node_type: str, reason: str, traceback: str = ""):
+        super().__init__(f"Node {node_id} ({node_type}) failed: {reason}")
+        self.node_id = node_id
+        self.node_type = node_type
+        self.reason = reason
+        self.traceback = traceback
+
+
+class RunInterruptedError(ClientError):
+    """The run was interrupted."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A node began (`value` and `maximum` 0), or a step of it was done."""
+
+    node_id: str
+    value: float = 0
+    maximum: float = 0
+
+
+@dataclass
+class Run:
+    """What one prompt gave: each node's `ui` output and seconds by node id; the nodes that were cached."""
+
+    prompt_id: str
+    outputs: dict[str, dict] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    cached: list[str] = field(default_factory=list)
+
+    def images(self) -> list[dict]:
+        """The pictures made: {filename, subfolder, type}, as `Client.download` takes them."""
+        return [image for output in self.outputs.values() for image in output.get("images", [])]
+
+
+class Client:
+    """A connection to the server at `url`, as a context manager. Not for several threads."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.client_id = uuid.uuid4().hex
+
+    def __enter__(self) -> Client:
+        self.loop = asyncio.new_event_loop()
+        try:
+            self.do(self.connect())
+        except BaseException:
+            self.loop.close()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        try:
+            self.loop.run_until_complete(self.session.close())
+        finally:
+            self.loop.close()
+
+    def do(self, call: Coroutine) -> Any:
+        """Run a call to its end; a lost connection becomes a ClientError."""
+        try:
+            return self.loop.run_until_complete(call)
+        except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError) as error:
+            said = str(error) or "no answer in time"
+            raise ClientError(
+                f"ComfyUI at {self.url} does not answer ({said}). It may have stopped: its log says why."
+            ) from error
+
+    async def connect(self) -> None:
+        """Open the session and the websocket; the server's first message says that it knows us."""
+        self.session = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=None, connect=30))
+        try:
+            self.socket = await self.session.ws_connect(f"/ws?clientId={self.client_id}", max_msg_size=0)
+            await self.socket.receive(timeout=30)
+        except BaseException:
+            await self.session.close()
+            raise
+
+    def object_info(self) -> dict[str, dict]:
+        """Every node type the server knows."""
+        return self.do(self.request("GET", "/object_info"))
+
+    def history(self, prompt_id: str) -> dict:
+        """What the server keeps about a finished prompt; empty when it keeps nothing."""
+        return self.do(self.request("GET", f"/history/{prompt_id}")).get(prompt_id, {})
+
+    def upload_image(self, path: Path, name: str | None = None) -> str:
+        """Put a picture into the server's input folder, replacing one of that name. The name it got there."""
+        form = aiohttp.FormData()
+        form.add_field(
+            "image", Path(path).read_bytes(), filename=name or Path(path).name, content_type="image/png"
+        )
+        form.add_field("overwrite", "true")
+        return self.do(self.request("POST", "/upload/image", data=form))["name"]
+
+    def download(self, image: dict) -> bytes:
+        """A picture's file, as made by a run (see `Run.images`)."""
+        return self.do(self.request("GET", "/view", params=image, as_bytes=True))
+
+    def interrupt(self) -> None:
+        """Stop the prompt that is running."""
+        self.do(self.request("POST", "/interrupt"))
+
+    def free(self) -> None:
+        """Unload the models and forget cached results."""
+        self.do(self.request("POST", "/free", json={"unload_models": True, "free_memory": True}))
+
+    def queue(self, prompt: dict, workflow: dict | None = None) -> str:
+        """Queue an API prompt; its id. Raises PromptRejectedError with the server's reasons.
+
+        With `workflow`, the saved workflow behind the prompt, ComfyUI opens it from the pictures made.
+        """
+        body = {"prompt": prompt, "client_id": self.client_id}
+        if workflow is not None:
+            body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
+        return self.do(self.request("POST", "/prompt", json=body))["prompt_id"]
+
+    def wait(
+        self, prompt_id: str, on_progress: Callable[[Progress], None] | None = None, timeout: float = 600
+    ) -> Run:
+        """Follow a queued prompt to its end.
+
+        `on_progress` may use the client. Raises NodeFailedError, RunInterruptedError, or ClientError when it
+        takes longer than `timeout` seconds.
+        """
+        follower = Follower(prompt_id, on_progress or (lambda progress: None))
+        deadline = time.monotonic() + timeout
+        while not follower.done:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ClientError(
+                    f"The prompt was not done within {timeout:.0f} s. "
+                    "Use fewer steps or a smaller picture, or wait longer."
+                )
+            message = self.do(self.next_message(left))
+            follower.take(message.get("type"), message.get("data") or {})
+        return follower.run
+
+    def run(
+        self,
+        prompt: dict,
+        on_progress: Callable[[Progress], None] | None = None,
+        timeout: float = 600,
+        workflow: dict | None = None,
+    ) -> Run:
+        """Queue a prompt and follow it to its end."""
+        return self.wait(self.queue(prompt, workflow), on_progress, timeout)
+
+    async def next_message(self, timeout: float) -> dict:
+        """The server's next message; an empty one for previews, and when none comes in time."""
+        try:
+            message = await self.socket.receive(timeout)
+        except asyncio.TimeoutError:
+            return {}
+        if message.type in GONE:
+            raise ConnectionError("it closed the connection")
+        return message.json() if message.type is aiohttp.WSMsgType.TEXT else {}
+
+    async def request(self, method: str, path: str, as_bytes: bool = False, **options) -> Any:
+        """One HTTP request; its JSON, its bytes, or None when the answer is empty."""
+        async with self.session.request(method, path, **options) as response:
+            content = await response.read()
+        if response.status >= 400:
+            raise refusal(f"{method} {path}", response.status, content)
+        if as_bytes:
+            return content
+        return json.loads(content) if content else None
+
+
+def refusal(call: str, status: int, content: bytes) -> ClientError:
+    """The error for an answer that says no."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict) and "error" in answer:
+        return PromptRejectedError("\n".join(rejection(answer)))
+    said = content.decode("utf-8", "replace").strip()[:300]
+    return ClientError(
+        f"ComfyUI answered {call} with {status}: {said or 'nothing more'}. Its log may say why."
+    )
+
+
+def rejection(answer: dict) -> list[str]:
+    """Why a prompt was refused, a line for the whole and one for each node's reason."""
+    error = answer["error"]
+    summary = error["message"] if isinstance(error, dict) else str(error)
+    lines = [f"ComfyUI refused the prompt: {summary}."]
+    for node_id, node in (answer.get("node_errors") or {}).items():
+        lines += [f"- node {node_id} ({node['class_type']}): {reason(one)}" for one in node["errors"]]
+    return lines
+
+
+def reason(error: dict) -> str:
+    """A node's reason in words."""
+    details = error.get("details")
+    return f"{error['message']}: {details}" if details else error["message"]
+
+
+class Follower:
+    """Turns the server's messages about one prompt into a Run."""
+
+    def __init__(self, prompt_id: str, on_progress: Callable[[Progress], None]):
+        self.run = Run(prompt_id)
+        self.tell = on_progress
+        self.done = False
+        self.node_id: str | None = None
+        self.since = 0.0
+        self.actions = {
+            "execution_cached": self.cached,
+            "executing": self.executing,
+            "progress": self.progress,
+            "executed": self.executed,
+            "execution_error": self.failed,
+            "execution_interrupted": self.interrupted,
+        }
+
+    def take(self, kind: str, data: dict) -> None:
+        """Take one message in; those about other prompts are ignored."""
+        if kind in self.actions and data.get("prompt_id") == self.run.prompt_id:
+            self.actions[kind](data)
+
+    def cached(self, data: dict) -> None:
+        self.run.cached = list(data["nodes"])
+
+    def executing(self, data: dict) -> None:
+        """A node begins; none: the prompt is done."""
+        self.close_node()
+        self.node_id, self.since = data["node"], time.monotonic()
+        if self.node_id is None:
+            self.done = True
+        else:
+            self.tell(Progress(self.node_id))
+
+    def progress(self, data: dict) -> None:
+        self.tell(Progress(data["node"] or self.node_id, data["value"], data["max"]))
+
+    def executed(self, data: dict) -> None:
+        self.run.outputs[data["node"]] = data.get("output") or {}
+
+    def failed(self, data: dict) -> None:
+        raise NodeFailedError(
+            data["node_id"],
+            data["node_type"],
+            data["exception_message"].strip(),
+            "".join(data.get("traceback", [])),
+        )
+
+    def interrupted(self, data: dict) -> None:
+        raise RunInterruptedError(f"The run was interrupted at node {data['node_id']} ({data['node_type']}).")
+
+    def close_node(self) -> None:
+        """Add the time since the last node began to that node."""
+        if self.node_id is not None:
+            spent = time.monotonic() - self.since
+            self.run.seconds[self.node_id] = self.run.seconds.get(self.node_id, 0.0) + spent

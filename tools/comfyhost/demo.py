@@ -1,0 +1,266 @@
+"""Run a shipped workflow from end to end on a real ComfyUI without a browser.
+
+    make demo        or, after make setup: PYTHONPATH=tools python -m comfyhost.demo --help
+
+Starts the server, uploads a photograph, queues the workflow as it lies in its file (but smaller, since this
+is for the CPU too), and leaves the picture in output/. Dropped on ComfyUI's page, the picture opens the workflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from PIL import Image, UnidentifiedImageError
+
+from comfyhost.client import Client, Progress, Run
+from comfyhost.install import say
+from comfyhost.photo import write_photo
+from comfyhost.places import REPO_ROOT, ToolError, host
+from comfyhost.server import ComfyServer, end_on_terminate
+from comfyhost.standins import put_in_place
+from comfyhost.workflow import describe, to_prompt
+
+SIZE, STEPS = 256, 8  # seconds a step on a processor, where 512 takes half a minute
+TIMEOUT = 900
+SUFFIXES = (".safetensors", ".bin")
+OVERRIDES = {
+    "checkpoint": ("CheckpointLoaderSimple", "ckpt_name"),
+    "adapter": ("IPAdapterInstructLoader", "adapter_name"),
+    "instruction": ("IPAdapterInstructEncode", "instruction"),
+    "steps": ("KSampler", "steps"),
+    "width": ("EmptyLatentImage", "width"),
+    "height": ("EmptyLatentImage", "height"),
+}
+ADVICE = (
+    "If the message gives no advice of its own: check the options and the model files. "
+    "`make serve` opens the same ComfyUI in a browser, where the workflow is a template of the pack."
+)
+TIMED = {"encoding the reference and the texts": "IPAdapterInstructEncode", "sampling": "KSampler"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demo; 1 and a sentence on what to do when anything goes wrong."""
+    end_on_terminate()
+    try:
+        run_demo(parse(arguments))
+    except (ToolError, OSError) as error:
+        say(f"\nThe demo failed. {error}\n{ADVICE}")
+        return 1
+    except KeyboardInterrupt:
+        say("\nInterrupted.")
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="comfyhost.demo", description=__doc__.split("\n")[0])
+    parser.add_argument("--family", default="sd15", help="runs workflows/instruct_FAMILY.json (sd15)")
+    parser.add_argument("--workflow", type=Path, help="another workflow file")
+    parser.add_argument("--output", type=Path, help="where the picture goes (output/demo-FAMILY.png)")
+    parser.add_argument("--checkpoint", help="another file of models/checkpoints")
+    parser.add_argument("--adapter", help="another file of models/ipadapter")
+    parser.add_argument("--instruction", help='for example "use the pose"')
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"sampling steps ({STEPS})")
+    parser.add_argument("--size", type=int, default=SIZE, help=f"side of the picture ({SIZE})")
+    parser.add_argument("--as-shipped", action="store_true", help="the workflow's own steps and size")
+    return parser.parse_args(arguments)
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """Set up, run, check and report."""
+    begin = time.monotonic()
+    path = options.workflow or REPO_ROOT / "workflows" / f"instruct_{options.family}.json"
+    workflow = read_workflow(path)
+    output = (options.output or REPO_ROOT / "output" / f"demo-{options.family}.png").absolute()
+    announce(path, output, options)
+    put_in_place()
+    say("Starting ComfyUI")
+    with ComfyServer() as server, Client(server.url) as client:
+        say(f"It answers after {time.monotonic() - begin:.0f} s")
+        prompt = prepare(workflow, client, options)
+        try:
+            run = client.run(prompt, ProgressLine(prompt), TIMEOUT, workflow)
+        except ToolError:
+            say(f"\n{server.log_tail()}")  # before the error, which ends with what to do
+            raise
+        picture = client.download(only_image(run))
+    check_picture(picture, latent_size(prompt))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_bytes(picture)
+    report(prompt, run, output, time.monotonic() - begin)
+
+
+def announce(path: Path, output: Path, options: argparse.Namespace) -> None:
+    """Say what is going to happen, and what not to expect of it."""
+    size = f"{options.size} x {options.size} pixels in {options.steps} steps"
+    say(f"Demo: {path.name} on a real ComfyUI, {'as shipped' if options.as_shipped else size}. Picture: {output}")
+    if not host().users_own:
+        say("The models are stand-ins with random weights, so it will be noise. COMFYUI_PATH=... uses your own.")
+
+
+def read_workflow(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        shipped = sorted(file.name for file in (REPO_ROOT / "workflows").glob("*.json"))
+        raise ToolError(f"There is no {path}. Shipped are: {', '.join(shipped) or 'none'}.") from error
+    except ValueError as error:
+        raise ToolError(f"{path} should be a workflow saved by ComfyUI, but is no JSON ({error}).") from error
+
+
+def prepare(workflow: dict, client: Client, options: argparse.Namespace) -> dict:
+    """The prompt to queue: the workflow with the asked-for changes and the files that are there."""
+    object_info = client.object_info()
+    prompt = to_prompt(workflow, object_info)
+    changes = {name: getattr(options, name) for name in ("checkpoint", "adapter", "instruction")}
+    if not options.as_shipped:
+        changes |= {"steps": options.steps, "width": options.size, "height": options.size}
+    override(prompt, changes)
+    upload_photographs(prompt, client)
+    use_present_files(prompt, object_info, workflow)
+    return prompt
+
+
+def override(prompt: dict, changes: dict) -> None:
+    """Set the inputs that were asked for on the command line."""
+    for name, value in changes.items():
+        class_type, input_name = OVERRIDES[name]
+        if value is None:
+            continue
+        nodes = of_type(prompt, class_type)
+        if not nodes:
+            raise ToolError(
+                f"The {name} cannot be set: the workflow has no {class_type} node. "
+                "Leave the option out, or use --as-shipped."
+            )
+        for node in nodes.values():
+            node["inputs"][input_name] = value
+
+
+def of_type(prompt: dict, class_type: str) -> dict[str, dict]:
+    """The prompt's nodes of a type, by id."""
+    return {node_id: node for node_id, node in prompt.items() if node["class_type"] == class_type}
+
+
+def upload_photographs(prompt: dict, client: Client) -> None:
+    """Give every LoadImage node the photograph, under the name that the workflow uses."""
+    with tempfile.TemporaryDirectory() as folder:
+        photo = Path(folder) / "photo.png"
+        write_photo(photo)
+        for node in of_type(prompt, "LoadImage").values():
+            node["inputs"]["image"] = client.upload_image(photo, node["inputs"]["image"])
+
+
+def use_present_files(prompt: dict, object_info: dict, workflow: dict) -> None:
+    """Where a model file is not there but its name with another suffix is, take that; else say what to get.
+
+    The files are those that the workflow's nodes list in `properties.models`.
+    """
+    for node in workflow["nodes"]:
+        files = {file["name"]: file for file in node.get("properties", {}).get("models", [])}
+        inputs = prompt.get(str(node["id"]), {"inputs": {}})["inputs"]
+        for name in [name for name, value in inputs.items() if isinstance(value, str) and value in files]:
+            there = choices(object_info[node["type"]], name)
+            inputs[name] = same_file(inputs[name], there) or missing(
+                files[inputs[name]], there, describe(node)
+            )
+
+
+def choices(definition: dict, name: str) -> list[str]:
+    """What an input may be, in either of the ways a server says it."""
+    for group in ("required", "optional"):
+        if name in definition["input"].get(group, {}):
+            kind, *options = definition["input"][group][name]
+            return kind if isinstance(kind, list) else options[0]["options"]
+    return []
+
+
+def same_file(name: str, there: list[str]) -> str | None:
+    """The choice that is this file, or the same in another format."""
+    if name in there:
+        return name
+    stem = PurePosixPath(name).with_suffix("")
+    return next((c for c in there if c.endswith(SUFFIXES) and PurePosixPath(c).with_suffix("") == stem), None)
+
+
+def missing(file: dict, there: list[str], title: str) -> NoReturn:
+    """Raise ToolError that says where to get a file and where to put it."""
+    raise ToolError(
+        f"{title} asks for {file['name']}, which is not there (there are: {', '.join(there) or 'none'}). "
+        f"Get {file['url']} and put it under that name into models/{file['directory']}."
+    )
+
+
+class ProgressLine:
+    """One line on the terminal: the node at work and its steps. Without a terminal, a line for each node."""
+
+    def __init__(self, prompt: dict):
+        self.titles = {node_id: node["_meta"]["title"] for node_id, node in prompt.items()}
+        self.terminal = sys.stderr.isatty()
+
+    def __call__(self, progress: Progress) -> None:
+        line = self.titles.get(progress.node_id, progress.node_id)
+        if progress.maximum:
+            line += f", step {progress.value:.0f}/{progress.maximum:.0f}"
+        if self.terminal:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        elif not progress.maximum or progress.value == progress.maximum:
+            say(line)
+
+
+def only_image(run: Run) -> dict:
+    """The picture that the workflow saved."""
+    images = [image for image in run.images() if image["type"] == "output"]
+    if not images:
+        raise ToolError("The workflow saved no picture. It needs a SaveImage node that is not muted.")
+    return images[0]
+
+
+def latent_size(prompt: dict) -> tuple[int, int] | None:
+    """Width and height that the prompt asks for; None when no EmptyLatentImage says it."""
+    for node in of_type(prompt, "EmptyLatentImage").values():
+        return node["inputs"]["width"], node["inputs"]["height"]
+    return None
+
+
+def check_picture(content: bytes, size: tuple[int, int] | None) -> None:
+    """Raise ToolError unless this is a picture of that size that shows something."""
+    try:
+        picture = Image.open(io.BytesIO(content)).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise ToolError(
+            f"What the server handed out is no picture ({error}). Its log may say why."
+        ) from error
+    if size and picture.size != tuple(size):
+        raise ToolError(
+            f"The picture should be {size[0]} x {size[1]}, but is {picture.size[0]} x {picture.size[1]}."
+        )
+    if all(low == high for low, high in picture.getextrema()):
+        raise ToolError(
+            "The picture is one flat colour: not-a-number values on the way. Check the model files."
+        )
+
+
+def report(prompt: dict, run: Run, output: Path, seconds: float) -> None:
+    """Say where the picture is, what `auto` chose, and what took how long."""
+    print(file=sys.stderr)
+    print(f"picture: {output}")
+    for node_id, node in of_type(prompt, "IPAdapterInstructApply").items():
+        for line in run.outputs.get(node_id, {}).get("text", []):
+            print(f"{node['_meta']['title']}: {line}")
+    for what, class_type in TIMED.items():
+        spent = sum(run.seconds.get(node_id, 0.0) for node_id in of_type(prompt, class_type))
+        print(f"{what}: {spent:.1f} s")
+    print(f"all together, the server's start included: {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

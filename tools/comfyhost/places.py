@@ -1,0 +1,94 @@
+"""Where things are: the repository, the cache folder, and the ComfyUI in use. Standard library only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPO_ROOT = Path(__file__).resolve().parents[2]
+TOOLS = REPO_ROOT / "tools"
+PACK_FOLDER = "ipadapter-instruct"
+COMFYUI_VERSION = "0.3.75"
+
+
+class ToolError(Exception):
+    """A failure whose message already says what happened and what to do."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """A ComfyUI: its source folder, the python that runs it, its models folder.
+
+    `users_own`: given by COMFYUI_PATH, so nothing is installed into it and nothing is written to its models.
+    """
+
+    comfyui: Path
+    python: Path
+    models: Path
+    users_own: bool
+
+
+def cache_folder() -> Path:
+    """Where ComfyUI, its python and the stand-in models are kept, outside the clone."""
+    own = os.environ.get("IPADAPTER_INSTRUCT_CACHE")
+    if own:
+        return Path(own).expanduser().resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base).expanduser().resolve() / "comfyui-ipadapter-instruct"
+
+
+def venv_folder() -> Path:
+    """The virtual environment for the python that runs this."""
+    return cache_folder() / f"venv-{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def host() -> Host:
+    """The ComfyUI in use: COMFYUI_PATH if it is set, else the one in the cache folder."""
+    users = os.environ.get("COMFYUI_PATH")
+    return users_host(Path(users).expanduser().resolve()) if users else cached_host()
+
+
+def cached_host() -> Host:
+    """The ComfyUI that `install` unpacks, whether or not it is there yet."""
+    cache = cache_folder()
+    return Host(
+        comfyui=cache / f"comfyui-{COMFYUI_VERSION}",
+        python=venv_python(venv_folder()),
+        models=cache / "models",
+        users_own=False,
+    )
+
+
+def users_host(comfyui: Path) -> Host:
+    """The ComfyUI in a user's folder.
+
+    Raises ToolError when the folder holds no ComfyUI, or COMFYUI_PYTHON no python.
+    """
+    if not (comfyui / "main.py").is_file() or not (comfyui / "comfy").is_dir():
+        raise ToolError(
+            f"COMFYUI_PATH should name a ComfyUI folder, but {comfyui} holds no main.py and comfy/. "
+            "Set it to the folder with main.py, or unset it to use the ComfyUI that `make setup` installs."
+        )
+    return Host(comfyui, users_python(comfyui), comfyui / "models", users_own=True)
+
+
+def users_python(comfyui: Path) -> Path:
+    """COMFYUI_PYTHON, else the virtual environment inside the user's ComfyUI, else the current python."""
+    named = os.environ.get("COMFYUI_PYTHON")
+    if named:
+        python = Path(named).expanduser()
+        if not python.is_file():
+            raise ToolError(
+                f"COMFYUI_PYTHON should name the python that runs ComfyUI, but there is no file {python}. "
+                "Set it to the full path of that python."
+            )
+        return python.absolute()
+    own = [venv_python(comfyui / name) for name in ("venv", ".venv")]
+    return next((python for python in own if python.is_file()), Path(sys.executable))
+
+
+def venv_python(venv: Path) -> Path:
+    """The python inside a virtual environment."""
+    return venv / "bin" / "python"

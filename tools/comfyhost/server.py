@@ -1,0 +1,250 @@
+"""Start and stop a real ComfyUI server that has this repository as its only custom node pack."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from comfyhost.install import clean_environment, say
+from comfyhost.photo import write_photo
+from comfyhost.places import PACK_FOLDER, REPO_ROOT, Host, ToolError, cache_folder, host
+from comfyhost.standins import put_in_place
+
+ADDRESS = "127.0.0.1"
+ALWAYS = ("--disable-auto-launch", "--preview-method", "none")
+WHERE_KNOWN = ("--disable-api-nodes",)
+PORT_TAKEN = ("address already in use", "Errno 98", "Errno 48")
+PORT_TRIES = 3
+LOG_TAIL = 25
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's idle threads spin otherwise, and others wait for the core
+ACCELERATORS = """
+import torch
+kinds = (torch.cuda, torch.backends.mps, getattr(torch, "xpu", None))
+print(any(kind is not None and kind.is_available() for kind in kinds))
+"""
+POLL_SECONDS = 0.2
+
+
+class ServerError(ToolError):
+    """The server did not start, or went away; the message ends with its log's last lines."""
+
+
+class ComfyServer:
+    """A running ComfyUI, as a context manager.
+
+    `base` receives its custom_nodes, input, output, temp and user folders and a link to the models; None is a
+    temporary folder, removed at the end. `port` None is a free one. `arguments` and `environment` are added
+    to the command's own. With `quiet` False the log goes to the terminal instead of the file `log`.
+    It runs on the CPU, but a user's own ComfyUI on whatever its torch finds.
+    """
+
+    def __init__(
+        self,
+        comfyui: Host | None = None,
+        base: Path | None = None,
+        port: int | None = None,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        timeout: float = 240,
+        quiet: bool = True,
+    ):
+        self.host = comfyui or host()
+        self.given_base = base
+        self.given_port = port
+        self.arguments = list(arguments)
+        self.environment = {**ENVIRONMENT, **clean_environment(), **(environment or {})}
+        self.timeout = timeout
+        self.quiet = quiet
+        self.process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{ADDRESS}:{self.port}"
+
+    def __enter__(self) -> ComfyServer:
+        self.base = self.given_base or Path(tempfile.mkdtemp(prefix="comfyui-"))
+        self.log = self.base / "server.log"
+        try:
+            prepare_base(self.base, self.host.models)
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.stop()
+        if not self.given_base:
+            shutil.rmtree(self.base, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start on a free port and wait for an answer; another port when somebody took it in between."""
+        for attempt in range(1, PORT_TRIES + 1):
+            self.port = free_port(self.given_port)
+            self.launch()
+            try:
+                return self.wait_for_answer()
+            except ServerError:
+                self.stop()
+                if self.given_port or attempt == PORT_TRIES or not self.port_was_taken():
+                    raise
+
+    def launch(self) -> None:
+        """Start the process. It stays in our process group, so that Ctrl-C reaches it too."""
+        with open(self.log, "wb") as log:
+            output = log if self.quiet else None
+            try:
+                self.process = subprocess.Popen(
+                    self.command(), cwd=self.base, env=self.environment, stdout=output, stderr=output
+                )
+            except OSError as error:
+                raise ServerError(
+                    f"{self.host.python} could not be started ({error.strerror}). Run `make setup` first."
+                ) from error
+
+    def command(self) -> list[str]:
+        """The command line."""
+        known = (self.host.comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
+        optional = [flag for flag in WHERE_KNOWN if f'"{flag}"' in known]
+        if '"--database-url"' in known:
+            optional += ["--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"]
+        folders = ["--base-directory", str(self.base)]
+        listen = ["--listen", ADDRESS, "--port", str(self.port)]
+        main = [str(self.host.python), str(self.host.comfyui / "main.py")]
+        return [*main, *device(self.host), *ALWAYS, *listen, *folders, *optional, *self.arguments]
+
+    def wait_for_answer(self) -> None:
+        """Return when the server answers; raise ServerError when it ends first or takes too long."""
+        deadline = time.monotonic() + self.timeout
+        while time.monotonic() < deadline:
+            self.check_alive()
+            if answers(f"{self.url}/system_stats"):
+                return
+            time.sleep(POLL_SECONDS)
+        raise ServerError(
+            f"ComfyUI did not answer on {self.url} within {self.timeout:.0f} s. {self.log_tail()}\n"
+            "Is the machine busy, or a custom node waiting for something? The last lines above should tell."
+        )
+
+    def check_alive(self) -> None:
+        """Raise ServerError when the process has ended."""
+        code = self.process.poll()
+        if code is not None:
+            raise ServerError(
+                f"ComfyUI ended with exit code {code}. {self.log_tail()}\n"
+                "If a module is missing: run `make setup` again, or install it when COMFYUI_PATH is set."
+            )
+
+    def port_was_taken(self) -> bool:
+        return any(sign in self.log_text() for sign in PORT_TAKEN)
+
+    def log_text(self) -> str:
+        """What the server has logged so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
+
+    def log_tail(self) -> str:
+        lines = self.log_text().splitlines()[-LOG_TAIL:]
+        return "\n".join(["The end of its log:", *lines]) if lines else "It logged nothing here."
+
+    def stop(self) -> None:
+        """End the process, politely first."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+def prepare_base(base: Path, models: Path) -> None:
+    """The folders of a server; its custom_nodes holds this repository and nothing else."""
+    for name in ("custom_nodes", "input", "output", "temp", "user"):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    link(base / "custom_nodes" / PACK_FOLDER, REPO_ROOT)
+    link(base / "models", models)
+
+
+def link(path: Path, target: Path) -> None:
+    """Make `path` a symbolic link to `target`."""
+    if path.is_symlink():
+        path.unlink()
+    path.symlink_to(target, target_is_directory=True)
+
+
+def device(comfyui: Host) -> list[str]:
+    """--cpu, except for a user's own ComfyUI whose torch has something faster; then ComfyUI chooses."""
+    return [] if comfyui.users_own and has_accelerator(comfyui.python) else ["--cpu"]
+
+
+@functools.cache
+def has_accelerator(python: Path) -> bool:
+    """Whether that python's torch sees a GPU: CUDA's or ROCm's, Apple's, Intel's. Asking takes seconds."""
+    try:
+        asked = subprocess.run([python, "-c", ACCELERATORS], capture_output=True, text=True, env=clean_environment())
+    except OSError:  # starting the server says it better
+        return False
+    return asked.stdout.split()[-1:] == ["True"]
+
+
+def free_port(wanted: int | None = None) -> int:
+    """The wanted port, or any, that nobody listens on. Raises ServerError when the wanted one is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((ADDRESS, wanted or 0))
+        except OSError as error:
+            raise ServerError(
+                f"Port {wanted} cannot be used ({error.strerror}). Stop what uses it, or choose another "
+                "one: PORT=8189."
+            ) from error
+        return probe.getsockname()[1]
+
+
+def answers(url: str) -> bool:
+    """Whether there is an HTTP server that says OK."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def end_on_terminate() -> None:
+    """Let a SIGTERM unwind the stack, so that servers are stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def main() -> int:
+    """Serve in the foreground, with the page, until Ctrl-C. The port comes from PORT."""
+    end_on_terminate()
+    try:
+        put_in_place()
+        base = cache_folder() / "serve"
+        port = int(os.environ.get("PORT") or 8188)
+        with ComfyServer(base=base, port=port, arguments=sys.argv[1:], quiet=False) as server:
+            write_photo(base / "input" / "example.png")  # what the shipped workflows load
+            say(f"\nComfyUI with the pack: {server.url}\nCtrl-C ends it. Pictures go to {base / 'output'}.")
+            return server.process.wait()
+    except ToolError as error:
+        say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

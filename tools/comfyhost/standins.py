@@ -1,0 +1,145 @@
+"""Stand-in model files: random weights in the shapes and places of the published files.
+
+    PYTHONPATH=tools python -m comfyhost.standins
+
+They show that everything loads, runs and costs what it should; pictures made with them are noise. Written
+into the cache folder's models/, once: a file is written again when it is gone or its description changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from comfyhost.adapters import instruct_adapter, nested
+from comfyhost.checkpoints import UNETS, checkpoint
+from comfyhost.denoisers import cross_attention_widths
+from comfyhost.encoders import vit_h
+from comfyhost.install import only_one, say
+from comfyhost.places import ToolError, host
+from comfyhost.weights import Blueprint, draw
+
+NOTE = {"stand-in": "random weights, made for tests; not the published file"}
+RECORD = "stand-ins.json"
+README = """The model files listed in stand-ins.json are stand-ins: random weights in the shapes of the
+published files, made for tests by the IPAdapter-Instruct node pack. Pictures made with them are noise.
+They are rewritten when their description changes, so keep no files of your own under their names, and
+don't hand them on.
+"""
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A file to write: where under models/, what it holds, and its number type."""
+
+    path: str
+    describe: Callable[[], Blueprint]
+    dtype: torch.dtype = torch.float16
+    seed: int = 0
+
+
+def sd15_adapter() -> Blueprint:
+    return instruct_adapter("sd15", cross_attention_widths(UNETS["sd15real"]))
+
+
+STAND_INS = (
+    StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15real")),
+    StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h),
+    StandIn("ipadapter/ip-adapter-instruct-sd15.bin", sd15_adapter, torch.float32),
+)
+
+
+def main() -> int:
+    """Write the stand-ins that are missing; a user's own models folder is left alone."""
+    try:
+        put_in_place()
+    except ToolError as error:
+        say(f"error: {error}")
+        return 1
+    return 0
+
+
+def put_in_place() -> None:
+    """Have the stand-ins in the models folder in use, unless it is a user's own."""
+    found = host()
+    if found.users_own:
+        say(f"COMFYUI_PATH is set: using the model files in {found.models}; no stand-ins are written.")
+    else:
+        write_stand_ins(found.models, STAND_INS)
+
+
+def write_stand_ins(models: Path, stand_ins: tuple[StandIn, ...]) -> None:
+    """Write the files that are absent or described differently now. Safe to run twice at the same time."""
+    models.mkdir(parents=True, exist_ok=True)
+    with only_one(models / "stand-ins.lock"):
+        (models / "README.txt").write_text(README, encoding="utf-8")
+        for stand_in in stand_ins:
+            if not is_current(models, stand_in):
+                say(f"Writing stand-in {stand_in.path}")
+                write(models, stand_in)
+
+
+def is_current(models: Path, stand_in: StandIn) -> bool:
+    """Whether the file is there as this description made it."""
+    path = models / stand_in.path
+    return path.is_file() and read_record(models).get(stand_in.path) == entry(stand_in, path.stat().st_size)
+
+
+def write(models: Path, stand_in: StandIn) -> None:
+    """Draw the weights, write them beside the final name, move them there, and record them."""
+    path = models / stand_in.path
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        save(draw(stand_in.describe(), stand_in.seed, stand_in.dtype), partial, path.suffix)
+        os.replace(partial, path)
+    except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own for a full disk
+        raise ToolError(
+            f"The stand-in {path} could not be written ({error}). Free some disk space "
+            "(the stand-ins take 4 GB), or set IPADAPTER_INSTRUCT_CACHE to a folder elsewhere."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    record = {**read_record(models), stand_in.path: entry(stand_in, path.stat().st_size)}
+    replace_text(models / RECORD, json.dumps(record, indent=1))
+
+
+def save(tensors: dict[str, torch.Tensor], path: Path, suffix: str) -> None:
+    """Write safetensors, or for .bin a pickle nested as the published one."""
+    if suffix == ".bin":
+        torch.save(nested(tensors), path)
+    else:
+        save_file(tensors, path, metadata=NOTE)
+
+
+def entry(stand_in: StandIn, size: int) -> dict[str, int | str]:
+    """What the record holds for a file."""
+    description = repr((list(stand_in.describe().items()), stand_in.dtype, stand_in.seed))
+    return {"description": hashlib.sha256(description.encode()).hexdigest(), "bytes": size}
+
+
+def read_record(models: Path) -> dict:
+    """The record of the files written so far; empty when there is none or it is spoilt."""
+    try:
+        return json.loads((models / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def replace_text(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""A saved workflow as the prompt that ComfyUI's HTTP API takes.
+
+The browser's page does this when one presses Run; here it is done from the server's /object_info alone, so
+that a shipped workflow can be run headless exactly as it lies in its file. Saved workflows of version 0.4
+without subgraphs are understood.
+
+Source: ComfyUI_frontend's src/utils/executionUtil.ts (graphToPrompt), as of 1.32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from comfyhost.places import ToolError
+
+NEVER, BYPASSED = 2, 4
+NOTES = ("Note", "MarkdownNote")
+VIRTUAL = (*NOTES, "Reroute", "PrimitiveNode")
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+SEEDS = ("seed", "noise_seed")
+CONTROL = "(control after generate)"
+CONTROL_FILTER = "(control filter)"
+UPLOAD_BUTTON = "(upload button)"
+UPLOADS = ("image_upload", "video_upload", "audio_upload", "animated_image_upload")
+
+
+class WorkflowError(ToolError):
+    """The workflow cannot be turned into a prompt for this server."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A plain value that reaches an input through a link, from a PrimitiveNode."""
+
+    value: Any
+
+
+Source = list | Value | None  # [node id, output], a value, or nothing
+
+
+def to_prompt(workflow: dict, object_info: Mapping[str, dict]) -> dict[str, dict]:
+    """The API prompt of a saved workflow: {node id: {class_type, inputs, _meta}}.
+
+    `object_info` is what the server's /object_info gives. Raises WorkflowError for what the server does not
+    know, a wrong number of widget values, subgraphs and other kinds of files. Whether a value is allowed is
+    for the server to say.
+    """
+    check_kind(workflow)
+    graph = Graph(workflow)
+    live = [node for node in workflow["nodes"] if is_executed(node)]
+    return {str(node["id"]): prompt_entry(node, graph, definition(node, object_info)) for node in live}
+
+
+def check_kind(workflow: dict) -> None:
+    """Refuse files that are no saved workflow of version 0.4, and subgraphs."""
+    if not isinstance(workflow.get("nodes"), list) or not isinstance(workflow.get("links"), list):
+        raise WorkflowError(
+            "A saved workflow with nodes and links was expected; this is something else (an API prompt?). "
+            "Save it in ComfyUI with Workflow > Save, not Export (API)."
+        )
+    if any(not isinstance(link, list) for link in workflow["links"]):
+        raise WorkflowError(
+            f"A workflow of version 0.4 was expected, with links as lists; this one says version "
+            f"{workflow.get('version')} and has them otherwise. Open it in ComfyUI and save it again."
+        )
+    subgraphs = {subgraph["id"] for subgraph in workflow.get("definitions", {}).get("subgraphs", [])}
+    inside = [node for node in workflow["nodes"] if node["type"] in subgraphs]
+    if inside:
+        raise WorkflowError(
+            f"{describe(inside[0])} is a subgraph, which is not understood here. "
+            "Unpack it in ComfyUI (right click > Unpack Subgraph) and save the workflow again."
+        )
+
+
+def is_executed(node: dict) -> bool:
+    return node["type"] not in VIRTUAL and node.get("mode", 0) not in (NEVER, BYPASSED)
+
+
+def definition(node: dict, object_info: Mapping[str, dict]) -> dict:
+    """What the server says about the node's type."""
+    if node["type"] in object_info:
+        return object_info[node["type"]]
+    properties = node.get("properties", {})
+    pack = properties.get("cnr_id") or properties.get("aux_id")
+    remedy = f"It belongs to the node pack {pack}." if pack else "A node pack may be missing."
+    if pack == "comfy-core":
+        remedy = "It belongs to ComfyUI itself: a newer ComfyUI may be needed."
+    raise WorkflowError(
+        f"{describe(node)} is of a type this server does not know. {remedy} "
+        "If it is installed, the server's log says why it did not load."
+    )
+
+
+def describe(node: dict) -> str:
+    return f"Node {node['id']} ({node['type']})"
+
+
+def prompt_entry(node: dict, graph: Graph, known: dict) -> dict:
+    """One node of the prompt: its widgets' values, overridden by what its inputs are linked to."""
+    inputs = widget_inputs(node, known)
+    for slot in node.get("inputs") or []:
+        if slot.get("link") is None:
+            continue
+        source = graph.source(slot["link"])
+        if isinstance(source, Value):
+            inputs[slot["name"]] = guarded(source.value)
+        elif source is not None:
+            inputs[slot["name"]] = source
+    title = node.get("title") or known.get("display_name") or node["type"]
+    return {"class_type": node["type"], "inputs": inputs, "_meta": {"title": title}}
+
+
+def widget_inputs(node: dict, known: dict) -> dict[str, Any]:
+    """The values of the node's widgets by input name."""
+    values = node.get("widgets_values") or []
+    if isinstance(values, dict):
+        return {name: guarded(values[name]) for name in widget_names(known) if name in values}
+    slots = widget_slots(known)
+    if len(values) == len(slots) - 1 and slots[-1:] == [UPLOAD_BUTTON]:
+        slots = slots[:-1]  # newer pages do not save the button
+    if len(values) != len(slots):
+        raise WorkflowError(
+            f"{describe(node)} has {len(values)} widget values, {len(slots)} were expected "
+            f"({', '.join(slots) or 'none'}). The node has changed since the workflow was saved: open it in "
+            "ComfyUI, check the node's settings and save it again."
+        )
+    names = set(widget_names(known))
+    return {name: guarded(value) for name, value in zip(slots, values, strict=True) if name in names}
+
+
+def widget_slots(known: dict) -> list[str]:
+    """What each place of widgets_values is for: input names, and the page's own additions in brackets."""
+    slots = []
+    for name, kind, options in input_definitions(known):
+        if not is_widget(kind, options):
+            continue
+        slots.append(name)
+        if options.get("control_after_generate") or (kind == "INT" and name in SEEDS):
+            slots += [CONTROL] if kind == "INT" else [CONTROL, CONTROL_FILTER]
+        if any(options.get(upload) for upload in UPLOADS):
+            slots.append(UPLOAD_BUTTON)
+    return slots
+
+
+def widget_names(known: dict) -> list[str]:
+    return [name for name, kind, options in input_definitions(known) if is_widget(kind, options)]
+
+
+def input_definitions(known: dict) -> list[tuple[str, str, dict]]:
+    """Name, type and options of every input, in the order of the page; a list of choices counts as COMBO."""
+    found = []
+    for group in ("required", "optional"):
+        definitions = known["input"].get(group, {})
+        for name in known.get("input_order", {}).get(group, definitions):
+            kind, *rest = definitions[name]
+            found.append((name, "COMBO" if isinstance(kind, list) else kind, rest[0] if rest else {}))
+    return found
+
+
+def is_widget(kind: str, options: dict) -> bool:
+    return kind in WIDGET_TYPES and not options.get("forceInput")
+
+
+def guarded(value: Any) -> Any:
+    """A list as a value must not look like a link: the API has a wrapping for it."""
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+class Graph:
+    """Follows links back through reroutes, primitives and bypassed nodes to what really feeds an input."""
+
+    def __init__(self, workflow: dict):
+        self.nodes = {node["id"]: node for node in workflow["nodes"]}
+        self.links = {link[0]: link for link in workflow["links"]}
+
+    def source(self, link_id: int) -> Source:
+        """Where a link's data comes from; None when that is muted or leads nowhere."""
+        node, output = self.origin(link_id)
+        mode = node.get("mode", 0)
+        if mode == NEVER or node["type"] in NOTES:
+            return None
+        if node["type"] == "PrimitiveNode":
+            return Value(node["widgets_values"][0])
+        if node["type"] == "Reroute":
+            return self.through(node["inputs"][0])
+        if mode == BYPASSED:
+            return self.bypass(node, output)
+        return [str(node["id"]), output]
+
+    def origin(self, link_id: int) -> tuple[dict, int]:
+        """The node and output that a link starts from."""
+        link = self.links.get(link_id)
+        if link is None or link[1] not in self.nodes:
+            raise WorkflowError(
+                f"The workflow's link {link_id} starts nowhere: the file is damaged. "
+                "Open it in ComfyUI, connect the input again and save it."
+            )
+        return self.nodes[link[1]], link[2]
+
+    def through(self, slot: dict) -> Source:
+        return None if slot.get("link") is None else self.source(slot["link"])
+
+    def bypass(self, node: dict, output: int) -> Source:
+        """What a bypassed node passes on: the input of the output's type, the one in the same place first."""
+        kind = node["outputs"][output]["type"]
+        slots = node.get("inputs") or []
+        candidates = [*slots[output : output + 1], *slots]
+        match = next((slot for slot in candidates if slot["type"] == kind), None)
+        return self.through(match) if match else None
