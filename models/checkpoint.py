@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 import safetensors
 import torch
 from torch import Tensor, nn
 
 from .cross_attention import SiteProjections, site_widths
-from .families import PUBLISHED_AT, Family, family_of_adapter
+from .families import SD15, Family, family_of_adapter
 from .resampler import Resampler, ResamplerSizes
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -25,14 +28,15 @@ SD3_NAMES = {"proj_out_big.": "proj_out.", "norm_out_big.": "norm_out."}
 
 # A file is something else when one of its names matches; what to do with it instead.
 OTHER_FILES = (
-    (r"\.lora_(up|down|A|B)\b|^lora_", "a LoRA", "Load it with Load LoRA."),
-    (r"^(control_model\.|controlnet_|input_hint_block|input_blocks\.0\.0)", "a ControlNet or a bare UNet", ""),
+    (r"[._]lora[._](up|down|A|B)\b|\.lora_linear_layer\.|^lora_", "a LoRA", "Load it with Load LoRA."),
+    (r"^(control_model\.|controlnet_|input_hint_block|(input|down)_blocks\.0\.)", "a ControlNet or a bare UNet", ""),
     (r"^(model\.diffusion_model|cond_stage_model|first_stage_model)\.", "a whole checkpoint", "Use Load Checkpoint."),
     (r"^(encoder|decoder)\.(conv_in|mid|down|up|layers)\b", "a VAE", "Load it with Load VAE."),
     (r"^(vision_model|visual)\.", "an image encoder", "Choose it as image_encoder instead."),
-    (r"^(text_model|text_projection)", "a text encoder", "Load it with Load CLIP."),
+    (r"^(text_model|text_projection|transformer\.|encoder\.block\b)", "a text encoder", "Load it with Load CLIP."),
 )
-GET_A_FILE = f"Put a published IPAdapter-Instruct file ({PUBLISHED_AT}...) into models/ipadapter and choose it here."
+GET_A_FILE = f"Put a published IPAdapter-Instruct file, such as {SD15.url} , into models/ipadapter and choose it here."
+DOWNLOAD_AGAIN = "Download it again and compare its size."
 
 
 class AdapterFileError(ValueError):
@@ -71,16 +75,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
             with safetensors.safe_open(path, framework="pt") as file:
                 return {name: file.get_tensor(name) for name in file.keys()}
         return flatten(torch.load(path, map_location="cpu", weights_only=True))
-    except pickle.UnpicklingError as error:
-        raise AdapterFileError(
-            f"{path.name} was expected to hold tensors only; it holds Python code or is damaged, and was not run. "
-            f"Get the file again from a source you trust. ({_first_line(error)})"
-        ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise AdapterFileError(
-            f"{path.name} ({path.stat().st_size:,} bytes) cannot be read, so it is probably cut short or damaged. "
-            f"Download it again and compare its size. ({_first_line(error)})"
-        ) from error
+    except Exception as error:  # a damaged pickle may lead its reader to any exception
+        raise AdapterFileError(_unreadable(path, error)) from error
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
@@ -105,17 +101,15 @@ def recognise(tensors: Mapping[str, Tensor]) -> AdapterCheckpoint:
     attention = _part(tensors, ATTENTION)
     if not resampler or not attention:
         raise AdapterFileError(_not_an_adapter(tensors))
-    if "proj_new_input.weight" not in resampler:
+    if not any(name.startswith(("proj_new_input.", "new_input_layers.")) for name in resampler):
         raise AdapterFileError(
-            "This is a plain IP-Adapter: it has no instruction input (image_proj.proj_new_input is not in it). "
-            + GET_A_FILE
+            "An IPAdapter-Instruct file was expected; this is a plain IP-Adapter, without an input for instructions "
+            f"({RESAMPLER}proj_new_input). Apply it with another node pack. {GET_A_FILE}"
         )
     joint = "proj_out_big.weight" in resampler
     resampler = {_rename(name): tensor for name, tensor in resampler.items()}
-    for name in ("proj_out.weight", "latents", "proj_in.weight"):
-        if name not in resampler:
-            raise AdapterFileError(_missing([RESAMPLER + name]))
-    return AdapterCheckpoint(family_of_adapter(resampler["proj_out.weight"].shape[0], joint), resampler, attention)
+    width = _sizes(lambda tensors: tensors["proj_out.weight"].shape[0], resampler, RESAMPLER)
+    return AdapterCheckpoint(family_of_adapter(width, joint), resampler, attention)
 
 
 def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> InstructAdapter:
@@ -125,18 +119,28 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Instruc
     """
     if checkpoint.family.joint_attention:
         raise AdapterFileError(
-            f"This adapter is for {checkpoint.family}, which this version cannot apply yet. Load an SD1.5 or SDXL adapter."
+            f"An adapter for SD1.5 or SDXL was expected; this one is for {checkpoint.family}, which this version "
+            f"cannot apply yet. Load an SD1.5 or SDXL adapter."
         )
-    try:
-        sizes = ResamplerSizes.from_state_dict(checkpoint.resampler)
-        widths, context_width = site_widths(checkpoint.attention)
-    except KeyError as error:
-        raise AdapterFileError(_missing([str(error.args[0])])) from None
+    sizes = _sizes(ResamplerSizes.from_state_dict, checkpoint.resampler, RESAMPLER)
+    widths, context_width = _sizes(site_widths, checkpoint.attention, ATTENTION)
     resampler = _filled(lambda ops: Resampler(sizes, ops), operations, checkpoint.resampler, RESAMPLER)
     projections = _filled(
         lambda ops: SiteProjections(widths, context_width, ops), operations, checkpoint.attention, ATTENTION
     )
     return InstructAdapter(checkpoint.family, resampler, projections)
+
+
+def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tensor], prefix: str) -> T:
+    try:
+        return read(tensors)
+    except KeyError as error:
+        raise AdapterFileError(_missing([prefix + str(error.args[0])])) from None
+    except IndexError:
+        raise AdapterFileError(
+            f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have fewer "
+            f"dimensions. The file is damaged. {DOWNLOAD_AGAIN}"
+        ) from None
 
 
 def _filled(
@@ -153,7 +157,12 @@ def _filled(
         if tuple(tensors[name].shape) != shape:
             raise AdapterFileError(
                 f"{prefix}{name} was expected to be {list(shape)}, as the file's other tensors say, and is "
-                f"{list(tensors[name].shape)}. The file is damaged or mixed from several; download it again."
+                f"{list(tensors[name].shape)}. The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
+            )
+        if not tensors[name].is_floating_point():
+            raise AdapterFileError(
+                f"{prefix}{name} was expected to hold floating-point numbers; it holds {tensors[name].dtype}, so the "
+                f"file is quantised in a way that cannot be read. {GET_A_FILE}"
             )
     unexpected = sorted(tensors.keys() - expected.keys())
     if unexpected:
@@ -184,8 +193,8 @@ def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
 
 def _missing(names: list[str]) -> str:
     return (
-        f"{len(names)} tensor(s) of the adapter are missing: {_some(names)}. "
-        "The file is incomplete; download it again, or convert it again from the original."
+        f"An IPAdapter-Instruct file was expected; {len(names)} of its tensors are missing: {_some(names)}. "
+        f"The file is incomplete. {DOWNLOAD_AGAIN} If you converted it, convert the original again."
     )
 
 
@@ -194,5 +203,15 @@ def _some(names: list[str], prefix: str = "", limit: int = 4) -> str:
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
+def _unreadable(path: Path, error: Exception) -> str:
+    code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if code:
+        return (
+            f"{path.name} was expected to hold tensors only; it also asks Python to run {code[1]}. "
+            "Nothing in it was run. Get the file again from a source you trust, as .safetensors if there is one."
+        )
+    return (
+        f"{path.name} was expected to be a file of tensors; its {path.stat().st_size:,} bytes cannot be read as one. "
+        f"It is cut short, damaged, or something else under this name, such as a web page. "
+        f"Nothing in it was run. {DOWNLOAD_AGAIN}"
+    )

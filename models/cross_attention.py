@@ -5,6 +5,7 @@ Axes: B batch, T image tokens, D width.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -16,13 +17,13 @@ KEYS, VALUES = "to_k_ip", "to_v_ip"
 def site_widths(state: Mapping[str, Tensor]) -> tuple[dict[int, int], int]:
     """Site number -> site width, and the context width, read off NUMBER.to_k_ip.weight and the like.
 
-    Raises KeyError when there is no such tensor.
+    A site whose keys or values are missing counts too, so that the gap is found. Raises KeyError when there is none.
     """
-    keys = {int(name.split(".")[0]): w for name, w in state.items() if name.endswith(f".{KEYS}.weight")}
-    if not keys:
+    names = ((re.fullmatch(rf"(\d+)\.({KEYS}|{VALUES})\.weight", name), weight) for name, weight in state.items())
+    shapes = {int(match[1]): weight.shape for match, weight in names if match}
+    if not shapes:
         raise KeyError(f"1.{KEYS}.weight")
-    context_width = next(iter(keys.values())).shape[1]
-    return {number: weight.shape[0] for number, weight in keys.items()}, context_width
+    return {number: shape[0] for number, shape in shapes.items()}, next(iter(shapes.values()))[1]
 
 
 class SiteProjections(nn.Module):

@@ -25,7 +25,7 @@ class IPAdapterInstructApply(io.ComfyNode):
                 category=CATEGORY,
                 description="Makes a model follow the encoded picture and instruction. Apply several, one after another.",
                 inputs=[
-                    io.Model.Input("model"),
+                    io.Model.Input("model", tooltip="From a checkpoint loader, a LoRA loader, or another Apply."),
                     Embeds.Input("embeds", tooltip="From Encode Instruct Prompt."),
                     io.Float.Input(
                         "weight",

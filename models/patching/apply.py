@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import comfy.patcher_extension
-import torch
 from torch import Tensor
 
 from ..families import Family
@@ -13,6 +12,7 @@ from ..tasks import advise
 from . import hooks
 from .chain import CHAIN, AppliedAdapter, Chain
 from .embeds import InstructEmbeds
+from .masks import mask_frames
 from .sites import attn2_sites, check_fit
 
 AUTO = "auto"
@@ -67,7 +67,7 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
         image_scale=settings.image_scale,
         start_percent=settings.start_percent,
         end_percent=settings.end_percent,
-        mask=None if mask is None else _frames(mask),
+        mask=None if mask is None else mask_frames(mask, "attn_mask"),
     )
     return _with_applied(model, applied), choices
 
@@ -93,14 +93,3 @@ def _with_applied(model, applied: AppliedAdapter):
             patched.add_wrapper_with_key(kind, CHAIN, wrapper)
     options[CHAIN] = options.get(CHAIN, Chain()).then(applied)
     return patched
-
-
-def _frames(mask: Tensor) -> Tensor:
-    """A MASK of any leading dimensions -> finite [F, H, W] in 0..1."""
-    mask = mask.reshape(-1, *mask.shape[-2:]).float()
-    if not torch.isfinite(mask).all() or 0 in mask.shape:
-        raise ValueError(
-            f"attn_mask was expected to be a mask of values from 0 to 1; it is {list(mask.shape)} "
-            "and empty or not finite. Check the node it comes from."
-        )
-    return mask.clamp(0, 1)

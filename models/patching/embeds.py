@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..branches import Branches, branch_texts
-from ..encoder_files import get_encoder
+from ..encoder_files import wrong_encoder
 from .image_encoder import EncoderFile, check_encoder, image_features, zero_image_features
 from .loaded_adapter import LoadedAdapter
-from .pixels import CENTER_CROP, check_image
+from .pixels import CENTER_CROP, check_image, check_mask
 from .text_encoder import check_clip, encode_texts
 
 
@@ -26,12 +26,12 @@ class AdapterWithEncoder:
         width = self.adapter.sizes.image_width
         if clip_vision is None:
             if self.encoder_file is None:
-                raise ValueError(
-                    f"{self.adapter.name} needs an image encoder and none was found in models/clip_vision. "
-                    f"{get_encoder(width)} Or connect one to clip_vision."
-                )
+                found = "no .safetensors file in models/clip_vision is one"
+                raise ValueError(f"{wrong_encoder(found, width)} Or connect one to clip_vision.")
             clip_vision = self.encoder_file.load()
-        check_encoder(clip_vision, width)
+            check_encoder(clip_vision, width, self.encoder_file.name)
+        else:
+            check_encoder(clip_vision, width, "the connected one")
         return clip_vision
 
 
@@ -65,9 +65,11 @@ def encode_instruct(
     """Image tokens for each branch. Several references' tokens follow one another.
 
     clip_vision: an encoder that fits, from `AdapterWithEncoder.encoder`.
-    Raises ValueError for an image or a CLIP that cannot be used, before anything is encoded.
+    Raises ValueError for an image, a mask or a CLIP that cannot be used, before anything is encoded.
     """
     check_image(references.image)
+    if references.mask is not None:
+        check_mask(references.mask, len(references.image))
     check_clip(clip)
     texts = branch_texts(instruction, prompt, adapter.family.resampler_negative(negative_prompt))
     features = _branch_features(clip_vision, references)

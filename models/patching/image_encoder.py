@@ -37,23 +37,33 @@ class EncoderFile:
         """The ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
         if self._model is None:
             key = (str(self.path), self.path.stat().st_mtime_ns)
-            model = self._shared.get(key) or comfy.clip_vision.load(str(self.path))
-            if model is None:
-                raise ValueError(
-                    f"{self.name} was expected to be an image encoder and is not. Choose another one, or 'auto'."
-                )
-            self._model = self._shared[key] = model
+            self._model = self._shared[key] = self._shared.get(key) or self._read()
         return self._model
 
+    def _read(self):
+        try:
+            model = comfy.clip_vision.load(str(self.path))
+        except Exception as error:  # the host's own, of many kinds: it trusts the file to be an encoder
+            raise ValueError(
+                f"{self.name} was expected to be an image encoder; ComfyUI cannot read it ({error!r}). "
+                "It is damaged or another kind of file: download it again, choose another one, or 'auto'."
+            ) from error
+        if model is None:
+            raise ValueError(
+                f"{self.name} was expected to be an image encoder; ComfyUI knows no encoder with its tensors. "
+                "Choose another one, or 'auto'."
+            )
+        return model
 
-def check_encoder(clip_vision, needed_width: int) -> None:
-    """Raises ValueError unless a CLIP_VISION is a CLIP image encoder of the width the adapter needs."""
+
+def check_encoder(clip_vision, needed_width: int, name: str) -> None:
+    """Raises ValueError, which calls it `name`, unless a CLIP_VISION is a CLIP image encoder of the width needed."""
     embeddings = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
     if getattr(embeddings, "class_embedding", None) is None:
-        raise ValueError(wrong_encoder("the connected one is no CLIP image encoder with a class token", needed_width))
+        raise ValueError(wrong_encoder(f"{name} is no CLIP image encoder with a class token", needed_width))
     width = embeddings.patch_embedding.weight.shape[0]
     if width != needed_width:
-        raise ValueError(wrong_encoder(f"the connected one is {encoder_title(width)}", needed_width))
+        raise ValueError(wrong_encoder(f"{name} is {encoder_title(width)}", needed_width))
 
 
 def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Tensor:

@@ -16,6 +16,21 @@ Area = tuple[int, int, int, int] | None
 """The part of the latent a conditioning covers, as (height, width, top, left); None for all of it."""
 
 
+def mask_frames(mask: Tensor, name: str) -> Tensor:
+    """A MASK of any leading dimensions -> [F, H, W] in 0..1. Raises ValueError for none of it or for NaN.
+
+    name: the input it came by, for the message.
+    """
+    finite = bool(torch.isfinite(mask).all())
+    if mask.ndim < 2 or 0 in mask.shape or not finite:
+        raise ValueError(
+            f"{name} was expected to be a mask of values from 0 to 1, [frames, height, width]; it is "
+            f"{list(mask.shape)}{'' if finite else ' with values that are not numbers (NaN or infinite)'}. "
+            f"Check the node it comes from, or leave {name} unconnected."
+        )
+    return mask.reshape(-1, *mask.shape[-2:]).float().clamp(0, 1)
+
+
 class SiteMasks:
     """One mask [F, H, W], brought to the resolution of each site when first asked for.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,18 +23,25 @@ POSITIVE, NEGATIVE = "positive", "negative"
 POSITIVES = (POSITIVE, "middle")  # DualCFGGuider's second positive
 RUN_ORDER = (Branch.FULL, Branch.IMAGE_ONLY, Branch.EVERYTHING, Branch.UNCOND)
 
-PassKey = tuple[Branch, str]
-"""A branch and the name of the list whose text it carries."""
+POOLED = "y"  # where SDXL's and SD3's conditions keep the pooled text, with SDXL's sizes
+
+
+class Pass(NamedTuple):
+    """A branch, the name of the list whose text it carries, and of the one whose pooled text it borrows, if any."""
+
+    branch: Branch
+    text: str
+    pooled: str | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """conds: every pass's own conditioning. outputs: for each list of the host, pass -> coefficient."""
 
-    conds: Mapping[PassKey, Conds]
-    outputs: tuple[Mapping[PassKey, float] | None, ...]
-    branch_of: Mapping[uuid.UUID, Branch] = field(default_factory=dict)
-    area_of: Mapping[uuid.UUID, Area] = field(default_factory=dict)
+    conds: Mapping[Pass, Conds]
+    outputs: tuple[Mapping[Pass, float] | None, ...]
+    branch_of: Mapping[uuid.UUID, Branch]
+    area_of: Mapping[uuid.UUID, Area]
 
     def combine(self, predictions: Sequence[Tensor], like: Tensor) -> list[Tensor]:
         """One prediction a pass, in the order of `conds` -> one a list. A list the host left out gives zeros."""
@@ -57,13 +65,13 @@ def plan_passes(
     outputs = tuple(
         None if name is None else _without_zeros(_output(name, available, coefficients)) for name, _ in named
     )
-    keys = sorted({key for output in outputs if output for key in output}, key=lambda k: RUN_ORDER.index(k[0]))
-    conds = {key: _own_copy(available[key[1]]) for key in keys}
+    passes = sorted({p for output in outputs if output for p in output}, key=lambda p: RUN_ORDER.index(p.branch))
+    conds = {p: _own_conds(p, available) for p in passes}
     return Plan(
         conds=conds,
         outputs=outputs,
-        branch_of={c["uuid"]: branch for (branch, _), own in conds.items() for c in own},
-        area_of={c["uuid"]: _area(c) for own in conds.values() for c in own},
+        branch_of={cond["uuid"]: p.branch for p, own in conds.items() for cond in own},
+        area_of={cond["uuid"]: _area(cond) for own in conds.values() for cond in own},
     )
 
 
@@ -84,37 +92,55 @@ def name_lists(
     return named
 
 
-def _output(name: str, available: Mapping[str, Conds], coefficients: HostCoefficients | None) -> dict[PassKey, float]:
+def _output(name: str, available: Mapping[str, Conds], coefficients: HostCoefficients | None) -> dict[Pass, float]:
     if name in POSITIVES:
         if coefficients is None or NEGATIVE not in available:
-            return {(Branch.FULL, name): 1.0}
-        return _ladder(coefficients.cond, name)
+            return {Pass(Branch.FULL, name): 1.0}
+        return _ladder(coefficients.cond, name, available)
     if coefficients is None or POSITIVE not in available or NEGATIVE not in available:
-        return {(Branch.UNCOND, name): 1.0}
-    output = _ladder(coefficients.uncond, POSITIVE)
+        return {Pass(Branch.UNCOND, name): 1.0}
+    output = _ladder(coefficients.uncond, POSITIVE, available)
     if name != NEGATIVE:  # a further negative: the ladder's foot moves to it
-        output[(Branch.UNCOND, NEGATIVE)] -= 1.0
-        output[(Branch.UNCOND, name)] = 1.0
+        output[Pass(Branch.UNCOND, NEGATIVE)] -= 1.0
+        output[Pass(Branch.UNCOND, name)] = 1.0
     return output
 
 
-def _ladder(coefficients: Branches[float], positive: str) -> dict[PassKey, float]:
-    return {
-        (branch, positive if branch is Branch.FULL else NEGATIVE): value for branch, value in coefficients.items()
-    }
+def _ladder(coefficients: Branches[float], positive: str, available: Mapping[str, Conds]) -> dict[Pass, float]:
+    pooled = positive if any(_pooled(cond) is not None for cond in available[positive]) else None
+    passes = Branches(
+        full=Pass(Branch.FULL, positive),
+        everything=Pass(Branch.EVERYTHING, NEGATIVE, pooled),
+        image_only=Pass(Branch.IMAGE_ONLY, NEGATIVE, pooled),
+        uncond=Pass(Branch.UNCOND, NEGATIVE),
+    )
+    return {passes[branch]: value for branch, value in coefficients.items()}
 
 
-def _without_zeros(output: dict[PassKey, float]) -> dict[PassKey, float]:
+def _without_zeros(output: dict[Pass, float]) -> dict[Pass, float]:
     return {key: value for key, value in output.items() if value != 0}
 
 
-def _weighted_sum(output: Mapping[PassKey, float], predictions: Mapping[PassKey, Tensor]) -> Tensor:
+def _weighted_sum(output: Mapping[Pass, float], predictions: Mapping[Pass, Tensor]) -> Tensor:
     return sum(predictions[key] if value == 1 else value * predictions[key] for key, value in output.items())
 
 
-def _own_copy(conds: Conds) -> Conds:
-    """The same conditions under ids of their own, by which the rows of a batch are told apart."""
-    return [{**cond, "uuid": uuid.uuid4()} for cond in conds]
+def _own_conds(wanted: Pass, available: Mapping[str, Conds]) -> Conds:
+    """The conditions of a pass under ids of their own, by which the rows of a batch are told apart."""
+    conds = [{**cond, "uuid": uuid.uuid4()} for cond in available[wanted.text]]
+    if wanted.pooled is None:
+        return conds
+    return [_with_pooled(cond, available[wanted.pooled]) for cond in conds]
+
+
+def _with_pooled(cond: dict, positives: Conds) -> dict:
+    """`cond` with the pooled text of the positive of the same area, else of the first."""
+    source = next((p for p in positives if _area(p) == _area(cond)), positives[0])
+    return {**cond, "model_conds": {**cond["model_conds"], POOLED: _pooled(source)}}
+
+
+def _pooled(cond: dict):
+    return cond.get("model_conds", {}).get(POOLED)
 
 
 def _uuids(conds: Conds) -> set:

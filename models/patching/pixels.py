@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .masks import mask_frames
+
 CENTER_CROP, PAD, STRETCH = "center crop", "pad", "stretch"
 FITS = (CENTER_CROP, PAD, STRETCH)
 
@@ -30,6 +32,16 @@ def check_image(image: Tensor) -> None:
         raise ValueError(
             "The image was expected to hold values from 0 to 1; some are not numbers (NaN or infinite). "
             "Check the node it comes from: a VAE that overflowed in half precision is the usual cause."
+        )
+
+
+def check_mask(mask: Tensor, pictures: int) -> None:
+    """Raises ValueError unless `mask` is finite and one, or as many as the pictures."""
+    masks = len(mask_frames(mask, "image_mask"))
+    if masks not in (1, pictures):
+        raise ValueError(
+            f"image_mask was expected to be one mask for all, or one for each of the {pictures} picture(s); it is "
+            f"{masks} masks. Connect a single mask, or a batch as long as the image's."
         )
 
 
@@ -55,7 +67,7 @@ def _preprocess(image: Tensor, size: int, mean: list[float], std: list[float], c
 
 
 def _resize(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    mask = mask.reshape(-1, 1, *mask.shape[-2:]).float().clamp(0, 1)
+    mask = mask_frames(mask, "image_mask").unsqueeze(1)
     return F.interpolate(mask, size=tuple(size), mode="bilinear").squeeze(1)
 
 

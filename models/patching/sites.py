@@ -55,11 +55,13 @@ def check_fit(family: Family, projections: SiteProjections, sites: list[Site], m
             f"Connect an {family.title} model, or load the {found.title} adapter ({found.published_file})."
         )
     site_widths = tuple(site.width for site in sites)
-    if {site.context_width for site in sites} != {projections.context_width} or site_widths != projections.widths:
+    context_widths = {site.context_width for site in sites}
+    if context_widths != {projections.context_width} or site_widths != projections.widths:
         raise ValueError(
             f"This adapter is for {family} with {len(projections.widths)} cross-attention layers of widths "
             f"{_counts(projections.widths)}; the connected model ({model_title}) has {len(sites)} of widths "
-            f"{_counts(site_widths)}. Connect a full {family.title} model, not a distilled or refiner one."
+            f"{_counts(site_widths)}, for context of width {', '.join(map(str, context_widths)) or 'none'}. "
+            f"Connect a full {family.title} model, not a distilled, refiner or later one."
         )
 
 

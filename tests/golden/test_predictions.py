@@ -3,24 +3,20 @@
 float32; absolute tolerance 2e-5 for a branch, 5e-5 for a guided prediction (the scales multiply the error).
 """
 
-import small  # first: it makes comfy importable
-
 import comfy.samplers
 import pytest
+import small
 import torch
 from golden_cases import golden_case
 
 BRANCH_TOLERANCE, GUIDED_TOLERANCE = 2e-5, 5e-5
-FAMILIES = ["sd15"]
+FAMILIES = ["sd15", "sdxl"]
 
 
-def noise_prediction(model, case, cfg: float, negative: bool = True) -> torch.Tensor:
+def noise_prediction(model, case, cfg: float) -> torch.Tensor:
     """What one step of a guider with this cfg predicts as noise at the golden latent and timestep."""
     guider = comfy.samplers.CFGGuider(model)
-    conds = {"positive": small.conditioning(case.values["text.positive"])}
-    if negative:
-        conds["negative"] = small.conditioning(case.values["text.negative"])
-    guider.inner_set_conds(conds)
+    guider.set_conds(*(small.golden_conditioning(case.family, name) for name in ("positive", "negative")))
     guider.set_cfg(cfg)
     sampling = model.get_model_object("model_sampling")
     sigma = sampling.sigma(case.values["timestep"].float())

@@ -1,5 +1,6 @@
-"""Everything here runs as ComfyUI runs its nodes: in inference mode."""
+"""ComfyUI is importable for every test here, which runs as ComfyUI runs its nodes: in inference mode."""
 
+import host  # noqa: F401
 import pytest
 import torch
 

@@ -3,9 +3,8 @@
 import collections
 import contextlib
 
-import small  # first: it makes comfy importable
-
 import pytest
+import small
 import torch
 from ipadapter_instruct.models.patching import unet
 from ipadapter_instruct.models.patching.run import RUN

@@ -2,10 +2,9 @@
 
 import copy
 
-import small  # first: it makes comfy importable
-
 import comfy.model_management
 import pytest
+import small
 import torch
 from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.models.patching.run import RUN

@@ -1,12 +1,10 @@
 """Beside other things in the same graph: another pack's attention, a LoRA, a ControlNet."""
 
-import scenes  # first: it makes comfy importable
 
 import comfy.cldm.cldm
 import comfy.controlnet
 import comfy.ops
 import comfy.sd
-import nodes as host_nodes
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
@@ -14,6 +12,8 @@ from golden_cases import golden_case
 from host_samplers import ksampler, pair
 from sampling import close
 from scenes import Link, OracleForm, PackForm, Scene
+
+import nodes as host_nodes
 
 CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
 
@@ -133,7 +133,7 @@ def test_a_control_net_never_sees_the_image_tokens(scene):
     form = PackForm(scene)
     ksampler(form, conds=with_control(form, control, pair(form)))
 
-    texts = [scene.positive[0], scene.negative[0]]
+    texts = [scene.positive.context[0], scene.negative.context[0]]
     rows = [row for context in seen for row in context]
     assert len(seen) >= len(transformers)
     assert all(any(torch.equal(row, text) for text in texts) for row in rows)

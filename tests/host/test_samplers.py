@@ -2,16 +2,15 @@
 model and on the oracle (tests/support/oracle.py), and the latents must agree. float32, tolerance 1e-4 of the
 largest value."""
 
-import scenes  # first: it makes comfy importable
 
 import comfy.model_management
-import nodes as host_nodes
 import pytest
-import torch
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced, nodes_pag, nodes_perpneg, nodes_sag
 from host_samplers import CFG, SEED, STEPS, check, custom_advanced, ksampler, latent, pair, sampled
 from scenes import Link, OracleForm, Scene, text
+
+import nodes as host_nodes
 
 CHAINS = {
     "simple": (Link(guidance="simple"),),
@@ -23,9 +22,17 @@ CHAINS = {
 }
 
 
+FAMILIES = ["sd15", "sdxl"]
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
 @pytest.fixture(params=CHAINS, ids=lambda name: name.replace(" ", "_"))
-def scene(request) -> Scene:
-    return Scene(links=CHAINS[request.param])
+def scene(request, family) -> Scene:
+    return Scene(family, CHAINS[request.param])
 
 
 def test_ksampler(scene):
@@ -33,8 +40,8 @@ def test_ksampler(scene):
 
 
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_cfg_pp", "uni_pc"])
-def test_other_samplers(sampler):
-    check(ksampler, Scene(), sampler=sampler)
+def test_other_samplers(family, sampler):
+    check(ksampler, Scene(family), sampler=sampler)
 
 
 def test_cfg_1_runs_the_whole_conditional_prediction(scene):
@@ -85,7 +92,7 @@ def test_basic_guider_gets_the_full_branch_alone(scene):
 def test_dual_cfg_guider(scene, style):
     def run(form):
         positive, negative = pair(form)
-        middle = form.conditions("positive", text("middle", "sd15"))
+        middle = form.conditions("positive", text("middle", scene.family))
         guider = custom.DualCFGGuider.execute(form.model, positive, middle, negative, 3.0, 2.0, style)
         return custom_advanced(form, guider)
 
@@ -94,7 +101,7 @@ def test_dual_cfg_guider(scene, style):
 
 def test_perp_neg_guider(scene):
     def run(form):
-        empty = form.conditions("further negative", text("empty", "sd15"))
+        empty = form.conditions("further negative", text("empty", scene.family))
         guider = nodes_perpneg.PerpNegGuider.execute(form.model, *pair(form), empty, CFG, 0.7)
         return custom_advanced(form, guider)
 
@@ -103,7 +110,7 @@ def test_perp_neg_guider(scene):
 
 def test_perp_neg_patch(scene):
     def run(form):
-        empty = form.conditions("further negative", text("empty", "sd15"))
+        empty = form.conditions("further negative", text("empty", scene.family))
         return ksampler(form, nodes_perpneg.PerpNeg.execute(form.model, empty, 0.7).args[0])
 
     check(run, scene)
@@ -124,7 +131,7 @@ def test_rescale_cfg(scene):
 
 def test_area_conditioning(scene):
     area = {"area": (8, 12, 4, 6), "strength": 1.0}
-    second = text("second", "sd15")
+    second = text("second", scene.family)
 
     def run(form):
         positive = form.conditions("positive") + form.conditions("positive", second, **area)
@@ -137,11 +144,11 @@ def test_area_conditioning(scene):
 
 
 def test_two_positives(scene):
-    second = text("second", "sd15")
+    second = text("second", scene.family)
 
     def run(form):
         positives = [scene.positive, second]
-        positive = form.conditions("positive") + form.conditions("positive", second)
+        positive = form.conditions("positive") + form.conditions("positive", second, positives)
         return ksampler(form, conds=(positive, form.conditions("negative", positives=positives)))
 
     check(run, scene)
@@ -155,6 +162,5 @@ def test_conditions_split_for_want_of_memory(scene, monkeypatch):
     check(ksampler, scene, batch=2)
 
 
-def test_prompts_of_unequal_length():
-    scene = Scene(positive=text("long", "sd15", length=154))
-    check(ksampler, scene)
+def test_prompts_of_unequal_length(family):
+    check(ksampler, Scene(family, positive=text("long", family, length=154)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import scenes  # first: it makes comfy importable
-
-import nodes as host_nodes
 import torch
 from comfy_extras import nodes_custom_sampler as custom
 from sampling import close
 from scenes import OracleForm, PackForm, Scene
+
+import nodes as host_nodes
 
 STEPS, CFG, SEED = 2, 4.0, 3
 

@@ -11,18 +11,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import small  # first: it makes comfy importable
-
 import comfy.conds
 import comfy.model_base
+import small
 import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
-# Diffusers' order of SD1.5's cross-attentions in ComfyUI's names: adapter index 2 i + 1 is the i-th of these.
+# Diffusers' order of the cross-attentions in ComfyUI's names: adapter index 2 i + 1 is the i-th of these.
+# The small SDXL has SDXL's blocks with 2, 2, 3, 3 | 3, 3, 3, 2, 2, 2 | 3 layers instead of its 70.
+def sites(blocks: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+    return [(name, number, layer) for name, number, layers in blocks for layer in range(layers)]
+
+
 SITES = {
-    "sd15": [("input", n) for n in (1, 2, 4, 5, 7, 8)] + [("output", n) for n in range(3, 12)] + [("middle", 0)],
+    "sd15": sites(
+        [("input", n, 1) for n in (1, 2, 4, 5, 7, 8)] + [("output", n, 1) for n in range(3, 12)] + [("middle", 0, 1)]
+    ),
+    "sdxl": sites(
+        [("input", 4, 2), ("input", 5, 2), ("input", 7, 3), ("input", 8, 3)]
+        + [("output", n, 3) for n in (0, 1, 2)]
+        + [("output", n, 2) for n in (3, 4, 5)]
+        + [("middle", 0, 3)]
+    ),
 }
 
 
@@ -36,7 +48,7 @@ class OracleAdapter:
 
 @dataclass(frozen=True)
 class Term:
-    """coefficient x prediction(text [1, L, D], image tokens [1, T, D] of each adapter).
+    """coefficient x prediction(text [1, L, D], pooled text [1, P] or None, image tokens [1, T, D] of each adapter).
 
     conditional: which side of the host's two-branch terms this is, for other packs to see.
     """
@@ -44,6 +56,7 @@ class Term:
     coefficient: float
     conditional: bool
     text: Tensor
+    pooled: Tensor | None
     tokens: tuple[Tensor, ...]
 
 
@@ -51,7 +64,7 @@ class OracleModel(comfy.model_base.BaseModel):
     """Evaluates the terms that its conditions carry."""
 
     adapters: tuple[OracleAdapter, ...] = ()
-    sites: list
+    sites: list[tuple[str, int, int]]
 
     def extra_conds(self, **kwargs):
         conds = super().extra_conds(**kwargs)
@@ -59,6 +72,8 @@ class OracleModel(comfy.model_base.BaseModel):
             conds[f"coefficient {number}"] = comfy.conds.CONDRegular(torch.full((1, 1, 1, 1), term.coefficient))
             conds[f"side {number}"] = comfy.conds.CONDRegular(torch.tensor([0 if term.conditional else 1]))
             conds[f"text {number}"] = comfy.conds.CONDRegular(term.text)
+            if term.pooled is not None:
+                conds[f"pooled {number}"] = comfy.conds.CONDRegular(term.pooled)
             for adapter, tokens in enumerate(term.tokens):
                 conds[f"tokens {number} {adapter}"] = comfy.conds.CONDRegular(tokens)
         return conds
@@ -71,7 +86,8 @@ class OracleModel(comfy.model_base.BaseModel):
             rows = len(x) // len(options["cond_or_uncond"])
             options["cond_or_uncond"] = terms[f"side {number}"][::rows].tolist()
             given = None if control is None else {name: list(outputs) for name, outputs in control.items()}
-            out = super()._apply_model(x, t, c_concat, terms[f"text {number}"], given, options)
+            pooled = {"y": terms[f"pooled {number}"]} if f"pooled {number}" in terms else {}
+            out = super()._apply_model(x, t, c_concat, terms[f"text {number}"], given, options, **pooled)
             total += terms[f"coefficient {number}"] * out
         return total
 
@@ -79,7 +95,7 @@ class OracleModel(comfy.model_base.BaseModel):
         replacements = options.get("patches_replace", {})
         others = replacements.get("attn2", {})
         ours = {
-            (*site, 0): self._attention(index, tokens, others.get((*site, 0), others.get(site)))
+            site: self._attention(index, tokens, others.get(site, others.get(site[:2])))
             for index, site in enumerate(self.sites)
         }
         return {**options, "patches_replace": {**replacements, "attn2": {**others, **ours}}}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import small  # first: it makes comfy importable
-
 import comfy.sample
+import small
 import torch
-from golden_cases import golden_case
 
 STEPS, CFG = 3, 4.0
 
@@ -16,9 +14,8 @@ def noise(batch: int = 1, height: int = 16, width: int = 24) -> torch.Tensor:
 
 
 def sample(model, start_noise=None, cfg: float = CFG, callback=None, **steps) -> torch.Tensor:
-    values = golden_case("sd15").values
     start_noise = noise() if start_noise is None else start_noise
-    positive, negative = (small.conditioning(values[f"text.{name}"]) for name in ("positive", "negative"))
+    positive, negative = (small.golden_conditioning("sd15", name) for name in ("positive", "negative"))
     latent = torch.zeros_like(start_noise)
     return comfy.sample.sample(
         model, start_noise, STEPS, cfg, "euler", "normal", positive, negative, latent, callback=callback, seed=1, **steps

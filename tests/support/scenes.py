@@ -7,20 +7,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import small  # first: it makes comfy importable
-
+import small
 import torch
 from golden_cases import golden_case
 from ipadapter_instruct.models.branches import Branches
 from oracle import OracleAdapter, Term, oracle_model
 from torch import Tensor
 
-WIDTH = {"sd15": 96}
+@dataclass(frozen=True)
+class Text:
+    """A made-up prompt: context [1, L, D], and pooled [1, P] where the family has it."""
+
+    context: Tensor
+    pooled: Tensor | None
+
+    @property
+    def values(self) -> dict:
+        return {} if self.pooled is None else {"pooled_output": self.pooled}
 
 
-def text(name: str, family: str, length: int = 77) -> Tensor:
-    generator = torch.Generator().manual_seed(sum(map(ord, name)))
-    return torch.randn(1, length, WIDTH[family], generator=generator)
+def text(name: str, family: str, length: int = 77) -> Text:
+    golden = golden_case(family).values
+    made = torch.Generator().manual_seed(sum(map(ord, name)))
+    pooled = golden.get("pooled.positive")
+    return Text(
+        context=torch.randn(1, length, golden["text.positive"].shape[-1], generator=made),
+        pooled=None if pooled is None else torch.randn(pooled.shape, generator=made),
+    )
 
 
 @dataclass(frozen=True)
@@ -36,12 +49,12 @@ class Link:
 
 @dataclass
 class Scene:
-    """`positive`, `negative`: text [1, L, D] each; several positives share their branches' tokens."""
+    """`positive` and `negative` are its own texts; further ones share the branches' tokens."""
 
     family: str = "sd15"
     links: tuple[Link, ...] = (Link(),)
-    positive: Tensor = None
-    negative: Tensor = None
+    positive: Text = None
+    negative: Text = None
     adapter: object = None
     tokens: list[Branches[Tensor]] = field(default_factory=list)
 
@@ -66,38 +79,40 @@ class Scene:
             oracle_model(self.family, tuple(OracleAdapter(weights, link.weight) for link in self.links))
         )
 
-    def terms(self, kind: str, own: Tensor | None = None, positives: list[Tensor] | None = None) -> list[Term]:
-        """What a list of this kind stands for. own: its text, where it is not the scene's own.
+    def terms(self, kind: str, own: Text, positives: list[Text]) -> list[Term]:
+        """What a condition of this kind, with `own` text, stands for.
 
         kind: "positive", "negative", "further negative", or "full" for a positive without any negative.
-        positives: the texts of all positive conditions of the same area, which a negative averages over.
+        positives: all positive conditions of the same area. A negative averages over them, and everything and
+            image_only carry the pooled text of the first.
         """
         three_way = [link for link in self.links if link.guidance == "three-way"]
-        positives = positives or [self.positive]
         if kind == "full" or (kind == "positive" and not three_way):
-            return [self._term(1.0, self.positive if own is None else own, "full")]
+            return [self._term(1.0, "full", own, own)]
         if not three_way:
-            return [self._term(1.0, self.negative if own is None else own, "uncond")]
+            return [self._term(1.0, "uncond", own, own)]
         wi, wim = three_way[-1].instruct_scale, three_way[-1].image_scale
-        if kind == "positive":
-            full = [self._term(wi, self.positive if own is None else own, "full")]
-            rest = (1 - wi, wim - 1, 1 - wim)
-        else:
-            full = [self._term(wi / len(positives), p, "full") for p in positives]
-            rest = (-wi, wim, 1 - wim)
-        ladder = [
-            self._term(c, self.negative, branch)
-            for c, branch in zip(rest, ("everything", "image_only", "uncond"), strict=True)
+        fulls = [own] if kind == "positive" else positives
+        everything, image_only = (1 - wi, wim - 1) if kind == "positive" else (-wi, wim)
+        terms = [self._term(wi / len(fulls), "full", positive, positive) for positive in fulls]
+        terms += [
+            self._term(everything, "everything", self.negative, positives[0]),
+            self._term(image_only, "image_only", self.negative, positives[0]),
+            self._term(1 - wim, "uncond", self.negative, self.negative),
         ]
         if kind == "further negative":
-            ladder += [self._term(1.0, own, "uncond"), self._term(-1.0, self.negative, "uncond")]
-        return full + [term for term in ladder if term.coefficient != 0]
+            terms += [self._term(1.0, "uncond", own, own), self._term(-1.0, "uncond", self.negative, self.negative)]
+        return [term for term in terms if term.coefficient != 0]
 
-    def _term(self, coefficient: float, text: Tensor, branch: str) -> Term:
-        simple = "full" if branch in ("full", "everything") else "uncond"
+    def _term(self, coefficient: float, branch: str, text: Text, pooled: Text) -> Term:
+        conditional = branch in ("full", "everything")
+        simple = "full" if conditional else "uncond"
         names = [branch if link.guidance == "three-way" else simple for link in self.links]
         tokens = tuple(getattr(t, name) for t, name in zip(self.tokens, names, strict=True))
-        return Term(coefficient, branch in ("full", "everything"), text, tokens)
+        return Term(coefficient, conditional, text.context, pooled.pooled, tokens)
+
+    def own_text(self, kind: str) -> Text:
+        return self.negative if kind == "negative" else self.positive
 
 
 class PackForm:
@@ -107,9 +122,9 @@ class PackForm:
         self.scene = scene
         self.model = scene.model(prepare)
 
-    def conditions(self, kind: str, own: Tensor | None = None, positives=None, **values) -> list:
-        default = self.scene.negative if kind == "negative" else self.scene.positive
-        return [[default if own is None else own, values]]
+    def conditions(self, kind: str, own: Text | None = None, positives=None, **values) -> list:
+        own = own or self.scene.own_text(kind)
+        return [[own.context, {**own.values, **values}]]
 
 
 class OracleForm:
@@ -119,6 +134,8 @@ class OracleForm:
         self.scene = scene
         self.model = scene.oracle(prepare)
 
-    def conditions(self, kind: str, own: Tensor | None = None, positives=None, **values) -> list:
+    def conditions(self, kind: str, own: Text | None = None, positives=None, **values) -> list:
+        own = own or self.scene.own_text(kind)
+        positives = positives or [own if kind == "positive" else self.scene.positive]
         terms = self.scene.terms(kind, own, positives)
-        return [[terms[0].text, {**values, "terms": terms}]]
+        return [[own.context, {**values, "terms": terms}]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import host  # noqa: F401  (first: it makes comfy importable)
-
 import comfy.model_base
 import comfy.model_patcher
 import comfy.samplers
@@ -12,18 +10,26 @@ import torch
 from golden_cases import GoldenCase, golden_case
 from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.checkpoint import AdapterCheckpoint
-from ipadapter_instruct.models.families import SD15
+from ipadapter_instruct.models.families import SD15, SDXL
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 
-FAMILIES = {"sd15": (SD15, comfy.supported_models.SD15)}
+FAMILIES = {"sd15": (SD15, comfy.supported_models.SD15), "sdxl": (SDXL, comfy.supported_models.SDXL)}
 
 
-def small_model(family: str = "sd15", model_class=comfy.model_base.BaseModel):
+class SmallModel(comfy.model_base.BaseModel):
+    """Takes the pooled text as it stands in the conditioning, at the golden cases' own width."""
+
+    def encode_adm(self, **kwargs):
+        return kwargs.get("pooled_output")
+
+
+def small_model(family: str = "sd15", model_class=SmallModel):
     """A ModelPatcher of the golden case's denoiser."""
     case = golden_case(family)
-    config = FAMILIES[family][1]({**case.config["unet_config"], "dtype": torch.float32})
+    config = FAMILIES[family][1]({"dtype": torch.float32})
+    config.unet_config.update(case.config["unet_config"])  # after the class's own head width
     model = model_class(config, device="cpu")
     model.diffusion_model.load_state_dict(case.base_weights)
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
@@ -54,5 +60,8 @@ def applied(model, embeds: InstructEmbeds, mask=None, **settings):
     return apply_instruct(model, embeds, ApplySettings(**settings), mask)[0]
 
 
-def conditioning(text: torch.Tensor, **values) -> list:
-    return [[text, values]]
+def golden_conditioning(family: str, name: str) -> list:
+    """The golden case's text, "positive" or "negative", with its pooled text where the family has one."""
+    values = golden_case(family).values
+    pooled = values.get(f"pooled.{name}")
+    return [[values[f"text.{name}"], {} if pooled is None else {"pooled_output": pooled}]]

@@ -1,0 +1,3 @@
+"""ComfyUI is importable for every test here."""
+
+import host  # noqa: F401
