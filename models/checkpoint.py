@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .cross_attention import SiteProjections, site_widths
 from .families import SD15, Family, family_of_adapter
+from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
 from .resampler import Resampler, ResamplerSizes
 
 T = TypeVar("T")
@@ -57,11 +58,15 @@ class AdapterCheckpoint:
 
 @dataclass(frozen=True)
 class InstructAdapter:
-    """An IPAdapter-Instruct ready to compute."""
+    """An IPAdapter-Instruct ready to compute.
+
+    projections: image tokens to keys and values of every site. streams: SD3's layers for the model's streams.
+    """
 
     family: Family
     resampler: Resampler
-    projections: SiteProjections
+    projections: SiteProjections | TokenProjections
+    streams: StreamProjections | None = None
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
@@ -117,18 +122,25 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Instruc
 
     Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
     """
-    if checkpoint.family.joint_attention:
-        raise AdapterFileError(
-            f"An adapter for SD1.5 or SDXL was expected; this one is for {checkpoint.family}, which this version "
-            f"cannot apply yet. Load an SD1.5 or SDXL adapter."
-        )
     sizes = _sizes(ResamplerSizes.from_state_dict, checkpoint.resampler, RESAMPLER)
-    widths, context_width = _sizes(site_widths, checkpoint.attention, ATTENTION)
     resampler = _filled(lambda ops: Resampler(sizes, ops), operations, checkpoint.resampler, RESAMPLER)
-    projections = _filled(
-        lambda ops: SiteProjections(widths, context_width, ops), operations, checkpoint.attention, ATTENTION
+    parts = _joint_parts if checkpoint.family.joint_attention else _cross_parts
+    return InstructAdapter(checkpoint.family, resampler, *parts(checkpoint.attention, operations))
+
+
+def _cross_parts(tensors: Mapping[str, Tensor], operations: ModuleType) -> tuple[nn.Module]:
+    widths, context_width = _sizes(site_widths, tensors, ATTENTION)
+    return (_filled(lambda ops: SiteProjections(widths, context_width, ops), operations, tensors, ATTENTION),)
+
+
+def _joint_parts(tensors: Mapping[str, Tensor], operations: ModuleType) -> tuple[nn.Module, nn.Module]:
+    widths = _sizes(block_widths, tensors, ATTENTION)
+    tokens = {name: tensor for name, tensor in tensors.items() if name.split(".")[1] in TOKEN_LAYERS}
+    streams = {name: tensor for name, tensor in tensors.items() if name not in tokens}
+    return (
+        _filled(lambda ops: TokenProjections(widths, ops), operations, tokens, ATTENTION),
+        _filled(lambda ops: StreamProjections(widths, ops), operations, streams, ATTENTION),
     )
-    return InstructAdapter(checkpoint.family, resampler, projections)
 
 
 def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tensor], prefix: str) -> T:

@@ -15,6 +15,7 @@ class Family:
     joint_attention: image tokens enter MMDiT's joint attention rather than a UNet's cross-attention.
     negative_reaches_resampler: the image_only and uncond branches give the resampler the negative
         prompt; where False they give it "".
+    fitting_model: which models its adapter fits, for messages.
     simple_words: an instruction that contains one of these is guided simply, by two branches.
     weight_changes: (words, change) by which `auto` corrects the weight for a weak or strong task.
 
@@ -27,6 +28,7 @@ class Family:
     joint_attention: bool
     negative_reaches_resampler: bool
     published_file: str
+    fitting_model: str
     simple_words: tuple[str, ...]
     weight_changes: tuple[tuple[tuple[str, ...], float], ...] = ()
 
@@ -49,6 +51,7 @@ SD15 = Family(
     joint_attention=False,
     negative_reaches_resampler=True,
     published_file="ip-adapter-instruct-sd15.bin",
+    fitting_model="a full SD1.5 model, not a distilled or later one",
     simple_words=("style", "colour", "color", "everything", "face", "facial"),
     weight_changes=((("composition", "pose"), -0.2),),
 )
@@ -59,6 +62,7 @@ SDXL = Family(
     joint_attention=False,
     negative_reaches_resampler=False,
     published_file="ip-adapter-instruct-sdxl.bin",
+    fitting_model="a full SDXL base model, not its refiner or a distilled one",
     simple_words=SD15.simple_words,
 )
 SD3 = Family(
@@ -68,6 +72,7 @@ SD3 = Family(
     joint_attention=True,
     negative_reaches_resampler=True,
     published_file="ip-adapter-instruct-sd3.bin",
+    fitting_model="SD3 medium or SD3.5 medium; SD3.5 large is wider than the adapter",
     simple_words=("style", "colour", "color", "everything"),
 )
 FAMILIES = (SD15, SDXL, SD3)

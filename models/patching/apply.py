@@ -12,12 +12,14 @@ from ..tasks import advise
 from . import hooks
 from .chain import CHAIN, AppliedAdapter, Chain
 from .embeds import InstructEmbeds
+from .entrances import entrance_of
+from .loaded_adapter import LoadedAdapter
 from .masks import mask_frames
-from .sites import attn2_sites, check_fit
+from .sites import Site, check_fit
 
 AUTO = "auto"
 WRAPPERS = {
-    comfy.patcher_extension.WrappersMP.OUTER_SAMPLE: hooks.outer_sample,
+    comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE: hooks.sampler_sample,
     comfy.patcher_extension.WrappersMP.CALC_COND_BATCH: hooks.calc_cond_batch,
     comfy.patcher_extension.WrappersMP.APPLY_MODEL: hooks.apply_model,
 }
@@ -72,16 +74,17 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
     return _with_applied(model, applied), choices
 
 
-def _sites(model, adapter):
+def _sites(model, adapter: LoadedAdapter) -> list[Site]:
     diffusion_model = model.get_model_object("diffusion_model")
     title = type(model.model).__name__
-    if not hasattr(diffusion_model, "input_blocks"):
+    entrance = entrance_of(adapter.family)
+    if not entrance.is_met_by(diffusion_model):
         raise ValueError(
-            f"This adapter is for {adapter.family}, the connected model ({title}) is not a UNet. "
-            f"Connect an {adapter.family.title} model."
+            f"This adapter is for {adapter.family}, the connected model ({title}) is not {adapter.family.title}'s "
+            f"{entrance.kind}. Connect an {adapter.family.title} model, or load the adapter for this one."
         )
-    sites = attn2_sites(diffusion_model)
-    check_fit(adapter.family, adapter.projections.model, sites, title)
+    sites = entrance.sites(diffusion_model)
+    check_fit(adapter.family, adapter.context_width, adapter.projections.widths, sites, title)
     return sites
 
 
@@ -92,4 +95,19 @@ def _with_applied(model, applied: AppliedAdapter):
         for kind, wrapper in WRAPPERS.items():
             patched.add_wrapper_with_key(kind, CHAIN, wrapper)
     options[CHAIN] = options.get(CHAIN, Chain()).then(applied)
+    if applied.adapter.streams:
+        patched.set_model_patch(CarriedWeights(applied.adapter.streams), CHAIN)
     return patched
+
+
+class CarriedWeights:
+    """Among the model's patches, where the host looks for what to load and free together with the model."""
+
+    def __init__(self, weights):
+        self._weights = weights
+
+    def models(self) -> list:
+        return [self._weights]
+
+    def __deepcopy__(self, memo: dict) -> CarriedWeights:
+        return self

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..guidance import HostCoefficients, host_coefficients
+from .begin import begin_run
 from .chain import CHAIN
-from .passes import NEGATIVE, POSITIVE, Plan, plan_passes
-from .run import RUN, Run, RunningAdapter
-from .unet import BatchRows, with_image_attention
+from .entrances import Entrance, entrance_of
+from .passes import Plan, plan_passes
+from .run import RUN, BatchRows, Run, RunningAdapter
 
 STEP = "ipadapter_instruct_step"
 
@@ -23,33 +24,36 @@ class Step:
     plan: Plan
     latent_size: tuple[int, int]
 
-    def rows(self, uuids: list) -> BatchRows:
+    def rows(self, uuids: list, input_size: tuple[int, int]) -> BatchRows:
         return BatchRows(
             branches=tuple(self.plan.branch_of[i] for i in uuids),
             areas=tuple(self.plan.area_of[i] for i in uuids),
             latent_size=self.latent_size,
+            input_size=input_size,
         )
+
+    @property
+    def entrance(self) -> Entrance:
+        """All adapters of a chain fit the same model."""
+        return entrance_of(self.adapters[0].applied.adapter.family)
 
     def __deepcopy__(self, memo: dict) -> Step:
         return self
 
 
-def outer_sample(executor, *args, **kwargs):
-    """OUTER_SAMPLE: begin a run in the options the guider made for it, which end with it."""
-    guider = executor.class_obj
-    options = guider.model_options["transformer_options"]
-    options[RUN] = Run.begin(options[CHAIN], guider.model_patcher, lambda: guider.conds)
-    return executor(*args, **kwargs)
+def sampler_sample(executor, guider, sigmas, extra_args: dict, *args, **kwargs):
+    """SAMPLER_SAMPLE: begin a run, in the options that the guider made for it and that end with it."""
+    options = extra_args["model_options"]["transformer_options"]
+    options[RUN] = begin_run(options[CHAIN], guider)
+    return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
 def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
     """CALC_COND_BATCH: run the branches that the host's lists stand for, and combine them into the lists'."""
     options = model_options["transformer_options"]
-    if STEP in options:  # inside a step already: another pack asks for one of our passes again
-        return executor(model, conds, x_in, timestep, model_options)
-    run = options.get(RUN) or _run_without_guider(options, model, conds)
+    run: Run = options[RUN]
     adapters = run.active(timestep)
-    if not adapters:
+    if not adapters or STEP in options:  # inside a step already: another pack asks for one of our passes again
         return executor(model, conds, x_in, timestep, model_options)
     plan = plan_passes(conds, run.conds(), _coefficients(adapters))
     step = Step(adapters, plan, tuple(x_in.shape[-2:]))
@@ -67,8 +71,8 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     options = transformer_options or {}
     step: Step | None = options.get(STEP)
     if step is not None:
-        rows = step.rows(options["uuids"])
-        options = with_image_attention(options, step.adapters, rows)
+        rows = step.rows(options["uuids"], tuple(x.shape[-2:]))
+        options = step.entrance.patched(options, step.adapters, rows)
         # Other packs index two-element tuples with these, so there are never more than two.
         options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -78,10 +82,3 @@ def _coefficients(adapters: tuple[RunningAdapter, ...]) -> HostCoefficients | No
     """Those of the last three-way adapter, or None when all are simple."""
     three_way = [a.applied for a in adapters if a.applied.is_three_way]
     return host_coefficients(three_way[-1].instruct_scale, three_way[-1].image_scale) if three_way else None
-
-
-def _run_without_guider(options: dict, model, conds) -> Run:
-    """For callers that sample without a guider: the host's function takes the positive list first."""
-    names = dict(zip((POSITIVE, NEGATIVE), conds, strict=False))
-    known = {name: c for name, c in names.items() if c is not None}
-    return Run.begin(options[CHAIN], model.current_patcher, lambda: known)

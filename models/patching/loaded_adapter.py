@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -20,8 +19,11 @@ Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.M
 class LoadedAdapter:
     """An IPAdapter-Instruct in memory.
 
-    The resampler runs while encoding and the projections once a sampling run, so each has a patcher of
-    its own. Both compute in float32 whatever the file's dtype: it is little work, and the exact result.
+    resampler: in the host's memory management; runs while encoding.
+    projections: run once a sampling run, and so stay where they are; each layer's weight visits the device as it is used.
+    streams: SD3's, in the host's memory management; loaded beside the model while it samples. None for a UNet.
+
+    The first two compute in float32 whatever the file's dtype: it is little work, and the exact result.
     """
 
     def __init__(self, name: str, checkpoint: AdapterCheckpoint):
@@ -30,7 +32,13 @@ class LoadedAdapter:
         self.family = adapter.family
         self.sizes = adapter.resampler.sizes
         self.resampler = _managed(adapter.resampler)
-        self.projections = _managed(adapter.projections)
+        self.projections = adapter.projections
+        self.streams = adapter.streams and _managed(adapter.streams)
+
+    @property
+    def context_width(self) -> int:
+        """Width of the image tokens, which is the model's context width."""
+        return self.sizes.out_width
 
     @classmethod
     def read(cls, path: Path) -> LoadedAdapter:
@@ -45,12 +53,14 @@ class LoadedAdapter:
             tokens = self.resampler.model(*(x.to(self.resampler.load_device, torch.float32) for x in inputs))
         return tokens.flatten(0, 1).unsqueeze(0).to(mm.intermediate_device())
 
-    def keys_values(self, image_tokens: Sequence[Tensor], dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-        """Rows of image tokens, each [1, T, width] -> keys and values of every site, [rows, T, site width]."""
-        mm.load_models_gpu([self.projections])
-        tokens = torch.cat(list(image_tokens)).to(self.projections.load_device, torch.float32)
+    def keys_values(self, image_tokens: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+        """Image tokens [rows, T, width] -> keys and values of every site, [rows, T, site width], on their device."""
         with torch.no_grad():
-            return [(k.to(dtype), v.to(dtype)) for k, v in self.projections.model(tokens)]
+            return [(k.to(dtype), v.to(dtype)) for k, v in self.projections(image_tokens.float())]
+
+    def stream_layers(self, block: int) -> nn.Module:
+        """SD3's four layers for a block's streams."""
+        return self.streams.model.at(block)
 
 
 def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:

@@ -1,4 +1,4 @@
-"""What is computed once for a sampling run, and thrown away at its end."""
+"""What there is during a sampling run, and no longer: `begin` makes it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..branches import Branch
-from .chain import AppliedAdapter, Chain
-from .masks import SiteMasks
+from .chain import AppliedAdapter
+from .masks import Area, SiteMasks
 from .sites import SiteKey
 from .window import SigmaWindow
 
@@ -40,6 +40,19 @@ class BranchKeysValues:
         return _take(keys, rows), _take(values, rows)
 
 
+@dataclass(frozen=True)
+class BatchRows:
+    """What the chunks of one model call are: a branch and an area each, of a latent of `latent_size`.
+
+    input_size: height and width of what the call is for, which is smaller for an area.
+    """
+
+    branches: tuple[Branch, ...]
+    areas: tuple[Area, ...]
+    latent_size: tuple[int, int]
+    input_size: tuple[int, int]
+
+
 @dataclass(frozen=True, eq=False)
 class RunningAdapter:
     """One adapter of the chain during a run."""
@@ -63,32 +76,12 @@ class Run:
     adapters: tuple[RunningAdapter, ...]
     conds: Callable[[], Mapping[str, Conds]]
 
-    @classmethod
-    def begin(cls, chain: Chain, model_patcher, conds: Callable[[], Mapping[str, Conds]]) -> Run:
-        """Compute keys and values for every adapter that has any weight."""
-        applied = [a for a in chain.applied if a.weight != 0]
-        return cls(tuple(_running(a, model_patcher) for a in applied), conds)
-
     def active(self, timestep: Tensor) -> tuple[RunningAdapter, ...]:
         """The adapters that act at this step. Reads the noise level back only if one has a window."""
         return tuple(a for a in self.adapters if a.acts_at(lambda: float(timestep[0])))
 
     def __deepcopy__(self, memo: dict) -> Run:
         return self
-
-
-def _running(applied: AppliedAdapter, model_patcher) -> RunningAdapter:
-    rows = THREE_WAY_ROWS if applied.is_three_way else SIMPLE_ROWS
-    model = model_patcher.model
-    dtype = model.manual_cast_dtype or model.get_dtype()
-    pairs = applied.adapter.keys_values([applied.image_tokens[branch] for branch in rows], dtype)
-    model_sampling = model_patcher.get_model_object("model_sampling")
-    return RunningAdapter(
-        applied=applied,
-        keys_values=BranchKeysValues(rows, dict(zip(applied.site_keys, pairs, strict=True))),
-        window=SigmaWindow.from_percents(applied.start_percent, applied.end_percent, model_sampling),
-        masks=None if applied.mask is None else SiteMasks(applied.mask),
-    )
 
 
 def _take(rows: Tensor, wanted: list[int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Where image tokens enter a UNet, derived from the model itself."""
+"""Where image tokens enter a denoiser, derived from the model itself."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..cross_attention import SiteProjections
 from ..families import FAMILIES, Family
 
-SiteKey = tuple[str, int, int]
+SiteKey = tuple
+"""("input", 4, 0) for a UNet's cross-attention, ("double_block", 2) for a joint block."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One cross-attention: its key in the host's patches_replace["attn2"], and its widths."""
+    """One attention: its key in the host's patches_replace, and its widths."""
 
     key: SiteKey
     width: int
@@ -41,13 +41,15 @@ def _sites_in(name: str, number: int, block: nn.Module | None) -> Iterator[Site]
 
 
 def model_family(sites: list[Site]) -> Family | None:
-    """The family whose adapters a UNet with these sites takes, or None when there is none."""
+    """The family whose adapters take context of these sites' width, or None when there is none."""
     widths = {site.context_width for site in sites}
-    return next((f for f in FAMILIES if not f.joint_attention and widths == {f.context_width}), None)
+    return next((family for family in FAMILIES if widths == {family.context_width}), None)
 
 
-def check_fit(family: Family, projections: SiteProjections, sites: list[Site], model_title: str) -> None:
-    """Raises ValueError unless each projection has its site, of the same widths and in the same order."""
+def check_fit(
+    family: Family, context_width: int, adapter_widths: tuple[int, ...], sites: list[Site], model_title: str
+) -> None:
+    """Raises ValueError unless each layer of an adapter has its site, of the same widths and in the same order."""
     found = model_family(sites)
     if found is not None and found is not family:
         raise ValueError(
@@ -56,12 +58,12 @@ def check_fit(family: Family, projections: SiteProjections, sites: list[Site], m
         )
     site_widths = tuple(site.width for site in sites)
     context_widths = {site.context_width for site in sites}
-    if context_widths != {projections.context_width} or site_widths != projections.widths:
+    if context_widths != {context_width} or site_widths != adapter_widths:
         raise ValueError(
-            f"This adapter is for {family} with {len(projections.widths)} cross-attention layers of widths "
-            f"{_counts(projections.widths)}; the connected model ({model_title}) has {len(sites)} of widths "
+            f"This adapter is for {family} with {len(adapter_widths)} attention layers of widths "
+            f"{_counts(adapter_widths)}; the connected model ({model_title}) has {len(sites)} of widths "
             f"{_counts(site_widths)}, for context of width {', '.join(map(str, context_widths)) or 'none'}. "
-            f"Connect a full {family.title} model, not a distilled, refiner or later one."
+            f"Connect {family.fitting_model}."
         )
 
 

@@ -11,19 +11,8 @@ from dataclasses import dataclass
 from comfy.ldm.modules import attention
 from torch import Tensor
 
-from ..branches import Branch
-from .masks import Area
-from .run import RunningAdapter
+from .run import BatchRows, RunningAdapter
 from .sites import SiteKey
-
-
-@dataclass(frozen=True)
-class BatchRows:
-    """What the chunks of one model call are: a branch and an area each, of a latent of this size."""
-
-    branches: tuple[Branch, ...]
-    areas: tuple[Area, ...]
-    latent_size: tuple[int, int]
 
 
 def with_image_attention(

@@ -9,11 +9,11 @@ TOLERANCE = 2e-5
 
 
 @pytest.mark.parametrize("branch", BRANCH_FEATURES)
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])
 def test_resampler_gives_the_reference_tokens(family, branch):
     case = golden_case(family)
     prefix = "image_proj."
-    state = {n.removeprefix(prefix): w for n, w in case.adapter_weights.items() if n.startswith(prefix)}
+    state = {n.removeprefix(prefix).replace("_big.", "."): w for n, w in case.adapter_weights.items() if n.startswith(prefix)}
     resampler = Resampler(ResamplerSizes.from_state_dict(state))
     resampler.load_state_dict(state)
 

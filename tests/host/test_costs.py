@@ -6,17 +6,24 @@ import contextlib
 import pytest
 import small
 import torch
-from ipadapter_instruct.models.patching import unet
+from ipadapter_instruct.models.patching import mmdit, unet
 from ipadapter_instruct.models.patching.run import RUN
 from sampling import STEPS, sample
 from torch.utils._python_dispatch import TorchDispatchMode
 
-SITES = 16
+@pytest.fixture(params=small.FAMILIES)
+def family(request) -> str:
+    return request.param
 
 
 @pytest.fixture
-def embeds():
-    return small.golden_embeds()
+def embeds(family):
+    return small.golden_embeds(family)
+
+
+@pytest.fixture
+def bare(family):
+    return small.small_model(family)
 
 
 @contextlib.contextmanager
@@ -31,20 +38,23 @@ def counted(modules):
             hook.remove()
 
 
+def linear_layers(module) -> list:
+    return [m for m in module.modules() if isinstance(m, torch.nn.Linear)]
+
+
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
-def test_keys_and_values_are_made_once_a_run(embeds, guidance):
-    projections = embeds.adapter.projections.model
-    layers = [m for m in projections.modules() if isinstance(m, torch.nn.Linear)]
-    model = small.applied(small.small_model(), embeds, guidance=guidance)
+def test_keys_and_values_are_made_once_a_run(bare, embeds, guidance):
+    layers = linear_layers(embeds.adapter.projections)
+    model = small.applied(bare, embeds, guidance=guidance)
     with counted(layers) as calls:
         sample(model)
-        assert len(calls) == len(layers) == 2 * SITES
+        assert len(calls) == len(layers) >= 2 * len(embeds.adapter.projections.widths)
         sample(model)
         assert len(calls) == 2 * len(layers)
 
 
-def test_the_resampler_does_not_run_while_sampling(embeds):
-    model = small.applied(small.small_model(), embeds)
+def test_the_resampler_does_not_run_while_sampling(bare, embeds):
+    model = small.applied(bare, embeds)
     with counted([embeds.adapter.resampler.model]) as calls:
         sample(model)
     assert calls == []
@@ -62,11 +72,9 @@ PASSES = {
 
 
 @pytest.mark.parametrize("case", PASSES)
-def test_passes_a_step(embeds, case):
+def test_passes_a_step(bare, embeds, case):
     settings, cfg, expected = PASSES[case]
-    model = small.small_model()
-    if settings is not None:
-        model = small.applied(model, embeds, **settings)
+    model = bare if settings is None else small.applied(bare, embeds, **settings)
     with counted([model.model.diffusion_model]) as calls:
         sample(model, cfg=cfg)
     assert [shape[0] for shape in calls] == [expected] * STEPS  # one batch each
@@ -87,25 +95,41 @@ class Operations(TorchDispatchMode):
         return result
 
 
+def patch_class(family: str) -> type:
+    return mmdit.JointImageAttention if family == "sd3" else unet.CrossAttentionPatch
+
+
+@pytest.fixture
+def operations(family, monkeypatch) -> Operations:
+    """What runs inside the pack's attention."""
+    counting = Operations()
+    original = patch_class(family).__call__
+
+    def call(self, *args, **kwargs):
+        with counting:
+            counting.counts["attention calls"] += 1
+            return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(patch_class(family), "__call__", call)
+    return counting
+
+
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
-def test_the_attention_projects_nothing_and_waits_for_nothing(embeds, guidance, monkeypatch):
-    operations = Operations()
-    original = unet.CrossAttentionPatch.__call__
-
-    def counting(self, *args):
-        with operations:
-            return original(self, *args)
-
-    monkeypatch.setattr(unet.CrossAttentionPatch, "__call__", counting)
-    sample(small.applied(small.small_model(), embeds, guidance=guidance))
-
-    assert operations.counts["mul"] >= SITES * STEPS  # the counter does see the patch's work
+def test_the_attention_waits_for_nothing(bare, embeds, operations, guidance):
+    sample(small.applied(bare, embeds, guidance=guidance))
+    assert operations.counts["attention calls"] == STEPS * len(embeds.adapter.projections.widths)
+    assert operations.counts["mul"] >= operations.counts["attention calls"]  # the counter does see the work
     waits = {"item", "_local_scalar_dense", "nonzero", "is_nonzero", "to", "_to_copy"}
-    projections = {"linear", "addmm", "mm"}
-    assert not operations.counts.keys() & (waits | projections)
+    assert not operations.counts.keys() & waits
 
 
-def test_only_a_window_reads_the_noise_level_back_and_once_a_step(embeds):
+def test_the_attention_of_a_unet_projects_nothing_and_an_mmdits_four_times(family, bare, embeds, operations):
+    sample(small.applied(bare, embeds, guidance="three-way"))
+    projections = sum(operations.counts[name] for name in ("linear", "addmm", "mm"))
+    assert projections == (4 if family == "sd3" else 0) * operations.counts["attention calls"]
+
+
+def test_only_a_window_reads_the_noise_level_back_and_once_a_step(bare, embeds):
     def reads(model, steps: int) -> int:
         with Operations() as operations:
             sample(model, last_step=steps)
@@ -114,23 +138,30 @@ def test_only_a_window_reads_the_noise_level_back_and_once_a_step(embeds):
     def reads_a_step(model) -> int:
         return (reads(model, 3) - reads(model, 1)) // 2
 
-    bare = reads_a_step(small.small_model())
-    assert reads_a_step(small.applied(small.small_model(), embeds)) == bare
-    assert reads_a_step(small.applied(small.small_model(), embeds, start_percent=0.2)) == bare + 1
+    without = reads_a_step(bare)
+    assert reads_a_step(small.applied(bare, embeds)) == without
+    assert reads_a_step(small.applied(bare, embeds, start_percent=0.2)) == without + 1
 
 
-def test_what_stays_resident_is_keys_and_values_alone(embeds):
-    model = small.applied(small.small_model(), embeds, guidance="three-way")
+def test_what_a_run_keeps_is_keys_and_values_alone(bare, embeds):
+    model = small.applied(bare, embeds, guidance="three-way")
     seen = []
 
     def look(executor, *args, **kwargs):
-        run = executor.class_obj.model_options["transformer_options"][RUN]
-        seen.extend(tensor.shape for pair in run.adapters[0].keys_values.sites.values() for tensor in pair)
+        run = executor.class_obj.model_options["transformer_options"].get(RUN)
+        assert run is None  # it lives in the sampler's own options
+        model_options = args[2]
+        pairs = model_options["transformer_options"][RUN].adapters[0].keys_values.sites.values()
+        seen.append(sorted(tuple(tensor.shape) for pair in pairs for tensor in pair))
         return executor(*args, **kwargs)
 
     model.add_wrapper_with_key("predict_noise", "look", look)
     sample(model)
 
-    widths = embeds.adapter.projections.model.widths
-    expected = [(4, 16, width) for width in widths for _ in range(2)]
-    assert sorted(map(tuple, seen[: 2 * SITES])) == sorted(expected)
+    widths = embeds.adapter.projections.widths
+    assert seen == [sorted((4, 16, width) for width in widths for _ in ("keys", "values"))] * STEPS
+
+
+def test_only_the_streams_of_sd3_are_loaded_beside_the_model(family, bare, embeds):
+    loaded = small.applied(bare, embeds).model_patches_models()
+    assert loaded == ([embeds.adapter.streams] if family == "sd3" else [])

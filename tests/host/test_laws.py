@@ -13,14 +13,19 @@ from sampling import CFG, close, noise, same, sample
 MODES = ["simple", "three-way"]
 
 
-@pytest.fixture(scope="module")
-def embeds():
-    return small.golden_embeds()
+@pytest.fixture(scope="module", params=small.FAMILIES)
+def family(request) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def bare():
-    return small.small_model()
+def embeds(family):
+    return small.golden_embeds(family)
+
+
+@pytest.fixture(scope="module")
+def bare(family):
+    return small.small_model(family)
 
 
 @pytest.mark.parametrize("guidance", MODES)
@@ -116,7 +121,7 @@ def test_inside_the_window_the_step_is_the_adapters(bare, embeds):
 @pytest.mark.parametrize("guidance", MODES)
 def test_a_batch_of_two_is_two_batches_of_one(bare, embeds, guidance):
     applied = small.applied(bare, embeds, guidance=guidance)
-    both = noise(batch=2)
+    both = noise(bare, batch=2)
     apart = torch.cat([sample(applied, both[:1]), sample(applied, both[1:])])
     close(sample(applied, both), apart)
 
@@ -130,7 +135,7 @@ def test_a_reference_given_twice_is_the_reference_given_once(bare, embeds):
 def test_odd_latent_sizes(bare, embeds, height, width):
     mask = torch.ones(1, 100, 70)
     applied = small.applied(bare, embeds, mask, guidance="three-way")
-    assert sample(applied, noise(1, height, width)).isfinite().all()
+    assert sample(applied, noise(bare, 1, height, width)).isfinite().all()
 
 
 @pytest.mark.parametrize("guidance", MODES)
@@ -152,7 +157,7 @@ def test_masks_that_tile_the_picture_are_no_mask(bare, embeds):
 
 def test_a_mask_for_each_latent_of_a_batch(bare, embeds):
     masks = torch.stack([torch.zeros(20, 30), torch.ones(20, 30)])
-    both = noise(batch=2)
+    both = noise(bare, batch=2)
     found = sample(small.applied(bare, embeds, masks, guidance="simple"), both)
     close(found[:1], sample(bare, both[:1]))
     close(found[1:], sample(small.applied(bare, embeds, guidance="simple"), both[1:]))

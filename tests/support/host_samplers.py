@@ -12,8 +12,9 @@ import nodes as host_nodes
 STEPS, CFG, SEED = 2, 4.0, 3
 
 
-def latent(batch: int = 1) -> dict:
-    return {"samples": torch.zeros(batch, 4, 16, 24)}
+def latent(form, batch: int = 1) -> dict:
+    channels = form.model.model.latent_format.latent_channels
+    return {"samples": torch.zeros(batch, channels, 16, 24)}
 
 
 def check(run, scene: Scene, **options) -> None:
@@ -35,7 +36,7 @@ def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sam
     positive, negative = conds or pair(form)
     model = model or form.model
     return sampled(
-        host_nodes.KSampler().sample(model, SEED, STEPS, cfg, sampler, "normal", positive, negative, latent(batch), 1.0)
+        host_nodes.KSampler().sample(model, SEED, STEPS, cfg, sampler, "normal", positive, negative, latent(form, batch), 1.0)
     )
 
 
@@ -43,4 +44,4 @@ def custom_advanced(form, guider) -> torch.Tensor:
     sigmas = custom.BasicScheduler.execute(form.model, "normal", STEPS, 1.0).args[0]
     sampler = custom.KSamplerSelect.execute("euler").args[0]
     noise = custom.RandomNoise.execute(SEED).args[0]
-    return sampled(custom.SamplerCustomAdvanced.execute(noise, guider.args[0], sampler, sigmas, latent()))
+    return sampled(custom.SamplerCustomAdvanced.execute(noise, guider.args[0], sampler, sigmas, latent(form)))

@@ -63,8 +63,8 @@ class Term:
 class OracleModel(comfy.model_base.BaseModel):
     """Evaluates the terms that its conditions carry."""
 
+    family: str
     adapters: tuple[OracleAdapter, ...] = ()
-    sites: list[tuple[str, int, int]]
 
     def extra_conds(self, **kwargs):
         conds = super().extra_conds(**kwargs)
@@ -92,26 +92,85 @@ class OracleModel(comfy.model_base.BaseModel):
         return total
 
     def _with_tokens(self, options: dict, tokens: list[Tensor]) -> dict:
+        kind, patches = INJECTIONS[self.family](self, tokens)
         replacements = options.get("patches_replace", {})
-        others = replacements.get("attn2", {})
-        ours = {
-            site: self._attention(index, tokens, others.get(site, others.get(site[:2])))
-            for index, site in enumerate(self.sites)
-        }
-        return {**options, "patches_replace": {**replacements, "attn2": {**others, **ours}}}
+        others = replacements.get(kind, {})
+        ours = {site: around(others.get(site, others.get(site[:2])), patch) for site, patch in patches.items()}
+        return {**options, "patches_replace": {**replacements, kind: {**others, **ours}}}
 
-    def _attention(self, index: int, tokens: list[Tensor], other):
-        def attention(q, k, v, extra_options):
+
+def around(other, patch):
+    """`patch`, given what another pack already put in its place."""
+    return lambda *args: patch(other, *args)
+
+
+def cross_attention_patches(model: OracleModel, tokens: list[Tensor]) -> tuple[str, dict]:
+    """A UNet: attention to the text, plus strength x attention to the image tokens, before the output projection."""
+
+    def attention(index: int):
+        def patch(other, q, k, v, extra_options):
             heads = extra_options["n_heads"]
             out = other(q, k, v, extra_options) if other else optimized_attention(q, k, v, heads)
-            for adapter, image in zip(self.adapters, tokens, strict=True):
-                name = f"ip_adapter.{2 * index + 1}."
-                keys = image @ adapter.weights[f"{name}to_k_ip.weight"].T
-                values = image @ adapter.weights[f"{name}to_v_ip.weight"].T
+            for adapter, image in zip(model.adapters, tokens, strict=True):
+                keys, values = (
+                    image @ adapter.weights[f"ip_adapter.{2 * index + 1}.{name}.weight"].T
+                    for name in ("to_k_ip", "to_v_ip")
+                )
                 out = out + adapter.strength * plain_attention(q, keys, values, heads)
             return out
 
-        return attention
+        return patch
+
+    return "attn2", {site: attention(index) for index, site in enumerate(SITES[model.family])}
+
+
+def joint_attention_patches(model: OracleModel, tokens: list[Tensor]) -> tuple[str, dict]:
+    """An MMDiT: the block written out, with REFERENCE section 6's lines between its attention and projections."""
+    denoiser = model.diffusion_model
+    tokens = [denoiser.context_embedder(image) for image in tokens]
+    image_tokens = {}  # block -> tokens of each adapter
+    for number in range(0, len(denoiser.joint_blocks), 2):
+        image_tokens[number] = tokens
+        name = f"ip_adapter.{number}.proj_encoder_passthrough_ip.weight"
+        tokens = [image @ a.weights[name].T for a, image in zip(model.adapters, tokens, strict=True)]
+
+    def mixed(number: int, args: dict) -> dict:
+        block, length = denoiser.joint_blocks[number], args["txt"].shape[1]
+        text_qkv, text_rest = block.context_block.pre_attention(args["txt"], args["vec"])
+        image_qkv, image_rest = block.x_block.pre_attention(args["img"], args["vec"])
+        q, k, v = (torch.cat(pair, dim=1).flatten(2) for pair in zip(text_qkv, image_qkv, strict=True))
+        heads = block.x_block.attn.num_heads
+        attended = plain_attention(q, k, v, heads)
+        text, image = attended[:, :length], attended[:, length:]
+        added_text, added_image = torch.zeros_like(text), torch.zeros_like(image)
+        for adapter, own in zip(model.adapters, image_tokens[number], strict=True):
+            w = {n.split(".")[2]: x.T for n, x in adapter.weights.items() if n.startswith(f"ip_adapter.{number}.")}
+            keys = torch.cat([image @ w["to_k_ip"], own @ w["add_k_proj_ip"]], dim=1)
+            values = torch.cat([image @ w["to_v_ip"], own @ w["add_v_proj_ip"]], dim=1)
+            out = plain_attention(q, keys, values, heads)
+            added_text = added_text + adapter.strength * (out[:, :length] @ w["proj_encoder_hidden_states_ip"])
+            added_image = added_image + adapter.strength * (out[:, length:] @ w["proj_ip"])
+        return {
+            "txt": block.context_block.post_attention(text + added_text, *text_rest),
+            "img": block.x_block.post_attention(image + added_image, *image_rest),
+        }
+
+    def patch(number: int):
+        def replaced(other, args, extra_options):
+            if other is None:
+                return mixed(number, args)
+            return other(args, {**extra_options, "original_block": lambda inner_args: mixed(number, inner_args)})
+
+        return replaced
+
+    return "dit", {("double_block", number): patch(number) for number in image_tokens}
+
+
+INJECTIONS = {
+    "sd15": cross_attention_patches,
+    "sdxl": cross_attention_patches,
+    "sd3": joint_attention_patches,
+}
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -124,5 +183,4 @@ def oracle_model(family: str, adapters: tuple[OracleAdapter, ...]):
     """A ModelPatcher of an `OracleModel` with the golden case's denoiser."""
     patcher = small.small_model(family, OracleModel)
     patcher.model.adapters = adapters
-    patcher.model.sites = SITES[family]
     return patcher

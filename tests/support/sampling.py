@@ -9,13 +9,14 @@ import torch
 STEPS, CFG = 3, 4.0
 
 
-def noise(batch: int = 1, height: int = 16, width: int = 24) -> torch.Tensor:
-    return torch.randn(batch, 4, height, width, generator=torch.Generator().manual_seed(5))
+def noise(model, batch: int = 1, height: int = 16, width: int = 24) -> torch.Tensor:
+    channels = model.model.latent_format.latent_channels
+    return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(5))
 
 
 def sample(model, start_noise=None, cfg: float = CFG, callback=None, **steps) -> torch.Tensor:
-    start_noise = noise() if start_noise is None else start_noise
-    positive, negative = (small.golden_conditioning("sd15", name) for name in ("positive", "negative"))
+    start_noise = noise(model) if start_noise is None else start_noise
+    positive, negative = (small.golden_conditioning(model.model.family, name) for name in ("positive", "negative"))
     latent = torch.zeros_like(start_noise)
     return comfy.sample.sample(
         model, start_noise, STEPS, cfg, "euler", "normal", positive, negative, latent, callback=callback, seed=1, **steps

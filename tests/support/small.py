@@ -2,36 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import comfy.conds
 import comfy.model_base
 import comfy.model_patcher
 import comfy.samplers
 import comfy.supported_models
 import torch
+from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+from comfy.model_base import ModelType
 from golden_cases import GoldenCase, golden_case
 from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.checkpoint import AdapterCheckpoint
-from ipadapter_instruct.models.families import SD15, SDXL
+from ipadapter_instruct.models.families import SD3, SD15, SDXL, Family
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 
-FAMILIES = {"sd15": (SD15, comfy.supported_models.SD15), "sdxl": (SDXL, comfy.supported_models.SDXL)}
+
+
+@dataclass(frozen=True)
+class SmallFamily:
+    """What a golden case's denoiser is in ComfyUI: its configuration class, model type, denoiser class and sizes."""
+
+    family: Family
+    config_class: type
+    model_type: comfy.model_base.ModelType
+    denoiser_class: type
+    sizes: Callable[[dict], dict]
+
+
+def mmdit_sizes(golden: dict) -> dict:
+    """The golden page's words for an MMDiT -> ComfyUI's."""
+    config = golden["mmdit_config"]
+    width = 64 * config["depth"]
+    embedder = {"target": "torch.nn.Linear", "params": {"in_features": config["context"], "out_features": width}}
+    names = ("depth", "adm_in_channels", "pos_embed_max_size", "in_channels", "patch_size")
+    positions = {"input_size": None, "num_patches": config["pos_embed_max_size"] ** 2}
+    return {**{name: config[name] for name in names}, "context_embedder_config": embedder, **positions}
+
+
+def unet_sizes(golden: dict) -> dict:
+    return golden["unet_config"]
+
+
+FAMILIES = {
+    "sd15": SmallFamily(SD15, comfy.supported_models.SD15, ModelType.EPS, UNetModel, unet_sizes),
+    "sdxl": SmallFamily(SDXL, comfy.supported_models.SDXL, ModelType.EPS, UNetModel, unet_sizes),
+    "sd3": SmallFamily(SD3, comfy.supported_models.SD3, ModelType.FLOW, OpenAISignatureMMDITWrapper, mmdit_sizes),
+}
 
 
 class SmallModel(comfy.model_base.BaseModel):
     """Takes the pooled text as it stands in the conditioning, at the golden cases' own width."""
 
+    family: str
+
     def encode_adm(self, **kwargs):
         return kwargs.get("pooled_output")
+
+    def extra_conds(self, **kwargs):
+        conds = super().extra_conds(**kwargs)
+        if self.family == "sd3":  # as ComfyUI's SD3: a text is not repeated to the length of another
+            conds["c_crossattn"] = comfy.conds.CONDRegular(kwargs["cross_attn"])
+        return conds
 
 
 def small_model(family: str = "sd15", model_class=SmallModel):
     """A ModelPatcher of the golden case's denoiser."""
-    case = golden_case(family)
-    config = FAMILIES[family][1]({"dtype": torch.float32})
-    config.unet_config.update(case.config["unet_config"])  # after the class's own head width
-    model = model_class(config, device="cpu")
+    case, small = golden_case(family), FAMILIES[family]
+    config = small.config_class({"dtype": torch.float32})
+    config.unet_config = {"dtype": torch.float32, **small.sizes(case.config)}  # in place of the class's head width
+    model = model_class(config, small.model_type, device="cpu", unet_model=small.denoiser_class)
     model.diffusion_model.load_state_dict(case.base_weights)
+    model.family = family
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
 
 
@@ -42,7 +89,8 @@ def small_adapter(family: str = "sd15", change=lambda name, weight: weight) -> L
         {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
         for prefix in ("image_proj.", "ip_adapter.")
     ]
-    return LoadedAdapter("small.safetensors", AdapterCheckpoint(FAMILIES[family][0], *parts))
+    parts[0] = {name.replace("_big.", "."): weight for name, weight in parts[0].items()}
+    return LoadedAdapter("small.safetensors", AdapterCheckpoint(FAMILIES[family].family, *parts))
 
 
 def golden_tokens(case: GoldenCase, adapter: LoadedAdapter) -> Branches[torch.Tensor]:

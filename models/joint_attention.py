@@ -1,0 +1,64 @@
+"""The adapter of an MMDiT: for every second joint block, what makes keys and values of image tokens, and what
+acts on the block's own image and text streams.
+
+Axes: B batch, T image tokens, N image positions, L text tokens, D width.
+
+Source: unity-research/IP-Adapter-Instruct@57efbe4, the SD3 attention processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from torch import Tensor, nn
+
+TOKEN_LAYERS = ("add_k_proj_ip", "add_v_proj_ip", "proj_encoder_passthrough_ip")
+STREAM_LAYERS = ("to_k_ip", "to_v_ip", "proj_ip", "proj_encoder_hidden_states_ip")
+
+
+def block_widths(state: Mapping[str, Tensor]) -> dict[int, int]:
+    """Block number -> width, read off NUMBER.to_k_ip.weight. Raises KeyError when there is none."""
+    keys = {int(name.split(".")[0]): w for name, w in state.items() if name.endswith(".to_k_ip.weight")}
+    if not keys:
+        raise KeyError("0.to_k_ip.weight")
+    return {number: keys[number].shape[0] for number in sorted(keys)}
+
+
+class BlockLayers(nn.Module):
+    """Square layers without bias for each block, under the published numbers 0, 2, 4 ..."""
+
+    layers: tuple[str, ...]
+
+    def __init__(self, widths: Mapping[int, int], operations: ModuleType = nn):
+        super().__init__()
+        self.widths = tuple(widths.values())
+        for number, width in widths.items():
+            block = nn.Module()
+            for name in self.layers:
+                block.add_module(name, operations.Linear(width, width, bias=False))
+            self.add_module(str(number), block)
+
+
+class TokenProjections(BlockLayers):
+    """Image tokens to keys and values, block after block. They depend on the tokens alone, never on the step."""
+
+    layers = TOKEN_LAYERS
+
+    def forward(self, image_tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """image_tokens [B, T, D], through the model's context_embedder -> keys and values [B, T, D] of each block."""
+        keys_values = []
+        for block in self.children():
+            keys_values.append((block.add_k_proj_ip(image_tokens), block.add_v_proj_ip(image_tokens)))
+            image_tokens = block.proj_encoder_passthrough_ip(image_tokens)
+        return keys_values
+
+
+class StreamProjections(BlockLayers):
+    """The four matrices of each block that act on the image and text streams at every step."""
+
+    layers = STREAM_LAYERS
+
+    def at(self, number: int) -> nn.Module:
+        """The layers of the block with this published number."""
+        return getattr(self, str(number))
