@@ -76,12 +76,18 @@ def read_file(path: Path) -> dict[str, Tensor]:
     Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
     """
     try:
-        if path.suffix.lower() in (".safetensors", ".sft"):
+        if _is_safetensors(path):
             with safetensors.safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return flatten(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged pickle may lead its reader to any exception
         raise AdapterFileError(_unreadable(path, error)) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the content is: the length of a JSON header, then the header. A damaged one is known by its name."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{" or path.suffix.lower() in (".safetensors", ".sft")
 
 
 def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
@@ -135,7 +141,7 @@ def _cross_parts(tensors: Mapping[str, Tensor], operations: ModuleType) -> tuple
 
 def _joint_parts(tensors: Mapping[str, Tensor], operations: ModuleType) -> tuple[nn.Module, nn.Module]:
     widths = _sizes(block_widths, tensors, ATTENTION)
-    tokens = {name: tensor for name, tensor in tensors.items() if name.split(".")[1] in TOKEN_LAYERS}
+    tokens = {name: tensor for name, tensor in tensors.items() if any(x in name.split(".") for x in TOKEN_LAYERS)}
     streams = {name: tensor for name, tensor in tensors.items() if name not in tokens}
     return (
         _filled(lambda ops: TokenProjections(widths, ops), operations, tokens, ATTENTION),

@@ -6,10 +6,10 @@ Axes: B batch, T image tokens, D width.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 
 KEYS, VALUES = "to_k_ip", "to_v_ip"
 
@@ -19,11 +19,17 @@ def site_widths(state: Mapping[str, Tensor]) -> tuple[dict[int, int], int]:
 
     A site whose keys or values are missing counts too, so that the gap is found. Raises KeyError when there is none.
     """
-    names = ((re.fullmatch(rf"(\d+)\.({KEYS}|{VALUES})\.weight", name), weight) for name, weight in state.items())
-    shapes = {int(match[1]): weight.shape for match, weight in names if match}
+    shapes = layer_shapes(state, (KEYS, VALUES))
     if not shapes:
         raise KeyError(f"1.{KEYS}.weight")
     return {number: shape[0] for number, shape in shapes.items()}, next(iter(shapes.values()))[1]
+
+
+def layer_shapes(state: Mapping[str, Tensor], layers: Sequence[str]) -> dict[int, Size]:
+    """Number -> shape of one of its layers, read off NUMBER.LAYER.weight, in the order of the numbers."""
+    pattern = re.compile(rf"(\d+)\.({'|'.join(layers)})\.weight")
+    found = {int(match[1]): weight.shape for name, weight in state.items() if (match := pattern.fullmatch(name))}
+    return dict(sorted(found.items()))
 
 
 class SiteProjections(nn.Module):

@@ -13,16 +13,18 @@ from types import ModuleType
 
 from torch import Tensor, nn
 
+from .cross_attention import layer_shapes
+
 TOKEN_LAYERS = ("add_k_proj_ip", "add_v_proj_ip", "proj_encoder_passthrough_ip")
 STREAM_LAYERS = ("to_k_ip", "to_v_ip", "proj_ip", "proj_encoder_hidden_states_ip")
 
 
 def block_widths(state: Mapping[str, Tensor]) -> dict[int, int]:
-    """Block number -> width, read off NUMBER.to_k_ip.weight. Raises KeyError when there is none."""
-    keys = {int(name.split(".")[0]): w for name, w in state.items() if name.endswith(".to_k_ip.weight")}
-    if not keys:
+    """Block number -> width, read off NUMBER.to_k_ip.weight and the like. Raises KeyError when there is none."""
+    shapes = layer_shapes(state, TOKEN_LAYERS + STREAM_LAYERS)
+    if not shapes:
         raise KeyError("0.to_k_ip.weight")
-    return {number: keys[number].shape[0] for number in sorted(keys)}
+    return {number: shape[0] for number, shape in shapes.items()}
 
 
 class BlockLayers(nn.Module):

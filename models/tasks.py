@@ -9,7 +9,7 @@ from .families import SD3, SD15, SDXL, Family
 
 @dataclass(frozen=True)
 class Task:
-    """A trained task: the word its instructions share, and one that works.
+    """A trained task, an instruction that works, and the words by which instructions name it.
 
     Source: arXiv 2408.03209 section 4, and the model card (beta: the tasks it calls so).
     """
@@ -17,17 +17,21 @@ class Task:
     name: str
     instruction: str
     families: tuple[Family, ...]
+    words: tuple[str, ...] = ()
     beta: bool = False
+
+    def is_named_in(self, instruction: str) -> bool:
+        return any(word in instruction.lower() for word in (self.name, *self.words))
 
 
 ALL = (SD15, SDXL, SD3)
 TASKS = (
     Task("everything", "use everything", ALL),
     Task("style", "use the style", ALL),
-    Task("colour", "use the colour", ALL),
+    Task("colour", "use the colour", ALL, words=("color",)),
     Task("pose", "use the pose", ALL),
     Task("composition", "use the composition", ALL),
-    Task("face", "use the face", ALL),
+    Task("face", "use the face", ALL, words=("facial",)),
     Task("foreground", "use the foreground", (SD15,), beta=True),
     Task("background", "use the background", (SD15,), beta=True),
     Task("object", "use the object", (SD15,)),
@@ -35,6 +39,21 @@ TASKS = (
 
 SIMPLE = "simple"
 THREE_WAY = "three-way"
+
+
+def trained_tasks(family: Family) -> list[Task]:
+    """The tasks that a family's published file was trained on."""
+    return [task for task in TASKS if family in task.families]
+
+
+def describe_instruction(family: Family, instruction: str) -> str:
+    """One line for the user: which trained task an instruction names, or that it names none."""
+    tasks = trained_tasks(family)
+    named = [task for task in tasks if task.is_named_in(instruction)]
+    if named:
+        return "instruction: trained on " + ", ".join(task.name + (" (beta)" if task.beta else "") for task in named)
+    known = ", ".join(task.name for task in tasks)
+    return f"instruction: not one that {family.title}'s adapter was trained on ({known}); it may do little"
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-
 from comfy_api.latest import io
-from server import PromptServer
 
 from ..models.patching.apply import AUTO, ApplySettings, apply_instruct
 from ..models.tasks import SIMPLE, THREE_WAY
+from .feedback import output_with_text
 from .schema import schema
 from .sockets import CATEGORY, Embeds
-
-log = logging.getLogger(__name__)
-
 
 class IPAdapterInstructApply(io.ComfyNode):
     @classmethod
@@ -105,12 +100,4 @@ class IPAdapterInstructApply(io.ComfyNode):
     ) -> io.NodeOutput:
         settings = ApplySettings(weight, guidance, instruct_guidance, image_guidance, start_percent, end_percent)
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
-        log.info("IPAdapter-Instruct: %s", "; ".join(choices))
-        _show_on_node(cls.hidden.unique_id, choices)
-        return io.NodeOutput(patched, ui={"text": tuple(choices)})
-
-
-def _show_on_node(node_id: str | None, lines: list[str]) -> None:
-    server = getattr(PromptServer, "instance", None)
-    if server is not None and node_id is not None:
-        server.send_progress_text("\n".join(lines), node_id)
+        return output_with_text(cls, choices, patched)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..models.patching.embeds import References, encode_instruct
+from ..models.patching.embeds import References, Texts, encode_instruct
 from ..models.patching.pixels import CENTER_CROP, FITS
+from ..models.patching.text_encoder import check_clip
+from ..models.tasks import describe_instruction
+from .feedback import output_with_text
 from .schema import schema
 from .sockets import CATEGORY, Adapter, Embeds
 
@@ -51,12 +54,18 @@ class IPAdapterInstructEncode(io.ComfyNode):
                             "add blank borders, or squeeze."
                         ),
                     ),
+                    io.Clip.Input(
+                        "instruct_clip",
+                        optional=True,
+                        tooltip="A CLIP with CLIP-L to read the instruction with, where clip has none or a changed one.",
+                    ),
                 ],
                 outputs=[
                     Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
                     io.Conditioning.Output(display_name="positive", tooltip="The prompt, as CLIP Text Encode gives it."),
                     io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, likewise."),
                 ],
+                hidden=[io.Hidden.unique_id],
             ),
             search_aliases=["instruct", "ip adapter encode", "reference image", "image prompt"],
         )
@@ -73,9 +82,13 @@ class IPAdapterInstructEncode(io.ComfyNode):
         clip_vision=None,
         image_mask=None,
         fit: str = CENTER_CROP,
+        instruct_clip=None,
     ) -> io.NodeOutput:
+        check_clip(clip)
         references = References(image, image_mask, fit)
-        encoder = adapter.encoder(clip_vision)
-        embeds = encode_instruct(adapter.adapter, clip, encoder, references, instruction, prompt, negative_prompt)
+        texts = Texts(instruction, prompt, negative_prompt)
+        embeds = encode_instruct(adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts)
         positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (prompt, negative_prompt))
-        return io.NodeOutput(embeds, positive, negative)
+        return output_with_text(
+            cls, [describe_instruction(embeds.adapter.family, instruction)], embeds, positive, negative
+        )

@@ -9,6 +9,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..models.encoder_files import encoder_title, encoder_width, find_encoder, wrong_encoder
+from ..models.families import FAMILIES, SD15
 from ..models.patching.embeds import AdapterWithEncoder
 from ..models.patching.image_encoder import EncoderFile
 from ..models.patching.loaded_adapter import LoadedAdapter
@@ -51,11 +52,22 @@ class IPAdapterInstructLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter_name: str, image_encoder: str) -> io.NodeOutput:
-        adapter = LoadedAdapter.read(Path(folder_paths.get_full_path_or_raise("ipadapter", adapter_name)))
+        adapter = LoadedAdapter.read(_adapter_path(adapter_name))
         encoder = _encoder_file(image_encoder, adapter.sizes.image_width)
         found = encoder.name if encoder else "none found"
         log.info("IPAdapter-Instruct: %s is for %s; image encoder: %s", adapter_name, adapter.family.title, found)
         return io.NodeOutput(AdapterWithEncoder(adapter, encoder))
+
+
+def _adapter_path(name: str) -> Path:
+    path = folder_paths.get_full_path("ipadapter", name)
+    if path is None:
+        folders = ", ".join(folder_paths.get_folder_paths("ipadapter"))
+        family = next((f for f in FAMILIES if f.published_file == name), SD15)
+        raise ValueError(
+            f"{name} was expected in {folders} and is not there. Get {family.url} and put it there, or choose another."
+        )
+    return Path(path)
 
 
 def _encoder_file(choice: str, needed_width: int) -> EncoderFile | None:

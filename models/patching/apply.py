@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import comfy.patcher_extension
 from torch import Tensor
 
+from ..choices import check_choice
 from ..families import Family
-from ..tasks import advise
+from ..tasks import SIMPLE, THREE_WAY, advise
 from . import hooks
 from .chain import CHAIN, AppliedAdapter, Chain
 from .embeds import InstructEmbeds
@@ -51,6 +52,7 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
 
     Raises ValueError when adapter and model do not belong together or the settings make no sense.
     """
+    check_choice("guidance", settings.guidance, (AUTO, SIMPLE, THREE_WAY))
     if settings.start_percent > settings.end_percent:
         raise ValueError(
             f"start_percent was expected to be at most end_percent; they are {settings.start_percent:g} and "

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..branches import Branches, branch_texts
+from ..choices import check_choice
 from ..encoder_files import wrong_encoder
 from .image_encoder import EncoderFile, check_encoder, image_features, zero_image_features
 from .loaded_adapter import LoadedAdapter
-from .pixels import CENTER_CROP, check_image, check_mask
-from .text_encoder import check_clip, encode_texts
+from .pixels import CENTER_CROP, FITS, check_image, check_mask
+from .text_encoder import check_clip_l, encode_texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,32 +54,37 @@ class References:
     fit: str = CENTER_CROP
 
 
+@dataclass(frozen=True)
+class Texts:
+    """What a user typed. Prompt weights and embeddings in them mean nothing to the resampler."""
+
+    instruction: str
+    prompt: str
+    negative_prompt: str
+
+
 def encode_instruct(
-    adapter: LoadedAdapter,
-    clip,
-    clip_vision,
-    references: References,
-    instruction: str,
-    prompt: str,
-    negative_prompt: str,
+    adapter: LoadedAdapter, clip, clip_vision, references: References, texts: Texts
 ) -> InstructEmbeds:
     """Image tokens for each branch. Several references' tokens follow one another.
 
     clip_vision: an encoder that fits, from `AdapterWithEncoder.encoder`.
     Raises ValueError for an image, a mask or a CLIP that cannot be used, before anything is encoded.
     """
+    check_choice("fit", references.fit, FITS)
     check_image(references.image)
     if references.mask is not None:
         check_mask(references.mask, len(references.image))
-    check_clip(clip)
-    texts = branch_texts(instruction, prompt, adapter.family.resampler_negative(negative_prompt))
+    check_clip_l(clip)
+    negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
+    by_branch = branch_texts(texts.instruction, texts.prompt, negative_prompt)
     features = _branch_features(clip_vision, references)
-    states = encode_texts(clip, (text for _, t in texts.items() for text in (t.instruct, t.prompt)))
+    states = encode_texts(clip, (text for _, t in by_branch.items() for text in (t.instruct, t.prompt)))
     tokens = {
         branch.value: adapter.image_tokens(features[branch], states[t.instruct], states[t.prompt])
-        for branch, t in texts.items()
+        for branch, t in by_branch.items()
     }
-    return InstructEmbeds(adapter, instruction, Branches(**tokens))
+    return InstructEmbeds(adapter, texts.instruction, Branches(**tokens))
 
 
 def _branch_features(clip_vision, references: References) -> Branches[Tensor]:

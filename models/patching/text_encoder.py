@@ -14,17 +14,22 @@ CLIP_L = "clip_l"
 
 
 def check_clip(clip) -> None:
-    """Raises ValueError unless a ComfyUI CLIP has a CLIP-L text encoder."""
+    """Raises ValueError where a checkpoint had no text encoder to give."""
     if clip is None:
         raise ValueError(
-            "A CLIP with a CLIP-L text encoder was expected; none came, so the checkpoint holds no text encoder. "
-            "Connect a Load CLIP or DualCLIPLoader node with clip_l.safetensors."
+            "A CLIP was expected; none came, so the checkpoint holds no text encoder. "
+            "Connect a Load CLIP or DualCLIPLoader node, with clip_l.safetensors in it."
         )
+
+
+def check_clip_l(clip) -> None:
+    """Raises ValueError unless a ComfyUI CLIP has a CLIP-L text encoder."""
+    check_clip(clip)
     if getattr(clip.cond_stage_model, CLIP_L, None) is None:
         raise ValueError(
             "A CLIP with a CLIP-L text encoder was expected, since IPAdapter-Instruct reads instructions with it; "
-            f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. "
-            "Connect the CLIP of an SD1.5, SDXL base or SD3 model, or Load CLIP with clip_l.safetensors."
+            f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. Connect the CLIP of an SD1.5, "
+            "SDXL base or SD3 model, or to instruct_clip a Load CLIP node with clip_l.safetensors."
         )
 
 

@@ -126,7 +126,9 @@ def test_a_batch_of_two_is_two_batches_of_one(bare, embeds, guidance):
     close(sample(applied, both), apart)
 
 
-def test_a_reference_given_twice_is_the_reference_given_once(bare, embeds):
+def test_a_reference_given_twice_is_the_reference_given_once(family, bare, embeds):
+    if family == "sd3":
+        pytest.skip("SD3's image tokens share one softmax with the image stream, so their number counts")
     twice = small.InstructEmbeds(embeds.adapter, "", embeds.image_tokens.map(lambda t: torch.cat([t, t], dim=1)))
     close(sample(small.applied(bare, twice)), sample(small.applied(bare, embeds, guidance="three-way")))
 

@@ -1,16 +1,58 @@
-"""One running ComfyUI, with the pack and the stand-in models, for all tests in this folder."""
+"""One running ComfyUI, with the pack, the stand-in models and much smaller ones, for all tests in this folder."""
 
 from __future__ import annotations
 
+import copy
+import json
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from comfyhost.adapters import instruct_adapter
+from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.client import Client
+from comfyhost.denoisers import cross_attention_widths
 from comfyhost.photo import write_photo
+from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
-from comfyhost.standins import put_in_place
+from comfyhost.standins import StandIn, put_in_place, write_stand_ins
+from comfyhost.workflow import to_prompt
 
 HERE = Path(__file__).parent
+TINY = "tiny_sd15.safetensors"
+TINY_FILES = (
+    StandIn(f"checkpoints/{TINY}", lambda: checkpoint("sd15")),
+    StandIn(f"ipadapter/{TINY}", lambda: instruct_adapter("sd15", cross_attention_widths(UNETS["sd15"]))),
+)
+FOLDERS = ("checkpoints", "clip_vision", "ipadapter")
+
+
+class Graph(dict[str, dict]):
+    """An API prompt; its nodes are spoken of by their types, of which each is there once. Never changed in place."""
+
+    def id(self, kind: str) -> str:
+        """The node's id."""
+        (found,) = (node_id for node_id, node in self.items() if node["class_type"] == kind)
+        return found
+
+    def output(self, kind: str, slot: int = 0) -> list:
+        """A link from one of the node's outputs."""
+        return [self.id(kind), slot]
+
+    def inputs(self, kind: str) -> dict:
+        """A copy of the node's inputs."""
+        return dict(self[self.id(kind)]["inputs"])
+
+    def changed(self, kind: str, **inputs) -> Graph:
+        """With other inputs of the node."""
+        graph = Graph(copy.deepcopy(self))
+        graph[graph.id(kind)]["inputs"].update(inputs)
+        return graph
+
+    def with_node(self, node_id: str, kind: str, **inputs) -> Graph:
+        """With another node, or with this one in the place of the one of that id."""
+        return Graph({**copy.deepcopy(self), node_id: {"class_type": kind, "inputs": inputs}})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,10 +63,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> ComfyServer:
+def models() -> Iterator[Path]:
+    """A models folder of these tests' own, which the server has beside the ordinary one."""
+    with tempfile.TemporaryDirectory(prefix="models-") as name:
+        folder = Path(name)
+        write_stand_ins(folder, TINY_FILES)
+        for kind in FOLDERS:
+            (folder / kind).mkdir(exist_ok=True)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def server(models: Path) -> Iterator[ComfyServer]:
     """A started server; stopped after the last test."""
     put_in_place()
-    with ComfyServer() as running:
+    paths = models / "extra_model_paths.yaml"  # JSON is YAML
+    paths.write_text(json.dumps({"tests": {"base_path": str(models), **{kind: kind for kind in FOLDERS}}}))
+    # On a GPU some of torch's fastest algorithms do not repeat themselves exactly.
+    with ComfyServer(arguments=["--extra-model-paths-config", str(paths), "--deterministic"]) as running:
         yield running
 
 
@@ -48,3 +104,22 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("photo") / "example.png"
     write_photo(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def shipped(server: ComfyServer, object_info: dict[str, dict], photo: Path) -> Graph:
+    """The shipped workflow as it lies in its file; its reference picture is there."""
+    workflow = json.loads((REPO_ROOT / "workflows" / "instruct_sd15.json").read_text(encoding="utf-8"))
+    graph = Graph(to_prompt(workflow, object_info))
+    with Client(server.url) as connected:
+        connected.upload_image(photo, graph.inputs("LoadImage")["image"])
+    return graph
+
+
+@pytest.fixture(scope="session")
+def tiny(shipped: Graph) -> Graph:
+    """The shipped workflow with the small models, two steps to a small picture."""
+    small = shipped.changed("CheckpointLoaderSimple", ckpt_name=TINY)
+    small = small.changed("IPAdapterInstructLoader", adapter_name=TINY)
+    small = small.changed("EmptyLatentImage", width=128, height=128)
+    return small.changed("KSampler", steps=2)

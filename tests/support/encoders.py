@@ -19,7 +19,7 @@ import comfy.text_encoders.sd3_clip
 import open_clip
 import torch
 import transformers
-from comfyhost.encoders import clip_l_text, vit_h
+from comfyhost.encoders import clip_text, vit_h
 from comfyhost.weights import Blueprint, draw, draw_one
 from open_clip.transformer import QuickGELU, TextTransformer, VisionTransformer
 from safetensors.torch import save_file
@@ -34,9 +34,9 @@ SMALL_TOWER = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads":
 
 
 @functools.cache
-def clip_l_weights(layers: int = 12) -> dict[str, Tensor]:
+def clip_l_weights(layers: int = 12, seed: int = 3) -> dict[str, Tensor]:
     """fp16, in transformers' names."""
-    return draw(clip_l_text(layers=layers), seed=3, dtype=torch.float16)
+    return draw(clip_text(768, layers), seed=seed, dtype=torch.float16)
 
 
 def load_text_encoder(kind: str):
@@ -56,11 +56,11 @@ def load_text_encoder(kind: str):
 
 
 @functools.cache
-def small_clip():
+def small_clip(seed: int = 3):
     """SD1.5's CLIP with two layers of twelve."""
     sizes = {"num_hidden_layers": 2}
     clip = clip_of(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel, clip_l_model_config=sizes)
-    clip.load_sd({**clip_l_weights(layers=2), "text_projection.weight": torch.eye(768)})
+    clip.load_sd({**clip_l_weights(2, seed), "text_projection.weight": torch.eye(768)})
     return clip
 
 

@@ -125,7 +125,7 @@ def cross_attention_patches(model: OracleModel, tokens: list[Tensor]) -> tuple[s
 
 
 def joint_attention_patches(model: OracleModel, tokens: list[Tensor]) -> tuple[str, dict]:
-    """An MMDiT: the block written out, with REFERENCE section 6's lines between its attention and projections."""
+    """An MMDiT: the block written out, with the authors' lines between its attention and projections."""
     denoiser = model.diffusion_model
     tokens = [denoiser.context_embedder(image) for image in tokens]
     image_tokens = {}  # block -> tokens of each adapter

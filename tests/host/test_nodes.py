@@ -1,0 +1,311 @@
+"""The nodes as users see them: the contract that shared workflows depend on, the model folder, and what a run hands out."""
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+
+import encoders
+import files
+import folder_paths
+import in_process
+import pack
+import pytest
+import small
+import torch
+from comfy_api.latest import io
+from host import COMFYUI
+from in_process import run_node
+from ipadapter_instruct.models.branches import Branch
+from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension
+from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
+from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
+
+import nodes as host_nodes
+
+pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
+
+STRING, FLOAT, COMBO = "STRING", "FLOAT", "COMBO"
+REQUIRED, OPTIONAL = "required", "optional"
+
+# Ids, names, types, order and defaults that saved workflows depend on: never changed, only appended to.
+INPUTS = {
+    "IPAdapterInstructLoader": [
+        (REQUIRED, "adapter_name", COMBO, {"options": ["a.bin", "b.safetensors"]}),
+        (REQUIRED, "image_encoder", COMBO, {"default": "auto", "options": ["auto", "vit-l.safetensors"]}),
+    ],
+    "IPAdapterInstructEncode": [
+        (REQUIRED, "adapter", "IPADAPTER_INSTRUCT", {}),
+        (REQUIRED, "clip", "CLIP", {}),
+        (REQUIRED, "image", "IMAGE", {}),
+        (REQUIRED, "instruction", STRING, {"default": "use the style", "multiline": False}),
+        (REQUIRED, "prompt", STRING, {"multiline": True, "dynamicPrompts": True}),
+        (REQUIRED, "negative_prompt", STRING, {"multiline": True, "dynamicPrompts": True}),
+        (OPTIONAL, "clip_vision", "CLIP_VISION", {}),
+        (OPTIONAL, "image_mask", "MASK", {}),
+        (OPTIONAL, "fit", COMBO, {"default": "center crop", "options": ["center crop", "pad", "stretch"]}),
+        (OPTIONAL, "instruct_clip", "CLIP", {}),
+    ],
+    "IPAdapterInstructApply": [
+        (REQUIRED, "model", "MODEL", {}),
+        (REQUIRED, "embeds", "INSTRUCT_EMBEDS", {}),
+        (REQUIRED, "weight", FLOAT, {"default": 0.8, "min": -1.0, "max": 3.0, "step": 0.05}),
+        (REQUIRED, "guidance", COMBO, {"default": "auto", "options": ["auto", "simple", "three-way"]}),
+        (REQUIRED, "instruct_guidance", FLOAT, {"default": 2.0, "min": 0.0, "max": 30.0, "step": 0.1}),
+        (REQUIRED, "image_guidance", FLOAT, {"default": 1.0, "min": 0.0, "max": 30.0, "step": 0.1}),
+        (REQUIRED, "start_percent", FLOAT, {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.001}),
+        (REQUIRED, "end_percent", FLOAT, {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.001}),
+        (OPTIONAL, "attn_mask", "MASK", {}),
+    ],
+}
+OUTPUTS = {
+    "IPAdapterInstructLoader": [("adapter", "IPADAPTER_INSTRUCT")],
+    "IPAdapterInstructEncode": [
+        ("embeds", "INSTRUCT_EMBEDS"),
+        ("positive", "CONDITIONING"),
+        ("negative", "CONDITIONING"),
+    ],
+    "IPAdapterInstructApply": [("MODEL", "MODEL")],
+}
+NAMES = {
+    "IPAdapterInstructLoader": "Load IPAdapter-Instruct",
+    "IPAdapterInstructEncode": "Encode Instruct Prompt",
+    "IPAdapterInstructApply": "Apply IPAdapter-Instruct",
+}
+
+
+@pytest.fixture
+def folders(tmp_path):
+    with in_process.model_folders(tmp_path) as folders:
+        for name in ("a.bin", "b.safetensors"):
+            files.save_adapter(files.adapter_tensors(), folders["ipadapter"] / name)
+        files.save_encoder_header(folders["clip_vision"] / "vit-l.safetensors", 1024)
+        yield folders
+
+
+@pytest.fixture
+def info(folders):
+    """What the server tells the page of each node, by id."""
+    return {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in NODES}
+
+
+def inputs_of(node_info: dict):
+    for group in (REQUIRED, OPTIONAL):
+        for name in node_info["input_order"].get(group, []):
+            kind, options = node_info["input"][group][name]
+            yield group, name, kind, options
+
+
+@pytest.mark.parametrize("node_id", INPUTS)
+def test_inputs_are_those_that_shared_workflows_depend_on(info, node_id):
+    found = list(inputs_of(info[node_id]))
+
+    assert [entry[:3] for entry in found] == [entry[:3] for entry in INPUTS[node_id]]
+    for (_, name, _, options), (_, _, _, expected) in zip(found, INPUTS[node_id], strict=True):
+        assert {key: options.get(key) for key in expected} == expected, name
+        assert ("default" in options) == ("default" in expected), name
+
+
+@pytest.mark.parametrize("node_id", OUTPUTS)
+def test_outputs_are_those_that_shared_workflows_depend_on(info, node_id):
+    node = info[node_id]
+    assert list(zip(node["output_name"], node["output"], strict=True)) == OUTPUTS[node_id]
+
+
+def test_the_nodes_are_three_with_these_names_in_one_category(info):
+    assert {node_id: node["display_name"] for node_id, node in info.items()} == NAMES
+    assert {node["category"] for node in info.values()} == {"IPAdapter-Instruct"}
+
+
+@pytest.mark.parametrize("node_id", INPUTS)
+def test_every_input_and_output_and_the_node_itself_is_explained(info, node_id):
+    node = info[node_id]
+    unexplained = [name for _, name, _, options in inputs_of(node) if not options.get("tooltip")]
+    unexplained += [name for name, tip in zip(node["output_name"], node["output_tooltips"], strict=True) if not tip]
+    assert unexplained == []
+    assert node["description"]
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_execute_takes_the_inputs_by_their_names(folders, node):
+    schema = node.GET_SCHEMA()
+    code = node.execute.__func__.__code__
+    optional = [i.id for i in schema.inputs if i.optional]
+
+    assert list(code.co_varnames[1 : code.co_argcount]) == [i.id for i in schema.inputs]
+    assert len(node.execute.__func__.__defaults__ or ()) == len(optional)
+
+
+def test_the_extension_hands_out_the_three_nodes():
+    found = asyncio.run(IPAdapterInstructExtension().get_node_list())
+    assert found == [IPAdapterInstructLoader, IPAdapterInstructEncode, IPAdapterInstructApply]
+    assert all(issubclass(node, io.ComfyNode) for node in found)
+
+
+# The pack as ComfyUI loads it
+
+
+def load_pack(name: str = "pack_as_comfyui_loads_it"):
+    """The pack's own __init__, run as ComfyUI runs a custom node's."""
+    spec = importlib.util.spec_from_file_location(
+        name, pack.ROOT / "__init__.py", submodule_search_locations=[str(pack.ROOT)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def other_packs_folder(monkeypatch):
+    """What folder_paths holds for the key before the pack is loaded; None: nothing."""
+
+    def register(value) -> None:
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, "ipadapter", value)
+        if value is None:
+            monkeypatch.delitem(folder_paths.folder_names_and_paths, "ipadapter")
+
+    yield register
+    sys.modules.pop("pack_as_comfyui_loads_it", None)
+
+
+def own_folder() -> str:
+    return str(COMFYUI.joinpath("models", "ipadapter"))
+
+
+def test_the_model_folder_is_registered(other_packs_folder):
+    other_packs_folder(None)
+    load_pack()
+    assert folder_paths.folder_names_and_paths["ipadapter"] == ([own_folder()], folder_paths.supported_pt_extensions)
+
+
+def test_folders_and_extensions_of_another_pack_are_kept(other_packs_folder):
+    other_packs_folder((["/elsewhere/ipadapter"], {".onnx"}))
+    load_pack()
+    folders, extensions = folder_paths.folder_names_and_paths["ipadapter"]
+    assert folders == ["/elsewhere/ipadapter", own_folder()]
+    assert extensions == folder_paths.supported_pt_extensions | {".onnx"}
+    assert ".onnx" not in folder_paths.supported_pt_extensions
+
+
+def test_a_folder_that_is_registered_already_is_not_registered_twice(other_packs_folder):
+    other_packs_folder(([own_folder()], {".bin"}))
+    load_pack()
+    load_pack()
+    assert folder_paths.folder_names_and_paths["ipadapter"][0] == [own_folder()]
+
+
+def test_the_entry_point_gives_the_extension_under_any_package_name(other_packs_folder):
+    other_packs_folder(None)
+    extension = asyncio.run(load_pack().comfy_entrypoint())
+    found = asyncio.run(extension.get_node_list())
+    assert [node.define_schema().node_id for node in found] == list(INPUTS)
+
+
+NEW_MODULES = """
+import sys
+sys.path.insert(0, {comfyui!r})
+sys.argv = ["main.py", "--cpu"]
+import comfy.options
+comfy.options.enable_args_parsing()
+import utils.extra_config, folder_paths, comfy_api.latest, server, nodes
+before = set(sys.modules)
+import asyncio, importlib.util
+spec = importlib.util.spec_from_file_location("pack", {init!r}, submodule_search_locations=[{root!r}])
+sys.modules["pack"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(sorted(set(sys.modules) - before))
+asyncio.run(asyncio.run(module.comfy_entrypoint()).get_node_list())
+print(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}))
+"""
+
+
+def test_loading_the_pack_imports_nothing_heavy_beside_what_comfyui_has_imported():
+    script = NEW_MODULES.format(comfyui=str(COMFYUI), init=str(pack.ROOT / "__init__.py"), root=str(pack.ROOT))
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=COMFYUI, timeout=300)
+    assert run.returncode == 0, run.stderr
+    of_init, of_nodes = run.stdout.splitlines()[-2:]
+    assert of_init == "['pack']"
+    assert of_nodes == "['pack']"
+
+
+# What a run hands out
+
+
+@pytest.fixture(scope="module")
+def vit_h():
+    return encoders.clip_vision(width=1280, layers=2, patches=2)
+
+
+def encode(vit_h, **changes):
+    inputs = {
+        "adapter": run_node(IPAdapterInstructLoader, adapter_name="a.bin", image_encoder="auto").args[0],
+        "clip": encoders.small_clip(),
+        "image": torch.rand(1, 40, 50, 3, generator=torch.Generator().manual_seed(0)),
+        "instruction": "use the pose",
+        "prompt": "a (red:1.3) dog",
+        "negative_prompt": "blurry",
+        "clip_vision": vit_h,
+    }
+    return run_node(IPAdapterInstructEncode, **{**inputs, **changes}).args
+
+
+@pytest.mark.parametrize("clip_skip", [None, -2])
+def test_positive_and_negative_are_bit_for_bit_what_clip_text_encode_gives(folders, vit_h, clip_skip):
+    clip = encoders.small_clip().clone()
+    if clip_skip:
+        clip.clip_layer(clip_skip)
+    _, *found = encode(vit_h, clip=clip)
+
+    for conditioning, text in zip(found, ("a (red:1.3) dog", "blurry"), strict=True):
+        (expected,) = host_nodes.CLIPTextEncode().encode(clip, text)
+        assert [len(conditioning), conditioning[0][1].keys()] == [len(expected), expected[0][1].keys()]
+        assert torch.equal(conditioning[0][0], expected[0][0])
+        assert torch.equal(conditioning[0][1]["pooled_output"], expected[0][1]["pooled_output"])
+
+
+def test_changing_only_a_text_never_runs_the_image_encoder_again(folders):
+    encoder = encoders.clip_vision(width=1280, layers=2, patches=2)
+    runs = []
+    encoder.model.register_forward_hook(lambda *_: runs.append(1))
+    first = encode(encoder)[0]
+    assert len(runs) == 2  # the picture and the zero image
+
+    for name, text, branch in (
+        ("instruction", "use the style", Branch.FULL),
+        ("prompt", "a cat", Branch.EVERYTHING),
+        ("negative_prompt", "dark", Branch.IMAGE_ONLY),
+    ):
+        changed = encode(encoder, **{name: text})[0]
+        assert not torch.allclose(changed.image_tokens[branch], first.image_tokens[branch], atol=1e-3)
+    assert len(runs) == 2
+
+
+def test_references_tokens_follow_one_another(folders, vit_h):
+    images = torch.rand(2, 40, 50, 3)
+    together, *apart = (encode(vit_h, image=i)[0].image_tokens for i in (images, images[:1], images[1:]))
+    for branch, tokens in together.items():
+        assert tokens.shape == (1, 32, 768)
+        torch.testing.assert_close(tokens, torch.cat([one[branch] for one in apart], dim=1), rtol=0, atol=1e-5)
+
+
+def test_an_apply_says_what_auto_chose_and_hands_out_another_model():
+    model = small.small_model()
+    out = run_node(
+        IPAdapterInstructApply,
+        model=model,
+        embeds=small.golden_embeds(instruction="use the pose"),
+        weight=0.8,
+        guidance="auto",
+        instruct_guidance=2.0,
+        image_guidance=1.0,
+        start_percent=0.0,
+        end_percent=1.0,
+    )
+    assert out.args[0] is not model
+    assert out.args[0].model is model.model
+    text = " ".join(out.ui["text"])
+    assert "three-way" in text
+    assert "weight: 0.6" in text
+    assert "'pose'" in text

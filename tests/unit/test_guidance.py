@@ -1,0 +1,85 @@
+"""Laws of guidance. Predictions are integers in float64, so that the laws hold exactly up to 1e-9."""
+
+import itertools
+
+import pytest
+import torch
+from ipadapter_instruct.models.branches import Branches
+from ipadapter_instruct.models.guidance import (
+    GuidanceScales,
+    combine_branches,
+    host_coefficients,
+    simple_guidance,
+)
+
+SCALES = [0.0, 0.5, 1.0, 2.0, 7.5]
+
+
+def predictions() -> Branches:
+    generator = torch.Generator().manual_seed(1)
+    return Branches(*(torch.randint(-50, 50, (2, 4, 3, 3), generator=generator).double() for _ in range(4)))
+
+
+def weighted(coefficients: Branches, p: Branches) -> torch.Tensor:
+    return sum(coefficient * p[branch] for branch, coefficient in coefficients.items())
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
+
+
+def test_scales_of_one_give_the_full_branch():
+    p = predictions()
+    assert_same(combine_branches(p, GuidanceScales(text=1, instruct=1, image=1)), p.full)
+
+
+def test_scales_of_zero_give_the_uncond_branch():
+    p = predictions()
+    assert_same(combine_branches(p, GuidanceScales(text=0, instruct=0, image=0)), p.uncond)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_equal_scales_are_classifier_free_guidance(scale):
+    p = predictions()
+    expected = p.uncond + scale * (p.full - p.uncond)
+
+    assert_same(combine_branches(p, GuidanceScales(scale, scale, scale)), expected)
+    assert_same(simple_guidance(p.full, p.uncond, scale), expected)
+
+
+def test_each_scale_stretches_its_own_rung_and_no_other():
+    p = predictions()
+    plain = combine_branches(p, GuidanceScales(text=1, instruct=1, image=1))
+
+    for scale, rung in (
+        ("instruct", p.full - p.everything),
+        ("text", p.everything - p.image_only),
+        ("image", p.image_only - p.uncond),
+    ):
+        stretched = combine_branches(p, GuidanceScales(**{"text": 1, "instruct": 1, "image": 1, scale: 3}))
+        assert_same(stretched - plain, 2 * rung)
+
+
+@pytest.mark.parametrize(("instruct", "image"), itertools.product(SCALES, repeat=2))
+def test_a_sampler_of_any_cfg_makes_three_scale_guidance_of_the_two_host_predictions(instruct, image):
+    p = predictions()
+    coefficients = host_coefficients(instruct, image)
+    cond, uncond = weighted(coefficients.cond, p), weighted(coefficients.uncond, p)
+
+    for cfg in SCALES:
+        scales = GuidanceScales(text=cfg, instruct=instruct, image=image)
+        assert_same(uncond + cfg * (cond - uncond), combine_branches(p, scales))
+
+
+@pytest.mark.parametrize(("instruct", "image"), itertools.product(SCALES, repeat=2))
+def test_coefficients_sum_to_one_so_noise_and_denoised_latents_combine_alike(instruct, image):
+    coefficients = host_coefficients(instruct, image)
+
+    for side in (coefficients.cond, coefficients.uncond):
+        assert sum(value for _, value in side.items()) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("instruct", SCALES)
+def test_an_image_scale_of_one_needs_no_uncond_pass(instruct):
+    coefficients = host_coefficients(instruct, image_scale=1.0)
+    assert coefficients.cond.uncond == coefficients.uncond.uncond == 0

@@ -1,0 +1,68 @@
+"""How often the image encoder runs when inputs of the Encode node change."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+
+import comfy.clip_vision
+import comfy.sd
+import torch
+from comfyhost.encoders import clip_l_text
+from comfyhost.weights import draw
+from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
+from ipadapter_instruct.nodes import IPAdapterInstructEncode
+
+from benchmarks.models import SMALL, adapter, counted, fill
+from benchmarks.report import Result
+
+VIT_H_OF_THREE_LAYERS = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1280,
+    "intermediate_size": 1280,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 16,
+    "hidden_act": "gelu",
+    "image_size": 224,
+    "patch_size": 14,
+    "num_channels": 3,
+    "projection_dim": 64,
+}
+LANDSCAPE, PORTRAIT = torch.full((1, 256, 320, 3), 0.3), torch.full((1, 320, 256, 3), 0.6)
+TEXTS = {"instruction": "use the style", "prompt": "a house", "negative_prompt": "blurry"}
+ENCODES = (  # what, changed inputs, promised runs (the first time, one is the blank picture's)
+    ("first picture", {"image": LANDSCAPE}, 2),
+    ("changed instruction", {"instruction": "use the pose"}, 0),
+    ("changed prompt", {"prompt": "a boat"}, 0),
+    ("changed negative prompt", {"negative_prompt": "dark"}, 0),
+    ("changed picture", {"image": PORTRAIT}, 1),
+    ("the first picture again", {"image": LANDSCAPE}, 0),
+)
+
+
+def image_encoder_runs() -> Iterator[Result]:
+    encoder = image_encoder()
+    weights = {**draw(clip_l_text(), 0, torch.float16), "text_projection.weight": torch.eye(768)}
+    clip = comfy.sd.load_text_encoder_state_dicts([weights])
+    inputs = {
+        "adapter": AdapterWithEncoder(adapter(SMALL), None),
+        "clip": clip,
+        "clip_vision": encoder,
+        **TEXTS,
+    }
+    with counted([encoder.model]) as runs:
+        for what, changed, promised in ENCODES:
+            before = len(runs)
+            inputs |= changed
+            IPAdapterInstructEncode.execute(**inputs)
+            yield Result(what, {"runs": len(runs) - before}, {"runs": promised})
+
+
+def image_encoder() -> comfy.clip_vision.ClipVisionModel:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        json.dump(VIT_H_OF_THREE_LAYERS, file)
+        file.flush()
+        encoder = comfy.clip_vision.ClipVisionModel(file.name)
+    fill(encoder.model)
+    return encoder

@@ -1,0 +1,44 @@
+"""How long a patched step takes beside a bare one. Times of one machine, taken in turn so that its moods cancel."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+
+from benchmarks.models import SIMPLE, SMALL, THREE_WAY, applied, fill, in_a_run, sd15
+from benchmarks.report import Result
+
+LATENT = 32
+LEAST_TURNS = 5
+
+
+def ratios(seconds_in_all: float) -> Iterator[Result]:
+    """As many turns as the time allows, and five at least."""
+    torch.set_num_threads(1)  # several wait for each other when the machine is busy
+    bare = sd15(SMALL, UNetModel)
+    fill(bare.model.diffusion_model)
+    models = {
+        "bare": bare,
+        "simple": applied(bare, SMALL, SIMPLE),
+        "three-way": applied(bare, SMALL, THREE_WAY),
+    }
+    times, end = [], time.perf_counter() + seconds_in_all
+    while len(times) < LEAST_TURNS or time.perf_counter() < end:
+        times.append({name: in_a_run(model, 7.0, LATENT, seconds) for name, model in models.items()})
+    for name, rows in (("simple", 2), ("three-way", 3)):
+        found = [turn[name] / turn["bare"] for turn in times]
+        median = statistics.median(found)
+        values = {"median": median, "min": min(found), "max": max(found), "median a row": median * 2 / rows}
+        values["turns"] = len(times)
+        yield Result(f"{name}, {rows} rows to 2", values)
+
+
+def seconds(step: Callable, options: dict) -> float:
+    step()  # the first is slower
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
