@@ -73,16 +73,16 @@ def advise(family: Family, instruction: str) -> Advice:
     """
     word = _first_word_in(family.simple_words, instruction)
     if word:
-        guidance, reason = SIMPLE, f"guidance: simple (the instruction contains '{word}')"
+        guidance, reason = SIMPLE, f"simple for '{word}'"
     else:
-        guidance, reason = THREE_WAY, "guidance: three-way (the instruction names no simply guided task)"
+        guidance, reason = THREE_WAY, "three-way, since no simply guided task is named"
     reasons = [reason]
     weight_change = 0.0
     for words, change in family.weight_changes:
         word = _first_word_in(words, instruction)
         if word:
             weight_change += change
-            reasons.append(f"weight {change:+g} (the instruction contains '{word}')")
+            reasons.append(f"weight {change:+g} for '{word}'")
     return Advice(guidance, weight_change, tuple(reasons))
 
 

@@ -5,10 +5,16 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_adapter import IPAdapterInstructApply
+from .convert_adapter import IPAdapterInstructConvert
 from .encode_instruct import IPAdapterInstructEncode
 from .load_adapter import IPAdapterInstructLoader
 
-NODES: list[type[io.ComfyNode]] = [IPAdapterInstructLoader, IPAdapterInstructEncode, IPAdapterInstructApply]
+NODES: list[type[io.ComfyNode]] = [
+    IPAdapterInstructLoader,
+    IPAdapterInstructEncode,
+    IPAdapterInstructApply,
+    IPAdapterInstructConvert,
+]
 
 
 class IPAdapterInstructExtension(ComfyExtension):

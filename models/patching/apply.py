@@ -13,7 +13,7 @@ from ..tasks import SIMPLE, THREE_WAY, advise
 from . import hooks
 from .chain import CHAIN, AppliedAdapter, Chain
 from .embeds import InstructEmbeds
-from .entrances import entrance_of
+from .entrances import entrance_of, family_of_model
 from .loaded_adapter import LoadedAdapter
 from .masks import mask_frames
 from .sites import Site, check_fit
@@ -40,11 +40,12 @@ class ApplySettings:
 
 def resolve(settings: ApplySettings, family: Family, instruction: str) -> tuple[float, str, list[str]]:
     """Effective weight, guidance mode, and both in words."""
-    if settings.guidance != AUTO:
-        return settings.weight, settings.guidance, [f"guidance: {settings.guidance}, weight: {settings.weight:g}"]
-    advice = advise(family, instruction)
-    weight = round(settings.weight + advice.weight_change, 4) if settings.weight else 0.0
-    return weight, advice.guidance, [*(f"auto: {reason}" for reason in advice.reasons), f"weight: {weight:g}"]
+    weight, guidance, reasons = settings.weight, settings.guidance, ()
+    if guidance == AUTO:
+        advice = advise(family, instruction)
+        weight = round(weight + advice.weight_change, 4) if weight else 0.0  # 0 stays the bare model
+        guidance, reasons = advice.guidance, advice.reasons
+    return weight, guidance, [f"guidance: {guidance}, weight: {weight:g}", *(f"auto: {reason}" for reason in reasons)]
 
 
 def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask: Tensor | None = None):
@@ -73,7 +74,8 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
         end_percent=settings.end_percent,
         mask=None if mask is None else mask_frames(mask, "attn_mask"),
     )
-    return _with_applied(model, applied), choices
+    notes = entrance_of(adapter.family).notes(model.get_model_object("diffusion_model"))
+    return _with_applied(model, applied), [*choices, *notes]
 
 
 def _sites(model, adapter: LoadedAdapter) -> list[Site]:
@@ -81,9 +83,13 @@ def _sites(model, adapter: LoadedAdapter) -> list[Site]:
     title = type(model.model).__name__
     entrance = entrance_of(adapter.family)
     if not entrance.is_met_by(diffusion_model):
+        found = family_of_model(diffusion_model)
+        but, its_adapter = ("", "the adapter for this one")
+        if found is not None:
+            but, its_adapter = f" but {found.title}", f"the {found.title} adapter ({found.published_file})"
         raise ValueError(
             f"This adapter is for {adapter.family}, the connected model ({title}) is not {adapter.family.title}'s "
-            f"{entrance.kind}. Connect an {adapter.family.title} model, or load the adapter for this one."
+            f"{entrance.kind}{but}. Connect an {adapter.family.title} model, or load {its_adapter}."
         )
     sites = entrance.sites(diffusion_model)
     check_fit(adapter.family, adapter.context_width, adapter.projections.widths, sites, title)

@@ -31,6 +31,13 @@ def joint_sites(diffusion_model: nn.Module) -> list[Site]:
     ]
 
 
+def joint_notes(diffusion_model: nn.Module) -> tuple[str, ...]:
+    """SD3.5 medium is as wide as SD3 medium, so its adapters fit; blocks with a second attention tell it apart."""
+    if any(block.x_block.x_block_self_attn for block in diffusion_model.joint_blocks):
+        return ("note: this model is SD3.5 medium; the adapter was trained on SD3 medium and may do less well here",)
+    return ()
+
+
 def embed_tokens(diffusion_model: nn.Module, image_tokens: Tensor, dtype: torch.dtype) -> Tensor:
     """Image tokens pass the model's own embedder, as text tokens do: [.., T, context width] -> [.., T, D]."""
     return diffusion_model.context_embedder(image_tokens.to(dtype))

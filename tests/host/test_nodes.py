@@ -58,6 +58,11 @@ INPUTS = {
         (REQUIRED, "end_percent", FLOAT, {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.001}),
         (OPTIONAL, "attn_mask", "MASK", {}),
     ],
+    "IPAdapterInstructConvert": [
+        (REQUIRED, "adapter_name", COMBO, {"options": ["a.bin", "b.safetensors"]}),
+        (REQUIRED, "precision", COMBO, {"default": "fp16", "options": ["fp16", "bf16"]}),
+        (REQUIRED, "overwrite", "BOOLEAN", {"default": False}),
+    ],
 }
 OUTPUTS = {
     "IPAdapterInstructLoader": [("adapter", "IPADAPTER_INSTRUCT")],
@@ -67,11 +72,13 @@ OUTPUTS = {
         ("negative", "CONDITIONING"),
     ],
     "IPAdapterInstructApply": [("MODEL", "MODEL")],
+    "IPAdapterInstructConvert": [("file_name", "STRING")],
 }
 NAMES = {
     "IPAdapterInstructLoader": "Load IPAdapter-Instruct",
     "IPAdapterInstructEncode": "Encode Instruct Prompt",
     "IPAdapterInstructApply": "Apply IPAdapter-Instruct",
+    "IPAdapterInstructConvert": "Convert IPAdapter-Instruct",
 }
 
 
@@ -113,9 +120,9 @@ def test_outputs_are_those_that_shared_workflows_depend_on(info, node_id):
     assert list(zip(node["output_name"], node["output"], strict=True)) == OUTPUTS[node_id]
 
 
-def test_the_nodes_are_three_with_these_names_in_one_category(info):
+def test_the_nodes_have_these_names_in_one_category_with_a_drawer_for_tools(info):
     assert {node_id: node["display_name"] for node_id, node in info.items()} == NAMES
-    assert {node["category"] for node in info.values()} == {"IPAdapter-Instruct"}
+    assert {node["category"] for node in info.values()} == {"IPAdapter-Instruct", "IPAdapter-Instruct/tools"}
 
 
 @pytest.mark.parametrize("node_id", INPUTS)
@@ -137,9 +144,9 @@ def test_execute_takes_the_inputs_by_their_names(folders, node):
     assert len(node.execute.__func__.__defaults__ or ()) == len(optional)
 
 
-def test_the_extension_hands_out_the_three_nodes():
+def test_the_extension_hands_out_the_nodes(folders):
     found = asyncio.run(IPAdapterInstructExtension().get_node_list())
-    assert found == [IPAdapterInstructLoader, IPAdapterInstructEncode, IPAdapterInstructApply]
+    assert {node.GET_SCHEMA().node_id for node in found} == NAMES.keys()
     assert all(issubclass(node, io.ComfyNode) for node in found)
 
 

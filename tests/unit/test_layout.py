@@ -15,7 +15,12 @@ SOURCES = sorted(
     for path in (pack.ROOT / "__init__.py", *pack.ROOT.glob("models/**/*.py"), *pack.ROOT.glob("nodes/**/*.py"))
 )
 LONGEST = 320
-NODE_IDS = {"IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructApply"}
+NODE_IDS = {
+    "IPAdapterInstructLoader",
+    "IPAdapterInstructEncode",
+    "IPAdapterInstructApply",
+    "IPAdapterInstructConvert",
+}
 
 
 @dataclass(frozen=True)
