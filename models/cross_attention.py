@@ -51,6 +51,4 @@ class SiteProjections(nn.Module):
 
     def forward(self, image_tokens: Tensor) -> list[tuple[Tensor, Tensor]]:
         """image_tokens [B, T, context_width] -> for each site keys and values, [B, T, site width]."""
-        return [
-            (getattr(site, KEYS)(image_tokens), getattr(site, VALUES)(image_tokens)) for site in self.children()
-        ]
+        return [(getattr(site, KEYS)(image_tokens), getattr(site, VALUES)(image_tokens)) for site in self.children()]

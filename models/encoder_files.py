@@ -50,9 +50,7 @@ def find_encoder(files: Iterable[tuple[str, Path]], width: int) -> str | None:
 
 def wrong_encoder(found: str, needed_width: int) -> str:
     """The message for an image encoder that does not fit."""
-    return (
-        f"This adapter needs the image encoder {encoder_title(needed_width)}; {found}. {get_encoder(needed_width)}"
-    )
+    return f"This adapter needs the image encoder {encoder_title(needed_width)}; {found}. {get_encoder(needed_width)}"
 
 
 def get_encoder(width: int) -> str:

@@ -67,9 +67,7 @@ class ResamplerAttention(nn.Module):
     def forward(self, context: Tensor, queries: Tensor) -> Tensor:
         context, queries = self.norm1(context), self.norm2(queries)
         keys, values = self.to_kv(torch.cat((context, queries), dim=1)).chunk(2, dim=-1)  # [B, N + T, H * 64]
-        q, k, v = (
-            rearrange(x, "b n (h d) -> b h n d", h=self.heads) for x in (self.to_q(queries), keys, values)
-        )
+        q, k, v = (rearrange(x, "b n (h d) -> b h n d", h=self.heads) for x in (self.to_q(queries), keys, values))
         out = F.scaled_dot_product_attention(q, k, v)
         return self.to_out(rearrange(out, "b h t d -> b t (h d)"))
 

@@ -10,6 +10,7 @@ from .feedback import output_with_text
 from .schema import schema
 from .sockets import CATEGORY, Embeds
 
+
 class IPAdapterInstructApply(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -18,7 +19,7 @@ class IPAdapterInstructApply(io.ComfyNode):
                 node_id="IPAdapterInstructApply",
                 display_name="Apply IPAdapter-Instruct",
                 category=CATEGORY,
-                description="Makes a model follow the encoded picture and instruction. Apply several, one after another.",
+                description="Makes a model follow the encoded picture and instruction. Several may follow one another.",
                 inputs=[
                     io.Model.Input("model", tooltip="From a checkpoint loader, a LoRA loader, or another Apply."),
                     Embeds.Input("embeds", tooltip="From Encode Instruct Prompt."),

@@ -34,7 +34,9 @@ class IPAdapterInstructEncode(io.ComfyNode):
                             "face; SD1.5 also foreground, background, object (name the object)."
                         ),
                     ),
-                    io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows."),
+                    io.String.Input(
+                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows"
+                    ),
                     io.String.Input(
                         "negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What it should not show."
                     ),
@@ -57,12 +59,12 @@ class IPAdapterInstructEncode(io.ComfyNode):
                     io.Clip.Input(
                         "instruct_clip",
                         optional=True,
-                        tooltip="A CLIP with CLIP-L to read the instruction with, where clip has none or a changed one.",
+                        tooltip="A CLIP with CLIP-L to read the instruction, where clip has none or a changed one.",
                     ),
                 ],
                 outputs=[
                     Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
-                    io.Conditioning.Output(display_name="positive", tooltip="The prompt, as CLIP Text Encode gives it."),
+                    io.Conditioning.Output(display_name="positive", tooltip="The prompt, as by CLIP Text Encode."),
                     io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, likewise."),
                 ],
                 hidden=[io.Hidden.unique_id],
@@ -87,7 +89,9 @@ class IPAdapterInstructEncode(io.ComfyNode):
         check_clip(clip)
         references = References(image, image_mask, fit)
         texts = Texts(instruction, prompt, negative_prompt)
-        embeds = encode_instruct(adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts)
+        embeds = encode_instruct(
+            adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts
+        )
         positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (prompt, negative_prompt))
         return output_with_text(
             cls, [describe_instruction(embeds.adapter.family, instruction)], embeds, positive, negative

@@ -2,8 +2,8 @@
 
     PYTHONPATH=tools python tools/bench.py [--quick] [--json]
 
-Counts (passes, projections, FLOPs, bytes, image-encoder runs) are the same on every machine; a promised one that
-is not met ends with exit code 1. Times are this machine's. ComfyUI runs on the CPU, most of it in this process.
+Counts (passes, FLOPs, attentions, linear layers, bytes, image-encoder runs) are the same on every machine; a promised
+one that is not met ends with exit code 1. Times are this machine's. ComfyUI runs on the CPU, mostly in this process.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from benchmarks.report import Topic, environment, print_json, print_table
 def topics(quick: bool) -> list[Topic]:
     starts, seconds = (3, 10) if quick else (5, 45)
     return [
-        Topic("Passes a step (rows at the UNet)", sampling.passes),
-        Topic("That FLOPs of attention are counted", sampling.attention_counted),
-        Topic("A step of SD1.5 at 64x64 latents: GFLOPs, and runs of the adapter's linear layers", sampling.flops),
-        Topic("Bytes while SD1.5 samples: keys and values, instead of the adapter's weights", sampling.memory),
+        Topic("Passes a step (rows at SD1.5's UNet)", sampling.passes),
+        Topic("That attention and its FLOPs are counted", sampling.attention_counted),
+        Topic(
+            "A full-size step: GFLOPs; attentions added and the adapter's linear layers, a model call", sampling.flops
+        ),
+        Topic("Bytes while a full-size model samples in fp16: what is kept of the adapter", sampling.memory),
         Topic("Image-encoder runs", encoding.image_encoder_runs),
         Topic("Loading the pack at ComfyUI's start (meant: under 50 ms)", partial(starting.start_up, starts)),
         Topic("Time of a small UNet's step, in bare steps (this machine's)", partial(wall_clock.ratios, seconds)),

@@ -63,9 +63,7 @@ class Texts:
     negative_prompt: str
 
 
-def encode_instruct(
-    adapter: LoadedAdapter, clip, clip_vision, references: References, texts: Texts
-) -> InstructEmbeds:
+def encode_instruct(adapter: LoadedAdapter, clip, clip_vision, references: References, texts: Texts) -> InstructEmbeds:
     """Image tokens for each branch. Several references' tokens follow one another.
 
     clip_vision: an encoder that fits, from `AdapterWithEncoder.encoder`.

@@ -20,7 +20,7 @@ class LoadedAdapter:
     """An IPAdapter-Instruct in memory.
 
     resampler: in the host's memory management; runs while encoding.
-    projections: run once a sampling run, and so stay where they are; each layer's weight visits the device as it is used.
+    projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.
     streams: SD3's, in the host's memory management; loaded beside the model while it samples. None for a UNet.
 
     The first two compute in float32 whatever the file's dtype: it is little work, and the exact result.

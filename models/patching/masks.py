@@ -41,7 +41,14 @@ class SiteMasks:
         self._mask = mask
         self._made: dict[tuple, Tensor] = {}
 
-    def at(self, site_size: tuple[int, int], latent_size: tuple[int, int], areas: Sequence[Area], frames: int, like: Tensor):
+    def at(
+        self,
+        site_size: tuple[int, int],
+        latent_size: tuple[int, int],
+        areas: Sequence[Area],
+        frames: int,
+        like: Tensor,
+    ) -> Tensor:
         """Factors for the rows of a batch, [C b, N, 1]: `areas` has one entry a chunk, `frames` is b."""
         key = (site_size, latent_size, tuple(areas), frames, like.device, like.dtype)
         if key not in self._made:

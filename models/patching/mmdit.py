@@ -98,9 +98,7 @@ class JointImageAttention:
     def _image_attention(self, adapter: RunningAdapter, q: Tensor, image: Tensor, heads: int) -> Tensor:
         site, rows = self.patch.site, self.patch.rows
         layers = adapter.applied.adapter.stream_layers(site[1])
-        token_keys, token_values = (
-            _for_each_row(x.to(q), len(q)) for x in adapter.keys_values.at(site, rows.branches)
-        )
+        token_keys, token_values = (_for_each_row(x.to(q), len(q)) for x in adapter.keys_values.at(site, rows.branches))
         keys = torch.cat((layers.to_k_ip(image), token_keys), dim=1)  # [R, N + T, D]
         values = torch.cat((layers.to_v_ip(image), token_values), dim=1)
         out = attention.optimized_attention(q, keys, values, heads=heads, transformer_options=self.options)

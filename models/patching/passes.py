@@ -46,10 +46,7 @@ class Plan:
     def combine(self, predictions: Sequence[Tensor], like: Tensor) -> list[Tensor]:
         """One prediction a pass, in the order of `conds` -> one a list. A list the host left out gives zeros."""
         by_pass = dict(zip(self.conds, predictions, strict=True))
-        return [
-            torch.zeros_like(like) if output is None else _weighted_sum(output, by_pass)
-            for output in self.outputs
-        ]
+        return [torch.zeros_like(like) if output is None else _weighted_sum(output, by_pass) for output in self.outputs]
 
 
 def plan_passes(
@@ -75,9 +72,7 @@ def plan_passes(
     )
 
 
-def name_lists(
-    lists: Sequence[Conds | None], known: Mapping[str, Conds]
-) -> list[tuple[str | None, Conds | None]]:
+def name_lists(lists: Sequence[Conds | None], known: Mapping[str, Conds]) -> list[tuple[str | None, Conds | None]]:
     """Each list with the guider's name for it, or a made-up one, which stands for a negative.
 
     A list is the guider's when it is the same object, or a copy with the same conditions: single

@@ -28,8 +28,8 @@ def check_clip_l(clip) -> None:
     if getattr(clip.cond_stage_model, CLIP_L, None) is None:
         raise ValueError(
             "A CLIP with a CLIP-L text encoder was expected, since IPAdapter-Instruct reads instructions with it; "
-            f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. Connect the CLIP of an SD1.5, "
-            "SDXL base or SD3 model, or to instruct_clip a Load CLIP node with clip_l.safetensors."
+            f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. Connect the CLIP of an "
+            "SD1.5, SDXL base or SD3 model, or to instruct_clip a Load CLIP node with clip_l.safetensors."
         )
 
 

@@ -15,9 +15,7 @@ from .run import BatchRows, RunningAdapter
 from .sites import SiteKey
 
 
-def with_image_attention(
-    transformer_options: dict, adapters: Sequence[RunningAdapter], rows: BatchRows
-) -> dict:
+def with_image_attention(transformer_options: dict, adapters: Sequence[RunningAdapter], rows: BatchRows) -> dict:
     """A copy of `transformer_options` whose attn2 layers also attend to the adapters' image tokens.
 
     Whatever already replaces a layer, by the three-part or the two-part key, goes on working inside.

@@ -13,7 +13,8 @@ TOLERANCE = 2e-5
 def test_resampler_gives_the_reference_tokens(family, branch):
     case = golden_case(family)
     prefix = "image_proj."
-    state = {n.removeprefix(prefix).replace("_big.", "."): w for n, w in case.adapter_weights.items() if n.startswith(prefix)}
+    weights = {n: w for n, w in case.adapter_weights.items() if n.startswith(prefix)}
+    state = {n.removeprefix(prefix).replace("_big.", "."): w for n, w in weights.items()}  # _big: SD3's names
     resampler = Resampler(ResamplerSizes.from_state_dict(state))
     resampler.load_state_dict(state)
 

@@ -11,6 +11,7 @@ from ipadapter_instruct.models.patching.run import RUN
 from sampling import STEPS, sample
 from torch.utils._python_dispatch import TorchDispatchMode
 
+
 @pytest.fixture(params=small.FAMILIES)
 def family(request) -> str:
     return request.param

@@ -75,7 +75,8 @@ def test_nothing_of_a_run_stays_behind(bare, embeds):
 
 
 def test_two_applies_of_one_adapter_add_up(bare, embeds):
-    twice = small.applied(small.applied(bare, embeds, weight=0.3, guidance="simple"), embeds, weight=0.5, guidance="simple")
+    once = small.applied(bare, embeds, weight=0.3, guidance="simple")
+    twice = small.applied(once, embeds, weight=0.5, guidance="simple")
     close(sample(twice), sample(small.applied(bare, embeds, weight=0.8, guidance="simple")))
 
 

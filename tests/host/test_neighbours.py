@@ -1,6 +1,5 @@
 """Beside other things in the same graph: another pack's attention, a LoRA, a ControlNet."""
 
-
 import comfy.cldm.cldm
 import comfy.controlnet
 import comfy.ops
@@ -97,8 +96,9 @@ def test_a_lora_acts_as_without_the_adapter(scene, order):
 def small_control_net():
     """A ControlNet for the golden case's UNet, of random weights."""
     config = golden_case("sd15").config["unet_config"]
-    names = ("image_size", "in_channels", "model_channels", "channel_mult", "num_heads", "context_dim", "num_res_blocks")
-    config = {name: config[name] for name in (*names, "transformer_depth", "transformer_depth_middle", "legacy")}
+    names = ("image_size", "in_channels", "model_channels", "channel_mult", "num_heads", "context_dim", "legacy")
+    depths = ("num_res_blocks", "transformer_depth", "transformer_depth_middle")
+    config = {name: config[name] for name in (*names, *depths)}
     model = comfy.cldm.cldm.ControlNet(
         **config, hint_channels=3, use_spatial_transformer=True, dtype=torch.float32, operations=comfy.ops.manual_cast
     )
@@ -127,9 +127,12 @@ def test_a_control_net_never_sees_the_image_tokens(scene):
     control = small_control_net()
     seen = []
     transformers = [m for m in control.control_model.modules() if hasattr(m, "attn2")]
+
+    def look(module, args, kwargs, out):  # a replaced attention would not come by here
+        seen.append(kwargs["context"])
+
     for transformer in transformers:
-        # A replaced attention calls to_k by itself; the layer's own forward shows that nothing replaced it.
-        transformer.attn2.register_forward_hook(lambda m, args, kwargs, out: seen.append(kwargs["context"]), with_kwargs=True)
+        transformer.attn2.register_forward_hook(look, with_kwargs=True)
     form = PackForm(scene)
     ksampler(form, conds=with_control(form, control, pair(form)))
 

@@ -1,4 +1,4 @@
-"""The nodes as users see them: the contract that shared workflows depend on, the model folder, and what a run hands out."""
+"""The nodes as users see them: what shared workflows depend on, the model folder, and what a run hands out."""
 
 import asyncio
 import importlib.util

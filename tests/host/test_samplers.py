@@ -2,7 +2,6 @@
 model and on the oracle (tests/support/oracle.py), and the latents must agree. float32, tolerance 1e-4 of the
 largest value."""
 
-
 import comfy.model_management
 import pytest
 from comfy_extras import nodes_custom_sampler as custom

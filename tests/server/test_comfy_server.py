@@ -20,9 +20,7 @@ def saved(picture: list) -> dict:
 
 def test_the_pack_is_loaded_from_the_servers_own_custom_nodes(server, object_info):
     packs = {
-        node["python_module"]
-        for node in object_info.values()
-        if node["python_module"].startswith("custom_nodes.")
+        node["python_module"] for node in object_info.values() if node["python_module"].startswith("custom_nodes.")
     }
     assert packs == {f"custom_nodes.{PACK_FOLDER}"}
     assert f"{server.base / 'custom_nodes' / PACK_FOLDER}" in server.log_text()

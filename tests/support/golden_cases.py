@@ -1,4 +1,4 @@
-"""The golden cases: made-up weights by the recipe of tests/golden/README.md, and what the authors' code made of them."""
+"""The golden cases: made-up weights by the recipe of tests/golden/README.md, and what the authors' code makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real ComfyUI, imported into the test process as its server would be. `conftest.py` imports this before anything of comfy."""
+"""The real ComfyUI, imported into the test process as its server would be; a `conftest.py` imports this first."""
 
 import sys
 

@@ -36,7 +36,9 @@ def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sam
     positive, negative = conds or pair(form)
     model = model or form.model
     return sampled(
-        host_nodes.KSampler().sample(model, SEED, STEPS, cfg, sampler, "normal", positive, negative, latent(form, batch), 1.0)
+        host_nodes.KSampler().sample(
+            model, SEED, STEPS, cfg, sampler, "normal", positive, negative, latent(form, batch), 1.0
+        )
     )
 
 

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
 
+
 # Diffusers' order of the cross-attentions in ComfyUI's names: adapter index 2 i + 1 is the i-th of these.
 # The small SDXL has SDXL's blocks with 2, 2, 3, 3 | 3, 3, 3, 2, 2, 2 | 3 layers instead of its 70.
 def sites(blocks: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:

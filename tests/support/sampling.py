@@ -18,9 +18,8 @@ def sample(model, start_noise=None, cfg: float = CFG, callback=None, **steps) ->
     start_noise = noise(model) if start_noise is None else start_noise
     positive, negative = (small.golden_conditioning(model.model.family, name) for name in ("positive", "negative"))
     latent = torch.zeros_like(start_noise)
-    return comfy.sample.sample(
-        model, start_noise, STEPS, cfg, "euler", "normal", positive, negative, latent, callback=callback, seed=1, **steps
-    )
+    steps = {"callback": callback, "seed": 1, **steps}
+    return comfy.sample.sample(model, start_noise, STEPS, cfg, "euler", "normal", positive, negative, latent, **steps)
 
 
 def close(found, expected, tolerance: float = 1e-4) -> None:

@@ -14,6 +14,7 @@ from ipadapter_instruct.models.branches import Branches
 from oracle import OracleAdapter, Term, oracle_model
 from torch import Tensor
 
+
 @dataclass(frozen=True)
 class Text:
     """A made-up prompt: context [1, L, D], and pooled [1, P] where the family has it."""
@@ -75,9 +76,7 @@ class Scene:
 
     def oracle(self, prepare):
         weights = golden_case(self.family).adapter_weights
-        return prepare(
-            oracle_model(self.family, tuple(OracleAdapter(weights, link.weight) for link in self.links))
-        )
+        return prepare(oracle_model(self.family, tuple(OracleAdapter(weights, link.weight) for link in self.links)))
 
     def terms(self, kind: str, own: Text, positives: list[Text]) -> list[Term]:
         """What a condition of this kind, with `own` text, stands for.

@@ -23,7 +23,6 @@ from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 
 
-
 @dataclass(frozen=True)
 class SmallFamily:
     """What a golden case's denoiser is in ComfyUI: its configuration class, model type, denoiser class and sizes."""

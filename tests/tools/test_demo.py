@@ -60,6 +60,14 @@ def test_options_change_the_prompt():
     assert prompt["7"]["inputs"]["steps"] == 4
 
 
+@pytest.mark.parametrize("kind", ["EmptyLatentImage", "EmptySD3LatentImage"])
+def test_the_size_is_set_on_the_empty_latent_of_either_kind(kind):
+    prompt = {"6": {"class_type": kind, "inputs": {"width": 1024, "height": 1024}}}
+    demo.override(prompt, {"width": 256, "height": 128})
+    assert demo.latent_size(prompt) == (256, 128)
+    assert demo.latent_size({}) is None
+
+
 def test_an_option_that_the_workflow_has_no_node_for_is_refused():
     with pytest.raises(ToolError, match="steps cannot be set.*KSampler"):
         demo.override({}, {"steps": 4})

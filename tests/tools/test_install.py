@@ -108,9 +108,7 @@ def test_the_package_a_requirement_names(line, name):
 
 
 def test_only_the_packages_installed_before_are_left_out_of_comfyuis_requirements():
-    kept = install.without_packages(
-        "torch\ntorchsde\nTorchVision>=0.1\n#torch\n\nnumpy>=1\n", {"torch", "torchvision"}
-    )
+    kept = install.without_packages("torch\ntorchsde\nTorchVision>=0.1\n#torch\n\nnumpy>=1\n", {"torch", "torchvision"})
     assert kept.split() == ["torchsde", "#torch", "numpy>=1"]
 
 
@@ -162,9 +160,7 @@ def test_a_failing_command_shows_its_last_lines_and_the_remedy(tmp_path):
 def test_an_installation_is_repaired_when_the_stamp_the_python_or_comfyui_is_gone(monkeypatch, tmp_path):
     monkeypatch.setenv("IPADAPTER_INSTRUCT_CACHE", str(tmp_path))
     stamp = tmp_path / "installed.stamp"
-    cached = places.Host(
-        comfyui(tmp_path / "comfyui"), Path(sys.executable), tmp_path / "models", users_own=False
-    )
+    cached = places.Host(comfyui(tmp_path / "comfyui"), Path(sys.executable), tmp_path / "models", users_own=False)
     assert not install.is_current(stamp, cached)
     stamp.write_text(install.fingerprint())
     assert install.is_current(stamp, cached)

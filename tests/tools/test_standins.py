@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from comfyhost.adapters import instruct_adapter, nested
-from comfyhost.checkpoints import KINDS, UNETS, checkpoint
-from comfyhost.denoisers import cross_attention_widths
-from comfyhost.encoders import vit_h
-from comfyhost.standins import NOTE, RECORD, STAND_INS, StandIn, write_stand_ins
+from comfyhost.checkpoints import KINDS, MMDITS, UNETS, checkpoint
+from comfyhost.denoisers import cross_attention_widths, joint_block_widths
+from comfyhost.encoders import clip_g_text, open_clip_g_text, vit_h
+from comfyhost.places import Host, ToolError
+from comfyhost.standins import NOTE, RECORD, STAND_INS, VIT_H, StandIn, put_in_place, write_stand_ins
 from comfyhost.weights import Blueprint, draw
 from safetensors import safe_open
 
@@ -20,9 +21,7 @@ REAL_SITES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("family", "size"), [("sd15", 352_217_088), ("sdxl", 2_122_546_176), ("sd3", 1_562_631_168)]
-)
+@pytest.mark.parametrize(("family", "size"), [("sd15", 352_217_088), ("sdxl", 2_122_546_176), ("sd3", 1_562_631_168)])
 def test_an_adapter_of_the_real_widths_has_the_published_size(family, size):
     """The published files are 352 MB, 2.12 GB and 1.56 GB of float32."""
     assert instruct_adapter(family, REAL_SITES[family]).parameters() * FLOAT32 == size
@@ -34,6 +33,40 @@ def test_the_stand_in_checkpoint_has_the_real_cross_attentions():
     assert len(cross_attention_widths(UNETS["sd15full"])) == 16
 
 
+def test_an_mmdit_receives_image_tokens_in_every_second_block():
+    assert joint_block_widths(MMDITS["sd3deep"]) == [384] * 3
+    assert joint_block_widths(MMDITS["sd35"]) == [192] * 2
+
+
+@pytest.mark.parametrize("family", STAND_INS)
+def test_the_stand_in_adapter_has_the_published_resampler_and_fits_its_checkpoint(family):
+    published = instruct_adapter(family, REAL_SITES[family])
+    adapter, parts = stand_in(family, "ipadapter").describe(), stand_in(family, "checkpoints").describe()
+    assert image_part(adapter) == image_part(published)
+    assert site_widths(adapter) == denoiser_widths(parts)
+
+
+def stand_in(family: str, folder: str) -> StandIn:
+    (found,) = (s for s in STAND_INS[family] if s.path.startswith(f"{folder}/"))
+    return found
+
+
+def image_part(adapter: Blueprint) -> dict:
+    return {name: weight for name, weight in adapter.items() if name.startswith("image_proj.")}
+
+
+def site_widths(adapter: Blueprint) -> list[int]:
+    """As the file lists them, sorted: checkpoints list their layers in another order."""
+    return sorted(w.shape[0] for name, w in adapter.items() if name.endswith(".to_k_ip.weight"))
+
+
+def denoiser_widths(parts: Blueprint) -> list[int]:
+    """The widths of a UNet's cross attentions, or of an MMDiT's even blocks, sorted."""
+    cross = [w.shape[0] for name, w in parts.items() if name.endswith(".attn2.to_k.weight")]
+    joint = [w.shape[1] for name, w in parts.items() if name.endswith(".x_block.attn.qkv.weight")]
+    return sorted(cross or joint[::2])
+
+
 def test_the_real_unet_has_its_860_million_weights():
     denoiser = [w for name, w in checkpoint("sd15real").items() if name.startswith("model.diffusion_model.")]
     assert sum(torch.Size(weight.shape).numel() for weight in denoiser) == 859_520_964
@@ -41,6 +74,38 @@ def test_the_real_unet_has_its_860_million_weights():
 
 def test_vit_h_has_its_632_million_weights():
     assert vit_h().parameters() == 632_076_800
+
+
+@pytest.mark.parametrize("tower", [clip_g_text, open_clip_g_text])
+def test_clip_g_has_its_695_million_weights_in_both_layouts(tower):
+    assert tower().parameters() == 694_659_840
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3"])
+def test_checkpoints_of_two_text_encoders_hold_both_and_no_t5(family):
+    parts = stand_in(family, "checkpoints").describe()
+    vocabularies = [name for name in parts if name.endswith("token_embedding.weight")]
+    assert sorted(parts[name].shape for name in vocabularies) == [(49408, 768), (49408, 1280)]
+    assert not any("t5xxl" in name for name in parts)
+
+
+def test_sd3s_text_encoders_have_the_names_by_which_comfyui_sees_them():
+    """supported_models.SD3.clip_target takes an encoder for absent, without a word, when this name is."""
+    parts = stand_in("sd3", "checkpoints").describe()
+    for tower in ("clip_l", "clip_g"):
+        assert f"text_encoders.{tower}.transformer.text_model.final_layer_norm.weight" in parts
+
+
+def test_matrices_may_have_a_number_type_of_their_own():
+    parts = Blueprint()
+    parts.linear("layer", 8, 4)
+    parts = parts.with_matrices(torch.float8_e4m3fn)
+    drawn = draw(parts, seed=0, dtype=torch.float16)
+    assert {name: tensor.dtype for name, tensor in drawn.items()} == {
+        "layer.weight": torch.float8_e4m3fn,
+        "layer.bias": torch.float16,
+    }
+    assert parts.size(torch.float16) == sum(tensor.nbytes for tensor in drawn.values()) == 32 + 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,8 +193,38 @@ def test_nothing_half_written_stays_behind(tmp_path):
 
 
 def test_the_stand_ins_have_the_names_of_the_published_files():
-    assert {stand_in.path for stand_in in STAND_INS} >= {
-        "checkpoints/v1-5-pruned-emaonly-fp16.safetensors",
-        "clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors",
-        "ipadapter/ip-adapter-instruct-sd15.bin",
+    assert {family: [s.path for s in files] for family, files in STAND_INS.items()} == {
+        "sd15": [
+            "checkpoints/v1-5-pruned-emaonly-fp16.safetensors",
+            "ipadapter/ip-adapter-instruct-sd15.bin",
+            VIT_H.path,
+        ],
+        "sdxl": ["checkpoints/sd_xl_base_1.0.safetensors", "ipadapter/ip-adapter-instruct-sdxl.bin", VIT_H.path],
+        "sd3": [
+            "checkpoints/sd3_medium_incl_clips.safetensors",
+            "ipadapter/ip-adapter-instruct-sd3.bin",
+            VIT_H.path,
+        ],
     }
+
+
+def test_a_familys_files_are_written_when_that_family_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setitem(STAND_INS, "sd15", (small("checkpoints/one.safetensors"),))
+    monkeypatch.setitem(STAND_INS, "sdxl", (small("checkpoints/other.safetensors"),))
+    monkeypatch.setattr("comfyhost.standins.host", lambda: Host(tmp_path, tmp_path, tmp_path, users_own=False))
+
+    def written() -> set[str]:
+        return {path.stem for path in (tmp_path / "checkpoints").iterdir()}
+
+    put_in_place()
+    assert written() == {"one"}
+    put_in_place("sdxl")
+    assert written() == {"one", "other"}
+    with pytest.raises(ToolError, match="family flux. Choose one of: sd15, sdxl, sd3"):
+        put_in_place("flux")
+
+
+def test_nothing_is_written_into_a_users_own_models(tmp_path, monkeypatch):
+    monkeypatch.setattr("comfyhost.standins.host", lambda: Host(tmp_path, tmp_path, tmp_path, users_own=True))
+    put_in_place("sdxl")
+    assert not list(tmp_path.iterdir())

@@ -33,9 +33,7 @@ def workflow(nodes: list[dict], links: list[list]) -> dict:
 
 def scaled(*between: dict, links: list[list], feeds: int) -> dict:
     """LoadImage (1), what lies between, ImageScale (9) fed by the link `feeds`."""
-    load = node(
-        1, "LoadImage", ["example.png", "image"], outputs=[("IMAGE", "IMAGE", [1]), ("MASK", "MASK", [])]
-    )
+    load = node(1, "LoadImage", ["example.png", "image"], outputs=[("IMAGE", "IMAGE", [1]), ("MASK", "MASK", [])])
     scale = node(9, "ImageScale", ["lanczos", 64, 64, "disabled"], [("image", "IMAGE", feeds)])
     return workflow([load, *between, scale], links)
 
@@ -134,9 +132,7 @@ def test_a_reroute_from_nowhere_feeds_nothing():
 
 
 def test_a_muted_node_and_what_it_feeds_are_left_out():
-    muted = node(
-        2, "ImageScale", ["lanczos", 8, 8, "disabled"], [("image", "IMAGE", 1)], [("IMAGE", "IMAGE", [2])]
-    )
+    muted = node(2, "ImageScale", ["lanczos", 8, 8, "disabled"], [("image", "IMAGE", 1)], [("IMAGE", "IMAGE", [2])])
     muted["mode"] = 2
     links = [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 9, 0, "IMAGE"]]
     prompt = to_prompt(scaled(muted, links=links, feeds=2), OBJECT_INFO)
@@ -173,9 +169,7 @@ def test_a_bypassed_node_without_a_fitting_input_feeds_nothing():
 
 def test_a_wrong_number_of_widget_values_is_refused_with_both_numbers_and_the_names():
     saved = workflow([node(3, "KSampler", [7, 20, 8.0, "euler", "normal", 1.0])], [])
-    with pytest.raises(
-        WorkflowError, match=r"Node 3 \(KSampler\) has 6 widget values, 7 were expected \(seed, "
-    ):
+    with pytest.raises(WorkflowError, match=r"Node 3 \(KSampler\) has 6 widget values, 7 were expected \(seed, "):
         to_prompt(saved, OBJECT_INFO)
 
 

@@ -19,9 +19,7 @@ def import_comfyui() -> None:
     try:
         import comfy.options
     except ModuleNotFoundError:
-        sys.exit(
-            f"error: there is no ComfyUI in {COMFYUI}. Run `make setup`, or set COMFYUI_PATH to a ComfyUI folder."
-        )
+        sys.exit(f"error: there is no ComfyUI in {COMFYUI}. Run `make setup`, or set COMFYUI_PATH to a ComfyUI folder.")
     comfy.options.enable_args_parsing()
     import comfy.cli_args  # noqa: F401
     import utils.extra_config  # noqa: F401  (first, as in main.py: its nodes.py puts another `utils` on sys.path)

@@ -14,7 +14,8 @@ from comfyhost.weights import draw
 from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
 from ipadapter_instruct.nodes import IPAdapterInstructEncode
 
-from benchmarks.models import SMALL, adapter, counted, fill
+from benchmarks.counting import counted
+from benchmarks.models import SMALL, adapter, fill
 from benchmarks.report import Result
 
 VIT_H_OF_THREE_LAYERS = {
@@ -46,7 +47,7 @@ def image_encoder_runs() -> Iterator[Result]:
     weights = {**draw(clip_l_text(), 0, torch.float16), "text_projection.weight": torch.eye(768)}
     clip = comfy.sd.load_text_encoder_state_dicts([weights])
     inputs = {
-        "adapter": AdapterWithEncoder(adapter(SMALL), None),
+        "adapter": AdapterWithEncoder(adapter(SMALL, torch.float32), None),
         "clip": clip,
         "clip_vision": encoder,
         **TEXTS,

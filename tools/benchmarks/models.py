@@ -1,107 +1,141 @@
-"""SD1.5 models and adapters of any width, and a way into ComfyUI's sampling."""
+"""The three families' models and adapters at their published sizes, and a narrow one. Their weights are nothing but
+shapes: they cost no memory until something computes with them."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-import comfy.model_base
 import comfy.model_detection
 import comfy.model_patcher
-import comfy.samplers
 import comfy.supported_models
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from comfyhost.adapters import instruct_adapter
-from comfyhost.checkpoints import SD15
-from comfyhost.denoisers import CHANNELS, cross_attention_widths, unet
-from comfyhost.weights import draw
+from comfyhost import checkpoints
+from comfyhost.adapters import TOKENS, instruct_adapter
+from comfyhost.denoisers import CHANNELS, MMDiT, cross_attention_widths, joint_block_widths, mmdit, unet
+from comfyhost.weights import Blueprint
+from ipadapter_instruct.models import families
 from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.checkpoint import recognise
+from ipadapter_instruct.models.families import Family
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from torch import Tensor, nn
 
-FULL, SMALL = CHANNELS, 32
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """A base model and its adapter.
+
+    denoiser: its tensors. config_class: ComfyUI's. site_widths: of the attentions that image tokens enter.
+    latent, text_tokens, pooled: of its ordinary use: height and width of the latent, of a 512 or 1024 pixels wide
+    picture; the text; the width of the pooled text, if there is one.
+    site_linears: how many of the adapter's linear layers run for a site in every model call; the rest, token_linears,
+    run once a sampling run.
+    layout: what replaces the layout that ComfyUI reads off the tensors.
+    """
+
+    family: Family
+    denoiser: Blueprint
+    config_class: type
+    site_widths: tuple[int, ...]
+    latent: int
+    text_tokens: int = 77
+    pooled: int | None = None
+    site_linears: int = 0
+    token_linears: int = 2
+    layout: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return self.family.title
+
+
+SDXL_UNET = replace(checkpoints.UNETS["sdxlfull"], levels=[1, 2, 4])
+SD3_MMDIT = MMDiT(depth=24)
+SD3_POSITIONS = 192
+
+SD15 = Base(
+    family=families.SD15,
+    denoiser=unet(checkpoints.SD15),
+    config_class=comfy.supported_models.SD15,
+    site_widths=tuple(cross_attention_widths(checkpoints.SD15)),
+    latent=64,
+)
+SDXL = Base(
+    family=families.SDXL,
+    denoiser=unet(SDXL_UNET),
+    config_class=comfy.supported_models.SDXL,
+    site_widths=tuple(cross_attention_widths(SDXL_UNET)),
+    latent=128,
+    pooled=1280,
+)
+SD3 = Base(
+    family=families.SD3,
+    denoiser=mmdit(SD3_MMDIT),
+    config_class=comfy.supported_models.SD3,
+    site_widths=tuple(joint_block_widths(SD3_MMDIT)),
+    latent=128,
+    text_tokens=154,  # CLIP's 77, then T5's
+    pooled=2048,
+    site_linears=4,
+    token_linears=3,
+    layout={"pos_embed_max_size": SD3_POSITIONS, "num_patches": SD3_POSITIONS**2},
+)
+BASES = (SD15, SDXL, SD3)
+SMALL_CHANNELS = 32
+SMALL = replace(
+    SD15,
+    site_widths=tuple(width * SMALL_CHANNELS // CHANNELS for width in SD15.site_widths),
+    latent=16,
+    layout={"model_channels": SMALL_CHANNELS},
+)
 SIMPLE, THREE_WAY = {"guidance": "simple"}, {"guidance": "three-way"}
-SIGMA = 1.0
-
-T = TypeVar("T")
 
 
-class UNetOnMeta(UNetModel):
-    """A UNet of which only shapes are computed, for free. To ComfyUI it is one on the CPU."""
+def model(base: Base, dtype: torch.dtype = torch.float16):
+    """A ModelPatcher of which only shapes are computed, for free. To ComfyUI it is one on the CPU."""
+    patcher = real_model(base, dtype)
+    denoiser = patcher.model.diffusion_model
+    denoiser.register_forward_pre_hook(move_to_meta, with_kwargs=True)
+    denoiser.register_forward_hook(lambda module, args, prediction: torch.zeros_like(prediction, device="cpu"))
+    return patcher
 
-    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor, **kwargs) -> Tensor:
-        self.to("meta")  # not earlier: ComfyUI first loads the weights, which those on meta cannot be
-        prediction = super().forward(x.to("meta"), timesteps.to("meta"), context.to("meta"), **kwargs)
-        return torch.zeros(prediction.shape)
+
+def real_model(base: Base, dtype: torch.dtype = torch.float32):
+    """A ModelPatcher whose weights hold whatever the memory held."""
+    shapes = {name: torch.empty(weight.shape, device="meta") for name, weight in base.denoiser.items()}
+    config = base.config_class({**comfy.model_detection.detect_unet_config(shapes, ""), **base.layout})
+    config.set_inference_dtype(dtype, None)
+    cpu = torch.device("cpu")
+    return comfy.model_patcher.ModelPatcher(config.get_model({}, device="cpu"), cpu, cpu)
 
 
-def sd15(channels: int, kind: type[UNetModel] = UNetOnMeta, dtype: torch.dtype = torch.float32):
-    """A ModelPatcher of SD1.5's UNet at this width (the published one's is 320)."""
-    shapes = {name: torch.empty(weight.shape, device="meta") for name, weight in unet(SD15).items()}
-    layout = {
-        **comfy.model_detection.detect_unet_config(shapes, ""),
-        "model_channels": channels,
-        "dtype": dtype,
-    }
-    model = comfy.model_base.BaseModel(comfy.supported_models.SD15(layout), device="cpu", unet_model=kind)
-    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+def move_to_meta(denoiser: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    denoiser.to("meta")  # not earlier: ComfyUI first loads the weights, which those on meta cannot be
+    return tuple(map(on_meta, args)), {name: on_meta(value) for name, value in kwargs.items()}
+
+
+def on_meta(value):
+    return value.to("meta") if isinstance(value, Tensor) else value
 
 
 @functools.cache
-def adapter(channels: int) -> LoadedAdapter:
-    """A random adapter with the published resampler, for a UNet of this width."""
-    widths = [width * channels // FULL for width in cross_attention_widths(SD15)]
-    return LoadedAdapter("random", recognise(draw(instruct_adapter("sd15", widths), 0, torch.float32)))
+def adapter(base: Base, dtype: torch.dtype) -> LoadedAdapter:
+    """An adapter with the published resampler, all zeros, read from a file of this dtype."""
+    zero = torch.zeros((), dtype=dtype)
+    shapes = instruct_adapter(base.family.name, base.site_widths)
+    return LoadedAdapter("zeros", recognise({name: zero.expand(weight.shape) for name, weight in shapes.items()}))
 
 
-def applied(model, channels: int, settings: dict | None):
-    """The model with the adapter applied; None leaves it bare."""
+def applied(patcher, base: Base, settings: dict | None, dtype: torch.dtype = torch.float32):
+    """The model with the adapter, from a file of this dtype, applied; None leaves it bare."""
     if settings is None:
-        return model
-    embeds = InstructEmbeds(adapter(channels), "", Branches(*torch.randn(4, 1, 16, 768)))
-    return apply_instruct(model, embeds, ApplySettings(**settings))[0]
-
-
-def in_a_run(model, cfg: float, size: int, use: Callable[[Callable, dict], T]) -> T:
-    """What `use(step, transformer_options)` returns inside a sampling run of a latent [1, 4, size, size].
-
-    `step()` is one step of ComfyUI's guider, with a positive and a negative of 77 tokens.
-    """
-    guider = comfy.samplers.CFGGuider(model)
-    guider.inner_set_conds({name: [[torch.randn(1, 77, 768), {}]] for name in ("positive", "negative")})
-    guider.set_cfg(cfg)
-    found = []
-
-    def sampler(denoiser, noise, sigmas, extra_args, callback, disable):
-        options = extra_args["model_options"]["transformer_options"]
-        found.append(use(lambda: denoiser(noise, torch.tensor([SIGMA]), **extra_args), options))
-        return noise
-
-    noise, sigmas = torch.randn(1, 4, size, size), torch.tensor([SIGMA, 0.0])
-    guider.sample(noise, torch.zeros_like(noise), comfy.samplers.KSAMPLER(sampler), sigmas)
-    return found[0]
-
-
-@contextmanager
-def counted(modules: Iterable[nn.Module]) -> Iterator[list[int]]:
-    """One entry for each run of one of these modules: the rows it was given."""
-    runs: list[int] = []
-
-    def count(module, args: tuple, kwargs: dict) -> None:
-        runs.append(len([*args, *kwargs.values()][0]))
-
-    handles = [module.register_forward_pre_hook(count, with_kwargs=True) for module in modules]
-    try:
-        yield runs
-    finally:
-        for handle in handles:
-            handle.remove()
+        return patcher
+    tokens = Branches(*torch.randn(4, 1, TOKENS, base.family.context_width))
+    return apply_instruct(patcher, InstructEmbeds(adapter(base, dtype), "", tokens), ApplySettings(**settings))[0]
 
 
 def fill(module: nn.Module) -> None:

@@ -56,9 +56,7 @@ def print_table(title: str, results: list[Result]) -> None:
     widths = [max(len(line[column]) for line in [["", *names], *rows]) for column in range(len(names) + 1)]
     print(f"\n{title}")
     for line in [["", *names], *rows]:
-        print(
-            "  " + "   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]), flush=True
-        )
+        print("  " + "   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]), flush=True)
 
 
 def cell(result: Result, name: str) -> str:

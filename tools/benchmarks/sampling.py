@@ -1,16 +1,19 @@
-"""What a sampling run costs, in counts: passes, FLOPs, projections, bytes."""
+"""What a sampling run costs, in counts: passes, FLOPs, attentions, linear layers, bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from comfyhost.adapters import TOKENS
+from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.patching.run import RUN
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.models import FULL, SIMPLE, SMALL, THREE_WAY, adapter, applied, counted, in_a_run, sd15
+from benchmarks.counting import Attentions, counted, flops_of, in_a_run
+from benchmarks.models import BASES, SIMPLE, SMALL, THREE_WAY, Base, adapter, applied, model
 from benchmarks.report import Result
 
 CFG = 7.0
@@ -30,91 +33,156 @@ STEPS = (  # what, settings of Apply, cfg
     ("2 rows: simple", SIMPLE, CFG),
     ("3 rows: three-way", THREE_WAY, CFG),
 )
+KEPT = (  # what, settings of Apply, branches, the adapter file's dtype
+    ("simple", SIMPLE, 2, torch.float16),
+    ("three-way", THREE_WAY, 4, torch.float16),
+    ("three-way, adapter in fp32", THREE_WAY, 4, torch.float32),
+)
+FILE_DTYPE = torch.float16
+SMALL_LATENT = 16  # what is kept doesn't depend on it
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """One full-size step: its rows, its FLOPs (a multiply-add is two), and the runs of the adapter's linear layers."""
+    """One full-size step: its rows, its model calls, and what they ran. A multiply-add is two FLOPs.
+
+    flops: all products of matrices. attention_flops: of them queries with keys, and with values.
+    linears, linear_flops: the adapter's linear layers in the step; linears_before: those that ran for all steps.
+    """
 
     rows: int
-    attention: int
-    rest: int
+    calls: int
+    flops: int
+    attentions: int
+    attention_flops: int
     linears: int
+    linear_flops: int
     linears_before: int
 
     @property
-    def flops(self) -> int:
-        return self.attention + self.rest
+    def row_flops(self) -> float:
+        return self.flops / self.rows
+
+    @property
+    def models_own(self) -> int:
+        """FLOPs a row outside attentions and the adapter."""
+        return (self.flops - self.attention_flops - self.linear_flops) // self.rows
 
 
 def passes() -> Iterator[Result]:
     for what, settings, cfg, promised in PASSES:
-        model = applied(sd15(SMALL), SMALL, settings)
-        with counted([model.model.diffusion_model]) as calls:
-            in_a_run(model, cfg, 16, lambda step, options: step())
+        patched = applied(model(SMALL), SMALL, settings)
+        with counted([patched.model.diffusion_model]) as calls:
+            in_a_run(patched, SMALL, cfg, lambda step, options: step())
         yield Result(what, {"passes": sum(calls), "model calls": len(calls)}, {"passes": promised})
 
 
 def attention_counted() -> Iterator[Result]:
     """A counter that missed attention would find the pack to be free."""
     q, kv = torch.empty(1, 8, 4096, 40, device="meta"), torch.empty(1, 8, 77, 40, device="meta")
-    with FlopCounterMode(display=False) as counter:
+    with Attentions() as attentions, FlopCounterMode(display=False) as counter:
         nn.functional.scaled_dot_product_attention(q, kv, kv)
     two_products = 2 * (2 * 4096 * 77 * 8 * 40)
-    values = {"FLOPs": counter.get_total_flops()}
-    yield Result("4096 positions, 77 tokens, width 320", values, {"FLOPs": two_products})
+    values = {"attentions": attentions.calls, "its FLOPs": attentions.flops, "all FLOPs": counter.get_total_flops()}
+    promised = {"attentions": 1, "its FLOPs": two_products, "all FLOPs": two_products}
+    yield Result("4096 positions, 77 tokens, width 320", values, promised)
 
 
 def flops() -> Iterator[Result]:
-    for what, settings, cfg in STEPS:
-        bare, patched = step_cost(None, cfg), step_cost(settings, cfg)
-        values = {
-            "bare": bare.flops / 1e9,
-            "patched": patched.flops / 1e9,
-            "ratio": patched.flops / bare.flops,
-            "ratio a row": patched.flops * bare.rows / (bare.flops * patched.rows),
-            "added beside attention": patched.rest // patched.rows - bare.rest // bare.rows,
-            "linears in step": patched.linears,
-            "before it": patched.linears_before,
-        }
-        yield Result(what, values, {"added beside attention": 0, "linears in step": 0})
+    for base in BASES:
+        for what, settings, cfg in STEPS:
+            bare, patched = step_cost(base, None, cfg), step_cost(base, settings, cfg)
+            yield step_result(f"{base.title} {base.latent}x{base.latent}, {what}", base, bare, patched)
 
 
-def step_cost(settings: dict | None, cfg: float) -> StepCost:
-    parts = (adapter(FULL).resampler, adapter(FULL).projections)
-    linears = [module for part in parts for module in part.model.modules() if isinstance(module, nn.Linear)]
-    model = applied(sd15(FULL), FULL, settings)
+def step_result(what: str, base: Base, bare: StepCost, patched: StepCost) -> Result:
+    """Promised: a model call runs one more attention a site and the linear layers of `site_linears`, and multiplies
+    no other matrices than the bare model does. What ran before the step shows that linear layers are seen at all."""
+    values = {
+        "bare": bare.flops / 1e9,
+        "patched": patched.flops / 1e9,
+        "ratio": patched.flops / bare.flops,
+        "ratio a row": patched.row_flops / bare.row_flops,
+        "attentions added": patched.attentions / patched.calls - bare.attentions / bare.calls,
+        "linears": patched.linears / patched.calls,
+        "other FLOPs": patched.models_own - bare.models_own,
+        "linears before": patched.linears_before,
+    }
+    sites = len(base.site_widths)
+    promised = {
+        "attentions added": sites,
+        "linears": sites * base.site_linears,
+        "other FLOPs": 0,
+        "linears before": sites * base.token_linears,
+    }
+    return Result(what, values, promised)
+
+
+def step_cost(base: Base, settings: dict | None, cfg: float) -> StepCost:
+    patched = applied(model(base), base, settings, FILE_DTYPE)
 
     def one_step(step: Callable, options: dict) -> StepCost:
-        before, counter = len(calls), FlopCounterMode(display=False)
-        with counted([model.model.diffusion_model]) as rows, counter:
+        before, attentions, counter = len(linears), Attentions(), FlopCounterMode(display=False)
+        with counted([patched.model.diffusion_model]) as rows, attentions, counter:
             step()
-        aten, by_operation = torch.ops.aten, counter.get_flop_counts()["Global"]
-        rest = sum(by_operation.get(operation, 0) for operation in (aten.mm, aten.addmm, aten.convolution))
-        return StepCost(sum(rows), counter.get_total_flops() - rest, rest, len(calls) - before, before)
+        return StepCost(
+            rows=sum(rows),
+            calls=len(rows),
+            flops=counter.get_total_flops(),
+            attentions=attentions.calls,
+            attention_flops=attentions.flops,
+            linears=len(linears[before:]),
+            linear_flops=sum(linears[before:]),
+            linears_before=before,
+        )
 
-    with counted(linears) as calls:
-        return in_a_run(model, cfg, 64, one_step)
+    with counted(linear_layers(adapter(base, FILE_DTYPE)), flops_of) as linears:
+        return in_a_run(patched, base, cfg, one_step)
+
+
+def linear_layers(loaded: LoadedAdapter) -> list[nn.Linear]:
+    parts = (loaded.resampler.model, *attention_parts(loaded))
+    return [module for part in parts for module in part.modules() if isinstance(module, nn.Linear)]
+
+
+def attention_parts(loaded: LoadedAdapter) -> list[nn.Module]:
+    """All of the adapter but its resampler."""
+    return [loaded.projections, *([loaded.streams.model] if loaded.streams else [])]
 
 
 def memory() -> Iterator[Result]:
-    projections, resampler = (
-        sum(weight.numel() for weight in part.model.parameters())
-        for part in (adapter(FULL).projections, adapter(FULL).resampler)
-    )
-    for dtype, name in ((torch.float16, "fp16"), (torch.float32, "fp32")):
-        for guidance in (SIMPLE, THREE_WAY):
-            model = applied(sd15(FULL, dtype=dtype), FULL, guidance)
-            kept = in_a_run(model, CFG, 8, lambda step, options: keys_values_bytes(options))
+    """Promised: 16 tokens' keys and values for every branch and site, and SD3's four square matrices a site."""
+    for base in BASES:
+        for what, settings, branches, file_dtype in KEPT:
+            loaded = adapter(base, file_dtype)
+            patched = applied(model(base), base, settings, file_dtype)
+            keys_values, streams = in_a_run(patched, base, CFG, kept, SMALL_LATENT)
+            matrices = nbytes(weight for part in attention_parts(loaded) for weight in part.parameters())
             values = {
-                "keys and values": kept,
-                "projections": projections * dtype.itemsize,
-                "whole adapter": (projections + resampler) * dtype.itemsize,
-                "of projections": kept / (projections * dtype.itemsize),
+                "keys and values": keys_values,
+                "stream matrices": streams,
+                "kept": keys_values + streams,
+                "all its matrices": matrices,
+                "whole adapter": matrices + nbytes(loaded.resampler.model.parameters()),
+                "of its matrices": (keys_values + streams) / matrices,
             }
-            yield Result(f"{guidance['guidance']}, {name}", values)
+            squares = sum(width**2 for width in base.site_widths)
+            promised = {
+                "keys and values": 2 * branches * TOKENS * sum(base.site_widths) * torch.float16.itemsize,
+                "stream matrices": base.site_linears * squares * file_dtype.itemsize,
+            }
+            yield Result(f"{base.title}, {what}", values, promised)
 
 
-def keys_values_bytes(transformer_options: dict) -> int:
-    running = transformer_options[RUN].adapters
-    return sum(x.nbytes for one in running for pair in one.keys_values.sites.values() for x in pair)
+def kept(step: Callable, options: dict) -> tuple[int, int]:
+    """Bytes of the keys and values, and of the adapter's matrices that ComfyUI has loaded, during a run."""
+    running = options[RUN].adapters
+    streams = [one.applied.adapter.streams for one in running]
+    return (
+        nbytes(x for one in running for pair in one.keys_values.sites.values() for x in pair),
+        sum(weights.loaded_size() for weights in streams if weights),
+    )
+
+
+def nbytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-from benchmarks.models import SIMPLE, SMALL, THREE_WAY, applied, fill, in_a_run, sd15
+from benchmarks.counting import in_a_run
+from benchmarks.models import SIMPLE, SMALL, THREE_WAY, applied, fill, real_model
 from benchmarks.report import Result
 
 LATENT = 32
@@ -19,7 +19,7 @@ LEAST_TURNS = 5
 def ratios(seconds_in_all: float) -> Iterator[Result]:
     """As many turns as the time allows, and five at least."""
     torch.set_num_threads(1)  # several wait for each other when the machine is busy
-    bare = sd15(SMALL, UNetModel)
+    bare = real_model(SMALL)
     fill(bare.model.diffusion_model)
     models = {
         "bare": bare,
@@ -28,7 +28,7 @@ def ratios(seconds_in_all: float) -> Iterator[Result]:
     }
     times, end = [], time.perf_counter() + seconds_in_all
     while len(times) < LEAST_TURNS or time.perf_counter() < end:
-        times.append({name: in_a_run(model, 7.0, LATENT, seconds) for name, model in models.items()})
+        times.append({name: in_a_run(model, SMALL, 7.0, seconds, LATENT) for name, model in models.items()})
     for name, rows in (("simple", 2), ("three-way", 3)):
         found = [turn[name] / turn["bare"] for turn in times]
         median = statistics.median(found)

@@ -55,9 +55,7 @@ def instruct_adapter(family: str, site_widths: Sequence[int]) -> Blueprint:
         raise ValueError(f"There is no adapter family {family!r}. Choose one of: {', '.join(SHAPES)}.")
     parts = Blueprint()
     parts.add("image_proj.", resampler(SHAPES[family]))
-    sites = (
-        joint_sites(site_widths) if family == "sd3" else cross_sites(site_widths, SHAPES[family].token_width)
-    )
+    sites = joint_sites(site_widths) if family == "sd3" else cross_sites(site_widths, SHAPES[family].token_width)
     parts.add("ip_adapter.", sites)
     return parts
 

@@ -6,8 +6,10 @@ which fixes most of them: 320 channels, CLIP-L's 123 M weights, SDXL's transform
 
 from __future__ import annotations
 
+import torch
+
 from comfyhost.denoisers import MMDiT, UNet, mmdit, unet
-from comfyhost.encoders import clip_g_text, clip_l_text, taesd
+from comfyhost.encoders import clip_g_text, clip_l_text, open_clip_g_text, taesd
 from comfyhost.weights import Blueprint
 
 SD15 = UNet([1, 2, 4, 4], [2] * 4, [1] * 6 + [0, 0], 1, [0] * 3 + [1] * 9)
@@ -23,6 +25,7 @@ UNETS = {
 }
 MMDITS = {
     "sd3": MMDiT(depth=2),
+    "sd3deep": MMDiT(depth=6),
     "sd35": MMDiT(depth=3, norm_queries=True, dual_blocks=[0]),
 }
 KINDS = (*UNETS, *MMDITS)
@@ -32,9 +35,9 @@ def checkpoint(kind: str, clip_l: bool = True, clip_g: bool = False) -> Blueprin
     """A whole checkpoint: denoiser, text encoders, TAESD as VAE.
 
     sd15, sdxl, sd3: the least that ComfyUI takes for the family. sd15full, sdxlfull: every cross attention of
-    the real model, 320 wide throughout. sd15real: the real SD1.5 UNet. sd35: an SD3.5 medium, with a second
-    self attention in its first block. `clip_g` is for the SDXL kinds, whose own
-    text encoding is not usable without it.
+    the real model, 320 wide throughout. sd15real: the real SD1.5 UNet. sd3deep: three blocks that receive
+    image tokens and three that pass them on. sd35: an SD3.5 medium, with a second self attention in its first
+    block. `clip_g`: with the CLIP-G that SDXL and SD3 have; SDXL encodes nothing sensible without it.
     """
     if kind not in KINDS:
         raise ValueError(f"There is no checkpoint kind {kind!r}. Choose one of: {', '.join(KINDS)}.")
@@ -43,7 +46,7 @@ def checkpoint(kind: str, clip_l: bool = True, clip_g: bool = False) -> Blueprin
     if clip_l:
         parts.add(clip_l_prefix(kind), clip_l_text())
     if clip_g:
-        parts.add("conditioner.embedders.1.model.", clip_g_text())
+        parts.add(*clip_g_part(kind))
     parts.add("first_stage_model.", taesd(latent=16 if kind in MMDITS else 4))
     return parts
 
@@ -53,3 +56,13 @@ def clip_l_prefix(kind: str) -> str:
     if kind in MMDITS:
         return "text_encoders.clip_l.transformer."
     return "conditioner.embedders.0.transformer." if UNETS[kind].label else "cond_stage_model.transformer."
+
+
+def clip_g_part(kind: str) -> tuple[str, Blueprint]:
+    """Where a checkpoint of this kind keeps CLIP-G, and how. In fp8, which saves 0.7 GB and loads as fast as fp16."""
+    prefix, tower = (
+        ("text_encoders.clip_g.transformer.", clip_g_text())
+        if kind in MMDITS
+        else ("conditioner.embedders.1.model.", open_clip_g_text())
+    )
+    return prefix, tower.with_matrices(torch.float8_e4m3fn)

@@ -117,9 +117,7 @@ class Client:
     def upload_image(self, path: Path, name: str | None = None) -> str:
         """Put a picture into the server's input folder, replacing one of that name. The name it got there."""
         form = aiohttp.FormData()
-        form.add_field(
-            "image", Path(path).read_bytes(), filename=name or Path(path).name, content_type="image/png"
-        )
+        form.add_field("image", Path(path).read_bytes(), filename=name or Path(path).name, content_type="image/png")
         form.add_field("overwrite", "true")
         return self.do(self.request("POST", "/upload/image", data=form))["name"]
 
@@ -145,9 +143,7 @@ class Client:
             body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
         return self.do(self.request("POST", "/prompt", json=body))["prompt_id"]
 
-    def wait(
-        self, prompt_id: str, on_progress: Callable[[Progress], None] | None = None, timeout: float = 600
-    ) -> Run:
+    def wait(self, prompt_id: str, on_progress: Callable[[Progress], None] | None = None, timeout: float = 600) -> Run:
         """Follow a queued prompt to its end.
 
         `on_progress` may use the client. Raises NodeFailedError, RunInterruptedError, or ClientError when it
@@ -206,9 +202,7 @@ def refusal(call: str, status: int, content: bytes) -> ClientError:
     if isinstance(answer, dict) and "error" in answer:
         return PromptRejectedError("\n".join(rejection(answer)))
     said = content.decode("utf-8", "replace").strip()[:300]
-    return ClientError(
-        f"ComfyUI answered {call} with {status}: {said or 'nothing more'}. Its log may say why."
-    )
+    return ClientError(f"ComfyUI answered {call} with {status}: {said or 'nothing more'}. Its log may say why.")
 
 
 def rejection(answer: dict) -> list[str]:

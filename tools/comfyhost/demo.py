@@ -1,6 +1,6 @@
 """Run a shipped workflow from end to end on a real ComfyUI without a browser.
 
-    make demo        or, after make setup: PYTHONPATH=tools python -m comfyhost.demo --help
+    make demo FAMILY=sdxl        or, after make setup: PYTHONPATH=tools python -m comfyhost.demo --help
 
 Starts the server, uploads a photograph, queues the workflow as it lies in its file (but smaller, since this
 is for the CPU too), and leaves the picture in output/. Dropped on ComfyUI's page, the picture opens the workflow.
@@ -31,13 +31,14 @@ from comfyhost.workflow import describe, to_prompt
 SIZE, STEPS = 256, 8  # seconds a step on a processor, where 512 takes half a minute
 TIMEOUT = 900
 SUFFIXES = (".safetensors", ".bin")
+EMPTY_LATENTS = ("EmptyLatentImage", "EmptySD3LatentImage")
 OVERRIDES = {
-    "checkpoint": ("CheckpointLoaderSimple", "ckpt_name"),
-    "adapter": ("IPAdapterInstructLoader", "adapter_name"),
-    "instruction": ("IPAdapterInstructEncode", "instruction"),
-    "steps": ("KSampler", "steps"),
-    "width": ("EmptyLatentImage", "width"),
-    "height": ("EmptyLatentImage", "height"),
+    "checkpoint": (("CheckpointLoaderSimple",), "ckpt_name"),
+    "adapter": (("IPAdapterInstructLoader",), "adapter_name"),
+    "instruction": (("IPAdapterInstructEncode",), "instruction"),
+    "steps": (("KSampler",), "steps"),
+    "width": (EMPTY_LATENTS, "width"),
+    "height": (EMPTY_LATENTS, "height"),
 }
 ADVICE = (
     "If the message gives no advice of its own: check the options and the model files. "
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="comfyhost.demo", description=__doc__.split("\n")[0])
-    parser.add_argument("--family", default="sd15", help="runs workflows/instruct_FAMILY.json (sd15)")
+    parser.add_argument(
+        "--family", default="sd15", help="runs workflows/instruct_FAMILY.json: sd15 (the default), sdxl or sd3"
+    )
     parser.add_argument("--workflow", type=Path, help="another workflow file")
     parser.add_argument("--output", type=Path, help="where the picture goes (output/demo-FAMILY.png)")
     parser.add_argument("--checkpoint", help="another file of models/checkpoints")
@@ -81,7 +84,7 @@ def run_demo(options: argparse.Namespace) -> None:
     workflow = read_workflow(path)
     output = (options.output or REPO_ROOT / "output" / f"demo-{options.family}.png").absolute()
     announce(path, output, options)
-    put_in_place()
+    put_in_place(options.family)
     say("Starting ComfyUI")
     with ComfyServer() as server, Client(server.url) as client:
         say(f"It answers after {time.monotonic() - begin:.0f} s")
@@ -132,22 +135,22 @@ def prepare(workflow: dict, client: Client, options: argparse.Namespace) -> dict
 def override(prompt: dict, changes: dict) -> None:
     """Set the inputs that were asked for on the command line."""
     for name, value in changes.items():
-        class_type, input_name = OVERRIDES[name]
+        class_types, input_name = OVERRIDES[name]
         if value is None:
             continue
-        nodes = of_type(prompt, class_type)
+        nodes = of_type(prompt, *class_types)
         if not nodes:
             raise ToolError(
-                f"The {name} cannot be set: the workflow has no {class_type} node. "
+                f"The {name} cannot be set: the workflow has no {' or '.join(class_types)} node. "
                 "Leave the option out, or use --as-shipped."
             )
         for node in nodes.values():
             node["inputs"][input_name] = value
 
 
-def of_type(prompt: dict, class_type: str) -> dict[str, dict]:
-    """The prompt's nodes of a type, by id."""
-    return {node_id: node for node_id, node in prompt.items() if node["class_type"] == class_type}
+def of_type(prompt: dict, *class_types: str) -> dict[str, dict]:
+    """The prompt's nodes of these types, by id."""
+    return {node_id: node for node_id, node in prompt.items() if node["class_type"] in class_types}
 
 
 def upload_photographs(prompt: dict, client: Client) -> None:
@@ -169,9 +172,7 @@ def use_present_files(prompt: dict, object_info: dict, workflow: dict) -> None:
         inputs = prompt.get(str(node["id"]), {"inputs": {}})["inputs"]
         for name in [name for name, value in inputs.items() if isinstance(value, str) and value in files]:
             there = choices(object_info[node["type"]], name)
-            inputs[name] = same_file(inputs[name], there) or missing(
-                files[inputs[name]], there, describe(node)
-            )
+            inputs[name] = same_file(inputs[name], there) or missing(files[inputs[name]], there, describe(node))
 
 
 def choices(definition: dict, name: str) -> list[str]:
@@ -225,8 +226,8 @@ def only_image(run: Run) -> dict:
 
 
 def latent_size(prompt: dict) -> tuple[int, int] | None:
-    """Width and height that the prompt asks for; None when no EmptyLatentImage says it."""
-    for node in of_type(prompt, "EmptyLatentImage").values():
+    """Width and height that the prompt asks for; None when it starts from no empty latent."""
+    for node in of_type(prompt, *EMPTY_LATENTS).values():
         return node["inputs"]["width"], node["inputs"]["height"]
     return None
 
@@ -236,17 +237,11 @@ def check_picture(content: bytes, size: tuple[int, int] | None) -> None:
     try:
         picture = Image.open(io.BytesIO(content)).convert("RGB")
     except UnidentifiedImageError as error:
-        raise ToolError(
-            f"What the server handed out is no picture ({error}). Its log may say why."
-        ) from error
+        raise ToolError(f"What the server handed out is no picture ({error}). Its log may say why.") from error
     if size and picture.size != tuple(size):
-        raise ToolError(
-            f"The picture should be {size[0]} x {size[1]}, but is {picture.size[0]} x {picture.size[1]}."
-        )
+        raise ToolError(f"The picture should be {size[0]} x {size[1]}, but is {picture.size[0]} x {picture.size[1]}.")
     if all(low == high for low, high in picture.getextrema()):
-        raise ToolError(
-            "The picture is one flat colour: not-a-number values on the way. Check the model files."
-        )
+        raise ToolError("The picture is one flat colour: not-a-number values on the way. Check the model files.")
 
 
 def report(prompt: dict, run: Run, output: Path, seconds: float) -> None:

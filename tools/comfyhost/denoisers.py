@@ -41,9 +41,7 @@ class MMDiT:
 def cross_attention_widths(layout: UNet) -> list[int]:
     """The widths of a UNet's cross attentions in diffusers' order: down, up, middle."""
     down = [
-        level * CHANNELS
-        for level, count in zip(layout.levels, layout.res_blocks, strict=True)
-        for _ in range(count)
+        level * CHANNELS for level, count in zip(layout.levels, layout.res_blocks, strict=True) for _ in range(count)
     ]
     up = [
         level * CHANNELS
@@ -53,6 +51,11 @@ def cross_attention_widths(layout: UNet) -> list[int]:
     depths = [*layout.depths_in, *layout.depths_out, layout.depth_middle or 0]
     widths = zip([*down, *up, down[-1]], depths, strict=True)
     return [width for width, depth in widths for _ in range(depth)]
+
+
+def joint_block_widths(layout: MMDiT) -> list[int]:
+    """The widths of an MMDiT's blocks that receive image tokens: every second one, from the first."""
+    return [HEAD * layout.depth for block in range(layout.depth) if block % 2 == 0]
 
 
 def unet(layout: UNet) -> Blueprint:
@@ -150,9 +153,7 @@ def attention(parts: Blueprint, name: str, width: int, context: int) -> None:
     parts.linear(f"{name}to_out.0", width, width)
 
 
-def mmdit(
-    layout: MMDiT, latent: int = 16, patch: int = 2, context: int = 4096, pooled: int = 2048
-) -> Blueprint:
+def mmdit(layout: MMDiT, latent: int = 16, patch: int = 2, context: int = 4096, pooled: int = 2048) -> Blueprint:
     """An SD3 transformer."""
     parts = Blueprint()
     width = HEAD * layout.depth
@@ -176,9 +177,7 @@ def joint_block(parts: Blueprint, block: int, width: int, layout: MMDiT) -> None
     stream(parts, f"{name}context_block.", width, ["attn"], layout, ends=block == layout.depth - 1)
 
 
-def stream(
-    parts: Blueprint, name: str, width: int, attentions: Sequence[str], layout: MMDiT, ends: bool
-) -> None:
+def stream(parts: Blueprint, name: str, width: int, attentions: Sequence[str], layout: MMDiT, ends: bool) -> None:
     for attention_name in attentions:
         parts.linear(f"{name}{attention_name}.qkv", width, 3 * width)
         if layout.norm_queries:

@@ -7,8 +7,19 @@ from comfyhost.weights import Blueprint
 TAESD_WIDTH = 64
 
 
-def clip_l_text(width: int = 768, layers: int = 12, vocabulary: int = 49408) -> Blueprint:
+def clip_l_text() -> Blueprint:
     """CLIP-L's text tower in transformers' names."""
+    return clip_text(width=768, layers=12)
+
+
+def clip_g_text() -> Blueprint:
+    """CLIP-G's text tower in transformers' names, as SD3 checkpoints hold it."""
+    parts = clip_text(width=1280, layers=32)
+    parts.linear("text_projection", 1280, 1280, bias=False)
+    return parts
+
+
+def clip_text(width: int, layers: int, vocabulary: int = 49408) -> Blueprint:
     parts = Blueprint()
     parts.put("text_model.embeddings.token_embedding.weight", vocabulary, width)
     parts.put("text_model.embeddings.position_embedding.weight", 77, width)
@@ -18,7 +29,7 @@ def clip_l_text(width: int = 768, layers: int = 12, vocabulary: int = 49408) -> 
     return parts
 
 
-def clip_g_text(width: int = 1280, layers: int = 32, vocabulary: int = 49408) -> Blueprint:
+def open_clip_g_text(width: int = 1280, layers: int = 32, vocabulary: int = 49408) -> Blueprint:
     """CLIP-G's text tower in open_clip's names, as SDXL checkpoints hold it."""
     parts = Blueprint()
     parts.put("token_embedding.weight", vocabulary, width)
@@ -94,14 +105,18 @@ def taesd_encoder(parts: Blueprint, name: str, latent: int) -> None:
 
 
 def taesd_decoder(parts: Blueprint, name: str, latent: int) -> None:
-    """A clamp, 1, a ReLU; three times three blocks, a doubling and a convolution; a block; one to RGB."""
+    """A clamp, 1, a ReLU; three times three blocks, a doubling and a convolution; a block; one to RGB.
+
+    RGB is drawn around grey, since pictures are cut to 0..1 and would else be mostly black.
+    """
     parts.conv(f"{name}1", latent, TAESD_WIDTH, 3)
     for first in (3, 8, 13):
         for block in range(first, first + 3):
             taesd_block(parts, f"{name}{block}.")
         parts.conv(f"{name}{first + 4}", TAESD_WIDTH, TAESD_WIDTH, 3, bias=False)
     taesd_block(parts, f"{name}18.")
-    parts.conv(f"{name}19", TAESD_WIDTH, 3, 3)
+    parts.conv(f"{name}19", TAESD_WIDTH, 3, 3, gain=0.3)
+    parts.put(f"{name}19.bias", 3, mean=0.5)
 
 
 def taesd_block(parts: Blueprint, name: str) -> None:

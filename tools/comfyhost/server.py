@@ -207,8 +207,7 @@ def free_port(wanted: int | None = None) -> int:
             probe.bind((ADDRESS, wanted or 0))
         except OSError as error:
             raise ServerError(
-                f"Port {wanted} cannot be used ({error.strerror}). Stop what uses it, or choose another "
-                "one: PORT=8189."
+                f"Port {wanted} cannot be used ({error.strerror}). Stop what uses it, or choose another one: PORT=8189."
             ) from error
         return probe.getsockname()[1]
 

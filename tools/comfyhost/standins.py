@@ -1,9 +1,11 @@
 """Stand-in model files: random weights in the shapes and places of the published files.
 
-    PYTHONPATH=tools python -m comfyhost.standins
+    PYTHONPATH=tools python -m comfyhost.standins [sd15] [sdxl] [sd3]
 
-They show that everything loads, runs and costs what it should; pictures made with them are noise. Written
-into the cache folder's models/, once: a file is written again when it is gone or its description changed.
+They show that everything loads, runs and costs what it should; pictures made with them are noise. SDXL's and SD3's
+denoisers are narrow, for processors, and so are their adapters' attention layers; text encoders, the image encoder and
+resamplers have the published sizes. Written into the cache folder's models/ when a family is asked for, once: a file
+is written again when it is gone or its description changed.
 """
 
 from __future__ import annotations
@@ -21,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from comfyhost.adapters import instruct_adapter, nested
-from comfyhost.checkpoints import UNETS, checkpoint
-from comfyhost.denoisers import cross_attention_widths
+from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
+from comfyhost.denoisers import cross_attention_widths, joint_block_widths
 from comfyhost.encoders import vit_h
 from comfyhost.install import only_one, say
 from comfyhost.places import ToolError, host
@@ -47,34 +49,55 @@ class StandIn:
     seed: int = 0
 
 
-def sd15_adapter() -> Blueprint:
-    return instruct_adapter("sd15", cross_attention_widths(UNETS["sd15real"]))
+def unet_adapter(family: str, kind: str) -> Blueprint:
+    """An adapter for the UNet of a checkpoint kind."""
+    return instruct_adapter(family, cross_attention_widths(UNETS[kind]))
 
 
-STAND_INS = (
-    StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15real")),
-    StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h),
-    StandIn("ipadapter/ip-adapter-instruct-sd15.bin", sd15_adapter, torch.float32),
-)
+def sd3_adapter() -> Blueprint:
+    return instruct_adapter("sd3", joint_block_widths(MMDITS["sd3deep"]))
+
+
+VIT_H = StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h)
+STAND_INS = {
+    "sd15": (
+        StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15real")),
+        StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: unet_adapter("sd15", "sd15real"), torch.float32),
+        VIT_H,
+    ),
+    "sdxl": (
+        StandIn("checkpoints/sd_xl_base_1.0.safetensors", lambda: checkpoint("sdxlfull", clip_g=True)),
+        StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: unet_adapter("sdxl", "sdxlfull"), torch.float32),
+        VIT_H,
+    ),
+    "sd3": (
+        StandIn("checkpoints/sd3_medium_incl_clips.safetensors", lambda: checkpoint("sd3deep", clip_g=True)),
+        StandIn("ipadapter/ip-adapter-instruct-sd3.bin", sd3_adapter, torch.float32),
+        VIT_H,
+    ),
+}
 
 
 def main() -> int:
     """Write the stand-ins that are missing; a user's own models folder is left alone."""
     try:
-        put_in_place()
+        for family in sys.argv[1:] or ["sd15"]:
+            put_in_place(family)
     except ToolError as error:
         say(f"error: {error}")
         return 1
     return 0
 
 
-def put_in_place() -> None:
-    """Have the stand-ins in the models folder in use, unless it is a user's own."""
+def put_in_place(family: str = "sd15") -> None:
+    """Have a family's stand-ins in the models folder in use, unless it is a user's own."""
     found = host()
     if found.users_own:
         say(f"COMFYUI_PATH is set: using the model files in {found.models}; no stand-ins are written.")
+    elif family not in STAND_INS:
+        raise ToolError(f"There are no stand-ins for a family {family}. Choose one of: {', '.join(STAND_INS)}.")
     else:
-        write_stand_ins(found.models, STAND_INS)
+        write_stand_ins(found.models, STAND_INS[family])
 
 
 def write_stand_ins(models: Path, stand_ins: tuple[StandIn, ...]) -> None:
@@ -96,16 +119,17 @@ def is_current(models: Path, stand_in: StandIn) -> bool:
 
 def write(models: Path, stand_in: StandIn) -> None:
     """Draw the weights, write them beside the final name, move them there, and record them."""
-    path = models / stand_in.path
+    path, parts = models / stand_in.path, stand_in.describe()
     path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     try:
-        save(draw(stand_in.describe(), stand_in.seed, stand_in.dtype), partial, path.suffix)
+        save(draw(parts, stand_in.seed, stand_in.dtype), partial, path.suffix)
         os.replace(partial, path)
     except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own for a full disk
         raise ToolError(
-            f"The stand-in {path} could not be written ({error}). Free some disk space "
-            "(the stand-ins take 4 GB), or set IPADAPTER_INSTRUCT_CACHE to a folder elsewhere."
+            f"The stand-in {path} could not be written ({error}). Free some disk space (it takes "
+            f"{parts.size(stand_in.dtype) / 1e9:.1f} GB), or set IPADAPTER_INSTRUCT_CACHE to a folder "
+            "elsewhere."
         ) from error
     finally:
         partial.unlink(missing_ok=True)

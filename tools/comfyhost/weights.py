@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -36,9 +36,9 @@ class Blueprint(dict[str, Weight]):
         if bias:
             self.put(f"{name}.bias", wide_out)
 
-    def conv(self, name: str, wide_in: int, wide_out: int, kernel: int, bias: bool = True) -> None:
+    def conv(self, name: str, wide_in: int, wide_out: int, kernel: int, bias: bool = True, gain: float = 1.0) -> None:
         fan_in = wide_in * kernel * kernel
-        self.put(f"{name}.weight", wide_out, wide_in, kernel, kernel, spread=fan_in**-0.5)
+        self.put(f"{name}.weight", wide_out, wide_in, kernel, kernel, spread=gain * fan_in**-0.5)
         if bias:
             self.put(f"{name}.bias", wide_out)
 
@@ -53,6 +53,14 @@ class Blueprint(dict[str, Weight]):
     def add(self, prefix: str, part: Blueprint) -> None:
         """Take over another model's tensors under a prefix."""
         self.update({prefix + name: weight for name, weight in part.items()})
+
+    def with_matrices(self, dtype: torch.dtype) -> Blueprint:
+        """The same model with its matrices of this number type; vectors keep theirs."""
+        return Blueprint({name: replace(w, dtype=dtype) if len(w.shape) > 1 else w for name, w in self.items()})
+
+    def size(self, dtype: torch.dtype) -> int:
+        """Bytes of a file whose ordinary number type this is, without its header."""
+        return sum(torch.Size(w.shape).numel() * (w.dtype or dtype).itemsize for w in self.values())
 
     def parameters(self) -> int:
         """How many numbers the model holds."""
