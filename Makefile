@@ -1,10 +1,10 @@
-# Everything runs on a real ComfyUI that `setup` keeps in ~/.cache/comfyui-ipadapter-instruct (about 10 GB with
-# the stand-in models; IPADAPTER_INSTRUCT_CACHE moves it). COMFYUI_PATH uses an installation of your own instead.
+# Everything runs on a real ComfyUI that `setup` keeps in ~/.cache/comfyui-ipadapter-instruct (6 GB, and
+# 3.6 GB of stand-in models, 8 GB for all families; IPADAPTER_INSTRUCT_CACHE moves it). COMFYUI_PATH uses an installation of your own instead.
 #
 #   make demo            run a shipped workflow headless and leave the picture in output/
-#                        (DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
+#                        (FAMILY=sdxl or sd3 for the others; DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
 #   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow")
-#   make serve           ComfyUI with the pack in the foreground (PORT=8188)
+#   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
 #   make lint            ruff
 #   make clean-cache     remove the cache folder
@@ -32,7 +32,7 @@ test:
 	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 serve:
-	@$(SET_UP) && PORT=$(PORT) $(TOOL) "$$python" -m comfyhost.server
+	@$(SET_UP) && PORT=$(PORT) FAMILY=$(FAMILY) $(TOOL) "$$python" -m comfyhost.server
 
 bench:
 	@$(SET_UP) && "$$python" tools/bench.py $(BENCH_ARGS)

@@ -167,7 +167,7 @@ def _filled(
     """The module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
     with torch.device("meta"):
         expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
-        module = make(operations)
+        module = make(operations).requires_grad_(False)  # or torch refuses tensors made in inference mode
     missing = sorted(expected.keys() - tensors.keys())
     if missing:
         raise AdapterFileError(_missing([prefix + name for name in missing]))
@@ -186,7 +186,7 @@ def _filled(
     if unexpected:
         log.warning("The adapter file holds tensors that nothing uses: %s", _some(unexpected, prefix))
     module.load_state_dict({name: tensors[name] for name in expected}, assign=True)
-    return module.requires_grad_(False).eval()
+    return module.eval()
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -228,10 +228,10 @@ def end_on_terminate() -> None:
 
 
 def main() -> int:
-    """Serve in the foreground, with the page, until Ctrl-C. The port comes from PORT."""
+    """Serve in the foreground, with the page, until Ctrl-C. PORT names the port, FAMILY the stand-ins."""
     end_on_terminate()
     try:
-        put_in_place()
+        put_in_place(os.environ.get("FAMILY") or "sd15")
         base = cache_folder() / "serve"
         port = int(os.environ.get("PORT") or 8188)
         with ComfyServer(base=base, port=port, arguments=sys.argv[1:], quiet=False) as server:
