@@ -75,7 +75,7 @@ def advise(family: Family, instruction: str) -> Advice:
     if word:
         guidance, reason = SIMPLE, f"simple for '{word}'"
     else:
-        guidance, reason = THREE_WAY, "three-way, since no simply guided task is named"
+        guidance, reason = THREE_WAY, "three-way, as for other tasks"
     reasons = [reason]
     weight_change = 0.0
     for words, change in family.weight_changes:
