@@ -74,6 +74,12 @@ def write_without_clip(path: Path) -> None:
 
 
 WRONG = {
+    "a file that is not there": Wrong(
+        "ipadapter/nothing.bin",
+        lambda path: None,
+        LOADER,
+        ("nothing.bin was expected in", "is not there", "Get https://huggingface.co/CiaraRowles"),
+    ),
     "a LoRA": Wrong(
         "ipadapter/lora.safetensors",
         holding("lora_unet_down_blocks_0_attentions_0_to_q.lora_up.weight"),
@@ -126,7 +132,7 @@ WRONG = {
         "checkpoints/no-clip.safetensors",
         write_without_clip,
         ENCODE,
-        ("CLIP-L text encoder was expected", "the checkpoint holds no text encoder", "Connect a Load CLIP"),
+        ("A CLIP was expected", "the checkpoint holds no text encoder", "Connect a Load CLIP"),
     ),
 }
 

@@ -32,8 +32,9 @@ def listed_files(workflow: dict) -> Iterator[dict]:
         yield from n["properties"].get("models", [])
 
 
-def test_there_is_one_for_each_family_and_nothing_else():
-    assert {path.name for path in FOLDER.iterdir()} == {f"instruct_{family}.json" for family in STAND_INS}
+def test_there_is_one_for_each_family_with_its_picture_and_nothing_else():
+    names = {f"instruct_{family}.{kind}" for family in STAND_INS for kind in ("json", "jpg")}
+    assert {path.name for path in FOLDER.iterdir()} == names
     assert len({read(family)["id"] for family in STAND_INS}) == len(STAND_INS)
 
 
