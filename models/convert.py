@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .checkpoint import DOWNLOAD_AGAIN, InstructAdapter, build, read_file, recognise
+from .choices import check_choice
 from .families import Family
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -47,6 +48,7 @@ def convert(source: Path, target: Path, precision: str = "fp16", overwrite: bool
     Raises ValueError, before anything is written, for a target that cannot be written to, a source that is not
     a usable adapter, and weights that the precision cannot hold.
     """
+    check_choice("precision", precision, tuple(PRECISIONS))
     _check_target(source, target, overwrite)
     tensors = read_file(source)
     adapter = build(recognise(tensors))

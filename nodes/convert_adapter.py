@@ -10,6 +10,7 @@ from comfy_api.latest import io
 
 from ..models.convert import PRECISIONS, convert, default_name
 from .feedback import output_with_text
+from .folders import adapter_path
 from .schema import schema
 from .sockets import CATEGORY
 
@@ -48,7 +49,7 @@ class IPAdapterInstructConvert(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter_name: str, precision: str, overwrite: bool) -> io.NodeOutput:
-        source = Path(folder_paths.get_full_path_or_raise("ipadapter", adapter_name))
+        source = adapter_path(adapter_name)
         name = default_name(source, precision)
         written = convert(source, _folder_for(source) / name, precision, overwrite)
         beside = written.target.parent == source.parent

@@ -35,7 +35,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
                         ),
                     ),
                     io.String.Input(
-                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows"
+                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows."
                     ),
                     io.String.Input(
                         "negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What it should not show."

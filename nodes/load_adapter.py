@@ -9,10 +9,10 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..models.encoder_files import encoder_title, encoder_width, find_encoder, wrong_encoder
-from ..models.families import FAMILIES, SD15
 from ..models.patching.embeds import AdapterWithEncoder
 from ..models.patching.image_encoder import EncoderFile
 from ..models.patching.loaded_adapter import LoadedAdapter
+from .folders import adapter_path
 from .schema import schema
 from .sockets import CATEGORY, Adapter
 
@@ -52,22 +52,11 @@ class IPAdapterInstructLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter_name: str, image_encoder: str) -> io.NodeOutput:
-        adapter = LoadedAdapter.read(_adapter_path(adapter_name))
+        adapter = LoadedAdapter.read(adapter_path(adapter_name))
         encoder = _encoder_file(image_encoder, adapter.sizes.image_width)
         found = encoder.name if encoder else "none found"
         log.info("IPAdapter-Instruct: %s is for %s; image encoder: %s", adapter_name, adapter.family.title, found)
         return io.NodeOutput(AdapterWithEncoder(adapter, encoder))
-
-
-def _adapter_path(name: str) -> Path:
-    path = folder_paths.get_full_path("ipadapter", name)
-    if path is None:
-        folders = ", ".join(folder_paths.get_folder_paths("ipadapter"))
-        family = next((f for f in FAMILIES if f.published_file == name), SD15)
-        raise ValueError(
-            f"{name} was expected in {folders} and is not there. Get {family.url} and put it there, or choose another."
-        )
-    return Path(path)
 
 
 def _encoder_file(choice: str, needed_width: int) -> EncoderFile | None:
@@ -77,10 +66,9 @@ def _encoder_file(choice: str, needed_width: int) -> EncoderFile | None:
     """
     if choice == AUTO:
         names = folder_paths.get_filename_list("clip_vision")
-        files = ((name, Path(folder_paths.get_full_path_or_raise("clip_vision", name))) for name in names)
-        choice = find_encoder(files, needed_width)
-        if choice is None:
-            return None
+        paths = {name: Path(folder_paths.get_full_path_or_raise("clip_vision", name)) for name in names}
+        found = find_encoder(paths.items(), needed_width)
+        return None if found is None else EncoderFile(found, paths[found])
     path = Path(folder_paths.get_full_path_or_raise("clip_vision", choice))
     width = encoder_width(path)
     if width not in (None, needed_width):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..families import Family
 from . import mmdit, unet
 from .run import BatchRows, RunningAdapter
-from .sites import Site, attn2_sites, model_family
+from .sites import Site, SiteKey, attn2_sites, model_family
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Entrance:
     is_met_by: whether a diffusion model is of this kind. sites: where its adapters act, in the adapter's order.
     notes: what a user should know of a model that fits, in words.
     embed: image tokens as the sites' projections take them, given the model and its compute dtype.
-    patched: transformer_options for one model call, with these adapters acting on these rows.
+    replaces: where in the host's patches_replace its sites are. patch: what acts at one site, made of the site, the
+        adapters, the rows of the call, and what another pack has put there, or None.
     """
 
     kind: str
@@ -29,7 +30,19 @@ class Entrance:
     sites: Callable[[nn.Module], list[Site]]
     notes: Callable[[nn.Module], tuple[str, ...]]
     embed: Callable[[nn.Module, Tensor, torch.dtype], Tensor]
-    patched: Callable[[dict, Sequence[RunningAdapter], BatchRows], dict]
+    replaces: str
+    patch: Callable[[SiteKey, tuple[RunningAdapter, ...], BatchRows, Callable | None], Callable]
+
+    def patched(self, transformer_options: dict, adapters: tuple[RunningAdapter, ...], rows: BatchRows) -> dict:
+        """A copy of `transformer_options` for one model call, with the adapters acting on its rows.
+
+        Whatever already replaces a site, by its whole key or the first two parts of it, goes on working inside.
+        """
+        replacements = transformer_options.get("patches_replace", {})
+        others = replacements.get(self.replaces, {})
+        sites = dict.fromkeys(site for a in adapters for site in a.applied.site_keys)
+        ours = {site: self.patch(site, adapters, rows, others.get(site, others.get(site[:2]))) for site in sites}
+        return {**transformer_options, "patches_replace": {**replacements, self.replaces: {**others, **ours}}}
 
 
 UNET = Entrance(
@@ -38,7 +51,8 @@ UNET = Entrance(
     sites=attn2_sites,
     notes=lambda model: (),
     embed=lambda model, image_tokens, dtype: image_tokens,
-    patched=unet.with_image_attention,
+    replaces="attn2",
+    patch=unet.CrossAttentionPatch,
 )
 MMDIT = Entrance(
     kind="MMDiT",
@@ -46,7 +60,8 @@ MMDIT = Entrance(
     sites=mmdit.joint_sites,
     notes=mmdit.joint_notes,
     embed=mmdit.embed_tokens,
-    patched=mmdit.with_joint_attention,
+    replaces="dit",
+    patch=mmdit.JointBlockPatch,
 )
 ENTRANCES = (UNET, MMDIT)
 

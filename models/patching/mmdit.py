@@ -6,7 +6,7 @@ Axes: R rows of a batch (chunks x latents), C chunks, N image positions, L text 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,18 +41,6 @@ def joint_notes(diffusion_model: nn.Module) -> tuple[str, ...]:
 def embed_tokens(diffusion_model: nn.Module, image_tokens: Tensor, dtype: torch.dtype) -> Tensor:
     """Image tokens pass the model's own embedder, as text tokens do: [.., T, context width] -> [.., T, D]."""
     return diffusion_model.context_embedder(image_tokens.to(dtype))
-
-
-def with_joint_attention(transformer_options: dict, adapters: Sequence[RunningAdapter], rows: BatchRows) -> dict:
-    """A copy of `transformer_options` whose joint blocks also attend to the adapters' image tokens.
-
-    Whatever already replaces a block goes on working inside.
-    """
-    replacements = transformer_options.get("patches_replace", {})
-    blocks = dict(replacements.get("dit", {}))
-    for site in dict.fromkeys(key for a in adapters for key in a.applied.site_keys):
-        blocks[site] = JointBlockPatch(site, tuple(adapters), rows, blocks.get(site))
-    return {**transformer_options, "patches_replace": {**replacements, "dit": blocks}}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Axes: R rows of a batch (chunks x latents), C chunks, N image positions, L text 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from comfy.ldm.modules import attention
@@ -13,19 +13,6 @@ from torch import Tensor
 
 from .run import BatchRows, RunningAdapter
 from .sites import SiteKey
-
-
-def with_image_attention(transformer_options: dict, adapters: Sequence[RunningAdapter], rows: BatchRows) -> dict:
-    """A copy of `transformer_options` whose attn2 layers also attend to the adapters' image tokens.
-
-    Whatever already replaces a layer, by the three-part or the two-part key, goes on working inside.
-    """
-    replacements = transformer_options.get("patches_replace", {})
-    attn2 = dict(replacements.get("attn2", {}))
-    for site in dict.fromkeys(key for a in adapters for key in a.applied.site_keys):
-        inner = attn2.get(site, attn2.get(site[:2]))
-        attn2[site] = CrossAttentionPatch(site, tuple(adapters), rows, inner)
-    return {**transformer_options, "patches_replace": {**replacements, "attn2": attn2}}
 
 
 @dataclass(frozen=True)
