@@ -75,11 +75,27 @@ def read_file(path: Path) -> dict[str, Tensor]:
     Pickled files are read with weights only: code in them never runs.
     Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
     """
+    return _read(path, "cpu", lambda file, name: file.get_tensor(name))
+
+
+def family_of_file(path: Path) -> Family:
+    """The family of an adapter file, from the names and shapes of its tensors; their numbers are not read.
+
+    Raises AdapterFileError as `read_file` and `recognise` do.
+    """
+
+    def shape_only(file, name: str) -> Tensor:
+        return torch.empty(file.get_slice(name).get_shape(), device="meta")
+
+    return recognise(_read(path, "meta", shape_only)).family
+
+
+def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
     try:
         if _is_safetensors(path):
             with safetensors.safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        return flatten(torch.load(path, map_location="cpu", weights_only=True))
+                return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return flatten(torch.load(path, map_location=device, weights_only=True))
     except Exception as error:  # a damaged pickle may lead its reader to any exception
         raise AdapterFileError(_unreadable(path, error)) from error
 

@@ -8,6 +8,16 @@ PUBLISHED_AT = "https://huggingface.co/CiaraRowles/IP-Adapter-Instruct/resolve/m
 
 
 @dataclass(frozen=True)
+class Settings:
+    """Recommended values: the adapter's weight, the sampler's cfg, and the scales of three-way guidance."""
+
+    weight: float
+    cfg: float
+    instruct_guidance: float
+    image_guidance: float
+
+
+@dataclass(frozen=True)
 class Family:
     """One base model and how its adapter is used.
 
@@ -16,8 +26,10 @@ class Family:
     negative_reaches_resampler: the image_only and uncond branches give the resampler the negative
         prompt; where False they give it "".
     fitting_model: which models its adapter fits, for messages.
+    settings: the demos', for any task; stronger_tasks: tasks for which instruct_guidance is another.
     simple_words: an instruction that contains one of these is guided simply, by two branches.
     weight_changes: (words, change) by which `auto` corrects the weight for a weak or strong task.
+    sha256: the published file's, where it is known.
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, pipelines and demos.
     """
@@ -29,8 +41,11 @@ class Family:
     negative_reaches_resampler: bool
     published_file: str
     fitting_model: str
+    settings: Settings
     simple_words: tuple[str, ...]
     weight_changes: tuple[tuple[tuple[str, ...], float], ...] = ()
+    sha256: str = ""
+    stronger_tasks: tuple[tuple[tuple[str, ...], float], ...] = ()
 
     @property
     def url(self) -> str:
@@ -52,8 +67,10 @@ SD15 = Family(
     negative_reaches_resampler=True,
     published_file="ip-adapter-instruct-sd15.bin",
     fitting_model="a full SD1.5 model, not a distilled or later one",
+    settings=Settings(weight=0.8, cfg=5.0, instruct_guidance=2.0, image_guidance=1.0),
     simple_words=("style", "colour", "color", "everything", "face", "facial"),
     weight_changes=((("composition", "pose"), -0.2),),
+    sha256="8a4e97a38f3f9cdea790af3ec3093219ac3735d78cee319d6fbba261515c2847",
 )
 SDXL = Family(
     name="sdxl",
@@ -63,7 +80,9 @@ SDXL = Family(
     negative_reaches_resampler=False,
     published_file="ip-adapter-instruct-sdxl.bin",
     fitting_model="a full SDXL base model, not its refiner or a distilled one",
+    settings=Settings(weight=0.9, cfg=7.0, instruct_guidance=4.0, image_guidance=0.5),
     simple_words=SD15.simple_words,
+    stronger_tasks=((("composition", "background", "object"), 6.0),),
 )
 SD3 = Family(
     name="sd3",
@@ -73,6 +92,7 @@ SD3 = Family(
     negative_reaches_resampler=True,
     published_file="ip-adapter-instruct-sd3.bin",
     fitting_model="SD3 medium or SD3.5 medium; SD3.5 large is wider than the adapter",
+    settings=Settings(weight=0.8, cfg=6.0, instruct_guidance=6.0, image_guidance=1.0),
     simple_words=("style", "colour", "color", "everything"),
 )
 FAMILIES = (SD15, SDXL, SD3)

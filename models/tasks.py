@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .families import SD3, SD15, SDXL, Family
+from .families import SD3, SD15, SDXL, Family, Settings
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,13 @@ class Task:
     words: tuple[str, ...] = ()
     beta: bool = False
 
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Small letters: an instruction that contains one of them, in any letters, names the task."""
+        return (self.name, *self.words)
+
     def is_named_in(self, instruction: str) -> bool:
-        return any(word in instruction.lower() for word in (self.name, *self.words))
+        return any(word in instruction.lower() for word in self.keywords)
 
 
 ALL = (SD15, SDXL, SD3)
@@ -44,6 +49,17 @@ THREE_WAY = "three-way"
 def trained_tasks(family: Family) -> list[Task]:
     """The tasks that a family's published file was trained on."""
     return [task for task in TASKS if family in task.families]
+
+
+def recommended(family: Family, task: Task) -> Settings:
+    """The authors' settings for a task, for guidance `auto`, which itself lowers the weight where they do.
+
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos.
+    """
+    for names, instruct_guidance in family.stronger_tasks:
+        if task.name in names:
+            return replace(family.settings, instruct_guidance=instruct_guidance)
+    return family.settings
 
 
 def describe_instruction(family: Family, instruction: str) -> str:

@@ -8,6 +8,7 @@ from .apply_adapter import IPAdapterInstructApply
 from .convert_adapter import IPAdapterInstructConvert
 from .encode_instruct import IPAdapterInstructEncode
 from .load_adapter import IPAdapterInstructLoader
+from .routes import add_routes
 
 NODES: list[type[io.ComfyNode]] = [
     IPAdapterInstructLoader,
@@ -19,4 +20,5 @@ NODES: list[type[io.ComfyNode]] = [
 
 class IPAdapterInstructExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        add_routes()
         return NODES

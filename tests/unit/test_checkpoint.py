@@ -6,7 +6,7 @@ import re
 import pytest
 import torch
 from files import adapter_tensors, save_adapter
-from ipadapter_instruct.models.checkpoint import build, flatten, read_file, recognise
+from ipadapter_instruct.models.checkpoint import AdapterFileError, build, family_of_file, flatten, read_file, recognise
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
 from torch import nn
 
@@ -130,3 +130,17 @@ def test_sd3_is_recognised_by_the_names_of_its_last_layers_which_become_the_comm
 def test_flattening_leaves_out_what_is_not_a_tensor():
     weight = torch.zeros(1)
     assert flatten({"a": {"b": weight, "step": 3}, "epoch": "last"}) == {"a.b": weight}
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+def test_a_files_family_is_told_without_building_it(tensors, tmp_path, suffix):
+    path = save_adapter(tensors, tmp_path / f"adapter{suffix}")
+    expected = recognise(read_file(path)).family
+    assert family_of_file(path) is expected
+
+
+def test_a_file_that_is_no_adapter_has_no_family(tmp_path):
+    path = tmp_path / "page.bin"
+    path.write_text("<html></html>", encoding="utf-8")
+    with pytest.raises(AdapterFileError, match="page.bin"):
+        family_of_file(path)

@@ -35,8 +35,10 @@ class Room:
 TORCH = frozenset({"torch", "einops", "safetensors"})
 ROOMS = {
     "models/patching": Room(("models", "models/patching"), TORCH | {"comfy"}, lazily=frozenset({"open_clip"})),
-    "models": Room(("models",), TORCH),
-    "nodes": Room(("models", "models/patching", "nodes"), TORCH | {"comfy", "comfy_api", "folder_paths", "server"}),
+    "models": Room(("models",), TORCH, lazily=frozenset({"certifi", "filelock"})),
+    "nodes": Room(
+        ("models", "models/patching", "nodes"), TORCH | {"aiohttp", "comfy", "comfy_api", "folder_paths", "server"}
+    ),
     "": Room(("nodes",), frozenset({"folder_paths"})),
 }
 

@@ -1,8 +1,8 @@
 """What `auto` chooses, against the table of the reference, and its trained tasks."""
 
 import pytest
-from ipadapter_instruct.models.families import FAMILIES, SD3, SD15, SDXL
-from ipadapter_instruct.models.tasks import SIMPLE, TASKS, THREE_WAY, advise, describe_instruction
+from ipadapter_instruct.models.families import FAMILIES, SD3, SD15, SDXL, Settings
+from ipadapter_instruct.models.tasks import SIMPLE, TASKS, THREE_WAY, advise, describe_instruction, recommended
 
 SIMPLE_WORDS = {
     SD15: {"style", "colour", "color", "everything", "face", "facial"},
@@ -90,3 +90,20 @@ def test_the_trained_tasks_are_the_published_ones():
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_tasks_instruction_has_its_own_word_and_no_other_tasks(task):
     assert [other.name for other in TASKS if other.name in task.instruction] == [task.name]
+
+
+RECOMMENDED = {
+    SD15: Settings(weight=0.8, cfg=5.0, instruct_guidance=2.0, image_guidance=1.0),
+    SDXL: Settings(weight=0.9, cfg=7.0, instruct_guidance=4.0, image_guidance=0.5),
+    SD3: Settings(weight=0.8, cfg=6.0, instruct_guidance=6.0, image_guidance=1.0),
+}
+STRONGER_ON_SDXL = {"composition", "background", "object"}
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_authors_settings_are_recommended(family, task):
+    expected = RECOMMENDED[family]
+    if family is SDXL and task.name in STRONGER_ON_SDXL:
+        expected = Settings(0.9, 7.0, 6.0, 0.5)
+    assert recommended(family, task) == expected
