@@ -1,0 +1,48 @@
+/** Ways through the graph: which loader feeds an Encode node, which Apply nodes it feeds. Only defines things. */
+
+export const LOADER = 'IPAdapterInstructLoader'
+export const ENCODE = 'IPAdapterInstructEncode'
+export const APPLY = 'IPAdapterInstructApply'
+
+const LONGEST = 100 // steps along reroutes, should they ever form a circle
+
+export function widgetOf(node, name) {
+  return node.widgets?.find((widget) => widget.name === name)
+}
+
+/** Whether the widget's value comes through a link, so that setting it would do nothing. */
+export function isLinked(node, name) {
+  return !!node.inputs?.some((input) => input.widget?.name === name && input.link != null)
+}
+
+/** Every node of a kind in a graph and its subgraphs. */
+export function nodesOfKind(graph, kind) {
+  return (graph?.nodes ?? []).flatMap((node) =>
+    node.comfyClass === kind ? [node] : node.subgraph ? nodesOfKind(node.subgraph, kind) : []
+  )
+}
+
+/** The loader at the other end of Encode's adapter input; undefined when there is none in the same graph. */
+export function loaderOf(encode) {
+  let node = encode
+  let slot = encode.inputs?.findIndex((input) => input.name === 'adapter')
+  for (let step = 0; node && slot >= 0 && step < LONGEST; step++) {
+    node = node.getInputNode(slot)
+    if (node?.comfyClass === LOADER) return node
+    slot = isReroute(node) ? 0 : -1
+  }
+}
+
+/** The Apply nodes that Encode's embeds go to. */
+export function appliesOf(encode) {
+  return receivers(encode, 0).filter((node) => node.comfyClass === APPLY)
+}
+
+function receivers(node, slot, step = 0) {
+  const direct = node.getOutputNodes(slot) ?? []
+  return direct.flatMap((next) => (isReroute(next) && step < LONGEST ? receivers(next, 0, step + 1) : [next]))
+}
+
+function isReroute(node) {
+  return node?.type === 'Reroute'
+}

@@ -1,0 +1,219 @@
+/**
+ * Comfort on the page: a `task` list on Encode Instruct Prompt that fills the instruction and, on the Apply nodes
+ * behind it, what the authors recommend for the loaded family; and what a node said in its last run, kept on it.
+ * Nothing here is needed: it is not saved and not sent, and without this folder the nodes are whole. Tasks and figures
+ * come from the server, which has the one table. No drawing, so that it works on the canvas and as Vue nodes alike.
+ */
+import { app } from '../../scripts/app.js'
+import { api } from '../../scripts/api.js'
+import { APPLY, ENCODE, LOADER, appliesOf, isLinked, loaderOf, nodesOfKind, widgetOf } from './graph.js'
+import { addSaid, say, sayAgain } from './said.js'
+import { RECOMMENDED, TaskTable } from './tasks.js'
+
+const LIST = 'task'
+const OWN_WORDS = 'ipadapter_instruct.own_words' // node property: the last instruction typed by hand
+const TYPED = 'ipadapter_instruct.typed' // node property: names of the widgets set by hand
+const TEXTS = {
+  name: 'task',
+  own: 'own words',
+  untrained: '⚠ not a trained task',
+  tooltip: 'Fills the instruction, and weight and guidance on Apply where you have not set them by hand.',
+  menu: 'Recommended settings'
+}
+
+let tasks // TaskTable
+let filling = false // while this file sets a value, callbacks are not the user's doing
+const texts = { ...TEXTS }
+const families = new Map() // file name -> promise of a family's name, or null
+
+app.registerExtension({
+  name: 'IPAdapterInstruct',
+
+  async init() {
+    const [table] = await Promise.all([getJson('/ipadapter_instruct/tasks'), translate()])
+    tasks = table && new TaskTable(table)
+  },
+
+  nodeCreated(node) {
+    if ([ENCODE, APPLY].includes(node.comfyClass)) keepSaid(node)
+    if (!tasks) return
+    if (node.comfyClass === ENCODE) addTaskList(node)
+    if (node.comfyClass === APPLY) watchApply(node)
+    if (node.comfyClass === LOADER) after(widgetOf(node, 'adapter_name'), 'callback', refreshAll)
+  },
+
+  afterConfigureGraph: refreshAll,
+
+  getNodeMenuItems(node) {
+    if (!tasks || node.comfyClass !== ENCODE) return []
+    return [{ content: texts.menu, callback: () => takeRecommended(node) }]
+  }
+})
+
+function keepSaid(node) {
+  addSaid(node)
+  after(node, 'onExecuted', (output) => say(node, output?.text))
+  after(node, 'onConfigure', () => setTimeout(() => sayAgain(node)))
+}
+
+// The task list
+
+function addTaskList(encode) {
+  const choices = choicesFor(null)
+  const list = encode.addWidget('combo', LIST, choices[0], (choice) => choose(encode, choice), {
+    values: choices,
+    serialize: false // not sent with the prompt
+  })
+  list.serialize = false // not saved in the workflow
+  Object.assign(list, { label: texts.name, tooltip: texts.tooltip })
+  encode.widgets.splice(encode.widgets.indexOf(list), 1)
+  encode.widgets.unshift(list)
+  keepSavedValuesCompact(encode)
+  after(widgetOf(encode, 'instruction'), 'callback', () => {
+    if (!filling) refresh(encode)
+  })
+  after(encode, 'onConnectionsChange', () => soon(encode))
+  after(encode, 'onConfigure', () => soon(encode))
+  soon(encode)
+}
+
+function choicesFor(family) {
+  return [...tasks.of(family).map((task) => task.name), texts.own, texts.untrained]
+}
+
+/** ComfyUI saves values by position and some versions leave a hole for a widget that is not saved. */
+function keepSavedValuesCompact(node) {
+  after(node, 'onSerialize', (saved) => {
+    saved.widgets_values = node.widgets.filter((widget) => widget.serialize !== false).map((widget) => widget.value)
+  })
+}
+
+async function choose(encode, choice) {
+  if (filling) return
+  const task = tasks.named(choice)
+  if (!isLinked(encode, 'instruction')) {
+    const instruction = widgetOf(encode, 'instruction')
+    set(instruction, task ? task.instruction : encode.properties[OWN_WORDS] || instruction.value)
+  }
+  const family = await refresh(encode)
+  if (task) recommend(encode, task, family)
+}
+
+/** Show in the list what the instruction is: a task, own words, or words that the file was not trained on. */
+async function refresh(encode) {
+  const family = await familyOf(encode)
+  const list = widgetOf(encode, LIST)
+  const instruction = widgetOf(encode, 'instruction')?.value
+  if (!list || instruction === undefined) return family
+  const task = tasks.spelledBy(instruction, family)
+  if (!task && instruction) encode.properties[OWN_WORDS] = instruction
+  const choices = list.options.values // changed in place: some versions do not notice a new list
+  choices.splice(0, choices.length, ...choicesFor(family))
+  set(list, task?.name ?? (tasks.namedIn(instruction, family).length ? texts.own : texts.untrained))
+  return family
+}
+
+function soon(encode) {
+  setTimeout(() => refresh(encode))
+}
+
+function refreshAll() {
+  if (tasks) nodesOfKind(app.rootGraph ?? app.graph, ENCODE).forEach(soon)
+}
+
+// What Apply is recommended
+
+/** Fill the Apply nodes behind an Encode node; what was set by hand there only if `all`. */
+function recommend(encode, task, family, all = false) {
+  const settings = task && tasks.recommended(task, family)
+  if (!settings) return
+  for (const apply of appliesOf(encode)) {
+    if (all) delete apply.properties[TYPED]
+    for (const name of RECOMMENDED) {
+      if (!isLinked(apply, name) && (all || !isTyped(apply, name))) set(widgetOf(apply, name), settings[name])
+    }
+  }
+}
+
+async function takeRecommended(encode) {
+  const family = await familyOf(encode)
+  const instruction = widgetOf(encode, 'instruction').value
+  recommend(encode, tasks.spelledBy(instruction, family) ?? tasks.namedIn(instruction, family)[0], family, true)
+}
+
+function watchApply(apply) {
+  for (const name of RECOMMENDED) {
+    after(widgetOf(apply, name), 'callback', () => {
+      if (!filling) apply.properties[TYPED] = [...new Set([...typedNames(apply), name])].join(' ')
+    })
+  }
+}
+
+/** Set by hand here, or, in a file that does not tell, a value that is neither the default nor any recommended one. */
+function isTyped(apply, name) {
+  if (typedNames(apply).includes(name)) return true
+  const value = widgetOf(apply, name).value
+  return value !== defaultOf(apply, name) && !tasks.everRecommended(name).has(value)
+}
+
+function typedNames(apply) {
+  return (apply.properties[TYPED] ?? '').split(' ').filter(Boolean)
+}
+
+function defaultOf(node, name) {
+  const { required, optional } = node.constructor.nodeData.input
+  return (required?.[name] ?? optional?.[name])?.[1]?.default
+}
+
+// Small things
+
+/** A family's name, or null when no readable adapter is connected. */
+async function familyOf(encode) {
+  const file = widgetOf(loaderOf(encode) ?? {}, 'adapter_name')?.value
+  if (!file) return null
+  if (!families.has(file)) {
+    families.set(file, getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(file)}`))
+  }
+  return (await families.get(file))?.family ?? null
+}
+
+/** Set a widget as the user would, so that every renderer shows it. */
+function set(widget, value) {
+  if (!widget || widget.value === value) return
+  const before = filling
+  filling = true
+  try {
+    widget.value = value
+    widget.callback?.(value)
+  } finally {
+    filling = before
+  }
+}
+
+/** Call `then` after an object's method, which may be absent. */
+function after(object, name, then) {
+  const original = object?.[name]
+  if (!object) return
+  object[name] = function (...values) {
+    const result = original?.apply(this, values)
+    then(...values)
+    return result
+  }
+}
+
+async function getJson(route) {
+  try {
+    const response = await api.fetchApi(route)
+    return response.ok ? await response.json() : null
+  } catch {
+    return null // the nodes work without
+  }
+}
+
+/** The texts of this file in the page's language, from locales/. */
+async function translate() {
+  const language = app.extensionManager?.setting?.get?.('Comfy.Locale') ?? 'en'
+  if (language === 'en') return
+  const all = await getJson('/i18n')
+  Object.assign(texts, all?.[language]?.ipadapterInstruct)
+}
