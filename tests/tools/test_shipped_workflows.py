@@ -1,13 +1,17 @@
-"""The workflow files in workflows/: the same graph for each family, with that family's files and settings."""
+"""The workflow files in workflows/: settings, sources of the files, notes, and what the page and Manager read in them."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
 from comfyhost.places import REPO_ROOT
 from comfyhost.standins import STAND_INS
+from PIL import Image
+from shipped.__main__ import pack_version
+from shipped.recipes import RECIPES
 
 FOLDER = REPO_ROOT / "workflows"
 SETTINGS = {  # weight, instruct_guidance, image_guidance; cfg; the latent's kind and side
@@ -16,15 +20,37 @@ SETTINGS = {  # weight, instruct_guidance, image_guidance; cfg; the latent's kin
     "sd3": ((0.8, 6.0, 1.0), 6.0, "EmptySD3LatentImage", 1024),
 }
 ONLY_SD15 = ("foreground", "background", "object")
+TASKS = ("everything", "style", "colour", "pose", "composition", "face", *ONLY_SD15)
+USES = {
+    "style_and_composition",
+    "with_controlnet",
+    "with_lora",
+    "image_to_image",
+    "inpainting",
+    "sampler_custom_advanced",
+}
+REGISTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
-def read(family: str) -> dict:
-    return json.loads((FOLDER / f"instruct_{family}.json").read_text(encoding="utf-8"))
+def read(name: str) -> dict:
+    return json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def family(name: str) -> dict:
+    return read(f"instruct_{name}")
+
+
+def nodes(workflow: dict, kind: str) -> list[dict]:
+    return [n for n in workflow["nodes"] if n["type"] == kind]
 
 
 def node(workflow: dict, kind: str) -> dict:
-    (found,) = (n for n in workflow["nodes"] if n["type"] == kind)
+    (found,) = nodes(workflow, kind)
     return found
+
+
+def note(workflow: dict) -> str:
+    return node(workflow, "MarkdownNote")["widgets_values"][0]
 
 
 def listed_files(workflow: dict) -> Iterator[dict]:
@@ -32,57 +58,122 @@ def listed_files(workflow: dict) -> Iterator[dict]:
         yield from n["properties"].get("models", [])
 
 
-def test_there_is_one_for_each_family_with_its_picture_and_nothing_else():
-    names = {f"instruct_{family}.{kind}" for family in STAND_INS for kind in ("json", "jpg")}
-    assert {path.name for path in FOLDER.iterdir()} == names
-    assert len({read(family)["id"] for family in STAND_INS}) == len(STAND_INS)
+def test_there_is_one_for_each_family_task_and_use_with_its_picture_and_nothing_else():
+    wanted = {f"instruct_{name}" for name in STAND_INS} | {f"task_{name}" for name in TASKS} | USES
+    assert set(RECIPES) == wanted
+    assert {path.name for path in FOLDER.iterdir()} == {f"{n}.{kind}" for n in wanted for kind in ("json", "jpg")}
+    assert len({read(name)["id"] for name in wanted}) == len(wanted)
 
 
-@pytest.mark.parametrize("family", SETTINGS)
-def test_the_settings_are_the_authors_for_the_family(family):
+@pytest.mark.parametrize("name", RECIPES)
+def test_pictures_are_of_a_size_that_a_browser_loads_at_once(name):
+    with Image.open(FOLDER / f"{name}.jpg") as picture:
+        assert picture.format == "JPEG"
+        assert picture.width == 1200 or picture.height == 900
+    assert (FOLDER / f"{name}.jpg").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_settings_are_the_authors_for_the_family(name):
     """Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos."""
-    workflow = read(family)
-    (weight, instruct, image), cfg, latent, side = SETTINGS[family]
+    workflow = family(name)
+    (weight, instruct, image), cfg, latent, side = SETTINGS[name]
     assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [weight, "auto", instruct, image, 0.0, 1.0]
     assert node(workflow, "KSampler")["widgets_values"][3] == cfg
     assert node(workflow, latent)["widgets_values"] == [side, side, 1]
 
 
-@pytest.mark.parametrize("family", SETTINGS)
-def test_the_files_are_listed_with_their_sources_and_there_is_a_stand_in_for_each(family):
-    workflow = read(family)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_tasks_workflow_has_its_instruction_and_the_authors_settings(task):
+    workflow = read(f"task_{task}")
+    instruction, prompt, negative, _ = node(workflow, "IPAdapterInstructEncode")["widgets_values"]
+    assert re.match(rf"use (the )?{task}\b", instruction)
+    assert prompt
+    assert negative
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [0.8, "auto", 2.0, 1.0, 0.0, 1.0]
+    assert node(workflow, "KSampler")["widgets_values"][3] == 5.0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_tasks_note_says_what_auto_makes_of_it(task):
+    guidance = "simple" if task in ("everything", "style", "colour", "face") else "three-way"
+    weight = 0.6 if task in ("pose", "composition") else 0.8
+    assert f"guides it **{guidance}**, with weight {weight:g}." in note(read(f"task_{task}"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_file_that_a_loader_chooses_is_listed_with_its_source_and_in_the_note(name):
+    workflow = read(name)
     files = list(listed_files(workflow))
-    assert {f"{file['directory']}/{file['name']}" for file in files} == {s.path for s in STAND_INS[family]}
-    assert all(file["url"].startswith("https://huggingface.co/") for file in files)
-    chosen = {value for n in workflow["nodes"] for value in n["widgets_values"]}
-    assert {file["name"] for file in files if file["directory"] != "clip_vision"} <= chosen
-    note = node(workflow, "MarkdownNote")["widgets_values"][0]
-    assert all(file["name"] in note for file in files)
+    values = [v for n in workflow["nodes"] if n["type"] != "MarkdownNote" for v in n["widgets_values"]]
+    chosen = {value for value in values if str(value).endswith((".safetensors", ".bin"))}
+    assert chosen == {file["name"] for file in files if file["directory"] != "clip_vision"}
+    assert [file["url"] for file in files if not file["url"].startswith("https://huggingface.co/")] == []
+    assert [file["name"] for file in files if f"models/{file['directory']}: {file['name']}" not in note(workflow)] == []
+    assert all(file.get("hash_type", "SHA256") == "SHA256" for file in files)
 
 
-@pytest.mark.parametrize("family", SETTINGS)
-def test_the_note_offers_the_instructions_that_the_family_was_trained_on(family):
-    note = node(read(family), "MarkdownNote")["widgets_values"][0]
-    for task in ("everything", "style", "colour", "pose", "composition", "face"):
-        assert f"`use {task}" in note or f"`use the {task}" in note
-    assert all((f"`use the {task}" in note) == (family == "sd15") for task in ONLY_SD15)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_there_is_a_stand_in_for_each_file_of_a_familys_workflow(name):
+    assert {f"{f['directory']}/{f['name']}" for f in listed_files(family(name))} == {s.path for s in STAND_INS[name]}
 
 
-@pytest.mark.parametrize("family", SETTINGS)
-def test_the_note_says_the_settings_that_the_nodes_have(family):
-    note = node(read(family), "MarkdownNote")["widgets_values"][0]
-    (weight, instruct, image), cfg, *_ = SETTINGS[family]
-    said = [f"weight {weight:g}", f"cfg {cfg:g}", f"`instruct_guidance` {instruct:g}", f"`image_guidance` {image:g}"]
-    assert [words for words in said if words not in note] == []
+def test_the_hash_of_the_sd15_adapter_is_told():
+    (adapter,) = (file for file in listed_files(family("sd15")) if file["directory"] == "ipadapter")
+    assert adapter["hash"] == "8a4e97a38f3f9cdea790af3ec3093219ac3735d78cee319d6fbba261515c2847"
 
 
-@pytest.mark.parametrize("family", SETTINGS)
-def test_the_graph_is_that_of_sd15(family):
-    """Links, places and everything that is not the family's own."""
-    ours, sd15 = read(family), read("sd15")
-    assert (ours["links"], ours["groups"]) == (sd15["links"], sd15["groups"])
-    for mine, theirs in zip(ours["nodes"], sd15["nodes"], strict=True):
-        own = {"type", "properties", "widgets_values"}
-        assert {k: v for k, v in mine.items() if k not in own} == {k: v for k, v in theirs.items() if k not in own}
-        packs = {"cnr_id", "ver"}
-        assert packs & mine["properties"].keys() == (set() if mine["type"] == "MarkdownNote" else packs)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_node_says_which_pack_and_version_it_is_from(name):
+    for n in read(name)["nodes"]:
+        properties = n["properties"]
+        if n["type"] == "MarkdownNote":
+            continue
+        ours = n["type"].startswith("IPAdapterInstruct")
+        assert (properties["cnr_id"], properties["ver"]) == (
+            ("ipadapter-instruct", pack_version()) if ours else ("comfy-core", "0.3.75")
+        )
+        assert REGISTRY_ID.fullmatch(properties["cnr_id"])
+        assert properties["Node name for S&R"] == n["type"]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_note_offers_the_instructions_that_the_family_was_trained_on(name):
+    text = note(family(name))
+    for task in TASKS:
+        offered = bool(re.search(rf"^- use (the )?{task}$", text, re.MULTILINE))
+        assert offered == (name == "sd15" or task not in ONLY_SD15), task
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_the_note_says_the_settings_that_the_nodes_have(name):
+    text = note(family(name)).replace("**", "")
+    (weight, instruct, image), cfg, *_ = SETTINGS[name]
+    said = [f"weight {weight:g}", f"cfg {cfg:g}", f"instruct_guidance {instruct:g}", f"image_guidance {image:g}"]
+    assert [words for words in said if words not in text] == []
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_links_agree_with_the_slots_at_both_ends(name):
+    workflow = read(name)
+    by_id = {n["id"]: n for n in workflow["nodes"]}
+    for link, origin, output, target, slot, kind in workflow["links"]:
+        assert link in by_id[origin]["outputs"][output]["links"]
+        assert by_id[target]["inputs"][slot]["link"] == link
+        assert by_id[origin]["outputs"][output]["type"] == kind
+    linked = [i["link"] for n in workflow["nodes"] for i in n["inputs"] if i["link"] is not None]
+    assert sorted(linked) == [link[0] for link in workflow["links"]]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_two_nodes_stand_on_the_same_place(name):
+    """Their boxes, titles included, as the file has them; the page may make some a little larger."""
+    title = 30
+    boxes = [
+        (n["type"], n["pos"][0], n["pos"][1] - title, n["pos"][0] + n["size"][0], n["pos"][1] + n["size"][1])
+        for n in read(name)["nodes"]
+    ]
+    for i, (kind, left, top, right, bottom) in enumerate(boxes):
+        for other, left2, top2, right2, bottom2 in boxes[i + 1 :]:
+            apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
+            assert apart, f"{kind} and {other}"

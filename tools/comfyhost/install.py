@@ -46,6 +46,7 @@ DEV_MODULES = {
     "xdist": "pytest-xdist",
     "skimage": "scikit-image",
     "open_clip": "open_clip_torch",
+    "playwright": "playwright",
 }
 
 

@@ -65,7 +65,7 @@ def check_kind(workflow: dict) -> None:
             f"A workflow of version 0.4 was expected, with links as lists; this one says version "
             f"{workflow.get('version')} and has them otherwise. Open it in ComfyUI and save it again."
         )
-    subgraphs = {subgraph["id"] for subgraph in workflow.get("definitions", {}).get("subgraphs", [])}
+    subgraphs = {subgraph["id"] for subgraph in (workflow.get("definitions") or {}).get("subgraphs", [])}
     inside = [node for node in workflow["nodes"] if node["type"] in subgraphs]
     if inside:
         raise WorkflowError(

@@ -1,0 +1,48 @@
+"""Workflow files against the live schema: the shipped ones, and those that earlier versions saved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from comfyhost.places import REPO_ROOT
+from comfyhost.workflow import to_prompt
+from shipped.__main__ import FOLDER, file_text
+from shipped.recipes import RECIPES
+
+SAVED = sorted((REPO_ROOT / "tests" / "data" / "saved-workflows").glob("*/*.json"))
+OURS = "IPAdapterInstruct"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_file_is_what_its_recipe_gives_with_the_nodes_as_they_are(name, object_info):
+    """When this fails after a change of a recipe or a node: python -m shipped, and take the pictures again."""
+    assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == file_text(name, object_info)
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_file_that_an_earlier_version_saved_fits_the_nodes_as_they_are(path: Path, object_info):
+    """Every value lands in the input that it was saved from, and every input that is needed has one."""
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    prompt = to_prompt(workflow, object_info)
+    ours = [node for node in workflow["nodes"] if node["type"].startswith(OURS)]
+    assert ours
+    for node in ours:
+        inputs = prompt[str(node["id"])]["inputs"]
+        names = [slot["name"] for slot in node["inputs"] if slot.get("widget")]
+        kept = dict(zip(names, node["widgets_values"], strict=True))
+        assert {name: inputs[name] for name in names} == kept
+        assert object_info[node["type"]]["input"]["required"].keys() <= inputs.keys()
+        known = {*object_info[node["type"]]["input"]["required"], *object_info[node["type"]]["input"].get("optional", {})}
+        assert {slot["name"] for slot in node["inputs"]} <= known
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_outputs_of_a_saved_file_are_where_they_were(path: Path, object_info):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    for node in workflow["nodes"]:
+        if node["type"].startswith(OURS):
+            saved = [(output["name"], output["type"]) for output in node["outputs"]]
+            now = object_info[node["type"]]
+            assert saved == list(zip(now["output_name"], now["output"], strict=True))[: len(saved)]

@@ -1,0 +1,55 @@
+"""Model files under the published names, small enough to run shipped workflows in seconds on a processor.
+
+They lie in the cache folder, beside the ordinary stand-ins; each is written once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from comfyhost.adapters import instruct_adapter
+from comfyhost.additions import controlnet, lora
+from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
+from comfyhost.denoisers import cross_attention_widths, joint_block_widths
+from comfyhost.places import cache_folder, cached_host
+from comfyhost.standins import VIT_H, StandIn, write_stand_ins
+from comfyhost.weights import Blueprint
+
+
+def unet_adapter(family: str) -> Blueprint:
+    """An adapter for the smallest UNet of the family."""
+    return instruct_adapter(family, cross_attention_widths(UNETS[family]))
+
+
+def sd3_adapter() -> Blueprint:
+    return instruct_adapter("sd3", joint_block_widths(MMDITS["sd3"]))
+
+
+SMALL_MODELS = (
+    StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15")),
+    StandIn("checkpoints/sd_xl_base_1.0.safetensors", lambda: checkpoint("sdxl", clip_g=True)),
+    StandIn("checkpoints/sd3_medium_incl_clips.safetensors", lambda: checkpoint("sd3", clip_g=True)),
+    StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: unet_adapter("sd15")),
+    StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: unet_adapter("sdxl")),
+    StandIn("ipadapter/ip-adapter-instruct-sd3.bin", sd3_adapter),
+    StandIn("controlnet/control_v11p_sd15_canny_fp16.safetensors", lambda: controlnet(UNETS["sd15"])),
+    StandIn("loras/Hyper-SD15-8steps-CFG-lora.safetensors", lambda: lora(UNETS["sd15"])),
+)
+
+
+def small_models() -> Path:
+    """The models folder with all of them; the image encoder, of which there is no small one, is a link."""
+    ordinary = cached_host().models
+    write_stand_ins(ordinary, (VIT_H,))
+    folder = cache_folder() / "small-models"
+    write_stand_ins(folder, SMALL_MODELS)
+    link_into(folder, ordinary / VIT_H.path)
+    return folder
+
+
+def link_into(folder: Path, encoder: Path) -> None:
+    """Have the image encoder in the folder under its published name."""
+    link = folder / VIT_H.path
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(encoder)

@@ -1,0 +1,47 @@
+"""Write the .json files in workflows/ from their recipes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+
+from comfyhost.client import Client
+from comfyhost.install import say
+from comfyhost.places import REPO_ROOT, ToolError
+from comfyhost.server import ComfyServer
+
+from shipped.graph import Workflow
+from shipped.recipes import RECIPES
+
+FOLDER = REPO_ROOT / "workflows"
+
+
+def main() -> int:
+    try:
+        with ComfyServer() as server, Client(server.url) as client:
+            object_info = client.object_info()
+    except ToolError as error:
+        say(f"error: {error}")
+        return 1
+    for name in RECIPES:
+        (FOLDER / f"{name}.json").write_text(file_text(name, object_info), encoding="utf-8")
+    say(f"Wrote {len(RECIPES)} workflows to {FOLDER}. Pictures: python -m shipped.pictures")
+    return 0
+
+
+def file_text(name: str, object_info: Mapping[str, dict]) -> str:
+    """A workflow file's content."""
+    workflow = Workflow(name, object_info, pack_version())
+    RECIPES[name](workflow)
+    return json.dumps(workflow.saved(), indent=2, ensure_ascii=False) + "\n"
+
+
+def pack_version() -> str:
+    text = (REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""The model files that the workflows name, in the form in which nodes list them."""
+
+from __future__ import annotations
+
+from comfyhost.pack import pack_module
+
+published = pack_module("models.published")
+
+HUGGING_FACE = "https://huggingface.co/"
+COMFY_SD15 = f"{HUGGING_FACE}Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors"
+SDXL = f"{HUGGING_FACE}stabilityai/stable-diffusion-xl-base-1.0/resolve/main/sd_xl_base_1.0.safetensors"
+SD3 = f"{HUGGING_FACE}stabilityai/stable-diffusion-3-medium/resolve/main/sd3_medium_incl_clips.safetensors"
+CANNY = (
+    f"{HUGGING_FACE}comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
+    "control_v11p_sd15_canny_fp16.safetensors"
+)
+HYPER_SD = f"{HUGGING_FACE}ByteDance/Hyper-SD/resolve/main/Hyper-SD15-8steps-CFG-lora.safetensors"
+
+
+def listed(url: str, directory: str, name: str = "", sha256: str = "") -> dict:
+    """An entry of a node's properties.models."""
+    entry = {"name": name or url.rsplit("/", 1)[1], "url": url, "directory": directory}
+    return {**entry, "hash": sha256, "hash_type": "SHA256"} if sha256 else entry
+
+
+CHECKPOINTS = {
+    "sd15": listed(COMFY_SD15, "checkpoints"),
+    "sdxl": listed(SDXL, "checkpoints"),
+    "sd3": listed(SD3, "checkpoints"),
+}
+ADAPTERS = {family: listed(file.url, file.folder, file.name, file.sha256) for family, file in published.ADAPTERS.items()}
+ENCODER = listed(
+    published.IMAGE_ENCODER.url,
+    published.IMAGE_ENCODER.folder,
+    published.IMAGE_ENCODER.name,
+    published.IMAGE_ENCODER.sha256,
+)
+CONTROLNET = listed(CANNY, "controlnet")
+LORA = listed(HYPER_SD, "loras")

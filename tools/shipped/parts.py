@@ -1,0 +1,160 @@
+"""What the workflows share: columns of nodes, each placed and linked. The figures are the pack's own tables'."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from comfyhost.pack import pack_module
+
+from shipped.files import ADAPTERS, CHECKPOINTS, ENCODER
+from shipped.graph import Node, Output, Workflow
+
+families = pack_module("models.families")
+tasks = pack_module("models.tasks")
+
+PICTURE = "example.png"  # ComfyUI brings it
+SEED = 20240805
+LOADING, READING, APPLYING, SAMPLING, SAVING = 40, 460, 920, 1340, 1720  # left edges of the columns
+TOP, STEP = 90, 40
+HEIGHTS = {"loader": 110, "adapter": 130, "picture": 400, "encode": 500, "apply": 370, "sampler": 320}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a family is sampled: steps, sampler, scheduler, and the empty latent's node and side."""
+
+    steps: int
+    sampler: str
+    scheduler: str
+    latent: str = "EmptyLatentImage"
+    side: int = 512
+    denoise: float = 1.0
+
+
+SAMPLINGS = {
+    "sd15": Sampling(20, "dpmpp_2m", "normal"),
+    "sdxl": Sampling(25, "dpmpp_2m", "karras", side=1024),
+    "sd3": Sampling(28, "dpmpp_2m", "sgm_uniform", "EmptySD3LatentImage", 1024),
+}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The nodes of the first column."""
+
+    checkpoint: Node
+    adapter: Node
+    picture: Node
+
+
+def load(workflow: Workflow, family: str, title: str = "Reference picture") -> Loaded:
+    """The three loaders."""
+    checkpoint = workflow.add(
+        "CheckpointLoaderSimple",
+        (LOADING, TOP),
+        (360, HEIGHTS["loader"]),
+        models=[CHECKPOINTS[family]],
+        ckpt_name=CHECKPOINTS[family]["name"],
+    )
+    adapter = workflow.add(
+        "IPAdapterInstructLoader",
+        (LOADING, TOP + 160),
+        (360, HEIGHTS["adapter"]),
+        models=[ADAPTERS[family], ENCODER],
+        adapter_name=ADAPTERS[family]["name"],
+    )
+    return Loaded(checkpoint, adapter, picture(workflow, (LOADING, TOP + 340), title))
+
+
+def picture(workflow: Workflow, pos: tuple[int, int], title: str) -> Node:
+    return workflow.add("LoadImage", pos, (360, HEIGHTS["picture"]), title=title, image=PICTURE)
+
+
+def encode(workflow: Workflow, loaded: Loaded, instruction: str, texts: tuple[str, str], **changes) -> Node:
+    """Encode Instruct Prompt. `changes`: other sources for its inputs, and its place."""
+    pos = changes.pop("pos", (READING, TOP))
+    inputs = {"adapter": loaded.adapter["adapter"], "clip": loaded.checkpoint["CLIP"], "image": loaded.picture["IMAGE"]}
+    return workflow.add(
+        "IPAdapterInstructEncode",
+        pos,
+        (400, HEIGHTS["encode"]),
+        **{**inputs, "instruction": instruction, "prompt": texts[0], "negative_prompt": texts[1], **changes},
+    )
+
+
+def apply(
+    workflow: Workflow, model: Output, encoded: Node, family: str, task: str, pos: tuple[int, int] = (APPLYING, TOP)
+) -> Node:
+    """Apply IPAdapter-Instruct with what is recommended for the task."""
+    settings = recommended(family, task)
+    return workflow.add(
+        "IPAdapterInstructApply",
+        pos,
+        (360, HEIGHTS["apply"]),
+        model=model,
+        embeds=encoded["embeds"],
+        weight=settings.weight,
+        instruct_guidance=settings.instruct_guidance,
+        image_guidance=settings.image_guidance,
+    )
+
+
+def recommended(family: str, task: str) -> Any:
+    """The pack's settings for a task of a family."""
+    one = next(f for f in families.FAMILIES if f.name == family)
+    return tasks.recommended(one, next(t for t in tasks.TASKS if t.name == task))
+
+
+def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPLYING, 520)) -> Output:
+    node = workflow.add(how.latent, pos, (360, 130), width=how.side, height=how.side)
+    return node["LATENT"]
+
+
+def sample(
+    workflow: Workflow, how: Sampling, cfg: float, model: Output, conditioning: Node, latent: Output
+) -> Output:
+    """KSampler, with `conditioning` the node whose positive and negative it takes."""
+    node = workflow.add(
+        "KSampler",
+        (SAMPLING, TOP),
+        (320, HEIGHTS["sampler"]),
+        model=model,
+        positive=conditioning["positive"],
+        negative=conditioning["negative"],
+        latent_image=latent,
+        seed=SEED,
+        steps=how.steps,
+        cfg=cfg,
+        sampler_name=how.sampler,
+        scheduler=how.scheduler,
+        denoise=how.denoise,
+    )
+    return node["LATENT"]
+
+
+def decode_and_save(workflow: Workflow, samples: Output, vae: Output) -> None:
+    decoded = workflow.add("VAEDecode", (SAMPLING, 470), (320, 60), samples=samples, vae=vae)
+    workflow.add("SaveImage", (SAVING, TOP), (400, 460), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
+
+
+def frames(workflow: Workflow, load_height: int = 900, height: int = 680) -> None:
+    """The three coloured frames of most workflows."""
+    workflow.group("Load", 20, 10, 400, load_height)
+    workflow.group("Instruct", 440, 10, 860, height)
+    workflow.group("Sample and save", 1320, 10, 820, height)
+
+
+def scaled(workflow: Workflow, image: Output, side: int, pos: tuple[int, int]) -> Output:
+    """The picture cut and scaled to the model's size."""
+    node = workflow.add(
+        "ImageScale",
+        pos,
+        (360, 170),
+        image=image,
+        upscale_method="lanczos",
+        width=side,
+        height=side,
+        crop="center",
+    )
+    return node["IMAGE"]
