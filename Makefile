@@ -7,6 +7,7 @@
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
 #   make lint            ruff
+#   make workflows       write workflows/*.json from their recipes, and take their pictures
 #   make clean-cache     remove the cache folder
 
 PYTHON3 ?= python3
@@ -20,7 +21,7 @@ TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test serve bench lint clean-cache
+.PHONY: setup demo test serve bench lint workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -39,6 +40,9 @@ bench:
 
 lint:
 	@$(SET_UP) && "$$python" -m ruff check .
+
+workflows:
+	@$(SET_UP) && $(TOOL) "$$python" -m shipped && $(TOOL) "$$python" -m shipped.pictures
 
 clean-cache:
 	@$(TOOL) $(PYTHON3) -m comfyhost.clean_cache

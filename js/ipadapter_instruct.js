@@ -18,13 +18,14 @@ const TEXTS = {
   own: 'own words',
   untrained: '⚠ not a trained task',
   tooltip: 'Fills the instruction, and weight and guidance on Apply where you have not set them by hand.',
-  menu: 'Recommended settings'
+  menu: 'Recommended settings',
+  lastRun: 'last run:'
 }
 
 let tasks // TaskTable
 let filling = false // while this file sets a value, callbacks are not the user's doing
 const texts = { ...TEXTS }
-const families = new Map() // file name -> promise of a family's name, or null
+const families = new Map() // file name -> its family's name, null for none, or a promise while the server is asked
 
 app.registerExtension({
   name: 'IPAdapterInstruct',
@@ -52,7 +53,7 @@ app.registerExtension({
 
 function keepSaid(node) {
   addSaid(node)
-  after(node, 'onExecuted', (output) => say(node, output?.text))
+  after(node, 'onExecuted', (output) => say(node, texts.lastRun, output?.text))
   after(node, 'onConfigure', () => setTimeout(() => sayAgain(node)))
 }
 
@@ -95,22 +96,27 @@ async function choose(encode, choice) {
     const instruction = widgetOf(encode, 'instruction')
     set(instruction, task ? task.instruction : encode.properties[OWN_WORDS] || instruction.value)
   }
-  const family = await refresh(encode)
-  if (task) recommend(encode, task, family)
+  await refresh(encode)
+  if (task) recommend(encode, task, await knownFamily(encode))
 }
 
-/** Show in the list what the instruction is: a task, own words, or words that the file was not trained on. */
+/** Show in the list what the instruction is; at once, and again when the server has told the family. */
 async function refresh(encode) {
-  const family = await familyOf(encode)
+  const known = knownFamily(encode)
+  show(encode, known instanceof Promise ? null : known)
+  if (known instanceof Promise) show(encode, await known)
+}
+
+/** A task, own words, or words that the file was not trained on. */
+function show(encode, family) {
   const list = widgetOf(encode, LIST)
   const instruction = widgetOf(encode, 'instruction')?.value
-  if (!list || instruction === undefined) return family
+  if (!list || instruction === undefined) return
   const task = tasks.spelledBy(instruction, family)
   if (!task && instruction) encode.properties[OWN_WORDS] = instruction
   const choices = list.options.values // changed in place: some versions do not notice a new list
   choices.splice(0, choices.length, ...choicesFor(family))
   set(list, task?.name ?? (tasks.namedIn(instruction, family).length ? texts.own : texts.untrained))
-  return family
 }
 
 function soon(encode) {
@@ -136,7 +142,7 @@ function recommend(encode, task, family, all = false) {
 }
 
 async function takeRecommended(encode) {
-  const family = await familyOf(encode)
+  const family = await knownFamily(encode)
   const instruction = widgetOf(encode, 'instruction').value
   recommend(encode, tasks.spelledBy(instruction, family) ?? tasks.namedIn(instruction, family)[0], family, true)
 }
@@ -167,14 +173,18 @@ function defaultOf(node, name) {
 
 // Small things
 
-/** A family's name, or null when no readable adapter is connected. */
-async function familyOf(encode) {
+/** The family of the connected adapter file: its name, null for none, or a promise of it while the server is asked. */
+function knownFamily(encode) {
   const file = widgetOf(loaderOf(encode) ?? {}, 'adapter_name')?.value
   if (!file) return null
-  if (!families.has(file)) {
-    families.set(file, getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(file)}`))
-  }
-  return (await families.get(file))?.family ?? null
+  if (!families.has(file)) families.set(file, askFamily(file))
+  return families.get(file)
+}
+
+async function askFamily(file) {
+  const answer = await getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(file)}`)
+  families.set(file, answer?.family ?? null)
+  return families.get(file)
 }
 
 /** Set a widget as the user would, so that every renderer shows it. */
@@ -188,6 +198,7 @@ function set(widget, value) {
   } finally {
     filling = before
   }
+  app.canvas?.setDirty(true, true)
 }
 
 /** Call `then` after an object's method, which may be absent. */

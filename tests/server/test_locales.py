@@ -20,12 +20,10 @@ def read(language: str, name: str) -> dict:
     return json.loads((FOLDER / language / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def leaves(tree: dict, path: tuple = ()) -> dict[tuple, str]:
-    return {
-        key: value
-        for name, branch in tree.items()
-        for key, value in (leaves(branch, (*path, name)) if isinstance(branch, dict) else {(*path, name): branch}).items()
-    }
+def leaves(tree: dict | str, path: tuple = ()) -> dict[tuple, str]:
+    if not isinstance(tree, dict):
+        return {path: tree}
+    return {key: text for name, branch in tree.items() for key, text in leaves(branch, (*path, name)).items()}
 
 
 def english(info: dict) -> dict:

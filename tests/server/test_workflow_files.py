@@ -33,9 +33,9 @@ def test_a_file_that_an_earlier_version_saved_fits_the_nodes_as_they_are(path: P
         names = [slot["name"] for slot in node["inputs"] if slot.get("widget")]
         kept = dict(zip(names, node["widgets_values"], strict=True))
         assert {name: inputs[name] for name in names} == kept
-        assert object_info[node["type"]]["input"]["required"].keys() <= inputs.keys()
-        known = {*object_info[node["type"]]["input"]["required"], *object_info[node["type"]]["input"].get("optional", {})}
-        assert {slot["name"] for slot in node["inputs"]} <= known
+        known = object_info[node["type"]]["input"]
+        assert known["required"].keys() <= inputs.keys()
+        assert {slot["name"] for slot in node["inputs"]} <= known["required"].keys() | known.get("optional", {}).keys()
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}-{path.stem}")

@@ -1,4 +1,4 @@
-"""The workflow files in workflows/: settings, sources of the files, notes, and what the page and Manager read in them."""
+"""The workflow files in workflows/: settings, sources of files, notes, and what the page and Manager read in them."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def test_every_file_that_a_loader_chooses_is_listed_with_its_source_and_in_the_n
     chosen = {value for value in values if str(value).endswith((".safetensors", ".bin"))}
     assert chosen == {file["name"] for file in files if file["directory"] != "clip_vision"}
     assert [file["url"] for file in files if not file["url"].startswith("https://huggingface.co/")] == []
-    assert [file["name"] for file in files if f"models/{file['directory']}: {file['name']}" not in note(workflow)] == []
+    lines = [f"- models/{file['directory']}: [{file['name']}]({file['url']})" for file in files]
+    assert [line for line in lines if line not in note(workflow)] == []
     assert all(file.get("hash_type", "SHA256") == "SHA256" for file in files)
 
 

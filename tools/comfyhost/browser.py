@@ -28,6 +28,11 @@ ARGUMENTS = (
     # The tests are about the pages of our own server: nothing else is there, whatever the network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+OWN_PATH = """
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    print(playwright.chromium.executable_path)
+"""
 START_TIMEOUT = 60
 INSTALL_TIMEOUT = 900
 OUTPUT_TAIL = 800
@@ -85,9 +90,12 @@ def starts(path: Path) -> bool:
 
 
 def playwrights_own() -> Path | None:
-    """The Chromium that `playwright install` downloaded, if it did and it starts."""
-    with sync_playwright() as playwright:
-        path = Path(playwright.chromium.executable_path)
+    """The Chromium that `playwright install` downloaded, if it did and it starts.
+
+    Asked in another process: a second Playwright cannot start in a process where one runs.
+    """
+    asked = subprocess.run([sys.executable, "-c", OWN_PATH], capture_output=True, text=True, env=clean_environment())
+    path = Path(asked.stdout.strip() or "none")
     return path if starts(path) else None
 
 

@@ -1,4 +1,4 @@
-"""Start and stop a real ComfyUI server that has this repository as its only custom node pack."""
+"""Start and stop a real ComfyUI server that has this repository, or a copy, as its only custom node pack."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class ComfyServer:
 
     `base` receives its custom_nodes, input, output, temp and user folders and a link to the models; None is a
     temporary folder, removed at the end. `port` None is a free one. `arguments` and `environment` are added
-    to the command's own. With `quiet` False the log goes to the terminal instead of the file `log`.
+    to the command's own. With `quiet` False the log goes to the terminal instead of the file `log`. `pack` is its
+    only custom node pack.
     It runs on the CPU, but a user's own ComfyUI on whatever its torch finds.
     """
 
@@ -57,6 +58,7 @@ class ComfyServer:
         environment: Mapping[str, str] | None = None,
         timeout: float = 240,
         quiet: bool = True,
+        pack: Path = REPO_ROOT,
     ):
         self.host = comfyui or host()
         self.given_base = base
@@ -65,6 +67,7 @@ class ComfyServer:
         self.environment = {**ENVIRONMENT, **clean_environment(), **(environment or {})}
         self.timeout = timeout
         self.quiet = quiet
+        self.pack = pack
         self.process: subprocess.Popen | None = None
 
     @property
@@ -75,7 +78,7 @@ class ComfyServer:
         self.base = self.given_base or Path(tempfile.mkdtemp(prefix="comfyui-"))
         self.log = self.base / "server.log"
         try:
-            prepare_base(self.base, self.host.models)
+            prepare_base(self.base, self.host.models, self.pack)
             self.start()
         except BaseException:
             self.__exit__()
@@ -169,11 +172,11 @@ class ComfyServer:
         self.process = None
 
 
-def prepare_base(base: Path, models: Path) -> None:
-    """The folders of a server; its custom_nodes holds this repository and nothing else."""
+def prepare_base(base: Path, models: Path, pack: Path = REPO_ROOT) -> None:
+    """The folders of a server; its custom_nodes holds the pack and nothing else."""
     for name in ("custom_nodes", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    link(base / "custom_nodes" / PACK_FOLDER, REPO_ROOT)
+    link(base / "custom_nodes" / PACK_FOLDER, pack)
     link(base / "models", models)
 
 

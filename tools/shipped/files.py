@@ -28,7 +28,7 @@ CHECKPOINTS = {
     "sdxl": listed(SDXL, "checkpoints"),
     "sd3": listed(SD3, "checkpoints"),
 }
-ADAPTERS = {family: listed(file.url, file.folder, file.name, file.sha256) for family, file in published.ADAPTERS.items()}
+ADAPTERS = {family: listed(file.url, file.folder, sha256=file.sha256) for family, file in published.ADAPTERS.items()}
 ENCODER = listed(
     published.IMAGE_ENCODER.url,
     published.IMAGE_ENCODER.folder,

@@ -83,8 +83,7 @@ class Workflow:
         """Name, type, whether a widget, whether optional: sockets first, as the page orders them."""
         optional = known["input"].get("optional", {})
         entries = [
-            (name, kind, is_widget(kind, options), name in optional)
-            for name, kind, options in input_definitions(known)
+            (name, kind, is_widget(kind, options), name in optional) for name, kind, options in input_definitions(known)
         ]
         return sorted(entries, key=lambda entry: entry[2])
 
@@ -161,11 +160,11 @@ class Workflow:
 
 def values(known: dict, inputs: Mapping[str, Any]) -> list:
     """A node's widget values in the page's order."""
-    definitions = {name: (kind, options) for name, kind, options in input_definitions(known)}
-    return [
-        BESIDE_VALUES[slot] if slot in BESIDE_VALUES else inputs[slot] if slot in inputs else default(*definitions[slot])
-        for slot in widget_slots(known)
-    ]
+    found = {**BESIDE_VALUES, **inputs}
+    for name, kind, options in input_definitions(known):
+        if is_widget(kind, options) and name not in found:
+            found[name] = default(kind, options)
+    return [found[slot] for slot in widget_slots(known)]
 
 
 def default(kind: str, options: dict) -> Any:

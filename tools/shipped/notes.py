@@ -42,7 +42,7 @@ TAKES = {
 
 
 def file_line(file: dict, remark: str = "") -> str:
-    return f"- models/{file['directory']}: {file['name']}{remark}"
+    return f"- models/{file['directory']}: [{file['name']}]({file['url']}){remark}"
 
 
 def files(family: str, *more: dict) -> str:
@@ -53,7 +53,7 @@ def files(family: str, *more: dict) -> str:
         file_line(ENCODER),
         *map(file_line, more),
     ]
-    return "\n".join(["**Files** (linked in the loaders' properties)", "", *lines])
+    return "\n".join(["**Files**", "", *lines])
 
 
 def instructions(family: str) -> str:
@@ -133,8 +133,8 @@ WITH_LORA = f"""## With a LoRA
 
 LoRAs go before *Apply* or behind it. This one makes a picture in eight steps, at a cfg of 5 to 8.
 
-*Encode* takes the checkpoint's own CLIP, as the adapter was trained with it. For a LoRA with words of its own, connect \
-the LoRA's CLIP to **clip**, and the checkpoint's to **instruct_clip**.
+*Encode* takes the checkpoint's own CLIP, as the adapter was trained with it. For a LoRA with words of its own, \
+connect the LoRA's CLIP to **clip**, and the checkpoint's to **instruct_clip**.
 
 {files("sd15", LORA)}"""
 IMAGE_TO_IMAGE = f"""## A picture in the style of another
@@ -154,7 +154,7 @@ Any task will do; for objects, "use the object, a vase".
 {files("sd15")}"""
 SAMPLER_CUSTOM_ADVANCED = f"""## The sampler in parts
 
-*Apply* works with every sampler and guider. Here noise, guider, sampler and sigmas are nodes of their own. Connect the \
-same model to *CFGGuider* and *BasicScheduler*.
+*Apply* works with every sampler and guider. Here noise, guider, sampler and sigmas are nodes of their own. Connect \
+the same model to *CFGGuider* and *BasicScheduler*.
 
 {files("sd15")}"""

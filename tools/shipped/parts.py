@@ -111,9 +111,7 @@ def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPL
     return node["LATENT"]
 
 
-def sample(
-    workflow: Workflow, how: Sampling, cfg: float, model: Output, conditioning: Node, latent: Output
-) -> Output:
+def sample(workflow: Workflow, how: Sampling, cfg: float, model: Output, conditioning: Node, latent: Output) -> Output:
     """KSampler, with `conditioning` the node whose positive and negative it takes."""
     node = workflow.add(
         "KSampler",

@@ -1,6 +1,6 @@
-"""Take the .jpg files in workflows/: each workflow as ComfyUI's newer page shows it, nothing run.
+"""Take the pictures of the workflows, workflows/*.jpg, and the README's, from ComfyUI's newer page with small models.
 
-    PYTHONPATH=tools python -m shipped.pictures [NAME ...]
+PYTHONPATH=tools python -m shipped.pictures [NAME ...]
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from comfyhost.browser import chromium
 from comfyhost.frontend import NEWER, server_arguments
 from comfyhost.install import say
 from comfyhost.photo import write_photo
-from comfyhost.places import ToolError, host
+from comfyhost.places import REPO_ROOT, ToolError, host
 from comfyhost.server import ComfyServer
 from comfyhost.small_models import small_models
 from PIL import Image
@@ -24,49 +25,51 @@ from playwright.sync_api import Page
 from shipped.__main__ import FOLDER
 from shipped.recipes import RECIPES
 
+CLOSE_UP = "encode_and_apply"
+CLOSE_UP_OF = "instruct_sd15"
+CLOSE_UP_NODES = ("IPAdapterInstructEncode", "IPAdapterInstructApply")
+CLOSE_UP_PATH = REPO_ROOT / "docs" / f"{CLOSE_UP}.jpg"
 WINDOW = {"width": 2560, "height": 1500}
-WIDEST, HIGHEST = 1200, 900
+BARS = (180, 140, 120, 120)  # what the page's own bars take at the left, top, right and bottom
+MARGIN = 12
+LARGEST = (1200, 900)
 QUALITY = 85
+SETTLE = 2500
+RUN_TIMEOUT = 120_000
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.VueNodes.Enabled": True,
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
-    "Comfy.Workflow.ShowMissingModelsWarning": False,
 }
-SETTLE = 2500
-SHOW = """async ([name, workflow]) => {
-    await app.loadGraphData(workflow, true, true, name)
-    app.canvas.deselectAll?.()
-}"""
-# Where the drawn nodes and groups lie in the window.
-FRAME = """() => {
-    const boxes = [...app.graph.nodes.map((node) => node.getBounding()), ...app.graph.groups.map((group) => group.boundingRect ?? group._bounding)]
-    const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]))
-    const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]))
-    const { ds, canvas } = app.canvas, box = canvas.getBoundingClientRect()
-    const margin = 12
-    return {
-        x: box.left + (left + ds.offset[0]) * ds.scale - margin, y: box.top + (top + ds.offset[1]) * ds.scale - margin,
-        width: (right - left) * ds.scale + 2 * margin, height: (bottom - top) * ds.scale + 2 * margin,
-    }
-}"""
-# Everything into the window, clear of the page's own bars.
-FIT = """() => {
-    const boxes = app.graph.groups.map((group) => group.boundingRect ?? group._bounding).concat(app.graph.nodes.map((node) => node.getBounding()))
-    const left = Math.min(...boxes.map((b) => b[0])), top = Math.min(...boxes.map((b) => b[1]))
-    const right = Math.max(...boxes.map((b) => b[0] + b[2])), bottom = Math.max(...boxes.map((b) => b[1] + b[3]))
-    const { ds } = app.canvas
-    ds.scale = Math.min((innerWidth - 300) / (right - left), (innerHeight - 260) / (bottom - top))
-    ds.offset = [180 / ds.scale - left, 140 / ds.scale - top]
+READY = "() => window.app?.graph && window.LiteGraph?.registered_node_types?.KSampler"
+LOAD = "([name, workflow]) => app.loadGraphData(workflow, true, true, name)"
+# The boxes [left, top, width, height] of the nodes of these types, or of everything.
+BOXES = """(types) => [...app.graph.nodes, ...app.graph.groups]
+    .filter((one) => !types.length || types.includes(one.type))
+    .map((one) => [...(one.getBounding?.() ?? one.boundingRect)])"""
+MOVE = """([scale, offset]) => {
+    app.canvas.ds.scale = scale
+    app.canvas.ds.offset = offset
     app.canvas.setDirty(true, true)
+}"""
+ORIGIN = "() => { const box = app.canvas.canvas.getBoundingClientRect(); return [box.left, box.top] }"
+SMALL_RUN = """async () => {
+    for (const node of app.graph.nodes)
+        for (const widget of node.widgets ?? []) {
+            const value = { steps: 1, width: 128, height: 128 }[widget.name]
+            if (value && node.type !== 'LoadImage') widget.value = value
+        }
+    const ended = new Promise((done) => app.api.addEventListener('execution_success', done, { once: true }))
+    await app.queuePrompt(0, 1)
+    await ended
 }"""
 
 
 def main() -> int:
     """Take the pictures asked for, else all."""
     try:
-        take(sys.argv[1:] or list(RECIPES))
+        take(sys.argv[1:] or [*RECIPES, CLOSE_UP])
     except ToolError as error:
         say(f"error: {error}")
         return 1
@@ -80,23 +83,56 @@ def take(names: list[str]) -> None:
         page = browser.new_page(viewport=WINDOW)
         page.request.post(f"{server.url}/api/settings", data=SETTINGS)
         page.goto(server.url)
-        page.wait_for_function("() => window.app?.graph && window.LiteGraph?.registered_node_types?.KSampler")
+        page.wait_for_function(READY)
         page.wait_for_timeout(SETTLE)
         for name in names:
-            save(picture(page, FOLDER / f"{name}.json"), FOLDER / f"{name}.jpg")
-            say(f"{name}.jpg")
+            path = CLOSE_UP_PATH if name == CLOSE_UP else FOLDER / f"{name}.jpg"
+            save(close_up(page) if name == CLOSE_UP else whole(page, name), path)
+            say(str(path.relative_to(REPO_ROOT)))
 
 
-def picture(page: Page, path: Path) -> Image.Image:
-    """One workflow, cut out of the page."""
-    page.evaluate(SHOW, [path.stem, json.loads(path.read_text(encoding="utf-8"))])
-    page.evaluate(FIT)
+def whole(page: Page, name: str) -> Image.Image:
+    """A workflow, nothing run."""
+    load(page, name)
+    return picture(page)
+
+
+def close_up(page: Page) -> Image.Image:
+    """The nodes that instruct, after a short run."""
+    load(page, CLOSE_UP_OF)
+    page.set_default_timeout(RUN_TIMEOUT)
+    page.evaluate(SMALL_RUN)
+    return picture(page, CLOSE_UP_NODES)
+
+
+def load(page: Page, name: str) -> None:
+    workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    page.evaluate(LOAD, [name, workflow])
     page.wait_for_timeout(SETTLE)
-    return Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(FRAME)))).convert("RGB")
+
+
+def picture(page: Page, types: Sequence[str] = ()) -> Image.Image:
+    """The nodes of these types, or everything: moved into the free part of the window, and cut out of it."""
+    boxes = page.evaluate(BOXES, list(types))
+    left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    width = max(box[0] + box[2] for box in boxes) - left
+    height = max(box[1] + box[3] for box in boxes) - top
+    scale = min((WINDOW["width"] - BARS[0] - BARS[2]) / width, (WINDOW["height"] - BARS[1] - BARS[3]) / height)
+    page.evaluate(MOVE, [scale, [BARS[0] / scale - left, BARS[1] / scale - top]])
+    page.wait_for_timeout(SETTLE)
+    x, y = page.evaluate(ORIGIN)
+    clip = {
+        "x": x + BARS[0] - MARGIN,
+        "y": y + BARS[1] - MARGIN,
+        "width": width * scale + 2 * MARGIN,
+        "height": height * scale + 2 * MARGIN,
+    }
+    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
 
 
 def save(image: Image.Image, path: Path) -> None:
-    image.thumbnail((WIDEST, HIGHEST), Image.Resampling.LANCZOS)
+    path.parent.mkdir(exist_ok=True)
+    image.thumbnail(LARGEST, Image.Resampling.LANCZOS)
     image.save(path, quality=QUALITY, optimize=True)
 
 

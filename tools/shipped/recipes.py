@@ -184,9 +184,7 @@ def inpainting(workflow: Workflow) -> None:
         y=64,
         operation="add",
     )
-    masked = workflow.add(
-        "SetLatentNoiseMask", (APPLYING, 980), (360, 60), samples=latent["LATENT"], mask=mask["MASK"]
-    )
+    masked = workflow.add("SetLatentNoiseMask", (APPLYING, 980), (360, 60), samples=latent["LATENT"], mask=mask["MASK"])
     samples = sample(workflow, how, recommended("sd15", "face").cfg, model, encoded, masked["LATENT"])
     decode_and_save(workflow, samples, loaded.checkpoint["VAE"])
     workflow.note(notes.INPAINTING, (SAMPLING, 780), (780, 320))

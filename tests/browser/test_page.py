@@ -1,0 +1,100 @@
+"""The pack on ComfyUI's page, in every front end and renderer: what a user sees and does there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from comfyhost.places import REPO_ROOT
+from page import ComfyPage, lines_of, words
+from page_missing import missing_models
+
+WORKFLOWS = sorted((REPO_ROOT / "workflows").glob("*.json"))
+SD15 = REPO_ROOT / "workflows" / "instruct_sd15.json"
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
+ADAPTER = "ip-adapter-instruct-sd15.bin"
+DOCS = REPO_ROOT / "js" / "docs"
+NODES = sorted(path.stem for path in DOCS.glob("*.md"))
+
+
+def links_of(workflow: dict) -> list[list[int]]:
+    """A saved workflow's links: id, from node, from slot, to node, to slot."""
+    return sorted(link[:5] for link in workflow["links"])
+
+
+def test_the_page_opens_without_an_error(page: ComfyPage):
+    """The `page` fixture's own check, from the first request on."""
+    page.screenshot("empty")
+    assert page.dialogs() == []
+    assert page.overflow() == []
+
+
+def test_every_node_of_the_pack_has_a_help_page():
+    assert NODES == [
+        "IPAdapterInstructApply",
+        "IPAdapterInstructConvert",
+        "IPAdapterInstructEncode",
+        "IPAdapterInstructLoader",
+    ]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_shipped_workflow_opens_whole(page: ComfyPage, path: Path):
+    page.drop_workflow(path)
+    page.screenshot(path.stem)
+    assert page.missing_nodes() == []
+    assert page.links() == links_of(json.loads(path.read_text(encoding="utf-8")))
+    assert page.dialogs() == []
+    page.show_all()
+    page.screenshot(f"{path.stem}-whole")
+    assert page.overflow() == []
+
+
+def test_a_run_shows_its_picture_and_what_auto_chose(page: ComfyPage):
+    page.drop_workflow(SD15)
+    page.set("EmptyLatentImage", "width", 128)
+    page.set("EmptyLatentImage", "height", 128)
+    page.set("KSampler", "steps", 2)
+    page.set("IPAdapterInstructApply", "guidance", "auto")
+    page.set("IPAdapterInstructEncode", "instruction", "use the composition")
+    page.set("IPAdapterInstructEncode", "prompt", f"a lighthouse, {page.version()}, {page.vue_nodes}")
+    assert page.value("EmptyLatentImage", "width") == 128
+    page.queue()
+    page.show_all()
+    page.screenshot("run")
+    assert page.picture("SaveImage") == [128, 128]
+    assert "auto: three-way" in page.text("IPAdapterInstructApply")
+    assert page.overflow() == []
+
+
+@pytest.mark.parametrize("node_type", NODES)
+def test_a_nodes_help_page_opens_from_its_info_button(page: ComfyPage, node_type: str):
+    page.add_node(node_type)
+    shown = words(page.help(node_type))
+    page.screenshot(f"help-{node_type}")
+    assert [line for line in lines_of(DOCS / f"{node_type}.md") if line not in shown] == []
+
+
+def test_missing_model_files_are_listed_with_their_addresses(page: ComfyPage, models):
+    """Downloading is offered for safetensors alone: a rule of the page's own."""
+    names = (ADAPTER, CHECKPOINT)
+    try:
+        with models.without(f"ipadapter/{ADAPTER}", f"checkpoints/{CHECKPOINT}"):
+            page.open()
+            page.drop_workflow(SD15)
+            adapter, checkpoint = missing_models(page.page)
+            page.screenshot("missing-models")
+    finally:
+        page.open()
+    urls = {model["name"]: model["url"] for model in models_of(SD15)}
+    assert (adapter.name, checkpoint.name) == names
+    assert (adapter.downloadable, checkpoint.downloadable) == (False, True)
+    for missing in (adapter, checkpoint):
+        assert missing.link in (urls[missing.name], urls[missing.name].replace("/resolve/", "/blob/"))
+
+
+def models_of(path: Path) -> list[dict]:
+    """The model files that a workflow's nodes name."""
+    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    return [model for node in nodes for model in node["properties"].get("models", [])]

@@ -1,0 +1,184 @@
+"""The task list, and what it fills: in every front end and renderer, with mouse and keyboard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from comfyhost.frontend import NEWER
+from comfyhost.places import REPO_ROOT
+from page import ComfyPage
+
+SD15, SDXL = (REPO_ROOT / "workflows" / f"instruct_{family}.json" for family in ("sd15", "sdxl"))
+ENCODE, APPLY, LOADER = "IPAdapterInstructEncode", "IPAdapterInstructApply", "IPAdapterInstructLoader"
+OWN, UNTRAINED = "own words", "⚠ not a trained task"
+TASKS = ["everything", "style", "colour", "pose", "composition", "face"]
+ONLY_SD15 = ["foreground", "background", "object"]
+GUIDANCE = ("weight", "guidance", "instruct_guidance", "image_guidance")
+SAVED = "(type) => app.graph.serialize().nodes.find((node) => node.type === type)"
+PROMPT = "async (type) => Object.values((await app.graphToPrompt()).output).find((node) => node.class_type === type)"
+CHOICES = "() => app.graph.nodes.find((node) => node.type === 'IPAdapterInstructEncode').widgets[0].options.values"
+MENU = """(text) => {
+    const node = app.graph.nodes.find((node) => node.type === 'IPAdapterInstructEncode')
+    return app.collectNodeMenuItems(node).find((item) => item?.content === text).callback()
+}"""
+RELOADED = "async () => { await app.loadGraphData(app.graph.serialize()) }"
+LABELS = "(type) => app.graph.nodes.find((node) => node.type === type).widgets.map((widget) => widget.label)"
+
+
+def apply_values(page: ComfyPage) -> list:
+    return [page.value(APPLY, name) for name in GUIDANCE]
+
+
+@pytest.fixture
+def sdxl(page: ComfyPage) -> ComfyPage:
+    page.drop_workflow(SDXL)
+    return page
+
+
+@pytest.fixture
+def sd15(page: ComfyPage) -> ComfyPage:
+    page.drop_workflow(SD15)
+    return page
+
+
+def wait_for_task(page: ComfyPage, task: str) -> None:
+    page.settle()
+    assert page.value(ENCODE, "task") == task
+
+
+def test_choosing_a_task_fills_the_instruction_and_what_is_recommended_for_the_loaded_family(sdxl: ComfyPage):
+    wait_for_task(sdxl, "pose")
+    sdxl.set(ENCODE, "task", "composition")
+    sdxl.settle()
+    assert sdxl.value(ENCODE, "instruction") == "use the composition"
+    assert apply_values(sdxl) == [0.9, "auto", 6, 0.5]
+    sdxl.screenshot("task-chosen")
+    assert "use the composition" in sdxl.text(ENCODE)
+    assert sdxl.overflow() == []
+    sdxl.set(ENCODE, "task", "style")
+    sdxl.settle()
+    assert apply_values(sdxl) == [0.9, "auto", 4, 0.5]
+
+
+def test_what_was_set_by_hand_stays(sdxl: ComfyPage):
+    sdxl.set(APPLY, "instruct_guidance", 6)  # as recommended for another task, but by hand
+    sdxl.set(APPLY, "weight", 1)  # 1.32.9 drops the point of a number typed into a Vue node
+    sdxl.set(ENCODE, "task", "face")
+    sdxl.settle()
+    assert sdxl.value(ENCODE, "instruction") == "use the face"
+    assert apply_values(sdxl) == [1, "auto", 6, 0.5]
+
+
+def test_what_was_set_by_hand_stays_after_saving_and_opening(sdxl: ComfyPage):
+    sdxl.set(APPLY, "instruct_guidance", 6)
+    sdxl.page.evaluate(RELOADED)
+    sdxl.settle()
+    sdxl.set(ENCODE, "task", "face")
+    sdxl.settle()
+    assert sdxl.value(APPLY, "instruct_guidance") == 6
+
+
+def test_a_value_that_nobody_recommends_counts_as_set_by_hand(sdxl: ComfyPage, tmp_path: Path):
+    """As in a file that was saved before this was written down."""
+    workflow = json.loads(SDXL.read_text(encoding="utf-8"))
+    next(n for n in workflow["nodes"] if n["type"] == APPLY)["widgets_values"][:4] = [0.65, "three-way", 4.0, 1.7]
+    (tmp_path / "older.json").write_text(json.dumps(workflow), encoding="utf-8")
+    sdxl.clear()
+    sdxl.drop_workflow(tmp_path / "older.json")
+    sdxl.set(ENCODE, "task", "composition")
+    sdxl.settle()
+    assert apply_values(sdxl) == [0.65, "three-way", 6, 1.7]
+
+
+def test_the_menu_takes_the_recommended_settings_all_the_same(sdxl: ComfyPage):
+    sdxl.set(APPLY, "weight", 1)
+    sdxl.set(ENCODE, "task", "composition")
+    sdxl.page.evaluate(MENU, "Recommended settings")
+    sdxl.settle()
+    assert apply_values(sdxl) == [0.9, "auto", 6, 0.5]
+
+
+def test_own_words_are_told_from_words_that_the_file_was_not_trained_on_and_come_back(sd15: ComfyPage):
+    sd15.set(ENCODE, "instruction", "make it shine")
+    wait_for_task(sd15, UNTRAINED)
+    sd15.screenshot("untrained")
+    assert UNTRAINED in sd15.text(ENCODE)
+    sd15.set(ENCODE, "instruction", "use the Style of the sky")
+    wait_for_task(sd15, OWN)
+    sd15.set(ENCODE, "task", "pose")
+    wait_for_task(sd15, "pose")
+    assert sd15.value(ENCODE, "instruction") == "use the pose"
+    sd15.set(ENCODE, "task", OWN)
+    wait_for_task(sd15, OWN)
+    assert sd15.value(ENCODE, "instruction") == "use the Style of the sky"
+
+
+def test_typing_a_tasks_instruction_chooses_it(sd15: ComfyPage):
+    sd15.set(ENCODE, "instruction", "use the face")
+    wait_for_task(sd15, "face")
+
+
+def test_the_list_holds_the_tasks_of_the_loaded_file(sdxl: ComfyPage):
+    sdxl.settle()
+    assert sdxl.page.evaluate(CHOICES) == [*TASKS, OWN, UNTRAINED]
+    sdxl.set(ENCODE, "instruction", "use the object")
+    wait_for_task(sdxl, UNTRAINED)
+    sdxl.set(LOADER, "adapter_name", "ip-adapter-instruct-sd15.bin")
+    wait_for_task(sdxl, "object")
+    assert sdxl.page.evaluate(CHOICES) == [*TASKS, *ONLY_SD15, OWN, UNTRAINED]
+
+
+def test_a_node_without_a_loader_offers_every_task_and_fills_the_instruction_alone(page: ComfyPage):
+    page.add_node(ENCODE)
+    wait_for_task(page, "style")  # the default instruction's
+    assert page.page.evaluate(CHOICES) == [*TASKS, *ONLY_SD15, OWN, UNTRAINED]
+    page.set(ENCODE, "task", "object")
+    wait_for_task(page, "object")
+    assert page.value(ENCODE, "instruction") == "use the object"
+
+
+def test_nothing_of_it_is_saved_or_sent(sd15: ComfyPage):
+    sd15.set(ENCODE, "task", "face")
+    sd15.settle()
+    saved, sent = sd15.page.evaluate(SAVED, ENCODE), sd15.page.evaluate(PROMPT, ENCODE)
+    assert saved["widgets_values"][0] == "use the face"
+    assert len(saved["widgets_values"]) == 4
+    assert not {"task", "said"} & {slot["name"] for slot in saved["inputs"]}
+    assert not {"task", "said"} & set(sent["inputs"])
+    sd15.page.evaluate(RELOADED)
+    wait_for_task(sd15, "face")
+    assert sd15.page.evaluate(SAVED, ENCODE)["widgets_values"] == saved["widgets_values"]
+
+
+def test_words_of_a_run_are_still_there_after_a_reload(sd15: ComfyPage):
+    sd15.set("KSampler", "steps", 1)
+    for name in ("width", "height"):
+        sd15.set("EmptyLatentImage", name, 128)
+    sd15.set(ENCODE, "instruction", f"use the face, {sd15.version()} {sd15.vue_nodes}")
+    sd15.queue()
+    chosen = "auto: simple for 'face'"
+    assert chosen in sd15.text(APPLY)
+    assert sd15.text(APPLY).count(chosen) == 1
+    sd15.open()
+    sd15.drop_workflow(SD15)
+    assert chosen in sd15.text(APPLY)
+    assert "trained on face" in sd15.text(ENCODE)
+
+
+@pytest.mark.parametrize(
+    ("locale", "task", "weight"), [("ko", "작업", "가중치"), ("zh", "任务", "权重"), ("ja", "タスク", "重み")]
+)
+def test_the_nodes_speak_the_pages_language(page: ComfyPage, locale, task, weight):
+    page.open(locale)
+    page.drop_workflow(SD15)
+    page.show_all()
+    page.screenshot(f"language-{locale}")
+    labels = page.page.evaluate(LABELS, ENCODE) + page.page.evaluate(LABELS, APPLY)
+    overflow = page.overflow()
+    page.open()
+    assert task in labels
+    assert overflow == []
+    if page.version() == NEWER:  # 1.32.9 forgets every pack's translations when it loads a language's own
+        assert weight in labels

@@ -1,0 +1,53 @@
+"""The pack without its js/ folder: comfort is gone, everything else is there."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comfyhost.frontend import NEWER, server_arguments
+from comfyhost.photo import write_photo
+from comfyhost.places import REPO_ROOT, host
+from comfyhost.server import ComfyServer
+from page import ComfyPage
+from playwright.sync_api import Browser
+
+SD15 = REPO_ROOT / "workflows" / "instruct_sd15.json"
+PARTS = ("__init__.py", "nodes", "models", "locales", "workflows")
+
+
+@pytest.fixture
+def page_without_js(tmp_path: Path, browser: Browser, models) -> Iterator[ComfyPage]:
+    """The newer page on a server whose pack is a copy without js/."""
+    pack = tmp_path / "pack"
+    pack.mkdir()
+    for part in PARTS:
+        source = REPO_ROOT / part
+        shutil.copytree(source, pack / part) if source.is_dir() else shutil.copy(source, pack / part)
+    comfyui = dataclasses.replace(host(), models=models.folder)
+    with ComfyServer(comfyui, arguments=server_arguments(NEWER), pack=pack) as server:
+        write_photo(server.base / "input" / "example.png")
+        page = ComfyPage(browser, server.url, vue_nodes=True)
+        try:
+            page.open()
+            yield page
+        finally:
+            page.close()
+
+
+def test_a_shipped_workflow_opens_and_runs(page_without_js: ComfyPage):
+    page = page_without_js
+    page.drop_workflow(SD15)
+    assert page.missing_nodes() == []
+    assert "task" not in page.node("IPAdapterInstructEncode")["widgets"]
+    for name in ("width", "height"):
+        page.set("EmptyLatentImage", name, 128)
+    page.set("KSampler", "steps", 1)
+    page.set("IPAdapterInstructEncode", "instruction", "use the face")
+    page.queue()
+    page.screenshot("without-js")
+    assert page.picture("SaveImage") == [128, 128]
+    assert page.errors == []

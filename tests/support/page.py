@@ -1,0 +1,192 @@
+"""ComfyUI's page in a real browser, driven as a user drives it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import page_scripts as script
+from comfyhost.places import REPO_ROOT
+from page_errors import PageError, is_hosts_own
+from page_widgets import CanvasWidgets, VueWidgets
+from playwright.sync_api import Browser, ConsoleMessage
+
+SCREENSHOTS = REPO_ROOT / "output" / "screenshots"
+WINDOW = {"width": 1280, "height": 800}
+LOAD_TIMEOUT = 60_000
+RUN_TIMEOUT = 120_000
+PICTURE_TRIES = 25
+SETTLE_TIME = 500
+# No first-run tour and no news; words at every zoom and nothing above them, for the pictures. Each version takes
+# the settings that it knows.
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Workflow.Persist": False,  # or the last graph comes back some time after a reload
+    "Comfy.Notification.ShowVersionUpdates": False,
+    "Comfy.Minimap.Visible": False,
+    "Comfy.RightSidePanel.IsOpen": False,
+    "LiteGraph.Canvas.MinFontSizeForLOD": 0,
+}
+
+
+class ComfyPage:
+    """A tab with ComfyUI's page. `errors` collects what its console reports, but for what the host makes itself."""
+
+    def __init__(self, browser: Browser, url: str, vue_nodes: bool):
+        self.url = url
+        self.vue_nodes = vue_nodes
+        self.errors: list[PageError] = []
+        self.context = browser.new_context(viewport=WINDOW, permissions=["clipboard-read", "clipboard-write"])
+        self.context.add_init_script(script.SEEN_BANNERS)
+        self.page = self.context.new_page()
+        self.page.on("console", self.take_message)
+        self.page.on("pageerror", lambda error: self.take(PageError(f"not caught: {error}")))
+        self.widgets = VueWidgets(self.page) if vue_nodes else CanvasWidgets(self.page)
+
+    def close(self) -> None:
+        self.context.close()
+
+    def take_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.take(PageError(message.text, message.location.get("url", "")))
+
+    def take(self, error: PageError) -> None:
+        if not is_hosts_own(error):
+            self.errors.append(error)
+
+    def open(self, locale: str = "en") -> None:
+        """Load the page with an empty graph, in the renderer and the language asked for."""
+        settings = {**SETTINGS, "Comfy.VueNodes.Enabled": self.vue_nodes, "Comfy.Locale": locale}
+        answer = self.context.request.post(f"{self.url}/api/settings", data=settings)
+        assert answer.ok, f"ComfyUI did not take the settings: {answer.status} {answer.text()}"
+        self.page.goto(self.url)
+        self.page.wait_for_function(script.READY, timeout=LOAD_TIMEOUT)
+        self.page.evaluate(script.COUNT_ENDS)
+        self.clear()
+
+    def clear(self) -> None:
+        """A new, empty workflow, and no other one open."""
+        self.page.evaluate(script.NEW_WORKFLOW)
+        self.page.wait_for_function(script.IS_EMPTY)
+        self.page.evaluate(script.CLOSE_OTHERS)
+
+    def version(self) -> str:
+        return self.page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+
+    def drop_workflow(self, path: Path) -> None:
+        """Drop a workflow's file onto the canvas and wait until the graph holds its nodes."""
+        text = path.read_text(encoding="utf-8")
+        self.page.evaluate(script.DROP, [path.name, text, "application/json"])
+        ids = ",".join(sorted(str(node["id"]) for node in json.loads(text)["nodes"]))
+        self.page.wait_for_function(script.HOLDS, arg=ids)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the page has drawn what it knows, dialogs included."""
+        self.page.wait_for_timeout(SETTLE_TIME)
+
+    def nodes(self) -> list[dict]:
+        """The nodes: id, type, title, pos, size, widgets (name -> value)."""
+        return self.page.evaluate(script.NODES)
+
+    def node(self, node_type: str) -> dict:
+        """The only node of its type."""
+        (found,) = (node for node in self.nodes() if node["type"] == node_type)
+        return found
+
+    def links(self) -> list[list[int]]:
+        """The links: id, from node, from slot, to node, to slot."""
+        return sorted(self.page.evaluate(script.LINKS))
+
+    def missing_nodes(self) -> list[str]:
+        """The types of nodes that the page does not know."""
+        return self.page.evaluate(script.UNKNOWN)
+
+    def value(self, node_type: str, name: str) -> object:
+        """A widget's value."""
+        return self.node(node_type)["widgets"][name]
+
+    def set(self, node_type: str, name: str, value: object) -> None:
+        """Give a widget a value by mouse and keyboard."""
+        self.widgets.set(self.node(node_type)["id"], name, value)
+
+    def text(self, node_type: str) -> str:
+        """What the node shows."""
+        return self.widgets.text(self.node(node_type)["id"])
+
+    def picture(self, node_type: str) -> list[int] | None:
+        """The size of the picture that the node shows, None when it shows none within a while."""
+        node_id = self.node(node_type)["id"]
+        for _ in range(PICTURE_TRIES):
+            size = self.widgets.picture(node_id)
+            if size and size[0]:
+                return size
+            self.page.wait_for_timeout(200)
+        return None
+
+    def queue(self) -> dict:
+        """Press Run and wait for the end; the prompt's entry in the server's history."""
+        ended = self.page.evaluate("() => window.endedRuns.length")
+        self.page.get_by_test_id("queue-button").get_by_text("Run").click()
+        self.page.wait_for_function("(ended) => window.endedRuns.length > ended", arg=ended, timeout=RUN_TIMEOUT)
+        kind, detail = self.page.evaluate("() => window.endedRuns.at(-1)")
+        assert kind == "execution_success", f"The run ended with {kind}: {detail}"
+        self.settle()
+        prompt_id = detail["prompt_id"]
+        return self.context.request.get(f"{self.url}/history/{prompt_id}").json()[prompt_id]
+
+    def show_all(self) -> None:
+        """Zoom so that the whole graph is seen."""
+        self.page.evaluate(script.SHOW_ALL)
+        self.settle()
+
+    def select(self, node_type: str) -> None:
+        """Click the node's title."""
+        x, y = self.page.evaluate(script.TITLE_AT, self.node(node_type)["id"])
+        self.page.wait_for_timeout(300)
+        self.page.mouse.click(x, y)
+
+    def add_node(self, node_type: str) -> None:
+        """Put a node of this type into the graph."""
+        self.page.evaluate(script.ADD_NODE, node_type)
+        self.settle()
+
+    def help(self, node_type: str) -> str:
+        """Select the node, press the info button above it, and read what is shown."""
+        self.select(node_type)
+        self.page.get_by_test_id("info-button").click()
+        shown = self.page.locator(".node-help-content")
+        shown.locator("h1, h2, p, li").first.wait_for()
+        return shown.inner_text()
+
+    def dialogs(self) -> list[str]:
+        """The texts of dialogs, messages and error overlays that are open."""
+        found = self.page.locator(
+            '[role="dialog"], [role="alertdialog"], [data-testid="error-overlay"], .p-toast-message'
+        )
+        return [one.inner_text() for one in found.all() if one.is_visible()]
+
+    def overflow(self) -> list[str]:
+        """What sticks out of the window or of its node."""
+        checks = [script.STICKS_OUT] if self.vue_nodes else [script.STICKS_OUT, script.COVERS, script.TOO_SMALL]
+        return [found for check in checks for found in self.page.evaluate(check)]
+
+    def screenshot(self, name: str) -> Path:
+        """A picture of the page in output/screenshots, named for front end, renderer and `name`."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        renderer = "vue" if self.vue_nodes else "canvas"
+        path = SCREENSHOTS / f"{self.version()}-{renderer}-{name}.png"
+        self.page.screenshot(path=path)
+        return path
+
+
+def words(text: str) -> str:
+    """A text's letters and digits: as markdown and as shown, it is the same then. Addresses of links are dropped."""
+    return " ".join(re.sub(r"[\W_]+", " ", re.sub(r"\]\([^)]*\)", " ", text)).split())
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a markdown page, as words."""
+    found = (words(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in found if line]

@@ -1,0 +1,38 @@
+"""Errors that ComfyUI's page makes by itself, found by opening it without the pack. Everything else is a finding."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PageError:
+    """A line of the console, or an exception that nothing caught, and the address it is about."""
+
+    text: str
+    url: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} [{self.url}]"
+
+
+HOSTS_OWN = {
+    r"404 .*/(api/userdata/)?user\.css": "the user has no style sheet of their own",
+    r"404 .*/api/userdata\?dir=(workflows|subgraphs)": "a new user has no such folder yet",
+    r"404 .*/api/userdata/comfy\.templates\.json": "a new user has no such file yet",
+    r"404 .*/favicon\.ico": "the page has its icon elsewhere",
+    r"404 .*/api/jobs": "1.58.1 asks for the jobs, which ComfyUI 0.3.75 does not have",
+    r"Failed to fetch (jobs|queue): .*\b404\b|Error fetching jobs: .*\b404\b": "the same, in the page's words",
+    r"404 .*/extensions/[^/]+/docs/\w+/[\w-]+\.md": "help is asked for in the user's language first",
+    r"Error fetching file size: TypeError: Failed to fetch": "1.32.9 asks Hugging Face, which is another site",
+    r"violates the (following|document's) Content Security Policy": "--disable-api-nodes forbids other sites",
+    r"Refused to connect because it violates": "the same",
+    r"net::ERR_NAME_NOT_RESOLVED": "the browser of the tests knows no other sites",
+    r"Cannot read properties of undefined .*\s+at onChange": "1.32.9 applies a setting before the graph is there",
+}
+
+
+def is_hosts_own(error: PageError) -> bool:
+    """Whether the page makes this error without the pack too."""
+    return any(re.search(pattern, f"{error.text} {error.url}") for pattern in HOSTS_OWN)
