@@ -58,9 +58,12 @@ class ModelsFolder:
                 self.link(name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A started Chromium; installed when there is none, and when that fails every test says so."""
+    """A started Chromium; installed when there is none, and when that fails every test says so.
+
+    It ends with the module: Playwright keeps an event loop running, under which no other test could start one.
+    """
     with chromium() as started:
         yield started
 
@@ -90,15 +93,15 @@ class Servers:
         return self.server.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def servers(models: ModelsFolder) -> Iterator[Servers]:
-    """Nothing is started yet; stopped after the last test."""
+    """Nothing is started yet; stopped after the last test of a module."""
     started = Servers(models.folder)
     with started.running:
         yield started
 
 
-@pytest.fixture(scope="session", params=SCREENS, ids=lambda screen: "-".join(screen))
+@pytest.fixture(scope="module", params=SCREENS, ids=lambda screen: "-".join(screen))
 def opened(request: pytest.FixtureRequest, browser: Browser, servers: Servers) -> Iterator[ComfyPage]:
     """The page, opened once for this front end and renderer."""
     front_end, renderer = request.param
