@@ -59,14 +59,19 @@ class ResamplerTexts:
     prompt: str
 
 
-def branch_texts(instruction: str, prompt: str, negative_prompt: str) -> Branches[ResamplerTexts]:
+def branch_texts(
+    instruction: str, prompt: str, negative_prompt: str, negative_instruction: str = ""
+) -> Branches[ResamplerTexts]:
     """The resampler's texts for each branch. SDXL passes "" as `negative_prompt` (see `Family`).
+
+    negative_instruction: what to leave behind, which the reference does not know. It is told to the branches that
+    guidance moves away from: image_only in three-way guidance, uncond in simple guidance.
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, `get_image_embeds` of the extra_cfg pipelines.
     """
     return Branches(
         full=ResamplerTexts(instruction, prompt),
         everything=ResamplerTexts(EVERYTHING_INSTRUCTION, prompt),
-        image_only=ResamplerTexts(negative_prompt, negative_prompt),
-        uncond=ResamplerTexts("", negative_prompt),
+        image_only=ResamplerTexts(negative_instruction or negative_prompt, negative_prompt),
+        uncond=ResamplerTexts(negative_instruction, negative_prompt),
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..models.combining import parse_numbers
 from ..models.patching.apply import AUTO, ApplySettings, apply_instruct
 from ..models.tasks import SIMPLE, THREE_WAY
 from .feedback import output_with_text
-from .schema import schema
+from .schema import advanced, schema
 from .sockets import CATEGORY, Embeds
 
 
@@ -77,7 +78,20 @@ class IPAdapterInstructApply(io.ComfyNode):
                         tooltip="Where in the sampling to end. After it the model is bare.",
                     ),
                     io.Mask.Input(
-                        "attn_mask", optional=True, tooltip="Where in the new picture to act, white for fully."
+                        "attn_mask",
+                        optional=True,
+                        tooltip="Where in the new picture to act, white for fully. Several: one for each of a batch.",
+                    ),
+                    advanced(
+                        io.String.Input(
+                            "batch_weights",
+                            default="",
+                            optional=True,
+                            tooltip=(
+                                "A factor on the weight for each picture of a batch or frame of an animation, such as "
+                                "1, 0.8, 0.6; from the first again when they are fewer. Empty: all alike."
+                            ),
+                        )
                     ),
                 ],
                 outputs=[io.Model.Output(tooltip="Connect it to a sampler or a guider, or to another Apply.")],
@@ -98,7 +112,11 @@ class IPAdapterInstructApply(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         attn_mask=None,
+        batch_weights: str = "",
     ) -> io.NodeOutput:
-        settings = ApplySettings(weight, guidance, instruct_guidance, image_guidance, start_percent, end_percent)
+        own_weights = parse_numbers(batch_weights, "batch_weights")
+        settings = ApplySettings(
+            weight, guidance, instruct_guidance, image_guidance, start_percent, end_percent, own_weights
+        )
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
         return output_with_text(cls, choices, patched)

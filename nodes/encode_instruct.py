@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..models.combining import CONCAT, Combining, parse_numbers
 from ..models.patching.embeds import References, Texts, encode_instruct
 from ..models.patching.pixels import CENTER_CROP, FITS
 from ..models.patching.text_encoder import check_clip
 from ..models.tasks import describe_instruction
 from .feedback import output_with_text
 from .schema import schema
+from .several import several_inputs
 from .sockets import CATEGORY, Adapter, Embeds
 
 
@@ -61,6 +63,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
                         optional=True,
                         tooltip="A CLIP with CLIP-L to read the instruction, where clip has none or a changed one.",
                     ),
+                    *several_inputs(),
                 ],
                 outputs=[
                     Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
@@ -85,12 +88,16 @@ class IPAdapterInstructEncode(io.ComfyNode):
         image_mask=None,
         fit: str = CENTER_CROP,
         instruct_clip=None,
+        several: str = CONCAT,
+        image_weights: str = "",
+        negative_instruction: str = "",
     ) -> io.NodeOutput:
         check_clip(clip)
+        how = Combining(several, parse_numbers(image_weights, "image_weights"))
         references = References(image, image_mask, fit)
-        texts = Texts(instruction, prompt, negative_prompt)
+        texts = Texts(instruction, prompt, negative_prompt, negative_instruction.strip())
         embeds = encode_instruct(
-            adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts
+            adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts, how
         )
         positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (prompt, negative_prompt))
         return output_with_text(

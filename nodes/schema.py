@@ -1,4 +1,4 @@
-"""Schema fields that older versions of ComfyUI do not know."""
+"""Schema fields that older versions of ComfyUI do not know, in its nodes and in their inputs."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def schema(base: io.Schema, **newer) -> io.Schema:
         if name in known:
             setattr(base, name, value)
     return base
+
+
+def advanced(one: io.Input) -> io.Input:
+    """An input that the page folds away until it is asked for."""
+    one.extra_dict["advanced"] = True
+    return one

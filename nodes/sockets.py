@@ -6,3 +6,5 @@ CATEGORY = "IPAdapter-Instruct"
 
 Adapter = io.Custom("IPADAPTER_INSTRUCT")
 Embeds = io.Custom("INSTRUCT_EMBEDS")
+PlusEmbeds = io.Custom("EMBEDS")  # ComfyUI_IPAdapter_plus's
+References = io.Custom("INSTRUCT_REFERENCES")

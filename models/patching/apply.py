@@ -8,6 +8,7 @@ import comfy.patcher_extension
 from torch import Tensor
 
 from ..choices import check_choice
+from ..combining import latent_weights, product_of_cycles
 from ..families import Family
 from ..tasks import SIMPLE, THREE_WAY, advise
 from . import hooks
@@ -28,7 +29,10 @@ WRAPPERS = {
 
 @dataclass(frozen=True)
 class ApplySettings:
-    """What a user sets in the Apply node. guidance: "auto", "simple" or "three-way"."""
+    """What a user sets in the Apply node. guidance: "auto", "simple" or "three-way".
+
+    frame_weights: a factor on the weight for each latent of a batch, from the first on again when they are fewer.
+    """
 
     weight: float = 0.8
     guidance: str = AUTO
@@ -36,6 +40,7 @@ class ApplySettings:
     image_scale: float = 1.0
     start_percent: float = 0.0
     end_percent: float = 1.0
+    frame_weights: tuple[float, ...] = ()
 
 
 def resolve(settings: ApplySettings, family: Family, instruction: str) -> tuple[float, str, list[str]]:
@@ -62,9 +67,10 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
     adapter = embeds.adapter
     sites = _sites(model, adapter)
     weight, guidance, choices = resolve(settings, adapter.family, embeds.instruction)
+    tokens, own_weights = latent_weights(embeds.tokens)
     applied = AppliedAdapter(
         adapter=adapter,
-        image_tokens=embeds.image_tokens,
+        tokens=tokens,
         site_keys=tuple(site.key for site in sites),
         weight=weight,
         guidance=guidance,
@@ -73,6 +79,7 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
         start_percent=settings.start_percent,
         end_percent=settings.end_percent,
         mask=None if mask is None else mask_frames(mask, "attn_mask"),
+        frame_weights=product_of_cycles(settings.frame_weights, own_weights),
     )
     notes = entrance_of(adapter.family).notes(model.get_model_object("diffusion_model"))
     return _with_applied(model, applied), [*choices, *notes]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..branches import Branches
+from ..combining import ImageTokens
 from ..tasks import THREE_WAY
 from .loaded_adapter import LoadedAdapter
 from .sites import SiteKey
@@ -18,12 +18,13 @@ CHAIN = "ipadapter_instruct"
 class AppliedAdapter:
     """One Apply: whose tokens, how strongly, when and where.
 
-    image_tokens: [1, T, context width] for each branch. site_keys: where each pair of projections acts.
-    start_percent, end_percent: fractions of the schedule. mask: [F, H, W] in 0..1, one or one a latent.
+    tokens: [n, T, context width] for each branch, the same for all latents (n = 1) or one for each, and their weights.
+    site_keys: where each pair of projections acts. start_percent, end_percent: fractions of the schedule.
+    mask: [F, H, W] in 0..1, one or one a latent. frame_weights: one factor a latent, or none.
     """
 
     adapter: LoadedAdapter
-    image_tokens: Branches[Tensor]
+    tokens: ImageTokens
     site_keys: tuple[SiteKey, ...]
     weight: float
     guidance: str
@@ -32,6 +33,7 @@ class AppliedAdapter:
     start_percent: float = 0.0
     end_percent: float = 1.0
     mask: Tensor | None = None
+    frame_weights: tuple[float, ...] = ()
 
     @property
     def is_three_way(self) -> bool:

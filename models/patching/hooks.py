@@ -10,6 +10,8 @@ from ..guidance import HostCoefficients, host_coefficients
 from .begin import begin_run
 from .chain import CHAIN
 from .entrances import Entrance, entrance_of
+from .frames import divide_call
+from .masks import Area
 from .passes import Plan, plan_passes
 from .run import RUN, BatchRows, Run, RunningAdapter
 
@@ -23,14 +25,31 @@ class Step:
     adapters: tuple[RunningAdapter, ...]
     plan: Plan
     latent_size: tuple[int, int]
+    latents: int
 
-    def rows(self, uuids: list, input_size: tuple[int, int]) -> BatchRows:
+    def rows(self, options: dict, x: Tensor) -> BatchRows:
+        """What a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
+        uuids = options["uuids"]
+        frames, tiles = divide_call(options, len(x), len(uuids), self.latents)
+        areas = tuple(self.plan.area_of[i] for i in uuids) * tiles
+        if any(a.masks is not None for a in self.adapters):
+            self._check_whole(areas, tuple(x.shape[-2:]))
         return BatchRows(
-            branches=tuple(self.plan.branch_of[i] for i in uuids),
-            areas=tuple(self.plan.area_of[i] for i in uuids),
+            branches=tuple(self.plan.branch_of[i] for i in uuids) * tiles,
+            areas=areas,
             latent_size=self.latent_size,
-            input_size=input_size,
+            input_size=tuple(x.shape[-2:]),
+            frames=frames,
         )
+
+    def _check_whole(self, areas: tuple[Area, ...], found: tuple[int, int]) -> None:
+        expected = {self.latent_size if area is None else area[:2] for area in areas}
+        if expected != {found}:
+            raise ValueError(
+                f"With attn_mask, calls of the model with the whole latent of height and width {self.latent_size} were "
+                f"expected; one has {found}. Another node calls it with tiles of the picture: bypass that node, or "
+                "leave attn_mask unconnected."
+            )
 
     @property
     def entrance(self) -> Entrance:
@@ -56,7 +75,7 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     if not adapters or STEP in options:  # inside a step already: another pack asks for one of our passes again
         return executor(model, conds, x_in, timestep, model_options)
     plan = plan_passes(conds, run.conds(), _coefficients(adapters))
-    step = Step(adapters, plan, tuple(x_in.shape[-2:]))
+    step = Step(adapters, plan, tuple(x_in.shape[-2:]), len(x_in))
     own_options = {**model_options, "transformer_options": {**options, STEP: step}}
     predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
     return plan.combine(predictions, x_in)
@@ -71,7 +90,7 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     options = transformer_options or {}
     step: Step | None = options.get(STEP)
     if step is not None:
-        rows = step.rows(options["uuids"], tuple(x.shape[-2:]))
+        rows = step.rows(options, x)
         options = step.entrance.patched(options, step.adapters, rows)
         # Other packs index two-element tuples with these, so there are never more than two.
         options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import comfy.clip_vision
 import comfy.model_management as mm
-import comfy.utils
 import torch
 from torch import Tensor
 
@@ -115,14 +114,10 @@ class FeatureCache:
         return self._zero
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        batches = pixels.split(BATCH)
-        progress = comfy.utils.ProgressBar(len(batches)) if len(batches) > 1 else None
         features = []
-        for batch in batches:
+        for batch in pixels.split(BATCH):
             mm.throw_exception_if_processing_interrupted()
             features.append(encode_pixels(self._encoder(), batch))
-            if progress:
-                progress.update(1)
         return torch.cat(features)
 
     def _keep(self, used: dict[bytes, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import comfy.model_management as mm
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint import AdapterCheckpoint, build, read_file, recognise
+from ..stored_embeds import fingerprint
 
 # Weights that follow the host's dynamic memory management, where the version has it.
 Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
@@ -40,18 +42,24 @@ class LoadedAdapter:
         """Width of the image tokens, which is the model's context width."""
         return self.sizes.out_width
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells this adapter from any other, whatever the precision of its file."""
+        parts = (self.resampler.model, self.projections, *([self.streams.model] if self.streams else []))
+        return fingerprint({name: weight for part in parts for name, weight in part.state_dict().items()})
+
     @classmethod
     def read(cls, path: Path) -> LoadedAdapter:
         """Raises AdapterFileError, a ValueError, for a file that is not a usable adapter."""
         return cls(path.name, recognise(read_file(path)))
 
     def image_tokens(self, image_features: Tensor, instruct_embeds: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """image_features [n, N, D], embeds [1, L, D] -> the image tokens of all n together, [1, n T, width]."""
+        """image_features [B, N, D], embeds [1, L, D] -> the image tokens of each, [B, T, width]."""
         mm.load_models_gpu([self.resampler])
         inputs = (image_features, *(e.expand(len(image_features), -1, -1) for e in (instruct_embeds, prompt_embeds)))
         with torch.no_grad():
             tokens = self.resampler.model(*(x.to(self.resampler.load_device, torch.float32) for x in inputs))
-        return tokens.flatten(0, 1).unsqueeze(0).to(mm.intermediate_device())
+        return tokens.to(mm.intermediate_device())
 
     def keys_values(self, image_tokens: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
         """Image tokens [rows, T, width] -> keys and values of every site, [rows, T, site width], on their device."""

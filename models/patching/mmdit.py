@@ -86,16 +86,16 @@ class JointImageAttention:
     def _image_attention(self, adapter: RunningAdapter, q: Tensor, image: Tensor, heads: int) -> Tensor:
         site, rows = self.patch.site, self.patch.rows
         layers = adapter.applied.adapter.stream_layers(site[1])
-        token_keys, token_values = (_for_each_row(x.to(q), len(q)) for x in adapter.keys_values.at(site, rows.branches))
+        token_keys, token_values = (_for_each_row(x.to(q), len(q)) for x in adapter.keys_values.at(site, rows))
         keys = torch.cat((layers.to_k_ip(image), token_keys), dim=1)  # [R, N + T, D]
         values = torch.cat((layers.to_v_ip(image), token_values), dim=1)
         out = attention.optimized_attention(q, keys, values, heads=heads, transformer_options=self.options)
         text = layers.proj_encoder_hidden_states_ip(out[:, : self.text_tokens])
         image = layers.proj_ip(out[:, self.text_tokens :])
         if adapter.masks is not None:
-            mask = adapter.masks.at(self._grid(), rows.latent_size, rows.areas, len(q) // len(rows.branches), q)
+            mask = adapter.masks.at(self._grid(), rows.latent_size, rows.areas, rows.frames, q)
             text, image = text * mask.mean(dim=1, keepdim=True), image * mask
-        return torch.cat((text, image), dim=1) * adapter.applied.weight
+        return torch.cat((text, image), dim=1) * adapter.weight(rows, q)
 
     def _grid(self) -> tuple[int, int]:
         """Height and width of the image positions, patches of the latent that this call is for."""
@@ -105,5 +105,5 @@ class JointImageAttention:
 
 
 def _for_each_row(chunks: Tensor, rows: int) -> Tensor:
-    """[C, T, D] -> [R, T, D]: the latents of a chunk share their tokens."""
+    """[C or R, T, D] -> [R, T, D]: the latents of a chunk share their tokens, or have their own."""
     return chunks.repeat_interleave(rows // len(chunks), dim=0)

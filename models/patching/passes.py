@@ -23,6 +23,7 @@ POSITIVE, NEGATIVE = "positive", "negative"
 POSITIVES = (POSITIVE, "middle")  # DualCFGGuider's second positive
 RUN_ORDER = (Branch.FULL, Branch.IMAGE_ONLY, Branch.EVERYTHING, Branch.UNCOND)
 
+NO_ID = uuid.UUID(int=0)
 POOLED = "y"  # where SDXL's and SD3's conditions keep the pooled text, with SDXL's sizes
 
 
@@ -63,7 +64,7 @@ def plan_passes(
         None if name is None else _without_zeros(_output(name, available, coefficients)) for name, _ in named
     )
     passes = sorted({p for output in outputs if output for p in output}, key=lambda p: RUN_ORDER.index(p.branch))
-    conds = {p: _own_conds(p, available) for p in passes}
+    conds = {p: _own_conds(p, passes, available) for p in passes}
     return Plan(
         conds=conds,
         outputs=outputs,
@@ -120,9 +121,16 @@ def _weighted_sum(output: Mapping[Pass, float], predictions: Mapping[Pass, Tenso
     return sum(predictions[key] if value == 1 else value * predictions[key] for key, value in output.items())
 
 
-def _own_conds(wanted: Pass, available: Mapping[str, Conds]) -> Conds:
-    """The conditions of a pass under ids of their own, by which the rows of a batch are told apart."""
-    conds = [{**cond, "uuid": uuid.uuid4()} for cond in available[wanted.text]]
+def _own_conds(wanted: Pass, passes: Sequence[Pass], available: Mapping[str, Conds]) -> Conds:
+    """The conditions of a pass under ids of their own, by which the rows of a batch are told apart.
+
+    They are the same in every step of the same `passes`, since the host's EasyCache finds its results of earlier
+    steps by them, and takes it that all of a step's are there when one is.
+    """
+    conds = [
+        {**cond, "uuid": uuid.uuid5(cond.get("uuid", NO_ID), f"{wanted} {number} of {passes}")}
+        for number, cond in enumerate(available[wanted.text])
+    ]
     if wanted.pooled is None:
         return conds
     return [_with_pooled(cond, available[wanted.pooled]) for cond in conds]

@@ -31,21 +31,30 @@ class CrossAttentionPatch:
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
         """q [R, N, D], k and v [R, L, D] -> [R, N, D]."""
+        self._check_rows(len(q))
         out = self.inner(q, k, v, extra_options) if self.inner else attend(q, k, v, extra_options)
         for adapter in self.adapters:
             out = out + self._image_attention(adapter, q, extra_options)
         return out
 
+    def _check_rows(self, found: int) -> None:
+        expected = len(self.rows.branches) * len(self.rows.frames)
+        if found != expected:
+            raise ValueError(
+                f"Cross-attention with {expected} rows was expected, one for each latent of each condition; it has "
+                f"{found}. Another node (such as one for regional prompts) repeats rows inside the attention: bypass "
+                "that node and use ComfyUI's Conditioning (Set Mask), or bypass IPAdapter-Instruct."
+            )
+
     def _image_attention(self, adapter: RunningAdapter, q: Tensor, extra_options: dict) -> Tensor:
-        keys, values = (x.to(q) for x in adapter.keys_values.at(self.site, self.rows.branches))
-        # The latents of a chunk share their tokens, so their queries stand side by side: [C, b N, D].
+        keys, values = (x.to(q) for x in adapter.keys_values.at(self.site, self.rows))
+        # Latents of a chunk that share their tokens have their queries side by side: [C, b N, D].
         chunks = q.reshape(len(keys), -1, q.shape[-1])
-        out = attend(chunks, keys, values, extra_options).reshape(q.shape) * adapter.applied.weight
+        out = attend(chunks, keys, values, extra_options).reshape(q.shape) * adapter.weight(self.rows, q)
         if adapter.masks is None:
             return out
-        frames = q.shape[0] // len(keys)
         size = tuple(extra_options["activations_shape"][-2:])
-        return out * adapter.masks.at(size, self.rows.latent_size, self.rows.areas, frames, q)
+        return out * adapter.masks.at(size, self.rows.latent_size, self.rows.areas, self.rows.frames, q)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:

@@ -1,5 +1,6 @@
 """What each branch is and is told, against the table of the authors' four branches."""
 
+import pytest
 from ipadapter_instruct.models.branches import Branch, Branches, branch_texts
 
 TEXTS = branch_texts("use the pose", "a dog", "blurry")
@@ -19,6 +20,19 @@ def test_image_only_is_given_the_negative_prompt_as_both_texts():
 
 def test_uncond_is_given_no_instruction_and_the_negative_prompt():
     assert (TEXTS.uncond.instruct, TEXTS.uncond.prompt) == ("", "blurry")
+
+
+@pytest.mark.parametrize("negative_prompt", ["blurry", ""])
+def test_what_to_leave_behind_is_told_to_the_branches_that_guidance_moves_away_from(negative_prompt):
+    plain = branch_texts("use the pose", "a dog", negative_prompt)
+    found = branch_texts("use the pose", "a dog", negative_prompt, "the colour")
+    assert (found.full, found.everything) == (plain.full, plain.everything)
+    for moved_from in (found.image_only, found.uncond):
+        assert (moved_from.instruct, moved_from.prompt) == ("the colour", negative_prompt)
+
+
+def test_nothing_to_leave_behind_changes_no_text():
+    assert branch_texts("use the pose", "a dog", "blurry", "") == TEXTS
 
 
 def test_each_branch_names_its_own_value():

@@ -1,0 +1,159 @@
+"""Encoding several references: what is left behind of them, and long batches. Bit for bit, unless told."""
+
+import functools
+
+import comfy.model_management as mm
+import comfy.utils
+import pytest
+import references
+import small
+import torch
+from in_process import run_node
+from ipadapter_instruct.models.branches import Branch
+from ipadapter_instruct.models.patching.image_encoder import BATCH, FeatureCache
+from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
+from references import PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
+from sampling import same, sample
+
+pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
+
+
+@pytest.fixture(scope="module", params=small.FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def adapter(family):
+    return references.readable_adapter(family)
+
+
+@pytest.fixture(scope="module")
+def vit_h():
+    return references.image_encoder()
+
+
+@pytest.fixture
+def encode(adapter, vit_h):
+    return functools.partial(references.encode, adapter, vit_h)
+
+
+# What to leave behind
+
+
+@pytest.mark.parametrize("nothing", ["", "  \n"])
+def test_nothing_to_leave_behind_is_no_negative_instruction(encode, nothing):
+    same_embeds(encode(negative_instruction=nothing), encode())
+
+
+def test_what_to_leave_behind_changes_what_guidance_moves_away_from_alone(encode):
+    plain, found = encode(), encode(negative_instruction="the colour")
+    for branch in (Branch.FULL, Branch.EVERYTHING):
+        same(found.image_tokens[branch], plain.image_tokens[branch])
+    for branch in (Branch.IMAGE_ONLY, Branch.UNCOND):
+        assert not torch.allclose(found.image_tokens[branch], plain.image_tokens[branch], atol=1e-3)
+    same(found.image_tokens.uncond, found.image_tokens.image_only)
+
+
+def test_what_to_leave_behind_is_read_off_each_picture(encode):
+    together = encode(image=PICTURES[:5], negative_instruction="the colour").image_tokens.uncond
+    apart = [
+        encode(image=picture[None], negative_instruction="the colour").image_tokens.uncond for picture in PICTURES[:5]
+    ]
+    torch.testing.assert_close(together, torch.cat(apart, dim=1), rtol=0, atol=1e-5)
+    assert not torch.allclose(apart[0], apart[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"guidance": "simple"}, {"guidance": "three-way", "image_scale": 1.0}], ids=str)
+def test_what_to_leave_behind_changes_the_picture(family, encode, settings):
+    model = small.small_model(family)
+    plain, found, again = (
+        sample(small.applied(model, encode(**changes), **settings))
+        for changes in ({}, {"negative_instruction": "the colour"}, {"negative_instruction": ""})
+    )
+    assert not torch.allclose(found, plain, rtol=0, atol=1e-3 * float(plain.abs().max()))
+    same(again, plain)
+
+
+def test_what_to_leave_behind_costs_no_pass(family, encode):
+    model = small.small_model(family)
+    rows = []
+    model.model.diffusion_model.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
+    for negative_instruction in ("", "the colour"):
+        embeds = encode(negative_instruction=negative_instruction)
+        sample(small.applied(model, embeds, guidance="three-way", image_scale=1.0), last_step=1)
+    assert rows == [3, 3]
+
+
+# Long batches
+
+
+def test_forty_pictures_are_encoded_a_few_at_a_time_and_the_progress_ends(monkeypatch):
+    adapter, encoder = readable_adapter("sd15"), image_encoder()
+    of_encoder, of_resampler, progress = Runs(encoder), Runs(adapter.resampler.model), []
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *args, **kwargs: progress.append((value, total))
+    )
+    inputs = {"image": PICTURES, "instruction": POSE, "clip_vision": encoder, **prompts_for(adapter)}
+    embeds = run_node(IPAdapterInstructEncode, **inputs).args[0]
+
+    parts = len(PICTURES) // BATCH
+    assert embeds.image_tokens.full.shape[:2] == (1, 16 * len(PICTURES))
+    assert sorted(of_encoder.sizes) == [1] + [BATCH] * parts  # the zero image by itself
+    assert sorted(of_resampler.sizes) == [1] + [BATCH] * 3 * parts  # the zero image's tokens once, for uncond
+    assert progress == [(part + 1, parts) for part in range(parts)]
+
+
+def test_pictures_of_a_long_batch_have_their_own_masks(encode):
+    masks = torch.zeros(6, 10, 10)
+    for number, mask in enumerate(masks):
+        mask[:, : number + 2] = 1
+    together = encode(image=PICTURES[:6], image_mask=masks).image_tokens.full
+    apart = [encode(image=PICTURES[n][None], image_mask=masks[n]).image_tokens.full for n in range(6)]
+    torch.testing.assert_close(together, torch.cat(apart, dim=1), rtol=0, atol=1e-5)
+
+
+def test_masks_of_a_long_batch_may_have_further_dimensions(encode):
+    masks = (torch.rand(6, 10, 10, generator=torch.Generator().manual_seed(1)) > 0.5).float()
+    expected = encode(image=PICTURES[:6], image_mask=masks)
+    for shape in ((6, 1, 10, 10), (1, 6, 10, 10)):
+        same_embeds(encode(image=PICTURES[:6], image_mask=masks.reshape(shape)), expected)
+
+
+def test_an_interruption_stops_a_long_batch_before_its_next_part(monkeypatch):
+    adapter, encoder = readable_adapter("sd15"), image_encoder()
+    runs = Runs(encoder)
+    monkeypatch.setattr(
+        comfy.utils, "PROGRESS_BAR_HOOK", lambda value, *args, **kwargs: mm.interrupt_current_processing()
+    )
+    inputs = {"image": PICTURES, "instruction": POSE, "clip_vision": encoder, **prompts_for(adapter)}
+    with pytest.raises(mm.InterruptProcessingException):
+        run_node(IPAdapterInstructEncode, **inputs)
+    assert runs.sizes == [1, BATCH]
+
+
+class Peak(torch.overrides.TorchFunctionMode):
+    """The largest number of elements of any tensor that torch makes, but for the matrices of the models."""
+
+    elements = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.ndim > 2:
+            self.elements = max(self.elements, result.untyped_storage().size() // result.element_size())
+        return result
+
+
+def test_no_tensor_but_the_tokens_grows_with_the_batch():
+    adapter, encoder = readable_adapter("sd15"), image_encoder(patches=16)
+
+    def largest(number: int) -> int:
+        inputs = {"image": PICTURES[:number], "instruction": POSE, "clip_vision": encoder, **prompts_for(adapter)}
+        FeatureCache._by_encoder.pop(encoder, None)
+        with Peak() as peak:
+            embeds = run_node(IPAdapterInstructEncode, **inputs).args[0]
+        assert embeds.image_tokens.full.numel() < peak.elements
+        return peak.elements
+
+    few = largest(2 * BATCH)
+    assert largest(len(PICTURES)) == few

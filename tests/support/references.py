@@ -1,0 +1,66 @@
+"""Pictures, and adapters of the small models that read what CLIP itself makes of pictures and texts."""
+
+from __future__ import annotations
+
+import encoders
+import files
+import small
+import torch
+from in_process import run_node
+from ipadapter_instruct.models.checkpoint import AdapterCheckpoint
+from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder, InstructEmbeds
+from ipadapter_instruct.models.patching.entrances import entrance_of
+from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
+from sampling import same
+
+POSE, COLOUR = "use the pose", "use the colour"
+PICTURES = torch.rand(40, 30, 40, 3, generator=torch.Generator().manual_seed(0))
+PROMPTS = {"prompt": "a dog", "negative_prompt": "blurry"}
+
+
+def readable_adapter(family: str, factor: float = 1.0) -> LoadedAdapter:
+    """An adapter for the small model, with `factor` on its weights."""
+    model, made = small.small_model(family).model.diffusion_model, small.FAMILIES[family].family
+    sites = entrance_of(made).sites(model)
+    tensors = files.adapter_tensors(family, [site.width for site in sites], sites[0].context_width)
+    parts = [
+        {name.removeprefix(prefix): factor * w for name, w in tensors.items() if name.startswith(prefix)}
+        for prefix in ("image_proj.", "ip_adapter.")
+    ]
+    parts[0] = {name.replace("_big.", "."): weight for name, weight in parts[0].items()}
+    return LoadedAdapter(f"{family}.safetensors", AdapterCheckpoint(made, *parts))
+
+
+def image_encoder(patches: int = 2):
+    """ViT-H's width, and two layers of 32."""
+    return encoders.clip_vision(width=1280, layers=2, patches=patches)
+
+
+def prompts_for(adapter: LoadedAdapter) -> dict:
+    """What all nodes that encode are given."""
+    return {"adapter": AdapterWithEncoder(adapter, None), "clip": encoders.small_clip(), **PROMPTS}
+
+
+def encode(adapter: LoadedAdapter, clip_vision, /, **changes) -> InstructEmbeds:
+    inputs = {"image": PICTURES[:1], "instruction": POSE, "clip_vision": clip_vision, **prompts_for(adapter), **changes}
+    return run_node(IPAdapterInstructEncode, **inputs).args[0]
+
+
+def same_embeds(found: InstructEmbeds, expected: InstructEmbeds) -> None:
+    for branch, tokens in expected.image_tokens.items():
+        same(found.image_tokens[branch], tokens)
+    assert (found.token_weights is None) == (expected.token_weights is None)
+    if expected.token_weights is not None:
+        same(found.token_weights, expected.token_weights)
+
+
+class Runs:
+    """The batch size of every run of an image encoder, or of another module that is given pictures."""
+
+    def __init__(self, encoder):
+        self.sizes: list[int] = []
+        getattr(encoder, "model", encoder).register_forward_hook(self._count, with_kwargs=True)
+
+    def _count(self, module, args, kwargs, output):
+        self.sizes.append(len([*args, *kwargs.values()][0]))
