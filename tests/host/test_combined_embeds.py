@@ -1,0 +1,192 @@
+"""Sets of image tokens made into one by nodes: Combine, and references with instructions of their own. Bit for bit."""
+
+import functools
+
+import pytest
+import references
+import small
+import torch
+from in_process import run_node
+from ipadapter_instruct.models.combining import concatenate
+from ipadapter_instruct.nodes.add_reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
+from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
+from ipadapter_instruct.nodes.combine_embeds import IPAdapterInstructCombine
+from references import COLOUR, PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
+from sampling import noise, same, sample
+
+pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
+
+
+@pytest.fixture(scope="module", params=small.FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def adapter(family):
+    return references.readable_adapter(family)
+
+
+@pytest.fixture(scope="module")
+def vit_h():
+    return references.image_encoder()
+
+
+@pytest.fixture
+def encode(adapter, vit_h):
+    return functools.partial(references.encode, adapter, vit_h)
+
+
+# Two sets made into one
+
+
+def combined(first, second, method: str = "concat", weight_1: float = 1.0, weight_2: float = 1.0):
+    inputs = {"embeds_1": first, "embeds_2": second, "method": method, "weight_1": weight_1, "weight_2": weight_2}
+    return run_node(IPAdapterInstructCombine, **inputs).args[0]
+
+
+def test_two_encodes_concatenated_are_their_tokens_in_order(encode):
+    first, second = encode(), encode(image=PICTURES[1:3], instruction=COLOUR)
+    found = combined(first, second)
+    for branch, tokens in found.image_tokens.items():
+        same(tokens, torch.cat([first.image_tokens[branch], second.image_tokens[branch]], dim=1))
+    assert found.token_weights is None
+    assert found.instruction == f"{POSE}; {COLOUR}"
+
+
+def test_pictures_of_one_batch_are_encodes_concatenated(encode):
+    together = encode(image=PICTURES[:2], image_weights="1, 0.5")
+    apart = combined(encode(), encode(image=PICTURES[1:2]), weight_2=0.5)
+    for branch, tokens in together.image_tokens.items():
+        torch.testing.assert_close(apart.image_tokens[branch], tokens, rtol=0, atol=1e-5)
+    same(apart.token_weights, together.token_weights)
+
+
+@pytest.mark.parametrize("method", ["concat", "average", "add", "subtract"])
+def test_a_set_of_weight_0_leaves_the_other_and_its_instruction(encode, method):
+    found = combined(encode(), encode(instruction=COLOUR), method, weight_2=0.0)
+    same_embeds(found, encode())
+    assert found.instruction == POSE
+
+
+@pytest.mark.parametrize("method", ["concat", "average", "add", "subtract"])
+@pytest.mark.parametrize("guidance", ["simple", "three-way"])
+def test_a_combination_samples(family, encode, method, guidance):
+    model = small.small_model(family)
+    embeds = combined(encode(), encode(instruction=COLOUR, several="one per latent", image=PICTURES[:2]), method, 0.7)
+    found = sample(small.applied(model, embeds, guidance=guidance), noise(model, 2, 8, 12), last_step=1)
+    assert found.isfinite().all()
+    assert not torch.allclose(found, sample(model, noise(model, 2, 8, 12), last_step=1), atol=1e-3)
+
+
+def test_sets_of_two_adapters_cannot_become_one(encode, family):
+    other = readable_adapter(family, factor=-1.0)
+    other.name = "other.safetensors"
+    with pytest.raises(
+        ValueError, match=f"one adapter were expected; they are of {family}.* and other.*an Apply of its"
+    ):
+        combined(encode(), encode(**prompts_for(other)))
+
+
+def test_an_adapter_loaded_twice_is_one(encode, family):
+    same_embeds(combined(encode(), encode(**prompts_for(readable_adapter(family)))), combined(encode(), encode()))
+
+
+AUTO = {  # instructions -> weight, guidance and words that auto finds in them, for Apply's 0.8
+    ("use the style", "use the dog"): ("simple", 0.8, "'style'"),
+    ("use the dog", "use the pose"): ("three-way", 0.6, "'pose'"),
+}
+
+
+@pytest.mark.parametrize("instructions", AUTO, ids=" and ".join)
+def test_auto_finds_its_words_in_all_instructions(instructions):
+    encode_adapter, (guidance, weight, word) = small.small_adapter("sd15"), AUTO[instructions]
+    golden = small.golden_embeds("sd15")
+    sets = [small.InstructEmbeds(encode_adapter, words, golden.image_tokens) for words in instructions]
+    settings = {
+        "weight": 0.8,
+        "instruct_guidance": 2.0,
+        "image_guidance": 1.0,
+        "start_percent": 0.0,
+        "end_percent": 1.0,
+    }
+    out = run_node(
+        IPAdapterInstructApply, model=small.small_model(), embeds=combined(*sets), guidance="auto", **settings
+    )
+    text = " ".join(out.ui["text"])
+    assert f"guidance: {guidance}, weight: {weight}" in text
+    assert word in text
+
+
+# References with instructions of their own
+
+
+def row_of(*settings: dict) -> tuple:
+    made = ()
+    for each in settings:
+        inputs = {"image": PICTURES[:1], "instruction": POSE, "weight": 1.0, "references": made, **each}
+        (made,) = run_node(IPAdapterInstructReference, **inputs).args
+    return made
+
+
+def encode_references(adapter, vit_h, made: tuple):
+    return run_node(IPAdapterInstructEncodeReferences, references=made, clip_vision=vit_h, **prompts_for(adapter))
+
+
+def test_references_are_their_encodes_concatenated_with_their_weights(adapter, vit_h, encode):
+    mask = torch.ones(1, 8, 8)
+    mask[..., :4] = 0
+    own = (
+        {},
+        {"image": PICTURES[1:3], "instruction": COLOUR, "image_mask": mask},
+        {"image": PICTURES[3:4], "instruction": "use the style", "fit": "stretch"},
+    )
+    weights = (1.0, 0.5, -0.25)
+    made = row_of(*({**each, "weight": weight} for each, weight in zip(own, weights, strict=True)))
+    output = encode_references(adapter, vit_h, made)
+    expected = concatenate([(encode(**each).tokens, weight) for each, weight in zip(own, weights, strict=True)])
+
+    found = output.args[0]
+    for branch, tokens in expected.branches.items():
+        same(found.image_tokens[branch], tokens)
+    same(found.token_weights, expected.weights)
+    assert found.token_weights[0, ::16].tolist() == [1.0, 0.5, 0.5, -0.25]
+    assert found.instruction == f"{POSE}; {COLOUR}; use the style"
+    assert len(output.ui["text"]) == 3
+
+
+def test_a_single_reference_is_its_encode(adapter, vit_h, encode):
+    same_embeds(encode_references(adapter, vit_h, row_of({})).args[0], encode())
+
+
+def test_a_reference_of_weight_0_is_left_out_and_not_encoded(adapter, encode):
+    encoder = image_encoder()
+    runs = Runs(encoder)
+    made = row_of({}, {"image": PICTURES[1:2], "weight": 0.0, "instruction": COLOUR})
+    found = encode_references(adapter, encoder, made).args[0]
+    same_embeds(found, encode())
+    assert found.instruction == POSE
+    assert runs.sizes == [1, 1]  # the zero image and the picture
+
+
+def test_references_of_nothing_but_weight_0_are_refused(adapter, vit_h):
+    with pytest.raises(ValueError, match="other than 0"):
+        encode_references(adapter, vit_h, row_of({"weight": 0.0}, {"weight": 0.0}))
+
+
+def test_references_are_checked_before_any_is_encoded(adapter):
+    encoder = image_encoder()
+    runs = Runs(encoder)
+    made = row_of({}, {"image": torch.full((1, 8, 8, 3), float("nan"))})
+    with pytest.raises(ValueError, match="image.*not numbers"):
+        encode_references(adapter, encoder, made)
+    assert runs.sizes == []
+
+
+def test_adding_a_reference_leaves_those_before_it_as_they_are():
+    before = row_of({})
+    after = run_node(
+        IPAdapterInstructReference, image=PICTURES[:1], instruction=COLOUR, weight=0.5, references=before
+    ).args[0]
+    assert (len(before), len(after)) == (1, 2)
+    assert after[0] is before[0]
