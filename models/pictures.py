@@ -1,0 +1,238 @@
+"""Reference pictures made ready to be encoded: cut out on a colour, cropped around a mask, cut into tiles.
+
+Pictures hold values from 0 to 1 and come out in RGB, without an alpha channel. Masks are 1 where a picture counts.
+Axes: B pictures, F frames of a mask, N tiles, H height, W width, C channels, S side of a square.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLANK = (0.48145466, 0.4578275, 0.40821073)  # CLIP's mean colour: zero to the encoder
+
+
+def mask_for_each(mask: Tensor, image: Tensor) -> Tensor:
+    """mask [F, h, w], one for all pictures or one for each -> [B, H, W], at the pictures' size.
+
+    Raises ValueError for another number of masks.
+    """
+    pictures, *size = image.shape[:3]
+    if len(mask) not in (1, pictures):
+        raise ValueError(
+            f"mask was expected to be one mask for all, or one for each of the {pictures} picture(s); it is "
+            f"{len(mask)} masks. Connect a single mask, or a batch as long as the image's."
+        )
+    masks = _resized(mask.to(image.device, torch.float32).unsqueeze(-1), size, "bilinear")[..., 0]
+    return masks.expand(pictures, -1, -1).contiguous()
+
+
+# Cutting out
+
+
+def cut_out(image: Tensor, mask: Tensor, colours: Tensor) -> Tensor:
+    """image [B, H, W, C] where mask [B, H, W] is 1, colours [B or 1, 3] where it is 0 -> [B, H, W, 3]."""
+    return torch.lerp(colours.to(image.device)[:, None, None], _rgb(image), mask.unsqueeze(-1))
+
+
+def random_colours(image: Tensor, mask: Tensor, seed: int) -> Tensor:
+    """A colour for each picture, [B, 3], drawn by `seed` and far from the mean colour of what the mask keeps.
+
+    Two colours half the range of every channel apart are sqrt(3) / 2 from each other, so that the farther one is
+    at least sqrt(3) / 4 = 0.43 from any third. Every channel is a whole number of 255ths, as colours are typed.
+    """
+    drawn = torch.randint(256, (len(image), 3), generator=torch.Generator().manual_seed(seed)).to(image.device)
+    pair = torch.stack([drawn, (drawn + 128) % 256], dim=1) / 255  # [B, 2, 3]
+    kept = mask.unsqueeze(-1)
+    mean = (_rgb(image) * kept).sum((1, 2)) / kept.sum((1, 2)).clamp(min=1e-6)
+    farther = (pair - mean.unsqueeze(1)).norm(dim=-1).argmax(dim=1)
+    return pair[torch.arange(len(pair)), farther]
+
+
+def feathered(mask: Tensor, width: float) -> Tensor:
+    """mask [B, H, W] with its edges softened: two thirds of the way from 0 to 1 lie within `width` pixels."""
+    if width <= 0:
+        return mask
+    reach = math.ceil(2 * width)
+    weights = torch.exp(-2 * (torch.arange(-reach, reach + 1, device=mask.device) / width) ** 2)
+    weights = weights / weights.sum()
+    padded = F.pad(mask.unsqueeze(1), [reach] * 4, mode="replicate")  # a mask that meets the border goes on beyond
+    soft = F.conv2d(F.conv2d(padded, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+    return soft.squeeze(1).clamp(0, 1)
+
+
+# Cropping
+
+
+def crop_around(image: Tensor, mask: Tensor, padding: float) -> tuple[Tensor, Tensor]:
+    """Squares of image [B, H, W, C] around what mask [B, H, W] marks -> ([B, S, S, 3], their masks [B, S, S]).
+
+    padding: what is taken beside the mark on every side, as a fraction of its longer side, and less than that
+    where the picture ends. A square that is still larger than the picture goes on with the picture's edges, where
+    its mask is 0. S is the largest of the batch; smaller squares are enlarged.
+    Raises ValueError for an empty mask.
+    """
+    boxes = [_box(frame, number) for number, frame in enumerate(mask, start=1)]
+    size = mask.shape[1:]
+    squares = [_square_around(box, size, padding) for box in boxes]
+    side = max(square.side for square in squares)
+    pictures, masks = [], []
+    for picture, frame, square in zip(_rgb(image), mask, squares, strict=True):
+        rows, columns = square.rows(picture.device), square.columns(picture.device)
+        pictures.append(_resized(_at(picture, rows, columns).unsqueeze(0), (side, side), "bicubic"))
+        inside = (rows == rows.clamp(0, size[0] - 1))[:, None] & (columns == columns.clamp(0, size[1] - 1))
+        frame = _at(frame, rows, columns) * inside
+        masks.append(_resized(frame[None, :, :, None], (side, side), "bilinear")[..., 0])
+    return torch.cat(pictures), torch.cat(masks)
+
+
+@dataclass(frozen=True)
+class Square:
+    """A square of pixels, which may reach beyond the picture."""
+
+    top: int
+    left: int
+    side: int
+
+    def rows(self, device: torch.device) -> Tensor:
+        return torch.arange(self.top, self.top + self.side, device=device)
+
+    def columns(self, device: torch.device) -> Tensor:
+        return torch.arange(self.left, self.left + self.side, device=device)
+
+
+@dataclass(frozen=True)
+class Box:
+    """Rows from top to before bottom, columns from left to before right."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def _box(mask: Tensor, number: int) -> Box:
+    """What a mask [H, W] marks, at half of its highest value. Raises ValueError, which names it by `number`."""
+    marked = mask > mask.max() / 2
+    if not marked.any():
+        raise ValueError(
+            f"mask was expected to mark a part of picture {number}; it is empty (0 everywhere). Paint the part on the "
+            "picture in the mask editor, connect another mask, or take this picture out of the batch."
+        )
+    rows, columns = (marked.any(dim=axis).nonzero() for axis in (1, 0))
+    return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+
+
+def _square_around(box: Box, size: tuple[int, int], padding: float) -> Square:
+    longest = max(box.bottom - box.top, box.right - box.left)
+    side = max(longest, min(round(longest * (1 + 2 * padding)), *size))
+    return Square(_start(box.top, box.bottom, side, size[0]), _start(box.left, box.right, side, size[1]), side)
+
+
+def _start(first: int, last: int, side: int, length: int) -> int:
+    """Where a side around first..last begins: inside 0..length, or else with all of 0..length inside of it."""
+    spare = length - side
+    return min(max((first + last - side) // 2, min(0, spare)), max(0, spare))
+
+
+# Tiling
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Square tiles of one size, evenly spread over a picture."""
+
+    rows: int
+    columns: int
+    side: int
+
+    @property
+    def tiles(self) -> int:
+        return self.rows * self.columns
+
+    def squares(self, height: int, width: int) -> list[Square]:
+        """Row by row."""
+        starts = itertools.product(_spread(height, self.side, self.rows), _spread(width, self.side, self.columns))
+        return [Square(top, left, self.side) for top, left in starts]
+
+
+def tile_grid(height: int, width: int, max_tiles: int, overlap: float) -> Grid:
+    """The grid of at most `max_tiles` whose tiles are smallest, so that most of the picture's detail is left in each.
+
+    overlap: the least part of a tile, 0 to 0.5, that its neighbour shares; it gives way where tiles would otherwise
+    reach beyond the picture.
+    """
+
+    def grid(rows: int, columns: int) -> Grid:
+        wanted = (math.ceil(n / (1 + (k - 1) * (1 - overlap))) for n, k in ((height, rows), (width, columns)))
+        return Grid(rows, columns, max(wanted))
+
+    counts = itertools.product(range(1, min(max_tiles, height) + 1), range(1, min(max_tiles, width) + 1))
+    grids = [grid(rows, columns) for rows, columns in counts if rows * columns <= max_tiles]
+    best = min(grids, key=lambda g: (g.side, g.tiles))
+    without_overlap = max(math.ceil(height / best.rows), math.ceil(width / best.columns))
+    return Grid(best.rows, best.columns, max(without_overlap, min(best.side, height, width)))
+
+
+def tiles(image: Tensor, grid: Grid, whole: bool) -> Tensor:
+    """image [B, H, W, C] -> every picture's tiles [N, S, S, 3], row by row, together covering every pixel.
+
+    whole: each picture's tiles begin with all of it, shrunk to a tile's size, unless there is but one tile.
+    What a square holds beyond the picture is blank.
+    """
+    image = _rgb(image)
+    cut = [_on_blank(image, square) for square in grid.squares(*image.shape[1:3])]
+    if whole and grid.tiles > 1:
+        cut.insert(0, _whole(image, grid.side))
+    return torch.stack(cut, dim=1).flatten(0, 1)
+
+
+def _whole(image: Tensor, side: int) -> Tensor:
+    """All of image [B, H, W, 3], shrunk, in the middle of a square of `side`."""
+    scale = side / max(image.shape[1:3])
+    height, width = (max(1, round(length * scale)) for length in image.shape[1:3])
+    return _on_blank(
+        _resized(image, (height, width), "bicubic"), Square((height - side) // 2, (width - side) // 2, side)
+    )
+
+
+def _spread(length: int, side: int, count: int) -> list[int]:
+    """Where `count` tiles begin that go from one end of `length` to the other; a single one lies in the middle."""
+    if count == 1:
+        return [(length - side) // 2]
+    return [round(number * (length - side) / (count - 1)) for number in range(count)]
+
+
+def _on_blank(image: Tensor, square: Square) -> Tensor:
+    """A square of image [B, H, W, 3], [B, S, S, 3], blank beyond the picture."""
+    top, left = max(square.top, 0), max(square.left, 0)
+    inside = image[:, top : square.top + square.side, left : square.left + square.side]
+    canvas = torch.tensor(BLANK).to(image).expand(len(image), square.side, square.side, 3).clone()
+    below, right = top - square.top, left - square.left
+    canvas[:, below : below + inside.shape[1], right : right + inside.shape[2]] = inside
+    return canvas
+
+
+# All
+
+
+def _rgb(image: Tensor) -> Tensor:
+    return image[..., :3].float()
+
+
+def _at(picture: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Rows and columns of a picture [H, W, ...], those beyond it as its edges."""
+    return picture[rows.clamp(0, picture.shape[0] - 1)][:, columns.clamp(0, picture.shape[1] - 1)]
+
+
+def _resized(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
+    """image [B, H, W, C] at another size, in 0..1; unchanged, bit for bit, at its own."""
+    if image.shape[1:3] == tuple(size):
+        return image
+    resized = F.interpolate(image.movedim(-1, 1), size=tuple(size), mode=mode, antialias=True).clamp(0, 1)
+    return resized.movedim(1, -1)
