@@ -1,0 +1,199 @@
+"""Beside ComfyUI's own nodes that change a model's blocks and attention, or leave out steps.
+
+Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
+"""
+
+from collections.abc import Callable
+
+import comfy.sample
+import pytest
+import small
+import torch
+from beside import CHAINS, MODES, agree, applied_with
+from comfy.patcher_extension import WrappersMP
+from comfy_extras import (
+    nodes_attention_multiply,
+    nodes_easycache,
+    nodes_freelunch,
+    nodes_hypertile,
+    nodes_model_downscale,
+    nodes_sag,
+    nodes_tomesd,
+)
+from sampling import close, noise, same, sample
+from scenes import Scene
+
+
+@pytest.fixture(params=CHAINS)
+def scene(request) -> Scene:
+    return Scene(links=CHAINS[request.param])
+
+
+@pytest.fixture(params=["before", "after"])
+def order(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def embeds():
+    return small.golden_embeds("sd15")
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return small.small_model("sd15")
+
+
+# ComfyUI's own nodes
+
+
+def free_u(model):
+    return nodes_freelunch.FreeU().patch(model, 1.1, 1.2, 0.9, 0.2)[0]
+
+
+def free_u_v2(model):
+    return nodes_freelunch.FreeU_V2().patch(model, 1.3, 1.4, 0.9, 0.2)[0]
+
+
+def hyper_tile(model):
+    """The small latent is cut into 2 x 3 tiles, always the same."""
+    return nodes_hypertile.HyperTile.execute(model, 64, 1, 1, False)[0]
+
+
+def deep_shrink(after_skip: bool, factor: float = 2.0):
+    def patch(model):
+        node = nodes_model_downscale.PatchModelAddDownscale
+        return node.execute(model, 3, factor, 0.0, 1.0, after_skip, "bicubic", "bicubic").args[0]
+
+    return patch
+
+
+def token_merging(model):
+    """It draws at random in each evaluation of the model: the same here in all of them."""
+
+    def seeded(executor, *args, **kwargs):
+        torch.manual_seed(1)
+        return executor(*args, **kwargs)
+
+    model = nodes_tomesd.TomePatchModel.execute(model, 0.5).args[0]
+    model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "seeded", seeded)
+    return model
+
+
+def cross_attention_multiply(model):
+    return nodes_attention_multiply.UNetCrossAttentionMultiply.execute(model, 1.3, 0.7, 1.1, 0.9).args[0]
+
+
+def hypernetwork(model):
+    """What ComfyUI's hypernetworks do: they change keys and values of the text before their projections."""
+
+    def change(q, k, v, extra_options):
+        return q, k * 1.2, v + 0.3
+
+    model = model.clone()
+    model.set_model_attn2_patch(change)
+    return model
+
+
+def changed_output(model):
+    model = model.clone()
+    model.set_model_attn2_output_patch(lambda n, extra_options: 0.7 * n)
+    return model
+
+
+def lazy_cache(model):
+    return nodes_easycache.LazyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
+
+
+def easy_cache(model):
+    return nodes_easycache.EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
+
+
+CORE = {
+    "FreeU": free_u,
+    "FreeU_V2": free_u_v2,
+    "HyperTile": hyper_tile,
+    "DeepShrink after skip": deep_shrink(True),
+    "DeepShrink before skip": deep_shrink(False, 1.5),
+    "token merging": token_merging,
+    "cross-attention multiply": cross_attention_multiply,
+    "hypernetwork": hypernetwork,
+    "changed attn2 output": changed_output,
+}
+
+
+@pytest.fixture(params=CORE)
+def core(request) -> Callable:
+    return CORE[request.param]
+
+
+def test_the_hosts_nodes_act_as_without_the_adapter(scene, core, order):
+    agree(scene, core, order)
+
+
+def test_weight_0_leaves_the_hosts_nodes_as_they_are(bare, embeds, core, order):
+    model = applied_with(core, order, bare, embeds, weight=0.0, guidance="three-way")
+    same(sample(model, last_step=1), sample(core(bare), last_step=1))
+
+
+def test_self_attention_guidance_stands_before_or_after(embeds, bare, order):
+    def guided(model):
+        return nodes_sag.SelfAttentionGuidance.execute(model, 0.5, 2.0).args[0]
+
+    one, other = (applied_with(guided, at, bare, embeds, guidance="three-way") for at in ("before", "after"))
+    same(sample(one), sample(other))
+    same(sample(applied_with(guided, order, bare, embeds, weight=0.0)), sample(guided(bare)))
+
+
+REGIONS = ["DeepShrink after skip", "DeepShrink before skip", "HyperTile", "token merging"]
+
+
+@pytest.mark.parametrize("name", REGIONS)
+@pytest.mark.parametrize("height, width", [(16, 24), (15, 23)], ids=["even", "odd"])
+def test_masks_fit_where_a_node_changes_sizes(bare, embeds, name, height, width):
+    """Where a mask is at the resolution of the picture, masks that tile it are none."""
+    start = noise(bare, 1, height, width)
+    left = torch.zeros(1, 37, 53)
+    left[..., :20] = 1
+    other = CORE[name](bare)
+    settings = {"guidance": "simple"}
+    tiled = small.applied(small.applied(other, embeds, left, **settings), embeds, 1 - left, **settings)
+    whole = sample(small.applied(other, embeds, **settings), start)
+    close(sample(tiled, start), whole)
+    assert not torch.allclose(sample(small.applied(other, embeds, left, **settings), start), whole, atol=0.05)
+
+
+# Caches of the host. What they keep from step to step they find again by the conditions' ids.
+
+
+@pytest.mark.parametrize("guidance", MODES)
+def test_lazy_cache_skips_steps(bare, embeds, guidance):
+    model = small.applied(bare, embeds, guidance=guidance)
+    assert evaluations(lazy_cache(model)) < evaluations(model) == evaluations(bare)
+
+
+@pytest.mark.parametrize("guidance", MODES)
+def test_easy_cache_skips_steps(bare, embeds, order, guidance):
+    model = applied_with(easy_cache, order, bare, embeds, guidance=guidance)
+    assert evaluations(model) < evaluations(bare)
+
+
+def test_easy_cache_goes_on_where_the_passes_change(bare, embeds):
+    model = small.applied(bare, embeds, guidance="simple", weight=0.4)
+    model = small.applied(model, embeds, guidance="three-way", weight=0.4, start_percent=0.3, end_percent=0.7)
+    assert evaluations(easy_cache(model)) < evaluations(model)
+
+
+def evaluations(model) -> int:
+    """How often the UNet runs in eight steps."""
+    count = []
+    handle = model.model.diffusion_model.time_embed.register_forward_hook(lambda *_: count.append(1))
+    try:
+        positive, negative = (small.golden_conditioning("sd15", name) for name in ("positive", "negative"))
+        start = noise(model)
+        comfy.sample.sample(
+            model, start, 8, 4.0, "euler", "normal", positive, negative, torch.zeros_like(start), seed=1
+        )
+    finally:
+        handle.remove()
+    return len(count)

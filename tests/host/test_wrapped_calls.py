@@ -1,0 +1,246 @@
+"""Beside other packs that attend to images of their own, or wrap, cut up and repeat calls of the model.
+
+Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import small
+import torch
+from beside import CHAINS, agree, applied_with, orders
+from comfy.ldm.modules.attention import optimized_attention
+from comfy.patcher_extension import WrappersMP
+from comfy.utils import repeat_to_batch_size
+from host_samplers import ksampler
+from sampling import close, same, sample
+from scenes import OracleForm, PackForm, Scene
+
+
+@pytest.fixture(params=CHAINS)
+def scene(request) -> Scene:
+    return Scene(links=CHAINS[request.param])
+
+
+@pytest.fixture(params=["before", "after"])
+def order(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def embeds():
+    return small.golden_embeds("sd15")
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return small.small_model("sd15")
+
+
+# An image adapter of the usual make
+
+
+class Attn2Replace:
+    """Computes the text's attention itself, then adds what its callbacks make of it, each in its own noise levels.
+
+    Source: the shape that cubiq/ComfyUI_IPAdapter_plus, and the packs that follow it, put into patches_replace.
+    """
+
+    def __init__(self, callback, **kwargs):
+        self.callback, self.kwargs = [callback], [kwargs]
+
+    def add(self, callback, **kwargs):
+        self.callback.append(callback)
+        self.kwargs.append(kwargs)
+
+    def __call__(self, q, k, v, extra_options):
+        out = optimized_attention(q, k, v, extra_options["n_heads"])
+        sigma = extra_options["sigmas"].detach().cpu()[0].item()
+        for callback, kwargs in zip(self.callback, self.kwargs, strict=True):
+            if kwargs["sigma_end"] <= sigma <= kwargs["sigma_start"]:
+                out = out + callback(out, q, k, v, extra_options, **kwargs)
+        return out.to(dtype=q.dtype)
+
+
+def image_attention(out, q, k, v, extra_options, tokens, weight, sigma_start, sigma_end):
+    """Its tokens are a pair, of which cond_or_uncond chooses one for each chunk of the batch."""
+    sides = extra_options["cond_or_uncond"]
+    latents = q.shape[0] // len(sides)
+    if weight == 0:
+        return 0
+    keys = torch.cat([tokens[side].repeat(latents, 1, 1) for side in sides])
+    return weight * optimized_attention(q, keys, keys, extra_options["n_heads"])
+
+
+def usual_adapter(weight: float, seed: int = 0):
+    """On three layers. On a layer that has one of its make already it is added to that one's callbacks."""
+
+    def patch(model):
+        model = model.clone()
+        options = model.model_options["transformer_options"]
+        replacements = options.setdefault("patches_replace", {}).setdefault("attn2", {})
+        for key, width in ((("input", 1, 0), 32), (("output", 3), 128), (("middle", 0), 128)):
+            made = torch.Generator().manual_seed(seed + width)
+            kwargs = {
+                "tokens": [torch.randn(1, 4, width, generator=made) for _ in ("cond", "uncond")],
+                "weight": weight,
+                "sigma_start": 999999999.9,
+                "sigma_end": 1.0,
+            }
+            if key in replacements:
+                replacements[key].add(image_attention, **kwargs)
+            else:
+                replacements[key] = Attn2Replace(image_attention, **kwargs)
+        return model
+
+    return patch
+
+
+def test_an_adapter_of_the_usual_make_acts_as_without_this_one(scene, order):
+    agree(scene, usual_adapter(0.7), order)
+
+
+def test_adapters_of_the_usual_make_stand_on_both_sides(scene):
+    first, second = usual_adapter(0.7), usual_adapter(0.4, seed=1)
+    forms = (form(scene, first) for form in (PackForm, OracleForm))
+    found, expected = (ksampler(form, second(form.model)) for form in forms)
+    close(found, expected)
+    assert not torch.allclose(found, ksampler(PackForm(scene, first)), atol=0.01)
+
+
+def test_weight_0_of_either_adapter_leaves_the_other_alone(bare, embeds, order):
+    both = applied_with(usual_adapter(0.7), order, bare, embeds, weight=0.0, guidance="three-way")
+    same(sample(both), sample(usual_adapter(0.7)(bare)))
+    ours = small.applied(bare, embeds, guidance="three-way")
+    close(sample(applied_with(usual_adapter(0.0), order, bare, embeds, guidance="three-way")), sample(ours))
+
+
+# Wrappers around calls of the model
+
+
+def with_function_wrapper(wrapper: Callable):
+    def patch(model):
+        model = model.clone()
+        model.set_model_unet_function_wrapper(wrapper)
+        return model
+
+    return patch
+
+
+def with_wrapper(kind: str, wrapper: Callable):
+    def patch(model):
+        model = model.clone()
+        model.add_wrapper_with_key(kind, "other pack", wrapper)
+        return model
+
+    return patch
+
+
+def changed_call(apply_model, args):
+    """Another input, and another output."""
+    return 0.9 * apply_model(1.1 * args["input"], args["timestep"], **args["c"])
+
+
+def chunk_by_chunk(apply_model, args):
+    """Each chunk in a call of its own, which is told whose it is."""
+    c, count = args["c"], len(args["cond_or_uncond"])
+    found = []
+    for number in range(count):
+        own = {k: v.chunk(count)[number] if isinstance(v, torch.Tensor) else v for k, v in c.items()}
+        options = c["transformer_options"]
+        own["transformer_options"] = {
+            **options,
+            **{key: options[key][number : number + 1] for key in ("cond_or_uncond", "uuids")},
+        }
+        x, t = (args[name].chunk(count)[number] for name in ("input", "timestep"))
+        found.append(apply_model(x, t, **own))
+    return torch.cat(found)
+
+
+def tile_by_tile(apply_model, args):
+    """Two tiles of the picture in one call: all chunks of the first, then all chunks of the second.
+
+    Source: shiimizu/ComfyUI-TiledDiffusion@1169db00, `MultiDiffusion.__call__`.
+    """
+    x = args["input"]
+    tiles = torch.cat([x[..., :12], x[..., 12:]])
+    repeated = {k: repeat_to_batch_size(v, len(tiles)) for k, v in args["c"].items() if isinstance(v, torch.Tensor)}
+    out = apply_model(tiles, repeat_to_batch_size(args["timestep"], len(tiles)), **{**args["c"], **repeated})
+    return torch.cat(out.chunk(2), dim=-1)
+
+
+def after_another_pass(executor, x, *args, **kwargs):
+    """A first pass over other latents, such as a reference's, whose result is not this call's."""
+    return executor(x, *args, **kwargs) + 0.01 * executor(x.flip(-1), *args, **kwargs)
+
+
+def positive_once_more(executor, model, conds, x_in, timestep, model_options):
+    """The step's lists, and the first of them again by itself."""
+    found = executor(model, conds, x_in, timestep, model_options)
+    (again,) = executor(model, conds[:1], 0.9 * x_in, timestep, model_options)
+    return [found[0] + 0.1 * (again - found[0]), *found[1:]]
+
+
+CALLS = {
+    "changed call": with_function_wrapper(changed_call),
+    "chunk by chunk": with_function_wrapper(chunk_by_chunk),
+    "tile by tile": with_function_wrapper(tile_by_tile),
+    "another pass": with_wrapper(WrappersMP.DIFFUSION_MODEL, after_another_pass),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_of_the_model_may_be_wrapped(scene, order, name):
+    prepare, change = orders(CALLS[name], order)
+    pack, oracle = PackForm(scene, prepare), OracleForm(scene, prepare)
+    found, expected = (ksampler(form, change(form.model), batch=2) for form in (pack, oracle))
+    close(found, expected)
+    alike = torch.allclose(found, ksampler(PackForm(scene), batch=2), atol=0.01)
+    assert alike == (name == "chunk by chunk")
+
+
+def test_a_step_may_be_asked_for_more_before_the_adapter_acts(scene):
+    agree(scene, with_wrapper(WrappersMP.CALC_COND_BATCH, positive_once_more), "before")
+
+
+def test_a_call_with_a_part_of_the_batch_that_says_not_which_is_refused(bare, embeds, order):
+    def last_chunk_first(apply_model, args):
+        count = len(args["cond_or_uncond"])
+        parts = [
+            {k: v.chunk(count)[number] if isinstance(v, torch.Tensor) else v for k, v in args["c"].items()}
+            for number in reversed(range(count))
+        ]
+        x, t = (list(reversed(args[name].chunk(count))) for name in ("input", "timestep"))
+        found = [apply_model(*latents, **part) for *latents, part in zip(x, t, parts, strict=True)]
+        return torch.cat(list(reversed(found)))
+
+    model = applied_with(with_function_wrapper(last_chunk_first), order, bare, embeds, guidance="simple")
+    with pytest.raises(ValueError, match="1 latent.* 2 conditions"):
+        sample(model)
+
+
+def one_tile_a_call(apply_model, args):
+    tiles = args["input"].split(12, dim=-1)
+    return torch.cat([apply_model(tile, args["timestep"], **args["c"]) for tile in tiles], dim=-1)
+
+
+@pytest.mark.parametrize("tiling", [tile_by_tile, one_tile_a_call])
+def test_a_mask_is_refused_where_a_call_has_tiles_of_the_picture(bare, embeds, order, tiling):
+    mask = torch.zeros(1, 16, 24)
+    mask[..., :6] = 1
+    with pytest.raises(ValueError, match="attn_mask.*\\(16, 24\\).*\\(16, 12\\).*tiles"):
+        sample(applied_with(with_function_wrapper(tiling), order, bare, embeds, mask, guidance="simple"))
+
+
+def test_rows_that_another_node_repeats_in_the_attention_are_refused(bare, embeds, order):
+    def repeats(model):
+        model = model.clone()
+        model.set_model_attn2_patch(
+            lambda q, k, v, extra_options: (q.repeat(2, 1, 1), k.repeat(2, 1, 1), v.repeat(2, 1, 1))
+        )
+        model.set_model_attn2_output_patch(lambda n, extra_options: n.chunk(2)[0])
+        return model
+
+    assert torch.equal(sample(repeats(bare)), sample(bare))
+    with pytest.raises(ValueError, match="2 rows was expected.*it has 4"):
+        sample(applied_with(repeats, order, bare, embeds, guidance="simple"))
