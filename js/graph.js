@@ -1,8 +1,20 @@
-/** Ways through the graph: which loader feeds an Encode node, which Apply nodes it feeds. Only defines things. */
+/** The pack's nodes, and ways through the graph: which loader feeds an encoding node, which Apply nodes it feeds. */
 
 export const LOADER = 'IPAdapterInstructLoader'
-export const ENCODE = 'IPAdapterInstructEncode'
 export const APPLY = 'IPAdapterInstructApply'
+/** The nodes with an instruction, whose first output is what was encoded. */
+export const INSTRUCTED = ['IPAdapterInstructEncode', 'IPAdapterInstructEncodeStored', 'IPAdapterInstructReference']
+/** The nodes that say something of a run. */
+export const SPEAKING = [
+  ...INSTRUCTED.slice(0, 2),
+  APPLY,
+  'IPAdapterInstructEncodeReferences',
+  'IPAdapterInstructCutOut',
+  'IPAdapterInstructTile',
+  'IPAdapterInstructSaveEmbeds',
+  'IPAdapterInstructLoadEmbeds',
+  'IPAdapterInstructConvert'
+]
 
 const LONGEST = 100 // steps along reroutes, should they ever form a circle
 
@@ -15,14 +27,14 @@ export function isLinked(node, name) {
   return !!node.inputs?.some((input) => input.widget?.name === name && input.link != null)
 }
 
-/** Every node of a kind in a graph and its subgraphs. */
-export function nodesOfKind(graph, kind) {
+/** Every node of these kinds in a graph and its subgraphs. */
+export function nodesOfKinds(graph, kinds) {
   return (graph?.nodes ?? []).flatMap((node) =>
-    node.comfyClass === kind ? [node] : node.subgraph ? nodesOfKind(node.subgraph, kind) : []
+    kinds.includes(node.comfyClass) ? [node] : node.subgraph ? nodesOfKinds(node.subgraph, kinds) : []
   )
 }
 
-/** The loader at the other end of Encode's adapter input; undefined when there is none in the same graph. */
+/** The loader at the other end of an encoding node's adapter input; undefined when there is none in the same graph. */
 export function loaderOf(encode) {
   let node = encode
   let slot = encode.inputs?.findIndex((input) => input.name === 'adapter')
@@ -33,7 +45,7 @@ export function loaderOf(encode) {
   }
 }
 
-/** The Apply nodes that Encode's embeds go to. */
+/** The Apply nodes that an encoding node's embeds go to. */
 export function appliesOf(encode) {
   return receivers(encode, 0).filter((node) => node.comfyClass === APPLY)
 }

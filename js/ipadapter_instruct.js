@@ -1,12 +1,12 @@
 /**
- * Comfort on the page: a `task` list on Encode Instruct Prompt that fills the instruction and, on the Apply nodes
+ * Comfort on the page: a `task` list on the nodes with an instruction, which fills it and, on the Apply nodes
  * behind it, what the authors recommend for the loaded family; and what a node said in its last run, kept on it.
  * Nothing here is needed: it is not saved and not sent, and without this folder the nodes are whole. Tasks and figures
  * come from the server, which has the one table. No drawing, so that it works on the canvas and as Vue nodes alike.
  */
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
-import { APPLY, ENCODE, LOADER, appliesOf, isLinked, loaderOf, nodesOfKind, widgetOf } from './graph.js'
+import { APPLY, INSTRUCTED, LOADER, SPEAKING, appliesOf, isLinked, loaderOf, nodesOfKinds, widgetOf } from './graph.js'
 import { addSaid, say, sayAgain } from './said.js'
 import { RECOMMENDED, TaskTable } from './tasks.js'
 
@@ -36,9 +36,9 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if ([ENCODE, APPLY].includes(node.comfyClass)) keepSaid(node)
+    if (SPEAKING.includes(node.comfyClass)) keepSaid(node)
     if (!tasks) return
-    if (node.comfyClass === ENCODE) addTaskList(node)
+    if (INSTRUCTED.includes(node.comfyClass)) addTaskList(node)
     if (node.comfyClass === APPLY) watchApply(node)
     if (node.comfyClass === LOADER) after(widgetOf(node, 'adapter_name'), 'callback', refreshAll)
   },
@@ -46,7 +46,7 @@ app.registerExtension({
   afterConfigureGraph: refreshAll,
 
   getNodeMenuItems(node) {
-    if (!tasks || node.comfyClass !== ENCODE) return []
+    if (!tasks || !INSTRUCTED.includes(node.comfyClass)) return []
     return [{ content: texts.menu, callback: () => takeRecommended(node) }]
   }
 })
@@ -124,7 +124,7 @@ function soon(encode) {
 }
 
 function refreshAll() {
-  if (tasks) nodesOfKind(app.rootGraph ?? app.graph, ENCODE).forEach(soon)
+  if (tasks) nodesOfKinds(app.rootGraph ?? app.graph, INSTRUCTED).forEach(soon)
 }
 
 // What Apply is recommended

@@ -4,16 +4,33 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .add_reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
 from .apply_adapter import IPAdapterInstructApply
+from .combine_embeds import IPAdapterInstructCombine
 from .convert_adapter import IPAdapterInstructConvert
+from .crop_around import IPAdapterInstructCropAround
+from .cut_out import IPAdapterInstructCutOut
 from .encode_instruct import IPAdapterInstructEncode
+from .encode_stored import IPAdapterInstructEncodeStored
 from .load_adapter import IPAdapterInstructLoader
+from .load_embeds import IPAdapterInstructLoadEmbeds
 from .routes import add_routes
+from .save_embeds import IPAdapterInstructSaveEmbeds
+from .tile import IPAdapterInstructTile
 
 NODES: list[type[io.ComfyNode]] = [
     IPAdapterInstructLoader,
     IPAdapterInstructEncode,
     IPAdapterInstructApply,
+    IPAdapterInstructReference,
+    IPAdapterInstructEncodeReferences,
+    IPAdapterInstructCombine,
+    IPAdapterInstructCutOut,
+    IPAdapterInstructCropAround,
+    IPAdapterInstructTile,
+    IPAdapterInstructSaveEmbeds,
+    IPAdapterInstructLoadEmbeds,
+    IPAdapterInstructEncodeStored,
     IPAdapterInstructConvert,
 ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import json
 import subprocess
 import sys
 
@@ -26,60 +27,12 @@ import nodes as host_nodes
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
-STRING, FLOAT, COMBO = "STRING", "FLOAT", "COMBO"
 REQUIRED, OPTIONAL = "required", "optional"
 
 # Ids, names, types, order and defaults that saved workflows depend on: never changed, only appended to.
-INPUTS = {
-    "IPAdapterInstructLoader": [
-        (REQUIRED, "adapter_name", COMBO, {"options": ["a.bin", "b.safetensors"]}),
-        (REQUIRED, "image_encoder", COMBO, {"default": "auto", "options": ["auto", "vit-l.safetensors"]}),
-    ],
-    "IPAdapterInstructEncode": [
-        (REQUIRED, "adapter", "IPADAPTER_INSTRUCT", {}),
-        (REQUIRED, "clip", "CLIP", {}),
-        (REQUIRED, "image", "IMAGE", {}),
-        (REQUIRED, "instruction", STRING, {"default": "use the style", "multiline": False}),
-        (REQUIRED, "prompt", STRING, {"multiline": True, "dynamicPrompts": True}),
-        (REQUIRED, "negative_prompt", STRING, {"multiline": True, "dynamicPrompts": True}),
-        (OPTIONAL, "clip_vision", "CLIP_VISION", {}),
-        (OPTIONAL, "image_mask", "MASK", {}),
-        (OPTIONAL, "fit", COMBO, {"default": "center crop", "options": ["center crop", "pad", "stretch"]}),
-        (OPTIONAL, "instruct_clip", "CLIP", {}),
-    ],
-    "IPAdapterInstructApply": [
-        (REQUIRED, "model", "MODEL", {}),
-        (REQUIRED, "embeds", "INSTRUCT_EMBEDS", {}),
-        (REQUIRED, "weight", FLOAT, {"default": 0.8, "min": -1.0, "max": 3.0, "step": 0.05}),
-        (REQUIRED, "guidance", COMBO, {"default": "auto", "options": ["auto", "simple", "three-way"]}),
-        (REQUIRED, "instruct_guidance", FLOAT, {"default": 2.0, "min": 0.0, "max": 30.0, "step": 0.1}),
-        (REQUIRED, "image_guidance", FLOAT, {"default": 1.0, "min": 0.0, "max": 30.0, "step": 0.1}),
-        (REQUIRED, "start_percent", FLOAT, {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.001}),
-        (REQUIRED, "end_percent", FLOAT, {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.001}),
-        (OPTIONAL, "attn_mask", "MASK", {}),
-    ],
-    "IPAdapterInstructConvert": [
-        (REQUIRED, "adapter_name", COMBO, {"options": ["a.bin", "b.safetensors"]}),
-        (REQUIRED, "precision", COMBO, {"default": "fp16", "options": ["fp16", "bf16"]}),
-        (REQUIRED, "overwrite", "BOOLEAN", {"default": False}),
-    ],
-}
-OUTPUTS = {
-    "IPAdapterInstructLoader": [("adapter", "IPADAPTER_INSTRUCT")],
-    "IPAdapterInstructEncode": [
-        ("embeds", "INSTRUCT_EMBEDS"),
-        ("positive", "CONDITIONING"),
-        ("negative", "CONDITIONING"),
-    ],
-    "IPAdapterInstructApply": [("MODEL", "MODEL")],
-    "IPAdapterInstructConvert": [("file_name", "STRING")],
-}
-NAMES = {
-    "IPAdapterInstructLoader": "Load IPAdapter-Instruct",
-    "IPAdapterInstructEncode": "Encode Instruct Prompt",
-    "IPAdapterInstructApply": "Apply IPAdapter-Instruct",
-    "IPAdapterInstructConvert": "Convert IPAdapter-Instruct",
-}
+SCHEMA = json.loads((pack.ROOT / "tests" / "data" / "node-schema.json").read_text(encoding="utf-8"))
+KEPT = ("default", "min", "max", "step", "multiline", "dynamicPrompts", "options", "control_after_generate")
+FILES_OF_THE_INPUT_FOLDER = ("file",)
 
 
 @pytest.fixture
@@ -104,28 +57,31 @@ def inputs_of(node_info: dict):
             yield group, name, kind, options
 
 
-@pytest.mark.parametrize("node_id", INPUTS)
-def test_inputs_are_those_that_shared_workflows_depend_on(info, node_id):
-    found = list(inputs_of(info[node_id]))
-
-    assert [entry[:3] for entry in found] == [entry[:3] for entry in INPUTS[node_id]]
-    for (_, name, _, options), (_, _, _, expected) in zip(found, INPUTS[node_id], strict=True):
-        assert {key: options.get(key) for key in expected} == expected, name
-        assert ("default" in options) == ("default" in expected), name
-
-
-@pytest.mark.parametrize("node_id", OUTPUTS)
-def test_outputs_are_those_that_shared_workflows_depend_on(info, node_id):
-    node = info[node_id]
-    assert list(zip(node["output_name"], node["output"], strict=True)) == OUTPUTS[node_id]
+def snapshot(node_info: dict) -> dict:
+    """What a saved workflow depends on."""
+    inputs = [
+        [group, name, kind, {k: v for k, v in options.items() if k in KEPT and name not in FILES_OF_THE_INPUT_FOLDER}]
+        for group, name, kind, options in inputs_of(node_info)
+    ]
+    return {
+        "display_name": node_info["display_name"],
+        "category": node_info["category"],
+        "inputs": inputs,
+        "outputs": [list(pair) for pair in zip(node_info["output_name"], node_info["output"], strict=True)],
+    }
 
 
-def test_the_nodes_have_these_names_in_one_category_with_a_drawer_for_tools(info):
-    assert {node_id: node["display_name"] for node_id, node in info.items()} == NAMES
-    assert {node["category"] for node in info.values()} == {"IPAdapter-Instruct", "IPAdapter-Instruct/tools"}
+@pytest.mark.parametrize("node_id", SCHEMA)
+def test_ids_inputs_and_outputs_are_those_that_shared_workflows_depend_on(info, node_id):
+    """After appending an input, append it in tests/data/node-schema.json too. Nothing else there may change."""
+    assert snapshot(info[node_id]) == SCHEMA[node_id]
 
 
-@pytest.mark.parametrize("node_id", INPUTS)
+def test_the_nodes_are_these(info):
+    assert list(info) == list(SCHEMA)
+
+
+@pytest.mark.parametrize("node_id", SCHEMA)
 def test_every_input_and_output_and_the_node_itself_is_explained(info, node_id):
     node = info[node_id]
     unexplained = [name for _, name, _, options in inputs_of(node) if not options.get("tooltip")]
@@ -146,7 +102,7 @@ def test_execute_takes_the_inputs_by_their_names(folders, node):
 
 def test_the_extension_hands_out_the_nodes(folders):
     found = asyncio.run(IPAdapterInstructExtension().get_node_list())
-    assert {node.GET_SCHEMA().node_id for node in found} == NAMES.keys()
+    assert {node.GET_SCHEMA().node_id for node in found} == SCHEMA.keys()
     assert all(issubclass(node, io.ComfyNode) for node in found)
 
 
@@ -207,7 +163,7 @@ def test_the_entry_point_gives_the_extension_under_any_package_name(other_packs_
     other_packs_folder(None)
     extension = asyncio.run(load_pack().comfy_entrypoint())
     found = asyncio.run(extension.get_node_list())
-    assert [node.define_schema().node_id for node in found] == list(INPUTS)
+    assert [node.define_schema().node_id for node in found] == list(SCHEMA)
 
 
 NEW_MODULES = """

@@ -28,6 +28,14 @@ USES = {
     "image_to_image",
     "inpainting",
     "sampler_custom_advanced",
+    "several_references",
+    "blend_instructions",
+    "batch_of_references",
+    "regions",
+    "negative_instruction",
+    "object_cut_out",
+    "detail_tiles",
+    "stored_embeds",
 }
 REGISTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -78,7 +86,7 @@ def test_the_settings_are_the_authors_for_the_family(name):
     """Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos."""
     workflow = family(name)
     (weight, instruct, image), cfg, latent, side = SETTINGS[name]
-    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [weight, "auto", instruct, image, 0.0, 1.0]
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [weight, "auto", instruct, image, 0.0, 1.0, ""]
     assert node(workflow, "KSampler")["widgets_values"][3] == cfg
     assert node(workflow, latent)["widgets_values"] == [side, side, 1]
 
@@ -86,11 +94,11 @@ def test_the_settings_are_the_authors_for_the_family(name):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_tasks_workflow_has_its_instruction_and_the_authors_settings(task):
     workflow = read(f"task_{task}")
-    instruction, prompt, negative, _ = node(workflow, "IPAdapterInstructEncode")["widgets_values"]
+    instruction, prompt, negative, *_ = node(workflow, "IPAdapterInstructEncode")["widgets_values"]
     assert re.match(rf"use (the )?{task}\b", instruction)
     assert prompt
     assert negative
-    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [0.8, "auto", 2.0, 1.0, 0.0, 1.0]
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [0.8, "auto", 2.0, 1.0, 0.0, 1.0, ""]
     assert node(workflow, "KSampler")["widgets_values"][3] == 5.0
 
 
@@ -107,7 +115,8 @@ def test_every_file_that_a_loader_chooses_is_listed_with_its_source_and_in_the_n
     files = list(listed_files(workflow))
     values = [v for n in workflow["nodes"] if n["type"] != "MarkdownNote" for v in n["widgets_values"]]
     chosen = {value for value in values if str(value).endswith((".safetensors", ".bin"))}
-    assert chosen == {file["name"] for file in files if file["directory"] != "clip_vision"}
+    encoders = {file["name"] for file in files if file["directory"] == "clip_vision"}  # the loader chooses by itself
+    assert chosen | encoders == {file["name"] for file in files}
     assert [file["url"] for file in files if not file["url"].startswith("https://huggingface.co/")] == []
     lines = [f"- models/{file['directory']}: [{file['name']}]({file['url']})" for file in files]
     assert [line for line in lines if line not in note(workflow)] == []
@@ -178,3 +187,44 @@ def test_no_two_nodes_stand_on_the_same_place(name):
         for other, left2, top2, right2, bottom2 in boxes[i + 1 :]:
             apart = right <= left2 or right2 <= left or bottom <= top2 or bottom2 <= top
             assert apart, f"{kind} and {other}"
+
+
+def test_every_node_of_the_pack_that_a_file_alone_can_show_is_in_a_workflow():
+    """But for those that need a file of the user's: Load Instruct Embeds, and Convert, which writes one."""
+    shown = {n["type"] for name in RECIPES for n in read(name)["nodes"]}
+    pages = {path.stem for path in (REPO_ROOT / "js" / "docs").glob("*.md")}
+    assert pages - shown == {"IPAdapterInstructLoadEmbeds", "IPAdapterInstructConvert"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_only_picture_needed_is_the_one_that_comfyui_brings(name):
+    assert {n["widgets_values"][0] for n in nodes(read(name), "LoadImage")} == {"example.png"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_workflow_has_a_short_note_on_what_to_try(name):
+    assert node(read(name), "MarkdownNote")["title"] == "What to try"
+    assert len(note(read(name)).split("**Files**")[0]) < 1500
+
+
+def test_a_batch_of_references_has_as_many_weights_and_latents_as_pictures():
+    workflow = read("batch_of_references")
+    assert node(workflow, "EmptyLatentImage")["widgets_values"][2] == 2
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"][-1] == "1, 0.6"
+    assert "one per latent" in node(workflow, "IPAdapterInstructEncode")["widgets_values"]
+
+
+def test_both_halves_of_the_regions_mask_their_picture_and_their_prompt():
+    workflow = read("regions")
+    masks = {
+        title: [target for _, origin, _, target, *_ in workflow["links"] if by_title(workflow, title)["id"] == origin]
+        for title in ("Left", "Right")
+    }
+    kinds = {n["id"]: n["type"] for n in workflow["nodes"]}
+    for targets in masks.values():
+        assert {"IPAdapterInstructApply", "ConditioningSetMask"} <= {kinds[target] for target in targets}
+    assert not set(masks["Left"]) & set(masks["Right"])
+
+
+def by_title(workflow: dict, title: str) -> dict:
+    return next(n for n in workflow["nodes"] if n.get("title") == title)

@@ -19,6 +19,15 @@ NODE_IDS = {
     "IPAdapterInstructLoader",
     "IPAdapterInstructEncode",
     "IPAdapterInstructApply",
+    "IPAdapterInstructReference",
+    "IPAdapterInstructEncodeReferences",
+    "IPAdapterInstructCombine",
+    "IPAdapterInstructCutOut",
+    "IPAdapterInstructCropAround",
+    "IPAdapterInstructTile",
+    "IPAdapterInstructSaveEmbeds",
+    "IPAdapterInstructLoadEmbeds",
+    "IPAdapterInstructEncodeStored",
     "IPAdapterInstructConvert",
 }
 
@@ -37,7 +46,8 @@ ROOMS = {
     "models/patching": Room(("models", "models/patching"), TORCH | {"comfy"}, lazily=frozenset({"open_clip"})),
     "models": Room(("models",), TORCH, lazily=frozenset({"certifi", "filelock"})),
     "nodes": Room(
-        ("models", "models/patching", "nodes"), TORCH | {"aiohttp", "comfy", "comfy_api", "folder_paths", "server"}
+        ("models", "models/patching", "nodes"),
+        TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "folder_paths", "server"},
     ),
     "": Room(("nodes",), frozenset({"folder_paths"})),
 }

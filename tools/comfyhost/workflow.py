@@ -120,6 +120,8 @@ def widget_inputs(node: dict, known: dict) -> dict[str, Any]:
     slots = widget_slots(known)
     if len(values) == len(slots) - 1 and slots[-1:] == [UPLOAD_BUTTON]:
         slots = slots[:-1]  # newer pages do not save the button
+    if set(slots[len(values) :]) <= known["input"].get("optional", {}).keys():
+        slots = slots[: len(values)]  # saved before the node had them; left out, they have their defaults
     if len(values) != len(slots):
         raise WorkflowError(
             f"{describe(node)} has {len(values)} widget values, {len(slots)} were expected "
@@ -137,7 +139,7 @@ def widget_slots(known: dict) -> list[str]:
         if not is_widget(kind, options):
             continue
         slots.append(name)
-        if options.get("control_after_generate") or (kind == "INT" and name in SEEDS):
+        if options.get("control_after_generate", kind == "INT" and name in SEEDS):
             slots += [CONTROL] if kind == "INT" else [CONTROL, CONTROL_FILTER]
         if any(options.get(upload) for upload in UPLOADS):
             slots.append(UPLOAD_BUTTON)
