@@ -75,6 +75,7 @@ class Workflow:
                 **({"title": title} if title else {}),
                 "properties": self.properties(kind, known, models),
                 "widgets_values": values(known, inputs),
+                **({"showAdvanced": True} if uses_advanced(known, inputs) else {}),
             }
         )
         return Node(number, {o["name"]: Output(number, slot, o["type"]) for slot, o in enumerate(outputs)})
@@ -142,6 +143,13 @@ class Workflow:
             }
         )
 
+    def move_right(self, by: int) -> None:
+        """Move everything, so that what was placed left of the first column comes into view."""
+        for node in self.nodes:
+            node["pos"][0] += by
+        for group in self.groups:
+            group["bounding"][0] += by
+
     def saved(self) -> dict:
         """The file's content, version 0.4."""
         return {
@@ -156,6 +164,11 @@ class Workflow:
             "extra": {"ds": {"scale": 0.7, "offset": [40, 60]}},
             "version": 0.4,
         }
+
+
+def uses_advanced(known: dict, inputs: Mapping[str, Any]) -> bool:
+    """Whether an input is used that the page would fold away."""
+    return any(name in inputs and options.get("advanced") for name, _, options in input_definitions(known))
 
 
 def values(known: dict, inputs: Mapping[str, Any]) -> list:

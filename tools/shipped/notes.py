@@ -158,3 +158,92 @@ SAMPLER_CUSTOM_ADVANCED = f"""## The sampler in parts
 the same model to *CFGGuider* and *BasicScheduler*.
 
 {files("sd15")}"""
+SEVERAL_REFERENCES = f"""## Several pictures, an instruction each
+
+*Add Reference* gives a picture an instruction and a **weight** beside the others; as many as you like, one behind \
+the other. *Encode References* makes one of them for one *Apply*, whose weight is for all.
+
+One *Apply* guides them all alike: **auto** looks at the instructions together, which here is simple, with 0.2 off \
+the weight for the composition. For a guidance, a mask or a time of its own, give a picture its own *Encode* and \
+*Apply*.
+
+Balance the weights; 0 leaves a picture out.
+
+{files("sd15")}"""
+BLEND_INSTRUCTIONS = f"""## One picture, two instructions
+
+The picture is read twice, by "use the style" and by "use the colour". *Combine Instruct Embeds* makes one of both.
+
+**concat**: both act, each by its weight. **average**: something between them. **add** and **subtract** are for \
+trying out; take small weights.
+
+Both *Encode* nodes hold the same prompts: they too act on how the picture is read. The image encoder runs once.
+
+{files("sd15")}"""
+BATCH_OF_REFERENCES = f"""## A batch of references
+
+**one per latent**: the first picture of the batch is made with the first reference, the second with the second; \
+**batch_size** says how many are made, and the references begin anew when they are fewer. This is how an animation \
+follows a row of pictures.
+
+**batch_weights** on *Apply* are factors on its weight, one for each.
+
+Without a second picture of yours, *Image Crop* takes a part of the same: bypass it when you have chosen one.
+
+{files("sd15")}"""
+REGIONS = f"""## Left and right
+
+A picture, an instruction and a prompt for each half. **attn_mask** says where an *Apply* acts, and *Conditioning \
+(Set Mask)* where a prompt does: connect the same mask to both. The right half is the left one inverted, so that the \
+soft edges add up.
+
+Masks of any size and shape will do: draw them in a *Load Image*'s mask editor.
+
+A region with an instruction that is guided three ways sets the scales for the whole picture.
+
+{files("sd15")}"""
+NEGATIVE_INSTRUCTION = f"""## What to leave behind
+
+**negative_instruction** says what not to take. Here: the style, and not the layout that tends to come with it.
+
+It is read with the picture, and the result stands where guidance moves away from: in *simple* guidance in the uncond \
+branch, in *three-way* guidance in the image_only branch. **cfg** is its strength in both. It costs no further pass, \
+only one more run of the small resampler while encoding.
+
+This is this pack's own and not in the paper: compare with the field empty. When too much is lost, lower **cfg**.
+
+{files("sd15")}"""
+OBJECT_CUT_OUT = f"""## An object, cut out
+
+The paper found that taking an object works strikingly better when it is cut out on a coloured background, and the \
+encoder sees only 224 pixels a side. *Cut Out Reference* puts what the mask keeps on a colour far from its own; *Crop \
+Around Mask* makes it large.
+
+**Draw your own mask**: right click the reference picture, *Open in MaskEditor*, paint over the object, and connect \
+its MASK to *Cut Out Reference* instead of the square. For a PNG with a transparent background switch **invert** on.
+
+*Cut Out* shows the colour that it has drawn: type it into **background** to keep it. Name your object in the \
+instruction and in the prompt.
+
+{files("sd15")}"""
+DETAIL_TILES = f"""## More of a large picture
+
+The encoder sees a picture as 224 x 224 pixels. *Tile Reference* cuts it into squares, 2 x 2 of a square one, and \
+gives them together with the whole as several references.
+
+For the detail of a style or a pattern; for composition and pose leave the picture whole. Each tile is a run of the \
+image encoder and 16 more tokens. Where it becomes too much, lower the weight.
+
+{files("sd15")}"""
+STORED_EMBEDS = f"""## Encoded once, used again
+
+**Above**: *Save Instruct Embeds* keeps what *Encode* made, in output/embeds. Later, in place of *Encode*: *Load \
+Instruct Embeds* (press R to see the new file), without picture and image encoder. The prompts have acted on it and \
+are not in the file: give the sampler the same ones, with *CLIP Text Encode*.
+
+**Below**: *Encode Stored Picture* takes what *CLIP Vision Encode* saw of the picture, or a file of IPAdapter Plus's \
+*Save Embeds*, and reads it by any instruction. With crop *center* the result is *Encode*'s, bit for bit.
+
+To make a picture with the colour, connect its three outputs to *Apply* and *KSampler* instead.
+
+{files("sd15")}"""

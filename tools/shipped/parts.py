@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +16,25 @@ tasks = pack_module("models.tasks")
 
 PICTURE = "example.png"  # ComfyUI brings it
 SEED = 20240805
-LOADING, READING, APPLYING, SAMPLING, SAVING = 40, 460, 920, 1340, 1720  # left edges of the columns
+PREPARING, LOADING, READING, APPLYING, SAMPLING, SAVING = -380, 40, 460, 920, 1340, 1720  # left edges of the columns
+PREPARING_WIDTH = LOADING - PREPARING
 TOP, STEP = 90, 40
 HEIGHTS = {"loader": 110, "adapter": 130, "picture": 400, "encode": 500, "apply": 370, "sampler": 320}
+
+NEGATIVE = "blurry, low quality, watermark"
+STATUE = "a bronze statue in a park, golden hour, highly detailed"
+PROMPTS = {
+    "everything": ("the same scene in winter, falling snow", NEGATIVE),
+    "style": ("a lighthouse on a cliff above the sea", f"{NEGATIVE}, text"),
+    "colour": ("a bowl of fruit on a wooden table, studio photo", NEGATIVE),
+    "pose": (STATUE, f"{NEGATIVE}, extra limbs, deformed hands"),
+    "composition": (STATUE, NEGATIVE),
+    "face": ("portrait of a ship's captain in a wool coat, harbour", f"{NEGATIVE}, deformed face, crossed eyes"),
+    "foreground": ("on a beach at sunset", NEGATIVE),
+    "background": ("a red fox sitting, looking at the camera", NEGATIVE),
+    "object": ("a helmet on a market stall, morning light", f"{NEGATIVE}, cropped"),
+}
+OBJECT = "use the object, a helmet"
 
 
 @dataclass(frozen=True)
@@ -48,8 +65,10 @@ class Loaded:
     picture: Node
 
 
-def load(workflow: Workflow, family: str, title: str = "Reference picture") -> Loaded:
-    """The three loaders."""
+def load(
+    workflow: Workflow, family: str, title: str = "Reference picture", pos: tuple[int, int] = (LOADING, TOP + 340)
+) -> Loaded:
+    """The three loaders; `pos`: the picture's place."""
     checkpoint = workflow.add(
         "CheckpointLoaderSimple",
         (LOADING, TOP),
@@ -64,7 +83,7 @@ def load(workflow: Workflow, family: str, title: str = "Reference picture") -> L
         models=[ADAPTERS[family], ENCODER],
         adapter_name=ADAPTERS[family]["name"],
     )
-    return Loaded(checkpoint, adapter, picture(workflow, (LOADING, TOP + 340), title))
+    return Loaded(checkpoint, adapter, picture(workflow, pos, title))
 
 
 def picture(workflow: Workflow, pos: tuple[int, int], title: str) -> Node:
@@ -84,9 +103,15 @@ def encode(workflow: Workflow, loaded: Loaded, instruction: str, texts: tuple[st
 
 
 def apply(
-    workflow: Workflow, model: Output, encoded: Node, family: str, task: str, pos: tuple[int, int] = (APPLYING, TOP)
+    workflow: Workflow,
+    model: Output,
+    encoded: Node,
+    family: str,
+    task: str,
+    pos: tuple[int, int] = (APPLYING, TOP),
+    **changes,
 ) -> Node:
-    """Apply IPAdapter-Instruct with what is recommended for the task."""
+    """Apply IPAdapter-Instruct with what is recommended for the task. `changes`: what it gets besides."""
     settings = recommended(family, task)
     return workflow.add(
         "IPAdapterInstructApply",
@@ -97,6 +122,7 @@ def apply(
         weight=settings.weight,
         instruct_guidance=settings.instruct_guidance,
         image_guidance=settings.image_guidance,
+        **changes,
     )
 
 
@@ -106,16 +132,24 @@ def recommended(family: str, task: str) -> Any:
     return tasks.recommended(one, next(t for t in tasks.TASKS if t.name == task))
 
 
-def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPLYING, 520)) -> Output:
-    node = workflow.add(how.latent, pos, (360, 130), width=how.side, height=how.side)
+def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPLYING, 520), batch: int = 1) -> Output:
+    node = workflow.add(how.latent, pos, (360, 130), width=how.side, height=how.side, batch_size=batch)
     return node["LATENT"]
 
 
-def sample(workflow: Workflow, how: Sampling, cfg: float, model: Output, conditioning: Node, latent: Output) -> Output:
+def sample(
+    workflow: Workflow,
+    how: Sampling,
+    cfg: float,
+    model: Output,
+    conditioning: Node | Mapping[str, Output],
+    latent: Output,
+    top: int = TOP,
+) -> Output:
     """KSampler, with `conditioning` the node whose positive and negative it takes."""
     node = workflow.add(
         "KSampler",
-        (SAMPLING, TOP),
+        (SAMPLING, top),
         (320, HEIGHTS["sampler"]),
         model=model,
         positive=conditioning["positive"],
@@ -131,8 +165,9 @@ def sample(workflow: Workflow, how: Sampling, cfg: float, model: Output, conditi
     return node["LATENT"]
 
 
-def decode_and_save(workflow: Workflow, samples: Output, vae: Output) -> None:
-    decoded = workflow.add("VAEDecode", (SAMPLING, 470), (320, 60), samples=samples, vae=vae)
+def decode_and_save(workflow: Workflow, samples: Output, vae: Output, top: int = TOP) -> None:
+    """`top`: the sampler's."""
+    decoded = workflow.add("VAEDecode", (SAMPLING, top + 380), (320, 60), samples=samples, vae=vae)
     workflow.add("SaveImage", (SAVING, TOP), (400, 460), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
 
 
@@ -156,3 +191,22 @@ def scaled(workflow: Workflow, image: Output, side: int, pos: tuple[int, int]) -
         crop="center",
     )
     return node["IMAGE"]
+
+
+def one_reference(
+    workflow: Workflow, family: str, task: str, instruction: str, note: str, note_height: int = 300, **changes
+) -> None:
+    """The plain workflow: one picture, one instruction. `changes`: what Encode gets besides."""
+    loaded = load(workflow, family)
+    encoded = encode(workflow, loaded, instruction, PROMPTS[task], **changes)
+    finish(workflow, loaded, encoded, family, task)
+    workflow.note(note, (READING, 750), (820, note_height))
+    frames(workflow)
+
+
+def finish(workflow: Workflow, loaded: Loaded, encoded: Node, family: str, task: str) -> None:
+    """Apply what was encoded, sample, and save."""
+    how = SAMPLINGS[family]
+    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, task)["MODEL"]
+    samples = sample(workflow, how, recommended(family, task).cfg, model, encoded, empty_latent(workflow, how))
+    decode_and_save(workflow, samples, loaded.checkpoint["VAE"])

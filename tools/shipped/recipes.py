@@ -11,6 +11,9 @@ from shipped.graph import Workflow
 from shipped.parts import (
     APPLYING,
     LOADING,
+    NEGATIVE,
+    OBJECT,
+    PROMPTS,
     READING,
     SAMPLING,
     SAMPLINGS,
@@ -23,42 +26,15 @@ from shipped.parts import (
     encode,
     frames,
     load,
+    one_reference,
     picture,
     recommended,
     sample,
     scaled,
     tasks,
 )
-
-NEGATIVE = "blurry, low quality, watermark"
-STATUE = "a bronze statue in a park, golden hour, highly detailed"
-PROMPTS = {
-    "everything": ("the same scene in winter, falling snow", NEGATIVE),
-    "style": ("a lighthouse on a cliff above the sea", f"{NEGATIVE}, text"),
-    "colour": ("a bowl of fruit on a wooden table, studio photo", NEGATIVE),
-    "pose": (STATUE, f"{NEGATIVE}, extra limbs, deformed hands"),
-    "composition": (STATUE, NEGATIVE),
-    "face": ("portrait of a ship's captain in a wool coat, harbour", f"{NEGATIVE}, deformed face, crossed eyes"),
-    "foreground": ("on a beach at sunset", NEGATIVE),
-    "background": ("a red fox sitting, looking at the camera", NEGATIVE),
-    "object": ("a helmet on a market stall, morning light", f"{NEGATIVE}, cropped"),
-}
-OBJECT = "use the object, a helmet"
-
-
-def one_reference(
-    workflow: Workflow, family: str, task: str, instruction: str, note: str, note_height: int = 300
-) -> None:
-    """The plain workflow: one picture, one instruction."""
-    how = SAMPLINGS[family]
-    loaded = load(workflow, family)
-    encoded = encode(workflow, loaded, instruction, PROMPTS[task])
-    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, task)["MODEL"]
-    latent = empty_latent(workflow, how)
-    samples = sample(workflow, how, recommended(family, task).cfg, model, encoded, latent)
-    decode_and_save(workflow, samples, loaded.checkpoint["VAE"])
-    workflow.note(note, (READING, 750), (820, note_height))
-    frames(workflow)
+from shipped.reading import detail_tiles, negative_instruction, object_cut_out, stored_embeds
+from shipped.references import batch_of_references, blend_instructions, regions, several_references
 
 
 def family_workflow(workflow: Workflow, family: str) -> None:
@@ -242,4 +218,12 @@ RECIPES: Mapping[str, Callable[[Workflow], None]] = {
     "image_to_image": image_to_image,
     "inpainting": inpainting,
     "sampler_custom_advanced": sampler_custom_advanced,
+    "several_references": several_references,
+    "blend_instructions": blend_instructions,
+    "batch_of_references": batch_of_references,
+    "regions": regions,
+    "negative_instruction": negative_instruction,
+    "object_cut_out": object_cut_out,
+    "detail_tiles": detail_tiles,
+    "stored_embeds": stored_embeds,
 }
