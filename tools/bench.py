@@ -13,7 +13,7 @@ import sys
 from functools import partial
 
 import torch
-from benchmarks import encoding, sampling, starting, wall_clock
+from benchmarks import encoding, references, sampling, starting, wall_clock
 from benchmarks.report import Topic, environment, print_json, print_table
 
 
@@ -26,6 +26,10 @@ def topics(quick: bool) -> list[Topic]:
             "A full-size step: GFLOPs; attentions added and the adapter's linear layers, a model call", sampling.flops
         ),
         Topic("Bytes while a full-size model samples in fp16: what is kept of the adapter", sampling.memory),
+        Topic(
+            "Several references: a full-size step of 16 latents, simple guidance; bytes kept in fp16",
+            references.references,
+        ),
         Topic("Image-encoder runs", encoding.image_encoder_runs),
         Topic("Loading the pack at ComfyUI's start (meant: under 50 ms)", partial(starting.start_up, starts)),
         Topic("Time of a small UNet's step, in bare steps (this machine's)", partial(wall_clock.ratios, seconds)),

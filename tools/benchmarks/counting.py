@@ -18,8 +18,10 @@ SIGMA = 1.0
 T = TypeVar("T")
 
 
-def in_a_run(model, base: Base, cfg: float, use: Callable[[Callable, dict], T], size: int | None = None) -> T:
-    """What `use(step, transformer_options)` returns inside a sampling run of a latent `size` high and wide.
+def in_a_run(
+    model, base: Base, cfg: float, use: Callable[[Callable, dict], T], size: int | None = None, latents: int = 1
+) -> T:
+    """What `use(step, transformer_options)` returns inside a sampling run of latents `size` high and wide.
 
     `step()` is one step of ComfyUI's guider, with a positive and a negative of the family's ordinary length.
     """
@@ -30,11 +32,11 @@ def in_a_run(model, base: Base, cfg: float, use: Callable[[Callable, dict], T], 
 
     def sampler(denoiser, noise, sigmas, extra_args, callback, disable):
         options = extra_args["model_options"]["transformer_options"]
-        found.append(use(lambda: denoiser(noise, torch.tensor([SIGMA]), **extra_args), options))
+        found.append(use(lambda: denoiser(noise, torch.full((latents,), SIGMA), **extra_args), options))
         return noise
 
     channels, size = model.model.latent_format.latent_channels, size or base.latent
-    noise, sigmas = torch.randn(1, channels, size, size), torch.tensor([SIGMA, 0.0])
+    noise, sigmas = torch.randn(latents, channels, size, size), torch.tensor([SIGMA, 0.0])
     guider.sample(noise, torch.zeros_like(noise), comfy.samplers.KSAMPLER(sampler), sigmas)
     return found[0]
 
