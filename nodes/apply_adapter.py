@@ -9,7 +9,7 @@ from ..models.patching.apply import AUTO, ApplySettings, apply_instruct
 from ..models.tasks import SIMPLE, THREE_WAY
 from .feedback import output_with_text
 from .schema import advanced, schema
-from .sockets import CATEGORY, Embeds
+from .sockets import CATEGORY, Embeds, Layers, Schedules
 
 
 class IPAdapterInstructApply(io.ComfyNode):
@@ -93,6 +93,27 @@ class IPAdapterInstructApply(io.ComfyNode):
                             ),
                         )
                     ),
+                    Schedules.Input(
+                        "schedule",
+                        optional=True,
+                        tooltip="From Schedule Instruct Weight: a factor on the weight that changes while sampling.",
+                    ),
+                    Layers.Input(
+                        "layers",
+                        optional=True,
+                        tooltip="From Instruct Layer Weights: a factor on the weight in each part of the model.",
+                    ),
+                    advanced(
+                        io.Float.Input(
+                            "three_way_until",
+                            default=1.0,
+                            min=0.0,
+                            max=1.0,
+                            step=0.001,
+                            optional=True,
+                            tooltip="Three-way only. Where in the sampling guidance becomes simple, to save passes.",
+                        )
+                    ),
                 ],
                 outputs=[io.Model.Output(tooltip="Connect it to a sampler or a guider, or to another Apply.")],
                 hidden=[io.Hidden.unique_id],
@@ -113,10 +134,22 @@ class IPAdapterInstructApply(io.ComfyNode):
         end_percent: float,
         attn_mask=None,
         batch_weights: str = "",
+        schedule=None,
+        layers=None,
+        three_way_until: float = 1.0,
     ) -> io.NodeOutput:
         own_weights = parse_numbers(batch_weights, "batch_weights")
         settings = ApplySettings(
-            weight, guidance, instruct_guidance, image_guidance, start_percent, end_percent, own_weights
+            weight=weight,
+            guidance=guidance,
+            instruct_scale=instruct_guidance,
+            image_scale=image_guidance,
+            start_percent=start_percent,
+            end_percent=end_percent,
+            frame_weights=own_weights,
+            schedule=schedule,
+            layers=layers,
+            three_way_until=three_way_until,
         )
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
         return output_with_text(cls, choices, patched)

@@ -8,6 +8,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from ..models.patching.timed_embeds import check_untimed
 from ..models.stored_embeds import SUFFIX, StoredEmbeds, cannot_write, write_embeds
 from .feedback import output_with_text
 from .schema import schema
@@ -40,6 +41,7 @@ class IPAdapterInstructSaveEmbeds(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeds, filename_prefix: str) -> io.NodeOutput:
+        check_untimed(embeds)
         stored = StoredEmbeds.of(embeds.adapter, embeds.instruction, embeds.image_tokens, embeds.token_weights)
         output = os.path.abspath(folder_paths.get_output_directory())
         target = _next_file(filename_prefix, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import comfy.patcher_extension
@@ -10,6 +11,9 @@ from torch import Tensor
 from ..choices import check_choice
 from ..combining import latent_weights, product_of_cycles
 from ..families import Family
+from ..guidance import count_passes
+from ..layers import LayerWeights, layer_factors
+from ..schedules import Schedule
 from ..tasks import SIMPLE, THREE_WAY, advise
 from . import hooks
 from .chain import CHAIN, AppliedAdapter, Chain
@@ -18,6 +22,7 @@ from .entrances import entrance_of, family_of_model
 from .loaded_adapter import LoadedAdapter
 from .masks import mask_frames
 from .sites import Site, check_fit
+from .timed_embeds import TimedEmbeds, Turn, turns_of
 
 AUTO = "auto"
 WRAPPERS = {
@@ -32,6 +37,8 @@ class ApplySettings:
     """What a user sets in the Apply node. guidance: "auto", "simple" or "three-way".
 
     frame_weights: a factor on the weight for each latent of a batch, from the first on again when they are fewer.
+    schedule: factors on the weight over the sampling. layers: and in each of the model's attentions.
+    three_way_until: the fraction of the sampling schedule from which on guidance is simple.
     """
 
     weight: float = 0.8
@@ -41,6 +48,9 @@ class ApplySettings:
     start_percent: float = 0.0
     end_percent: float = 1.0
     frame_weights: tuple[float, ...] = ()
+    schedule: Schedule | None = None
+    layers: LayerWeights | None = None
+    three_way_until: float = 1.0
 
 
 def resolve(settings: ApplySettings, family: Family, instruction: str) -> tuple[float, str, list[str]]:
@@ -53,7 +63,20 @@ def resolve(settings: ApplySettings, family: Family, instruction: str) -> tuple[
     return weight, guidance, [f"guidance: {guidance}, weight: {weight:g}", *(f"auto: {reason}" for reason in reasons)]
 
 
-def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask: Tensor | None = None):
+def passes(guidance: str, settings: ApplySettings) -> str:
+    """How often the model runs in a step, in words."""
+    if guidance == SIMPLE:
+        return "passes a step: 2, 1 at cfg 1"
+    scales = settings.instruct_scale, settings.image_scale
+    at = {cfg: count_passes(*scales, cfg) for cfg in (settings.instruct_scale, 1.0)}
+    if settings.guidance == AUTO:
+        at[1.0] = 1
+    counts = [f"{count} at cfg {cfg:g}" for cfg, count in at.items()]
+    until = [f"2 from {settings.three_way_until:g} on"] if settings.three_way_until < 1 else []
+    return f"passes a step: {', '.join([str(count_passes(*scales)), *counts, *until])}"
+
+
+def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplySettings, mask: Tensor | None = None):
     """A clone of a ModelPatcher with the adapter applied, and what was chosen, in words, line by line.
 
     Raises ValueError when adapter and model do not belong together or the settings make no sense.
@@ -64,10 +87,26 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
             f"start_percent was expected to be at most end_percent; they are {settings.start_percent:g} and "
             f"{settings.end_percent:g}. Swap them, or set 0 and 1 to act all the time."
         )
-    adapter = embeds.adapter
+    frames = None if mask is None else mask_frames(mask, "attn_mask")
+    turns = turns_of(embeds)
+    added, lines = [], []
+    for turn in turns:
+        applied, choices = _applied(model, turn, settings, frames)
+        added.append(applied)
+        lines += choices if len(turns) == 1 else [f"{turn.start:g} to {turn.end:g}: {line}" for line in choices]
+    family = turns[0].embeds.adapter.family
+    notes = entrance_of(family).notes(model.get_model_object("diffusion_model"))
+    return _with_applied(model, added), [*lines, *notes]
+
+
+def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[AppliedAdapter, list[str]]:
+    """One turn's adapter, and what was chosen for it, in words."""
+    embeds, adapter = turn.embeds, turn.embeds.adapter
     sites = _sites(model, adapter)
     weight, guidance, choices = resolve(settings, adapter.family, embeds.instruction)
     tokens, own_weights = latent_weights(embeds.tokens)
+    own_layers = settings.layers or LayerWeights()
+    end = min(settings.end_percent, turn.end)
     applied = AppliedAdapter(
         adapter=adapter,
         tokens=tokens,
@@ -76,13 +115,19 @@ def apply_instruct(model, embeds: InstructEmbeds, settings: ApplySettings, mask:
         guidance=guidance,
         instruct_scale=settings.instruct_scale,
         image_scale=settings.image_scale,
-        start_percent=settings.start_percent,
-        end_percent=settings.end_percent,
-        mask=None if mask is None else mask_frames(mask, "attn_mask"),
+        start_percent=max(settings.start_percent, turn.start),
+        end_percent=end,
+        mask=mask,
         frame_weights=product_of_cycles(settings.frame_weights, own_weights),
+        followed=end == turn.end < 1.0,
+        is_auto=settings.guidance == AUTO,
+        three_way_until=settings.three_way_until,
+        schedule=settings.schedule,
+        layers=layer_factors(own_layers, adapter.family, entrance_of(adapter.family).layers(sites)),
+        scaling=own_layers.scaling,
+        instruction=embeds.instruction,
     )
-    notes = entrance_of(adapter.family).notes(model.get_model_object("diffusion_model"))
-    return _with_applied(model, applied), [*choices, *notes]
+    return applied, [*choices, passes(guidance, settings)]
 
 
 def _sites(model, adapter: LoadedAdapter) -> list[Site]:
@@ -103,15 +148,16 @@ def _sites(model, adapter: LoadedAdapter) -> list[Site]:
     return sites
 
 
-def _with_applied(model, applied: AppliedAdapter):
+def _with_applied(model, added: Sequence[AppliedAdapter]):
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     if CHAIN not in options:
         for kind, wrapper in WRAPPERS.items():
             patched.add_wrapper_with_key(kind, CHAIN, wrapper)
-    options[CHAIN] = options.get(CHAIN, Chain()).then(applied)
-    if applied.adapter.streams:
-        patched.set_model_patch(CarriedWeights(applied.adapter.streams), CHAIN)
+    options[CHAIN] = options.get(CHAIN, Chain()).then(*added)
+    for streams in dict.fromkeys(applied.adapter.streams for applied in added):
+        if streams is not None:
+            patched.set_model_patch(CarriedWeights(streams), CHAIN)
     return patched
 
 

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+import copy
+from collections.abc import Callable
+from functools import cache, partial
 
+import comfy.patcher_extension
+import comfy.samplers
+import torch
+from torch import Tensor
+
+from ..schedules import NOISE, Schedule, noise_position, step_position
 from .chain import AppliedAdapter, Chain
 from .entrances import entrance_of
 from .masks import SiteMasks
@@ -11,28 +19,52 @@ from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Run, RunningAdap
 from .window import SigmaWindow
 
 
-def begin_run(chain: Chain, guider) -> Run:
-    """Keys and values for every adapter that has any weight. The guider's model must be loaded by now."""
-    applied = [a for a in chain.applied if a.weight != 0 and any(a.frame_weights or (1.0,))]
-    return Run(tuple(_running(a, guider.model_patcher) for a in applied), lambda: guider.conds)
+def begin_run(chain: Chain, guider, sigmas: Tensor) -> Run:
+    """Keys and values for every adapter that has any weight. The guider's model must be loaded by now.
+
+    sigmas: the noise levels of the steps, and the last one's end.
+    """
+    applied = [a for a in chain.applied if _acts(a)]
+    adapters = tuple(_running(a, guider.model_patcher, sigmas) for a in applied)
+    own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
+    kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
+    wrappers = comfy.patcher_extension.get_all_wrappers(kind, guider.model_options, is_model_options=True)
+    return Run(adapters, lambda: guider.conds, lambda: None if own else guider.cfg, is_plain=not wrappers)
 
 
-def _running(applied: AppliedAdapter, model_patcher) -> RunningAdapter:
+def _acts(applied: AppliedAdapter) -> bool:
+    weights = (applied.weight, any(applied.frame_weights or (1.0,)), any(layer.factor for layer in applied.layers))
+    return all(weights) and applied.start_percent <= applied.end_percent
+
+
+def _running(applied: AppliedAdapter, model_patcher, sigmas: Tensor) -> RunningAdapter:
     rows = THREE_WAY_ROWS if applied.is_three_way else SIMPLE_ROWS
     model = model_patcher.model
     dtype = model.manual_cast_dtype or model.get_dtype()
     tokens = torch.cat([applied.tokens.branches[branch] for branch in rows]).to(model_patcher.load_device)
     tokens = entrance_of(applied.adapter.family).embed(model.diffusion_model, tokens, dtype)
-    pairs = applied.adapter.keys_values(tokens, dtype)
+    wanted = [place for place, layer in enumerate(applied.layers) if layer.factor]
+    pairs = applied.adapter.keys_values(tokens, dtype, wanted)
     if applied.tokens.weights is not None:
-        factors = applied.tokens.weights.repeat(len(rows), 1).unsqueeze(-1).to(pairs[0][1])
-        pairs = [(keys, values * factors) for keys, values in pairs]
-    model_sampling = model_patcher.get_model_object("model_sampling")
+        own = applied.tokens.weights.repeat(len(rows), 1).unsqueeze(-1).to(pairs[0][1])
+        pairs = [(keys, values * own) for keys, values in pairs]
+    sites = [applied.site_keys[place] for place in wanted]
+    sampling = model_patcher.get_model_object("model_sampling")
     return RunningAdapter(
         applied=applied,
-        keys_values=BranchKeysValues(
-            rows, dict(zip(applied.site_keys, pairs, strict=True)), len(applied.tokens.branches.full)
-        ),
-        window=SigmaWindow.from_percents(applied.start_percent, applied.end_percent, model_sampling),
+        keys_values=BranchKeysValues(rows, dict(zip(sites, pairs, strict=True)), len(applied.tokens.branches.full)),
+        window=SigmaWindow.from_percents(applied.start_percent, applied.end_percent, sampling, applied.followed),
         masks=None if applied.mask is None else SiteMasks(applied.mask),
+        three_way=SigmaWindow.from_percents(0.0, applied.three_way_until, sampling, followed=True),
+        step_factor=applied.schedule and _step_factor(applied.schedule, sampling, sigmas),
+        layers=dict(zip(applied.site_keys, applied.layers, strict=True)),
     )
+
+
+def _step_factor(schedule: Schedule, sampling, sigmas: Tensor) -> Callable[[float], float]:
+    """The schedule's factor at a noise level; each level is looked up once a run, without asking the device."""
+    if schedule.along == NOISE:
+        position = partial(noise_position, copy.deepcopy(sampling).cpu().percent_to_sigma)
+    else:
+        position = partial(step_position, sigmas.tolist())
+    return cache(lambda sigma: schedule.at(position(sigma)))

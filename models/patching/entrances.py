@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..families import Family
+from ..layers import Layer
 from . import mmdit, unet
-from .run import BatchRows, RunningAdapter
-from .sites import Site, SiteKey, attn2_sites, model_family
+from .run import ActingAdapter, BatchRows
+from .sites import Site, SiteKey, attn2_layers, attn2_sites, joint_layers, model_family
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Entrance:
     """One kind of denoiser.
 
     is_met_by: whether a diffusion model is of this kind. sites: where its adapters act, in the adapter's order.
+    layers: where each of the sites stands in the model.
     notes: what a user should know of a model that fits, in words.
     embed: image tokens as the sites' projections take them, given the model and its compute dtype.
     replaces: where in the host's patches_replace its sites are. patch: what acts at one site, made of the site, the
@@ -28,20 +30,27 @@ class Entrance:
     kind: str
     is_met_by: Callable[[nn.Module], bool]
     sites: Callable[[nn.Module], list[Site]]
+    layers: Callable[[Sequence[Site]], list[Layer]]
     notes: Callable[[nn.Module], tuple[str, ...]]
     embed: Callable[[nn.Module, Tensor, torch.dtype], Tensor]
     replaces: str
-    patch: Callable[[SiteKey, tuple[RunningAdapter, ...], BatchRows, Callable | None], Callable]
+    patch: Callable[[SiteKey, tuple[ActingAdapter, ...], BatchRows, Callable | None], Callable]
 
-    def patched(self, transformer_options: dict, adapters: tuple[RunningAdapter, ...], rows: BatchRows) -> dict:
-        """A copy of `transformer_options` for one model call, with the adapters acting on its rows.
+    def patched(self, transformer_options: dict, adapters: tuple[ActingAdapter, ...], rows: BatchRows) -> dict:
+        """A copy of `transformer_options` for one model call, with the adapters acting on its rows at their sites.
 
         Whatever already replaces a site, by its whole key or the first two parts of it, goes on working inside.
         """
         replacements = transformer_options.get("patches_replace", {})
         others = replacements.get(self.replaces, {})
-        sites = dict.fromkeys(site for a in adapters for site in a.applied.site_keys)
-        ours = {site: self.patch(site, adapters, rows, others.get(site, others.get(site[:2]))) for site in sites}
+        acting: dict[SiteKey, list[ActingAdapter]] = {}
+        for adapter in adapters:
+            for site in adapter.sites:
+                acting.setdefault(site, []).append(adapter)
+        ours = {
+            site: self.patch(site, tuple(own), rows, others.get(site, others.get(site[:2])))
+            for site, own in acting.items()
+        }
         return {**transformer_options, "patches_replace": {**replacements, self.replaces: {**others, **ours}}}
 
 
@@ -49,6 +58,7 @@ UNET = Entrance(
     kind="UNet",
     is_met_by=lambda model: hasattr(model, "input_blocks"),
     sites=attn2_sites,
+    layers=attn2_layers,
     notes=lambda model: (),
     embed=lambda model, image_tokens, dtype: image_tokens,
     replaces="attn2",
@@ -58,6 +68,7 @@ MMDIT = Entrance(
     kind="MMDiT",
     is_met_by=lambda model: hasattr(model, "joint_blocks"),
     sites=mmdit.joint_sites,
+    layers=joint_layers,
     notes=mmdit.joint_notes,
     embed=mmdit.embed_tokens,
     replaces="dit",

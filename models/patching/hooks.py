@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,16 +14,20 @@ from .entrances import Entrance, entrance_of
 from .frames import divide_call
 from .masks import Area
 from .passes import Plan, plan_passes
-from .run import RUN, BatchRows, Run, RunningAdapter
+from .run import RUN, ActingAdapter, BatchRows, Conds, Run
+from .watch import WATCH, looking
 
 STEP = "ipadapter_instruct_step"
+LOOK_AT_PREDICTIONS = frozenset(
+    f"sampler_{name}_function" for name in ("calc_cond_batch", "pre_cfg", "cfg", "post_cfg")
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
     """What a model call needs to know of the step it belongs to."""
 
-    adapters: tuple[RunningAdapter, ...]
+    adapters: tuple[ActingAdapter, ...]
     plan: Plan
     latent_size: tuple[int, int]
     latents: int
@@ -63,7 +68,9 @@ class Step:
 def sampler_sample(executor, guider, sigmas, extra_args: dict, *args, **kwargs):
     """SAMPLER_SAMPLE: begin a run, in the options that the guider made for it and that end with it."""
     options = extra_args["model_options"]["transformer_options"]
-    options[RUN] = begin_run(options[CHAIN], guider)
+    options[RUN] = begin_run(options[CHAIN], guider, sigmas)
+    if WATCH in options:
+        options[WATCH].begin(options[RUN], sigmas)
     return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
@@ -74,10 +81,11 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     adapters = run.active(timestep)
     if not adapters or STEP in options:  # inside a step already: another pack asks for one of our passes again
         return executor(model, conds, x_in, timestep, model_options)
-    plan = plan_passes(conds, run.conds(), _coefficients(adapters))
+    plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options))
     step = Step(adapters, plan, tuple(x_in.shape[-2:]), len(x_in))
-    own_options = {**model_options, "transformer_options": {**options, STEP: step}}
-    predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
+    with looking(options, run, plan, x_in, timestep) as look:
+        own_options = {**model_options, "transformer_options": {**options, STEP: step, **look}}
+        predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
     return plan.combine(predictions, x_in)
 
 
@@ -97,7 +105,16 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
 
 
-def _coefficients(adapters: tuple[RunningAdapter, ...]) -> HostCoefficients | None:
-    """Those of the last three-way adapter, or None when all are simple."""
-    three_way = [a.applied for a in adapters if a.applied.is_three_way]
-    return host_coefficients(three_way[-1].instruct_scale, three_way[-1].image_scale) if three_way else None
+def _coefficients(
+    adapters: tuple[ActingAdapter, ...], conds: Sequence[Conds | None], run: Run, model_options: dict
+) -> HostCoefficients | None:
+    """Those of the last three-way adapter, or None when all are simple.
+
+    At cfg 1 the host leaves out the negative: where the pack has chosen the guidance, one pass is all there is then.
+    """
+    at_cfg_1 = None in conds or (run.cfg() == 1 and not model_options.get("disable_cfg1_optimization", False))
+    three_way = [a.applied for a in adapters if a.is_three_way and not (a.applied.is_auto and at_cfg_1)]
+    if not three_way:
+        return None
+    seen = not run.is_plain or LOOK_AT_PREDICTIONS & model_options.keys()
+    return host_coefficients(three_way[-1].instruct_scale, three_way[-1].image_scale, None if seen else run.cfg())

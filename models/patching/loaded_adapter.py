@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -61,10 +62,15 @@ class LoadedAdapter:
             tokens = self.resampler.model(*(x.to(self.resampler.load_device, torch.float32) for x in inputs))
         return tokens.to(mm.intermediate_device())
 
-    def keys_values(self, image_tokens: Tensor, dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-        """Image tokens [rows, T, width] -> keys and values of every site, [rows, T, site width], on their device."""
+    def keys_values(
+        self, image_tokens: Tensor, dtype: torch.dtype, wanted: Collection[int] | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Image tokens [rows, T, width] -> keys and values, [rows, T, site width], on their device.
+
+        wanted: the sites' places in the adapter's order; None for all.
+        """
         with torch.no_grad():
-            return [(k.to(dtype), v.to(dtype)) for k, v in self.projections(image_tokens.float())]
+            return [(k.to(dtype), v.to(dtype)) for k, v in self.projections(image_tokens.float(), wanted)]
 
     def stream_layers(self, block: int) -> nn.Module:
         """SD3's four layers for a block's streams."""

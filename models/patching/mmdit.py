@@ -13,8 +13,9 @@ import torch
 from comfy.ldm.modules import attention
 from torch import Tensor, nn
 
-from .run import BatchRows, RunningAdapter
+from .run import ActingAdapter, BatchRows
 from .sites import Site, SiteKey
+from .watch import LOOK, Attention
 
 OVERRIDE = "optimized_attention_override"
 BLOCK = "double_block"
@@ -48,7 +49,7 @@ class JointBlockPatch:
     """Lets the host's own block run, with `JointImageAttention` around its attention."""
 
     site: SiteKey
-    adapters: tuple[RunningAdapter, ...]
+    adapters: tuple[ActingAdapter, ...]
     rows: BatchRows
     inner: Callable | None
 
@@ -83,19 +84,23 @@ class JointImageAttention:
         added = (self._image_attention(a, q, out[:, self.text_tokens :], kwargs["heads"]) for a in self.patch.adapters)
         return sum(added, start=out)
 
-    def _image_attention(self, adapter: RunningAdapter, q: Tensor, image: Tensor, heads: int) -> Tensor:
+    def _image_attention(self, adapter: ActingAdapter, q: Tensor, image: Tensor, heads: int) -> Tensor:
         site, rows = self.patch.site, self.patch.rows
         layers = adapter.applied.adapter.stream_layers(site[1])
-        token_keys, token_values = (_for_each_row(x.to(q), len(q)) for x in adapter.keys_values.at(site, rows))
+        token_keys, token_values = (_for_each_row(x.to(q), len(q)) for x in adapter.keys_values(site, rows))
         keys = torch.cat((layers.to_k_ip(image), token_keys), dim=1)  # [R, N + T, D]
         values = torch.cat((layers.to_v_ip(image), token_values), dim=1)
+        if LOOK in self.options:
+            queries, others = q[:, self.text_tokens :], keys[:, : self.image_positions]
+            attention_seen = Attention(queries, token_keys, others, heads, self._grid())
+            self.options[LOOK].see(adapter, site, rows, attention_seen)
         out = attention.optimized_attention(q, keys, values, heads=heads, transformer_options=self.options)
         text = layers.proj_encoder_hidden_states_ip(out[:, : self.text_tokens])
         image = layers.proj_ip(out[:, self.text_tokens :])
         if adapter.masks is not None:
             mask = adapter.masks.at(self._grid(), rows.latent_size, rows.areas, rows.frames, q)
             text, image = text * mask.mean(dim=1, keepdim=True), image * mask
-        return torch.cat((text, image), dim=1) * adapter.weight(rows, q)
+        return torch.cat((text, image), dim=1) * adapter.weight(site, rows, q)
 
     def _grid(self) -> tuple[int, int]:
         """Height and width of the image positions, patches of the latent that this call is for."""

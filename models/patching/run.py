@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..branches import Branch
+from ..layers import LayerFactor
 from .chain import AppliedAdapter
 from .masks import Area, SiteMasks
 from .sites import SiteKey
@@ -23,6 +24,8 @@ Conds = list[dict]
 THREE_WAY_ROWS = (Branch.UNCOND, Branch.EVERYTHING, Branch.IMAGE_ONLY, Branch.FULL)
 SIMPLE_ROWS = (Branch.UNCOND, Branch.FULL)
 
+KEPT = 256
+
 
 @dataclass(frozen=True)
 class BranchKeysValues:
@@ -32,12 +35,9 @@ class BranchKeysValues:
     sites: Mapping[SiteKey, tuple[Tensor, Tensor]]
     frames: int = 1
 
-    def at(self, site: SiteKey, batch: BatchRows) -> tuple[Tensor, Tensor]:
-        """Keys and values for a batch, [C, T, site width]; with frames of their own, [C b, T, site width]."""
-        branches = batch.branches
-        if self.rows == SIMPLE_ROWS:
-            branches = [branch.in_simple_guidance for branch in branches]
-        latents = (0,) if self.frames == 1 else [frame % self.frames for frame in batch.frames]
+    def at(self, site: SiteKey, branches: Sequence[Branch], frames: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Keys and values of a chunk for each of `branches`, [C, T, site width]; [C b, ..] with frames of their own."""
+        latents = (0,) if self.frames == 1 else [frame % self.frames for frame in frames]
         rows = [self.rows.index(branch) * self.frames + latent for branch in branches for latent in latents]
         keys, values = self.sites[site]
         return _take(keys, rows), _take(values, rows)
@@ -60,42 +60,112 @@ class BatchRows:
 
 @dataclass(frozen=True, eq=False)
 class RunningAdapter:
-    """One adapter of the chain during a run."""
+    """One adapter of the chain during a run.
+
+    window: when it acts; three_way: when its guidance is three-way. None: all the time.
+    step_factor: the factor on its weight at a noise level, or None for 1. layers: and at every site.
+    """
 
     applied: AppliedAdapter
     keys_values: BranchKeysValues
     window: SigmaWindow | None
     masks: SiteMasks | None
+    layers: Mapping[SiteKey, LayerFactor]
+    three_way: SigmaWindow | None = None
+    step_factor: Callable[[float], float] | None = None
     _made: dict[tuple, Tensor] = field(default_factory=dict, init=False)
 
-    def weight(self, rows: BatchRows, like: Tensor) -> float | Tensor:
-        """How strongly it acts: one number, or [C b, 1, 1] where latents have weights of their own."""
-        own = self.applied.frame_weights or (1.0,)
-        if len(set(own)) == 1:
-            return self.applied.weight * own[0]
-        key = (rows.frames, len(rows.branches), like.device, like.dtype)
-        if key not in self._made:  # once a run, since the copy to the device waits
-            factors = [self.applied.weight * own[frame % len(own)] for frame in rows.frames]
-            self._made[key] = like.new_tensor(factors * len(rows.branches))[:, None, None]
+    def at(self, sigma: Callable[[], float]) -> ActingAdapter | None:
+        """The adapter as it acts at a noise level, which is asked for if it matters; None when it does not act."""
+        if self.window is not None and not self.window.contains(sigma()):
+            return None
+        factor = self.step_factor(sigma()) if self.step_factor else 1.0
+        if not factor:
+            return None
+        is_three_way = self.applied.is_three_way and (self.three_way is None or self.three_way.contains(sigma()))
+        return ActingAdapter(self, factor, is_three_way)
+
+    def latent_factors(self, rows: BatchRows, like: Tensor, weight: float, on_negative: bool) -> Tensor:
+        """`weight` with every row's own factors, [C b, 1, 1]; kept for the run, since the copy to the device waits."""
+        key = (rows.frames, rows.branches, weight, on_negative, like.device, like.dtype)
+        if key not in self._made:
+            if len(self._made) == KEPT:  # a schedule asks for ever new ones
+                self._made.clear()
+            own = self.applied.frame_weights or (1.0,)
+            latents = [weight * own[frame % len(own)] for frame in rows.frames]
+            acts = [not (on_negative and branch.is_conditional) for branch in rows.branches]
+            factors = [latent if act else 0.0 for act in acts for latent in latents]
+            self._made[key] = like.new_tensor(factors)[:, None, None]
         return self._made[key]
 
-    def acts_at(self, sigma: Callable[[], float]) -> bool:
-        return self.window is None or self.window.contains(sigma())
+
+@dataclass(frozen=True, eq=False)
+class ActingAdapter:
+    """A running adapter at one step. factor: the schedule's, on its weight."""
+
+    running: RunningAdapter
+    factor: float
+    is_three_way: bool
+
+    @property
+    def applied(self) -> AppliedAdapter:
+        return self.running.applied
+
+    @property
+    def sites(self) -> Collection[SiteKey]:
+        """Where it acts."""
+        return self.running.keys_values.sites.keys()
+
+    @property
+    def masks(self) -> SiteMasks | None:
+        return self.running.masks
+
+    def is_on_negative(self, site: SiteKey) -> bool:
+        """Whether it acts on the negative there, instead of on the positive."""
+        return self.running.layers[site].on_negative
+
+    def keys_values(self, site: SiteKey, rows: BatchRows) -> tuple[Tensor, Tensor]:
+        """What a site attends to: [C, T, site width]; with frames of their own, [C b, T, site width]."""
+        branches = rows.branches
+        if self.is_on_negative(site):
+            branches = (Branch.FULL,) * len(branches)
+        elif not self.is_three_way:
+            branches = tuple(branch.in_simple_guidance for branch in branches)
+        return self.running.keys_values.at(site, branches, rows.frames)
+
+    def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float | Tensor:
+        """How strongly it acts at a site: one number, or [C b, 1, 1] where rows have weights of their own."""
+        layer, own = self.running.layers[site], self.applied.frame_weights or (1.0,)
+        weight = self.applied.weight * self.factor * layer.factor
+        if len(set(own)) == 1 and not layer.on_negative:
+            return weight * own[0]
+        return self.running.latent_factors(rows, like, weight, layer.on_negative)
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """The adapters of one sampling run and the guider's conditioning lists by name.
 
-    `conds` is asked at every step, since the host replaces the lists after the run has begun.
+    `conds` is asked at every step, since the host replaces the lists after the run has begun, and so is `cfg`: the
+    guider's scale where it combines the two predictions by it, or None. is_plain: and by nothing else.
     """
 
     adapters: tuple[RunningAdapter, ...]
     conds: Callable[[], Mapping[str, Conds]]
+    cfg: Callable[[], float | None] = lambda: None
+    is_plain: bool = False
 
-    def active(self, timestep: Tensor) -> tuple[RunningAdapter, ...]:
-        """The adapters that act at this step. Reads the noise level back only if one has a window."""
-        return tuple(a for a in self.adapters if a.acts_at(lambda: float(timestep[0])))
+    def active(self, timestep: Tensor) -> tuple[ActingAdapter, ...]:
+        """The adapters that act at this step. Reads the noise level back only if one asks for it, and then once."""
+        level: list[float] = []
+
+        def sigma() -> float:
+            if not level:
+                level.append(float(timestep[0]))
+            return level[0]
+
+        acting = (adapter.at(sigma) for adapter in self.adapters)
+        return tuple(adapter for adapter in acting if adapter is not None)
 
     def __deepcopy__(self, memo: dict) -> Run:
         return self

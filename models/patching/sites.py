@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from ..families import FAMILIES, Family
+from ..layers import INPUT, MIDDLE, OUTPUT, Layer
 
 SiteKey = tuple
 """("input", 4, 0) for a UNet's cross-attention, ("double_block", 2) for a joint block."""
@@ -38,6 +39,22 @@ def _sites_in(name: str, number: int, block: nn.Module | None) -> Iterator[Site]
         for index, transformer in enumerate(getattr(layer, "transformer_blocks", ())):
             weight = transformer.attn2.to_k.weight
             yield Site((name, number, index), *weight.shape)
+
+
+def attn2_layers(sites: Sequence[Site]) -> list[Layer]:
+    """A UNet's cross-attentions, in groups that the model runs from first to last: down, the middle, up.
+
+    Source: ComfyUI 0.3.75, openaimodel.py, which counts them so in `transformer_index`.
+    """
+    parts = (INPUT, MIDDLE, OUTPUT)
+    blocks = sorted({site.key[:2] for site in sites}, key=lambda block: (parts.index(block[0]), block[1]))
+    return [Layer(blocks.index(site.key[:2]), site.key[2], site.key[0]) for site in sites]
+
+
+def joint_layers(sites: Sequence[Site]) -> list[Layer]:
+    """An MMDiT's joint attentions, one a group. All are of one kind: the parts are thirds of the depth."""
+    parts = (INPUT, MIDDLE, OUTPUT)
+    return [Layer(number, 0, parts[3 * number // len(sites)]) for number in range(len(sites))]
 
 
 def model_family(sites: list[Site]) -> Family | None:

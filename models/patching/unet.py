@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from comfy.ldm.modules import attention
 from torch import Tensor
 
-from .run import BatchRows, RunningAdapter
+from ..layers import V_ONLY
+from .run import ActingAdapter, BatchRows
+from .scaling import scaled
 from .sites import SiteKey
+from .watch import LOOK, Attention
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class CrossAttentionPatch:
     """
 
     site: SiteKey
-    adapters: tuple[RunningAdapter, ...]
+    adapters: tuple[ActingAdapter, ...]
     rows: BatchRows
     inner: Callable | None
 
@@ -34,7 +37,7 @@ class CrossAttentionPatch:
         self._check_rows(len(q))
         out = self.inner(q, k, v, extra_options) if self.inner else attend(q, k, v, extra_options)
         for adapter in self.adapters:
-            out = out + self._image_attention(adapter, q, extra_options)
+            out = out + self._image_attention(adapter, q, k, extra_options)
         return out
 
     def _check_rows(self, found: int) -> None:
@@ -46,15 +49,29 @@ class CrossAttentionPatch:
                 "that node and use ComfyUI's Conditioning (Set Mask), or bypass IPAdapter-Instruct."
             )
 
-    def _image_attention(self, adapter: RunningAdapter, q: Tensor, extra_options: dict) -> Tensor:
-        keys, values = (x.to(q) for x in adapter.keys_values.at(self.site, self.rows))
+    def _image_attention(self, adapter: ActingAdapter, q: Tensor, text_keys: Tensor, extra_options: dict) -> Tensor:
+        keys, values = (x.to(q) for x in adapter.keys_values(self.site, self.rows))
+        weight, scaling = adapter.weight(self.site, self.rows, q), adapter.applied.scaling
+        if scaling != V_ONLY:
+            keys, values = scaled(keys, values, weight, scaling)
+        if LOOK in extra_options and not adapter.is_on_negative(self.site):
+            look, heads, size = extra_options[LOOK], extra_options["n_heads"], _grid(extra_options)
+            attention_seen = Attention(q, keys, text_keys, heads, size, look.lengths(extra_options))
+            look.see(adapter, self.site, self.rows, attention_seen)
         # Latents of a chunk that share their tokens have their queries side by side: [C, b N, D].
         chunks = q.reshape(len(keys), -1, q.shape[-1])
-        out = attend(chunks, keys, values, extra_options).reshape(q.shape) * adapter.weight(self.rows, q)
+        out = attend(chunks, keys, values, extra_options).reshape(q.shape)
+        if scaling == V_ONLY:
+            out = out * weight
         if adapter.masks is None:
             return out
-        size = tuple(extra_options["activations_shape"][-2:])
+        size = _grid(extra_options)
         return out * adapter.masks.at(size, self.rows.latent_size, self.rows.areas, self.rows.frames, q)
+
+
+def _grid(extra_options: dict) -> tuple[int, int]:
+    """Height and width of the image positions."""
+    return tuple(extra_options["activations_shape"][-2:])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:

@@ -83,3 +83,28 @@ def test_coefficients_sum_to_one_so_noise_and_denoised_latents_combine_alike(ins
 def test_an_image_scale_of_one_needs_no_uncond_pass(instruct):
     coefficients = host_coefficients(instruct, image_scale=1.0)
     assert coefficients.cond.uncond == coefficients.uncond.uncond == 0
+
+
+@pytest.mark.parametrize(("text", "image"), itertools.product(SCALES, repeat=2))
+def test_equal_text_and_instruct_scales_need_no_pass_of_everything(text, image):
+    p = predictions()
+    coefficients = host_coefficients(text, image, text_scale=text)
+    assert coefficients.cond.everything == coefficients.uncond.everything == 0
+
+    cond, uncond = weighted(coefficients.cond, p), weighted(coefficients.uncond, p)
+    assert_same(uncond + text * (cond - uncond), combine_branches(p, GuidanceScales(text, text, image)))
+    for side in (coefficients.cond, coefficients.uncond):
+        assert sum(value for _, value in side.items()) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("text", SCALES)
+def test_equal_scales_and_an_image_scale_of_one_need_two_passes(text):
+    coefficients = host_coefficients(text, 1.0, text_scale=text)
+    assert coefficients.cond == Branches(full=1, everything=0, image_only=0, uncond=0)
+    assert coefficients.uncond == Branches(full=0, everything=0, image_only=1, uncond=0)
+
+
+@pytest.mark.parametrize(("instruct", "image"), itertools.product(SCALES, repeat=2))
+def test_a_text_scale_that_differs_changes_no_coefficient(instruct, image):
+    for text in (None, instruct + 1e-9, instruct - 1):
+        assert host_coefficients(instruct, image, text_scale=text) == host_coefficients(instruct, image)

@@ -1,0 +1,46 @@
+"""Embeds that take turns while a picture is sampled: one until a moment, another from then on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .embeds import InstructEmbeds
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Embeds, and the fractions of the sampling schedule from which and to which they act."""
+
+    embeds: InstructEmbeds
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True)
+class TimedEmbeds:
+    """Turns by rising start, each ending where the next begins."""
+
+    turns: tuple[Turn, ...]
+
+
+def take_turns(first: InstructEmbeds | TimedEmbeds, second: InstructEmbeds | TimedEmbeds, at: float) -> TimedEmbeds:
+    """`first` until the fraction `at`, and `second` from then on, as far as each has a turn there."""
+    return TimedEmbeds((*_between(first, 0.0, at), *_between(second, at, 1.0)))
+
+
+def turns_of(embeds: InstructEmbeds | TimedEmbeds) -> tuple[Turn, ...]:
+    return embeds.turns if isinstance(embeds, TimedEmbeds) else (Turn(embeds),)
+
+
+def check_untimed(*all_embeds: InstructEmbeds | TimedEmbeds) -> None:
+    """Raises ValueError for embeds that take turns, where one set of tokens is needed."""
+    if any(isinstance(embeds, TimedEmbeds) for embeds in all_embeds):
+        raise ValueError(
+            "Embeds of one moment were expected; these change while sampling (Then). Put Then behind this node, right "
+            "before Apply IPAdapter-Instruct."
+        )
+
+
+def _between(embeds: InstructEmbeds | TimedEmbeds, start: float, end: float) -> list[Turn]:
+    cut = [Turn(turn.embeds, max(turn.start, start), min(turn.end, end)) for turn in turns_of(embeds)]
+    return [turn for turn in cut if turn.start < turn.end]

@@ -1,0 +1,224 @@
+"""Watching the attention to the image tokens while a model samples. It changes nothing of the picture.
+
+Axes: R rows of a batch (chunks x latents), C chunks, b latents of a chunk, N image positions, L other tokens,
+T image tokens, D width, h and w a map's height and width.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from uuid import UUID
+
+import torch
+from torch import Tensor
+
+from ..branches import Branch
+from ..heat_maps import Mean, Size, attention_to, placed
+from ..schedules import step_position
+from .chain import CHAIN
+from .frames import frames_of_call
+from .passes import Plan
+from .run import ActingAdapter, BatchRows, Run
+from .sites import SiteKey
+
+WATCH = "ipadapter_instruct_watch"
+LOOK = "ipadapter_instruct_look"
+MOST = 200  # moments that are kept; beyond it neighbours are merged two by two
+CROSS_ATTENTION = "c_crossattn"
+
+Of = tuple[int, int]
+"""The number of an adapter in the run, and of a latent in the whole batch."""
+
+
+def watched(model) -> tuple[object, Watch]:
+    """A clone of a ModelPatcher that is watched while it samples. Raises ValueError when it has no adapter applied."""
+    patched, watch = model.clone(), Watch()
+    options = patched.model_options["transformer_options"]
+    if CHAIN not in options:
+        raise ValueError(
+            "A model with an adapter applied was expected; this one has none. Connect the model of Apply "
+            "IPAdapter-Instruct, of the last one if there are several."
+        )
+    options[WATCH] = watch
+    return patched, watch
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """One attention to image tokens, before the adapter's weight and mask.
+
+    queries [R, N, D] of image positions on a `grid` of height and width; keys [C or R, T, D] of the image tokens;
+    others [R, L, D]: the keys of what else there is to look at. lengths: how many of each chunk's are its own.
+
+    An MMDiT's adapter has one softmax over both. A UNet's has one over the image tokens alone, which always gives
+    them everything, beside the text's own; in one softmax over both the two can be compared.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    others: Tensor
+    heads: int
+    grid: Size
+    lengths: tuple[int, ...] | None = None
+
+    def maps(self, chunk: int, chunks: int) -> tuple[Tensor, Tensor]:
+        """Of one chunk: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w]."""
+        queries, keys, others = (x.chunk(chunks)[chunk] for x in (self.queries, self.keys, self.others))
+        if self.lengths is not None:
+            others = others[:, : self.lengths[chunk]]
+        share, tokens = attention_to(queries, keys, others, self.heads)
+        return share.unflatten(1, (1, *self.grid)), tokens.unflatten(2, self.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What one step's call shows, on the device. Only of the full branch, which is simple guidance's conditional one.
+
+    texts: the length of each condition's text.
+    """
+
+    run: Run
+    texts: Mapping[UUID, int]
+    shares: dict[tuple, Mean] = field(default_factory=dict)
+    tokens: dict[tuple, Mean] = field(default_factory=dict)
+
+    def see(self, adapter: ActingAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None:
+        """Tiles of a picture are left out, since nothing tells where they belong."""
+        number = self.run.adapters.index(adapter.running)
+        for chunk, (branch, area) in enumerate(zip(rows.branches, rows.areas, strict=True)):
+            whole = rows.input_size == (rows.latent_size if area is None else area[:2])
+            if branch is Branch.FULL and whole:
+                share, tokens = (
+                    placed(maps, area, rows.latent_size) for maps in attention.maps(chunk, len(rows.branches))
+                )
+                _add(self.shares, (number, rows.frames, site[:2]), Mean(share.total[:, 0], share.coverage[:, 0]))
+                _add(self.tokens, (number, rows.frames), tokens)
+
+    def lengths(self, options: dict) -> tuple[int, ...]:
+        """Of each chunk's text, which the host repeats to the length of a longer one in the batch."""
+        return tuple(self.texts[i] for i in options["uuids"])
+
+    def __deepcopy__(self, memo: dict) -> Look:
+        return self
+
+
+@contextlib.contextmanager
+def looking(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) -> Iterator[dict]:
+    """Around a step's model calls: what to add to their transformer_options, which is nothing without a watch."""
+    watch: Watch | None = options.get(WATCH)
+    if watch is None:
+        yield {}
+        return
+    conds = (cond for own in plan.conds.values() for cond in own)
+    look = Look(run, {cond["uuid"]: cond["model_conds"][CROSS_ATTENTION].cond.shape[1] for cond in conds})
+    yield {LOOK: look}
+    watch.take(look, float(timestep[0]), in_parts=frames_of_call(options, len(x)) is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """One noise level: the maps of all blocks together."""
+
+    noise_level: float
+    position: float
+    maps: dict[Of, Mean]
+
+    def __add__(self, later: Moment) -> Moment:
+        maps = dict(self.maps)
+        for of, mean in later.maps.items():
+            _add(maps, of, mean)
+        return Moment(self.noise_level, self.position, maps)
+
+
+class Watch:
+    """What was seen in the last sampling run, on the CPU. Shared by the clones of a model.
+
+    instructions: of the adapters that took part, in the chain's order. size: the maps' height and width.
+    moments: one for each call of the model, or for neighbouring ones together when they are many.
+    blocks, tokens: means over the run. A block holds several attentions in SDXL, and one elsewhere.
+    """
+
+    def __init__(self):
+        self.instructions: tuple[str, ...] = ()
+        self.moments: list[Moment] = []
+        self.blocks: dict[SiteKey, dict[Of, Mean]] = {}
+        self.tokens: dict[Of, Mean] = {}
+        self._levels: list[float] = []
+
+    def __deepcopy__(self, memo: dict) -> Watch:
+        return self
+
+    def begin(self, run: Run, sigmas: Tensor) -> None:
+        """Forget the run before. sigmas: the noise levels of the steps, and the last one's end."""
+        self.__init__()
+        self.instructions = tuple(adapter.applied.instruction for adapter in run.adapters)
+        self._levels = sigmas.tolist()
+
+    def take(self, look: Look, noise_level: float, in_parts: bool) -> None:
+        """Keep what a call shows. in_parts: it holds some of the latents, and others follow at the same level."""
+        maps: dict[Of, Mean] = {}
+        for (number, frames, block), seen in look.shares.items():
+            for of, one in _each(number, frames, seen.as_one().to("cpu")):
+                _add(maps, of, one)
+                _add(self.blocks.setdefault(block, {}), of, one)
+        for (number, frames), seen in look.tokens.items():
+            for of, one in _each(number, frames, seen.to("cpu")):
+                _add(self.tokens, of, one)
+        if maps:
+            self._keep(Moment(noise_level, step_position(self._levels, noise_level), maps), in_parts)
+
+    def _keep(self, moment: Moment, in_parts: bool) -> None:
+        if in_parts and self.moments and self.moments[-1].noise_level == moment.noise_level:
+            self.moments[-1] += moment
+            return
+        if len(self.moments) == MOST:
+            self.moments = _merged(self.moments, MOST // 2)
+        self.moments.append(moment)
+
+    @property
+    def latents(self) -> int:
+        """How many latents were sampled; 0 when nothing was seen."""
+        return max((latent for _, latent in self.tokens), default=-1) + 1
+
+    def mean(self) -> Tensor:
+        """The share over all calls and blocks, [adapters, latents, h, w]."""
+        return self._stacked(_merged(self.moments, 1)[0].maps)
+
+    def over_steps(self, parts: int) -> list[tuple[float, Tensor]]:
+        """The share in so many parts of the run, or fewer, each with the position in the steps at which it begins."""
+        return [(moment.position, self._stacked(moment.maps)) for moment in _merged(self.moments, parts)]
+
+    def over_blocks(self) -> dict[str, Tensor]:
+        """The share in each block, in the order in which the model runs them."""
+        return {f"{kind} {number}".replace("_", " "): self._stacked(m) for (kind, number), m in self.blocks.items()}
+
+    def token_maps(self) -> dict[int, Tensor]:
+        """What each image token gets of its adapter's share, [latents, T, h, w], which sums to 1 over them."""
+        acting = sorted({adapter for adapter, _ in self.tokens})
+        latents = range(self.latents)
+        return {adapter: torch.stack([self.tokens[adapter, n].value for n in latents]) for adapter in acting}
+
+    def _stacked(self, maps: Mapping[Of, Mean]) -> Tensor:
+        """Zeros where an adapter did not act."""
+        some = next(iter(maps.values()))
+        missing = Mean(torch.zeros_like(some.total), torch.zeros_like(some.coverage))
+        adapters, latents = range(len(self.instructions)), range(self.latents)
+        return torch.stack([torch.stack([maps.get((a, n), missing).value for n in latents]) for a in adapters])
+
+
+def _add(means: dict, key, more: Mean) -> None:
+    means[key] = means[key] + more if key in means else more
+
+
+def _each(number: int, frames: Sequence[int], seen: Mean) -> Iterator[tuple[Of, Mean]]:
+    return (((number, frame), seen[row]) for row, frame in enumerate(frames))
+
+
+def _merged(moments: Sequence[Moment], parts: int) -> list[Moment]:
+    """Neighbours merged, in so many parts as alike as can be, or one each when there are no more than that."""
+    parts = min(parts, len(moments))
+    edges = [len(moments) * part // parts for part in range(parts + 1)]
+    runs = (moments[start:end] for start, end in zip(edges, edges[1:], strict=False))
+    return [sum(run[1:], start=run[0]) for run in runs]

@@ -1,0 +1,140 @@
+"""The guider with three scales, beside ComfyUI's CFGGuider on a model whose Apply has them. Bit for bit."""
+
+import comfy.samplers
+import pytest
+import small
+import torch
+from comfy_extras import nodes_custom_sampler as custom
+from in_process import run_node
+from ipadapter_instruct.models.patching.chain import CHAIN
+from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
+from passes import passes, rows
+from sampling import CFG, close, same, sample
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module", params=small.FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def embeds(family):
+    return small.golden_embeds(family)
+
+
+@pytest.fixture(scope="module")
+def bare(family):
+    return small.small_model(family)
+
+
+def conds(model) -> tuple[list, list]:
+    return tuple(small.golden_conditioning(model.model.family, name) for name in ("positive", "negative"))
+
+
+def run(model, guider) -> torch.Tensor:
+    channels = model.model.latent_format.latent_channels
+    sigmas = custom.BasicScheduler.execute(model, "normal", STEPS, 1.0).args[0]
+    sampler, noise = custom.KSamplerSelect.execute("euler").args[0], custom.RandomNoise.execute(1).args[0]
+    latent = {"samples": torch.zeros(1, channels, 16, 24)}
+    return custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).args[0]["samples"]
+
+
+def host_guided(model, cfg: float = CFG) -> torch.Tensor:
+    return run(model, custom.CFGGuider.execute(model, *conds(model), cfg).args[0])
+
+
+def node(model, text: float = CFG, instruct: float = 2.0, image: float = 1.0):
+    scales = {"text_guidance": text, "instruct_guidance": instruct, "image_guidance": image}
+    positive, negative = conds(model)
+    return run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales)
+
+
+def guided(model, text: float = CFG, instruct: float = 2.0, image: float = 1.0) -> torch.Tensor:
+    return run(model, node(model, text, instruct, image).args[0])
+
+
+@pytest.mark.parametrize("text, instruct, image", [(CFG, 3.0, 0.5), (CFG, CFG, 1.0), (1.0, 2.0, 1.0)])
+def test_it_is_a_cfg_guider_of_applys_scales(bare, embeds, text, instruct, image):
+    model = small.applied(bare, embeds, guidance="three-way", instruct_scale=instruct, image_scale=image)
+    same(guided(model, text, instruct, image), host_guided(model, text))
+
+
+def test_its_scales_take_the_place_of_applys_and_leave_the_model_alone(bare, embeds):
+    model = small.applied(bare, embeds, guidance="three-way", instruct_scale=9.0, image_scale=0.1)
+    chain, before = model.model_options["transformer_options"][CHAIN], host_guided(model)
+    expected = small.applied(bare, embeds, guidance="three-way", instruct_scale=3.0, image_scale=0.5)
+    same(guided(model, CFG, 3.0, 0.5), host_guided(expected))
+    assert model.model_options["transformer_options"][CHAIN] is chain
+    same(host_guided(model), before)
+
+
+@pytest.mark.parametrize("instruction", ["use the composition", "use the style"])
+def test_auto_becomes_three_way_and_keeps_its_weight(family, bare, instruction):
+    own = small.golden_embeds(family, instruction)
+    changed = family == "sd15" and instruction == "use the composition"  # the authors' -0.2
+    expected = small.applied(bare, own, guidance="three-way", weight=0.6 if changed else 0.8)
+    model = small.applied(bare, own, guidance="auto")
+    same(guided(model), host_guided(expected))
+    same(guided(model, 1.0), host_guided(expected, 1.0))
+
+
+def test_an_apply_that_asks_for_simple_guidance_keeps_it(bare, embeds):
+    def chain(last: str):
+        first = small.applied(bare, embeds, guidance="simple", weight=0.5)
+        return small.applied(first, embeds, guidance=last, weight=0.3, instruct_scale=3.0)
+
+    same(guided(chain("three-way"), CFG, 3.0), host_guided(chain("three-way")))
+    both = small.applied(chain("three-way"), embeds, guidance="simple", weight=0.1)
+    same(guided(both, CFG, 3.0), host_guided(both))
+
+
+def test_equal_scales_are_classifier_free_guidance(bare, embeds):
+    simple = small.applied(bare, embeds, guidance="simple")
+    close(guided(small.applied(bare, embeds, guidance="three-way"), CFG, CFG, CFG), host_guided(simple))
+
+
+def test_what_is_applied_afterwards_has_scales_of_its_own(bare, embeds):
+    """The guider's chain is its own clone's: the model can be applied to and sampled further."""
+    model = small.applied(bare, embeds, guidance="three-way", instruct_scale=3.0)
+    node(model, CFG, 9.0)
+    assert passes(model) == [3] * 3
+    same(sample(model), sample(small.applied(bare, embeds, guidance="three-way", instruct_scale=3.0)))
+
+
+@pytest.mark.parametrize(
+    "text, instruct, image, expected",
+    [
+        (5.0, 2.0, 1.0, 3),
+        (5.0, 2.0, 0.5, 4),
+        (5.0, 5.0, 1.0, 2),
+        (5.0, 5.0, 0.5, 3),
+        (1.0, 2.0, 1.0, 2),
+        (1.0, 2.0, 0.5, 4),
+        (1.0, 1.0, 1.0, 1),
+        (5.0, 1.0, 1.0, 3),
+        (5.0, 0.0, 1.0, 2),
+        (5.0, 2.0, 0.0, 4),
+        (0.0, 0.0, 0.0, 3),
+    ],
+)
+def test_the_passes_it_shows_are_those_that_run(bare, embeds, text, instruct, image, expected):
+    output = node(small.applied(bare, embeds), text, instruct, image)
+    assert f"passes a step: {expected}" in output.ui["text"]
+    assert rows(bare, lambda: run(bare, output.args[0])) == [expected] * STEPS
+
+
+def test_it_is_a_guider_of_comfyui(bare, embeds):
+    assert isinstance(node(small.applied(bare, embeds)).args[0], comfy.samplers.CFGGuider)
+
+
+def test_a_model_without_an_adapter_is_refused(bare):
+    message = "A model from Apply .* was expected, with guidance auto or three-way; this one has no adapter. Connect"
+    with pytest.raises(ValueError, match=message):
+        node(bare)
+
+
+def test_a_model_that_asks_for_simple_guidance_alone_is_refused(bare, embeds):
+    with pytest.raises(ValueError, match="this one asks for simple guidance. Connect or change it, or use CFGGuider"):
+        node(small.applied(bare, embeds, guidance="simple"))

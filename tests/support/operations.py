@@ -1,0 +1,45 @@
+"""What runs inside the pack's attention, counted."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+from collections.abc import Iterator
+
+from ipadapter_instruct.models.patching import mmdit, unet
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CALLS = "attention calls"
+
+
+class _Counting(TorchDispatchMode):
+    """How often torch runs each operation. A `to` that has nothing to do is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = collections.Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if name != "to" or result.data_ptr() != args[0].data_ptr():
+            self.counts[name] += 1
+        return result
+
+
+@contextlib.contextmanager
+def operations(family: str) -> Iterator[collections.Counter]:
+    """The operations of all calls of the attention until the end, and how many calls there are."""
+    attention = mmdit.JointImageAttention if family == "sd3" else unet.CrossAttentionPatch
+    original, counting = attention.__call__, _Counting()
+
+    def call(self, *args, **kwargs):
+        with counting:
+            counting.counts[CALLS] += 1
+            return original(self, *args, **kwargs)
+
+    attention.__call__ = call
+    try:
+        yield counting.counts
+    finally:
+        attention.__call__ = original
