@@ -80,7 +80,8 @@ def server(models: Path) -> Iterator[ComfyServer]:
     paths = models / "extra_model_paths.yaml"  # JSON is YAML
     paths.write_text(json.dumps({"tests": {"base_path": str(models), **{kind: kind for kind in FOLDERS}}}))
     # On a GPU some of torch's fastest algorithms do not repeat themselves exactly.
-    with ComfyServer(arguments=["--extra-model-paths-config", str(paths), "--deterministic"]) as running:
+    arguments = ["--extra-model-paths-config", str(paths), "--deterministic", "--preview-method", "latent2rgb"]
+    with ComfyServer(arguments=arguments) as running:
         yield running
 
 
