@@ -13,6 +13,10 @@ export const SPEAKING = [
   'IPAdapterInstructTile',
   'IPAdapterInstructSaveEmbeds',
   'IPAdapterInstructLoadEmbeds',
+  'IPAdapterInstructGuider',
+  'IPAdapterInstructTask',
+  'IPAdapterInstructGrid',
+  'IPAdapterInstructHeatMap',
   'IPAdapterInstructConvert'
 ]
 

@@ -12,11 +12,20 @@ from .crop_around import IPAdapterInstructCropAround
 from .cut_out import IPAdapterInstructCutOut
 from .encode_instruct import IPAdapterInstructEncode
 from .encode_stored import IPAdapterInstructEncodeStored
+from .grid import IPAdapterInstructGrid
+from .guider import IPAdapterInstructGuider
+from .heat_map import IPAdapterInstructHeatMap
+from .label_grid import IPAdapterInstructLabelGrid
+from .layer_weights import IPAdapterInstructLayers
 from .load_adapter import IPAdapterInstructLoader
 from .load_embeds import IPAdapterInstructLoadEmbeds
 from .routes import add_routes
 from .save_embeds import IPAdapterInstructSaveEmbeds
+from .schedule_weight import IPAdapterInstructSchedule
+from .take_turns import IPAdapterInstructThen
+from .task import IPAdapterInstructTask
 from .tile import IPAdapterInstructTile
+from .watch_attention import IPAdapterInstructWatch
 
 NODES: list[type[io.ComfyNode]] = [
     IPAdapterInstructLoader,
@@ -31,6 +40,15 @@ NODES: list[type[io.ComfyNode]] = [
     IPAdapterInstructSaveEmbeds,
     IPAdapterInstructLoadEmbeds,
     IPAdapterInstructEncodeStored,
+    IPAdapterInstructSchedule,
+    IPAdapterInstructThen,
+    IPAdapterInstructLayers,
+    IPAdapterInstructGuider,
+    IPAdapterInstructTask,
+    IPAdapterInstructGrid,
+    IPAdapterInstructLabelGrid,
+    IPAdapterInstructWatch,
+    IPAdapterInstructHeatMap,
     IPAdapterInstructConvert,
 ]
 

@@ -32,7 +32,7 @@ REQUIRED, OPTIONAL = "required", "optional"
 # Ids, names, types, order and defaults that saved workflows depend on: never changed, only appended to.
 SCHEMA = json.loads((pack.ROOT / "tests" / "data" / "node-schema.json").read_text(encoding="utf-8"))
 KEPT = ("default", "min", "max", "step", "multiline", "dynamicPrompts", "options", "control_after_generate")
-FILES_OF_THE_INPUT_FOLDER = ("file",)
+THE_HOSTS_OPTIONS = ("file", "sampler_name", "scheduler")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def inputs_of(node_info: dict):
 def snapshot(node_info: dict) -> dict:
     """What a saved workflow depends on."""
     inputs = [
-        [group, name, kind, {k: v for k, v in options.items() if k in KEPT and name not in FILES_OF_THE_INPUT_FOLDER}]
+        [group, name, kind, {k: v for k, v in options.items() if k in KEPT and name not in THE_HOSTS_OPTIONS}]
         for group, name, kind, options in inputs_of(node_info)
     ]
     return {

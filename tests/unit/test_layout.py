@@ -28,6 +28,15 @@ NODE_IDS = {
     "IPAdapterInstructSaveEmbeds",
     "IPAdapterInstructLoadEmbeds",
     "IPAdapterInstructEncodeStored",
+    "IPAdapterInstructSchedule",
+    "IPAdapterInstructThen",
+    "IPAdapterInstructLayers",
+    "IPAdapterInstructGuider",
+    "IPAdapterInstructTask",
+    "IPAdapterInstructGrid",
+    "IPAdapterInstructLabelGrid",
+    "IPAdapterInstructWatch",
+    "IPAdapterInstructHeatMap",
     "IPAdapterInstructConvert",
 }
 
@@ -47,7 +56,7 @@ ROOMS = {
     "models": Room(("models",), TORCH, lazily=frozenset({"certifi", "filelock"})),
     "nodes": Room(
         ("models", "models/patching", "nodes"),
-        TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "folder_paths", "server"},
+        TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"},
     ),
     "": Room(("nodes",), frozenset({"folder_paths"})),
 }
