@@ -36,6 +36,13 @@ USES = {
     "object_cut_out",
     "detail_tiles",
     "stored_embeds",
+    "weight_over_time",
+    "instruction_schedule",
+    "layer_weights",
+    "three_scales",
+    "task_settings",
+    "grid",
+    "heat_map",
 }
 REGISTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -86,7 +93,16 @@ def test_the_settings_are_the_authors_for_the_family(name):
     """Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos."""
     workflow = family(name)
     (weight, instruct, image), cfg, latent, side = SETTINGS[name]
-    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [weight, "auto", instruct, image, 0.0, 1.0, ""]
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [
+        weight,
+        "auto",
+        instruct,
+        image,
+        0.0,
+        1.0,
+        "",
+        1.0,
+    ]
     assert node(workflow, "KSampler")["widgets_values"][3] == cfg
     assert node(workflow, latent)["widgets_values"] == [side, side, 1]
 
@@ -98,7 +114,7 @@ def test_a_tasks_workflow_has_its_instruction_and_the_authors_settings(task):
     assert re.match(rf"use (the )?{task}\b", instruction)
     assert prompt
     assert negative
-    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [0.8, "auto", 2.0, 1.0, 0.0, 1.0, ""]
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [0.8, "auto", 2.0, 1.0, 0.0, 1.0, "", 1.0]
     assert node(workflow, "KSampler")["widgets_values"][3] == 5.0
 
 
@@ -210,7 +226,7 @@ def test_every_workflow_has_a_short_note_on_what_to_try(name):
 def test_a_batch_of_references_has_as_many_weights_and_latents_as_pictures():
     workflow = read("batch_of_references")
     assert node(workflow, "EmptyLatentImage")["widgets_values"][2] == 2
-    assert node(workflow, "IPAdapterInstructApply")["widgets_values"][-1] == "1, 0.6"
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"][-2] == "1, 0.6"
     assert "one per latent" in node(workflow, "IPAdapterInstructEncode")["widgets_values"]
 
 

@@ -172,8 +172,8 @@ def uses_advanced(known: dict, inputs: Mapping[str, Any]) -> bool:
 
 
 def values(known: dict, inputs: Mapping[str, Any]) -> list:
-    """A node's widget values in the page's order."""
-    found = {**BESIDE_VALUES, **inputs}
+    """A node's widget values in the page's order; below a link lies what the widget shows by itself."""
+    found = {**BESIDE_VALUES, **{name: value for name, value in inputs.items() if not isinstance(value, Output)}}
     for name, kind, options in input_definitions(known):
         if is_widget(kind, options) and name not in found:
             found[name] = default(kind, options)

@@ -111,18 +111,17 @@ def apply(
     pos: tuple[int, int] = (APPLYING, TOP),
     **changes,
 ) -> Node:
-    """Apply IPAdapter-Instruct with what is recommended for the task. `changes`: what it gets besides."""
+    """Apply IPAdapter-Instruct with what is recommended for the task. `changes`: what it gets besides, or instead."""
     settings = recommended(family, task)
+    names = ("weight", "instruct_guidance", "image_guidance")
+    recommended_inputs = {name: getattr(settings, name) for name in names}
     return workflow.add(
         "IPAdapterInstructApply",
         pos,
         (360, HEIGHTS["apply"]),
         model=model,
         embeds=encoded["embeds"],
-        weight=settings.weight,
-        instruct_guidance=settings.instruct_guidance,
-        image_guidance=settings.image_guidance,
-        **changes,
+        **{**recommended_inputs, **changes},
     )
 
 
@@ -165,10 +164,11 @@ def sample(
     return node["LATENT"]
 
 
-def decode_and_save(workflow: Workflow, samples: Output, vae: Output, top: int = TOP) -> None:
-    """`top`: the sampler's."""
+def decode_and_save(workflow: Workflow, samples: Output, vae: Output, top: int = TOP) -> Output:
+    """The pictures. `top`: the sampler's."""
     decoded = workflow.add("VAEDecode", (SAMPLING, top + 380), (320, 60), samples=samples, vae=vae)
     workflow.add("SaveImage", (SAVING, TOP), (400, 460), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
+    return decoded["IMAGE"]
 
 
 def frames(workflow: Workflow, load_height: int = 900, height: int = 680) -> None:

@@ -6,6 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from shipped import notes
+from shipped.controls import (
+    grid,
+    heat_map,
+    instruction_schedule,
+    layer_weights,
+    task_settings,
+    three_scales,
+    weight_over_time,
+)
 from shipped.files import CONTROLNET, LORA
 from shipped.graph import Workflow
 from shipped.parts import (
@@ -226,4 +235,11 @@ RECIPES: Mapping[str, Callable[[Workflow], None]] = {
     "object_cut_out": object_cut_out,
     "detail_tiles": detail_tiles,
     "stored_embeds": stored_embeds,
+    "weight_over_time": weight_over_time,
+    "instruction_schedule": instruction_schedule,
+    "layer_weights": layer_weights,
+    "three_scales": three_scales,
+    "task_settings": task_settings,
+    "grid": grid,
+    "heat_map": heat_map,
 }

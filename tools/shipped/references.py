@@ -17,6 +17,7 @@ from shipped.parts import (
     READING,
     SAMPLING,
     SAMPLINGS,
+    SAVING,
     TOP,
     Loaded,
     apply,
@@ -94,10 +95,11 @@ def sample_and_save(
     conditioning: Node | Mapping[str, Output],
     latent: Output,
     top: int = TOP,
-) -> None:
+) -> Output:
+    """The pictures."""
     cfg = recommended(FAMILY, "style").cfg
     samples = sample(workflow, HOW, cfg, model, conditioning, latent, top)
-    decode_and_save(workflow, samples, loaded.checkpoint["VAE"], top)
+    return decode_and_save(workflow, samples, loaded.checkpoint["VAE"], top)
 
 
 def blend_instructions(workflow: Workflow) -> None:
@@ -133,9 +135,18 @@ def batch_of_references(workflow: Workflow) -> None:
     both = workflow.add("ImageBatch", (LOADING, 650), (360, 60), image1=loaded.picture["IMAGE"], image2=part["IMAGE"])
     encoded = encode(workflow, loaded, "use the style", PROMPTS["style"], image=both["IMAGE"], several="one per latent")
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, "style", batch_weights="1, 0.6")["MODEL"]
-    sample_and_save(workflow, loaded, model, encoded, empty_latent(workflow, HOW, batch=2))
+    pictures = sample_and_save(workflow, loaded, model, encoded, empty_latent(workflow, HOW, batch=2))
+    sheet = workflow.add(
+        "IPAdapterInstructLabelGrid",
+        (SAMPLING, 780),
+        (320, 250),
+        images=pictures,
+        column_labels="first reference, weight 0.8\nsecond reference, weight 0.48",
+    )
+    workflow.add("PreviewImage", (SAVING, 780), (400, 300), images=sheet["grid"])
     workflow.note(notes.BATCH_OF_REFERENCES, (READING, 750), (820, 340))
     workflow.group("References", PREPARING - 20, 10, 400, 1010)
+    workflow.group("Side by side", SAMPLING - 20, 700, 820, 410)
     frames(workflow)
     workflow.move_right(PREPARING_WIDTH)
 

@@ -1,0 +1,79 @@
+"""The words on the notes of the workflows about when, how much, in which layers, and seeing it. Markdown."""
+
+from __future__ import annotations
+
+from shipped.notes import files
+
+WEIGHT_OVER_TIME = f"""## A weight that changes
+
+*Schedule Instruct Weight* is a factor on *Apply*'s **weight**. Here the picture decides the first third, where \
+the layout comes about, and fades out until the half.
+
+**0** leaves the adapter out of a step and saves its work. Factors without positions are for equal parts: **1, \
+0.8, 0.5**. Along **steps**, as many factors as steps are one for each.
+
+ComfyUI's *Create Hook Keyframe* may be connected instead.
+
+{files("sd15")}"""
+INSTRUCTION_SCHEDULE = f"""## First the composition, then the style
+
+*Instruct Embeds, Then* lets one instruction act until **at_percent**, and the other from then on. At every step \
+only one of them acts.
+
+Here both read the same picture; connect another one to the second *Encode* for the style of that.
+
+**auto** chooses the guidance for each turn: three-way for the composition, simple for the style. *Apply* shows \
+both after a run.
+
+{files("sd15")}"""
+LAYER_WEIGHTS = f"""## In which layers
+
+*Instruct Layer Weights* has IPAdapter Plus's **weight_type**s: here the layers that carry the style, on top of \
+the instruction.
+
+Or write layers with factors of your own into **layer_weights**, such as **6: 1, 3: 0.2**; those that are not \
+named do nothing. SDXL has layers 0 to 10, SD1.5 0 to 15, SD3 0 to 11.
+
+Where does which layer act? Look with *Instruct Heat Map*, over blocks.
+
+{files("sdxl")}"""
+THREE_SCALES = f"""## The three scales side by side
+
+*Instruct Guider* is for *SamplerCustomAdvanced*. **text_guidance** is the sampler's cfg, **instruct_guidance** \
+guides the instruction and the prompt's own words, **image_guidance** the picture as such.
+
+It shows the passes of a step. These scales are the authors' for SD3: text and instruct guidance are equal and the \
+picture's is 1, so two passes do what takes four otherwise. Move one of them, and see.
+
+{files("sd3")}"""
+HEAT_MAP = f"""## Which parts look at the reference
+
+*Watch IPAdapter-Instruct* goes behind the last *Apply*, and *Instruct Heat Map* behind *VAE Decode*. Bright is \
+where the new picture looks at the reference most.
+
+**view**: the whole sampling in one picture, *over steps*, *over blocks*, or each of the *tokens* by itself. \
+Changing it draws anew without sampling.
+
+Watching takes time while sampling, and changes nothing of the picture. Bypass both when you have seen enough.
+
+{files("sd15")}"""
+GRID = f"""## What a weight and an instruction do
+
+*Instruct Grid* makes a picture for every **row** and **column**, each just as *Encode*, *Apply* and *KSampler* \
+would make it, bit for bit, and lays them out with labels. The image encoder runs once.
+
+**rows** and **columns**: instruction, weight, guidance, instruct_guidance, image_guidance, cfg, seed, or nothing. \
+Their values: one a line, or numbers with commas between them.
+
+Nine pictures take nine times as long as one: lower **steps** to look around.
+
+{files("sd15")}"""
+TASK_SETTINGS = f"""## From a task to all its settings
+
+*Instruct Task* hands out what the authors recommend for a task and the loaded family: the instruction, *Apply*'s \
+settings and the sampler's cfg. Load an SDXL adapter and model, and the figures follow.
+
+**phrasing** *random* draws one of many wordings by **seed**, as in training: to explore variations, or to see how \
+much the wording matters.
+
+{files("sd15")}"""
