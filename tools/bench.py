@@ -13,7 +13,7 @@ import sys
 from functools import partial
 
 import torch
-from benchmarks import encoding, references, sampling, starting, wall_clock
+from benchmarks import controls, encoding, references, sampling, starting, wall_clock
 from benchmarks.report import Topic, environment, print_json, print_table
 
 
@@ -30,6 +30,7 @@ def topics(quick: bool) -> list[Topic]:
             "Several references: a full-size step of 16 latents, simple guidance; bytes kept in fp16",
             references.references,
         ),
+        Topic("Schedules and layer weights: a full-size step, simple guidance; bytes kept in fp16", controls.controls),
         Topic("Image-encoder runs", encoding.image_encoder_runs),
         Topic("Loading the pack at ComfyUI's start (meant: under 50 ms)", partial(starting.start_up, starts)),
         Topic("Time of a small UNet's step, in bare steps (this machine's)", partial(wall_clock.ratios, seconds)),

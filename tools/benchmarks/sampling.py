@@ -9,6 +9,7 @@ import torch
 from comfyhost.adapters import TOKENS
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.patching.run import RUN
+from ipadapter_instruct.models.schedules import Schedule
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,6 +18,7 @@ from benchmarks.models import BASES, SIMPLE, SMALL, THREE_WAY, Base, adapter, ap
 from benchmarks.report import Result
 
 CFG = 7.0
+NOTHING = Schedule(points=((0.0, 0.0),))
 PASSES = (  # what, settings of Apply (None leaves the model bare), cfg, promised passes
     ("bare", None, CFG, 2),
     ("simple", SIMPLE, CFG, 2),
@@ -27,6 +29,11 @@ PASSES = (  # what, settings of Apply (None leaves the model bare), cfg, promise
     ("bare, cfg 1", None, 1.0, 1),
     ("simple, cfg 1", SIMPLE, 1.0, 1),
     ("three-way, image_guidance 1, cfg 1", THREE_WAY, 1.0, 2),
+    ("three-way chosen by auto, cfg 1", {"guidance": "auto"}, 1.0, 1),
+    ("three-way, image_guidance 1, instruct_guidance = cfg", {**THREE_WAY, "instruct_scale": CFG}, CFG, 2),
+    ("likewise, image_guidance 0.5", {**THREE_WAY, "instruct_scale": CFG, "image_scale": 0.5}, CFG, 3),
+    ("three-way, after three_way_until", {**THREE_WAY, "three_way_until": 0.0}, CFG, 2),
+    ("three-way, where its schedule is 0", {**THREE_WAY, "schedule": NOTHING}, CFG, 2),
 )
 STEPS = (  # what, settings of Apply, cfg
     ("1 row: simple, cfg 1", SIMPLE, 1.0),

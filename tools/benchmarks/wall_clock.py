@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
+from ipadapter_instruct.models.patching.watch import watched
 
 from benchmarks.counting import in_a_run
 from benchmarks.models import SIMPLE, SMALL, THREE_WAY, applied, fill, real_model
@@ -24,12 +25,13 @@ def ratios(seconds_in_all: float) -> Iterator[Result]:
     models = {
         "bare": bare,
         "simple": applied(bare, SMALL, SIMPLE),
+        "simple, watched": watched(applied(bare, SMALL, SIMPLE))[0],
         "three-way": applied(bare, SMALL, THREE_WAY),
     }
     times, end = [], time.perf_counter() + seconds_in_all
     while len(times) < LEAST_TURNS or time.perf_counter() < end:
         times.append({name: in_a_run(model, SMALL, 7.0, seconds, LATENT) for name, model in models.items()})
-    for name, rows in (("simple", 2), ("three-way", 3)):
+    for name, rows in (("simple", 2), ("simple, watched", 2), ("three-way", 3)):
         found = [turn[name] / turn["bare"] for turn in times]
         median = statistics.median(found)
         values = {"median": median, "min": min(found), "max": max(found), "median a row": median * 2 / rows}
