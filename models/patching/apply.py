@@ -105,12 +105,13 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
     sites = _sites(model, adapter)
     weight, guidance, choices = resolve(settings, adapter.family, embeds.instruction)
     tokens, own_weights = latent_weights(embeds.tokens)
+    keys = tuple(site.key for site in sites)
     own_layers = settings.layers or LayerWeights()
     end = min(settings.end_percent, turn.end)
     applied = AppliedAdapter(
         adapter=adapter,
         tokens=tokens,
-        site_keys=tuple(site.key for site in sites),
+        site_keys=keys,
         weight=weight,
         guidance=guidance,
         instruct_scale=settings.instruct_scale,
@@ -123,7 +124,7 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
         is_auto=settings.guidance == AUTO,
         three_way_until=settings.three_way_until,
         schedule=settings.schedule,
-        layers=layer_factors(own_layers, adapter.family, entrance_of(adapter.family).layers(sites)),
+        layers=layer_factors(own_layers, adapter.family, entrance_of(adapter.family).layers(keys)),
         scaling=own_layers.scaling,
         instruction=embeds.instruction,
     )

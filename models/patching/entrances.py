@@ -30,7 +30,7 @@ class Entrance:
     kind: str
     is_met_by: Callable[[nn.Module], bool]
     sites: Callable[[nn.Module], list[Site]]
-    layers: Callable[[Sequence[Site]], list[Layer]]
+    layers: Callable[[Sequence[SiteKey]], list[Layer]]
     notes: Callable[[nn.Module], tuple[str, ...]]
     embed: Callable[[nn.Module, Tensor, torch.dtype], Tensor]
     replaces: str
@@ -80,6 +80,11 @@ ENTRANCES = (UNET, MMDIT)
 def entrance_of(family: Family) -> Entrance:
     """The kind of denoiser that a family's base model is."""
     return MMDIT if family.joint_attention else UNET
+
+
+def block_layers(family: Family, sites: Sequence[SiteKey]) -> dict[SiteKey, int]:
+    """The layer's number for each block, the first two parts of its sites' keys."""
+    return {site[:2]: layer.group for site, layer in zip(sites, entrance_of(family).layers(sites), strict=True)}
 
 
 def family_of_model(diffusion_model: nn.Module) -> Family | None:

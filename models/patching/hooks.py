@@ -10,7 +10,7 @@ from torch import Tensor
 from ..guidance import HostCoefficients, host_coefficients
 from .begin import begin_run
 from .chain import CHAIN
-from .entrances import Entrance, entrance_of
+from .entrances import Entrance, block_layers, entrance_of
 from .frames import divide_call
 from .masks import Area
 from .passes import Plan, plan_passes
@@ -70,7 +70,9 @@ def sampler_sample(executor, guider, sigmas, extra_args: dict, *args, **kwargs):
     options = extra_args["model_options"]["transformer_options"]
     options[RUN] = begin_run(options[CHAIN], guider, sigmas)
     if WATCH in options:
-        options[WATCH].begin(options[RUN], sigmas)
+        first = options[CHAIN].applied[0]
+        layers = block_layers(first.adapter.family, first.site_keys)
+        options[WATCH].begin(options[RUN], sigmas, layers)
     return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 

@@ -41,17 +41,17 @@ def _sites_in(name: str, number: int, block: nn.Module | None) -> Iterator[Site]
             yield Site((name, number, index), *weight.shape)
 
 
-def attn2_layers(sites: Sequence[Site]) -> list[Layer]:
+def attn2_layers(sites: Sequence[SiteKey]) -> list[Layer]:
     """A UNet's cross-attentions, in groups that the model runs from first to last: down, the middle, up.
 
     Source: ComfyUI 0.3.75, openaimodel.py, which counts them so in `transformer_index`.
     """
     parts = (INPUT, MIDDLE, OUTPUT)
-    blocks = sorted({site.key[:2] for site in sites}, key=lambda block: (parts.index(block[0]), block[1]))
-    return [Layer(blocks.index(site.key[:2]), site.key[2], site.key[0]) for site in sites]
+    blocks = sorted({site[:2] for site in sites}, key=lambda block: (parts.index(block[0]), block[1]))
+    return [Layer(blocks.index(site[:2]), site[2], site[0]) for site in sites]
 
 
-def joint_layers(sites: Sequence[Site]) -> list[Layer]:
+def joint_layers(sites: Sequence[SiteKey]) -> list[Layer]:
     """An MMDiT's joint attentions, one a group. All are of one kind: the parts are thirds of the depth."""
     parts = (INPUT, MIDDLE, OUTPUT)
     return [Layer(number, 0, parts[3 * number // len(sites)]) for number in range(len(sites))]

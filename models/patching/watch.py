@@ -135,13 +135,14 @@ class Moment:
 class Watch:
     """What was seen in the last sampling run, on the CPU. Shared by the clones of a model.
 
-    instructions: of the adapters that took part, in the chain's order. size: the maps' height and width.
+    instructions: of the adapters that took part, in the chain's order. layers: each block's number.
     moments: one for each call of the model, or for neighbouring ones together when they are many.
     blocks, tokens: means over the run. A block holds several attentions in SDXL, and one elsewhere.
     """
 
     def __init__(self):
         self.instructions: tuple[str, ...] = ()
+        self.layers: Mapping[SiteKey, int] = {}
         self.moments: list[Moment] = []
         self.blocks: dict[SiteKey, dict[Of, Mean]] = {}
         self.tokens: dict[Of, Mean] = {}
@@ -150,10 +151,11 @@ class Watch:
     def __deepcopy__(self, memo: dict) -> Watch:
         return self
 
-    def begin(self, run: Run, sigmas: Tensor) -> None:
+    def begin(self, run: Run, sigmas: Tensor, layers: Mapping[SiteKey, int]) -> None:
         """Forget the run before. sigmas: the noise levels of the steps, and the last one's end."""
         self.__init__()
         self.instructions = tuple(adapter.applied.instruction for adapter in run.adapters)
+        self.layers = layers
         self._levels = sigmas.tolist()
 
     def take(self, look: Look, noise_level: float, in_parts: bool) -> None:
@@ -191,8 +193,11 @@ class Watch:
         return [(moment.position, self._stacked(moment.maps)) for moment in _merged(self.moments, parts)]
 
     def over_blocks(self) -> dict[str, Tensor]:
-        """The share in each block, in the order in which the model runs them."""
-        return {f"{kind} {number}".replace("_", " "): self._stacked(m) for (kind, number), m in self.blocks.items()}
+        """The share in each block, in the order in which the model runs them, by the layer's number and the block's."""
+        return {
+            f"layer {self.layers[kind, number]}, {kind.replace('_', ' ')} {number}": self._stacked(maps)
+            for (kind, number), maps in self.blocks.items()
+        }
 
     def token_maps(self) -> dict[int, Tensor]:
         """What each image token gets of its adapter's share, [latents, T, h, w], which sums to 1 over them."""

@@ -380,7 +380,11 @@ def test_steps_and_blocks_have_the_same_mean(bare, one, batch):
 
 
 def test_blocks_come_in_the_models_order(bare, one, family, batch):
-    names = [name.rsplit(" ", 1) for name in seen(small.applied(bare, one), batch).over_blocks()]
+    layers, blocks = zip(
+        *(name.split(", ") for name in seen(small.applied(bare, one), batch).over_blocks()), strict=True
+    )
+    assert layers == tuple(f"layer {number}" for number in range(len(layers)))
+    names = [block.rsplit(" ", 1) for block in blocks]
     kinds = list(dict.fromkeys(kind for kind, _ in names))
     assert kinds == (["double block"] if family == "sd3" else ["input", "middle", "output"])
     for kind in kinds:

@@ -6,6 +6,7 @@ from shipped import control_notes as notes
 from shipped.graph import Node, Output, Workflow
 from shipped.parts import (
     APPLYING,
+    GUIDER,
     PROMPTS,
     READING,
     SAMPLING,
@@ -22,6 +23,7 @@ from shipped.parts import (
     load,
     recommended,
     sample,
+    sample_in_parts,
 )
 
 BELOW_APPLY = 650
@@ -103,11 +105,9 @@ def three_scales(workflow: Workflow) -> None:
     loaded = load(workflow, "sd3")
     encoded = encode(workflow, loaded, "use the composition", PROMPTS["composition"])
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, "sd3", "composition")["MODEL"]
-    latent = empty_latent(workflow, how)
-    noise = workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)
     guider = workflow.add(
         "IPAdapterInstructGuider",
-        (SAMPLING, 250),
+        GUIDER,
         (320, 190),
         model=model,
         positive=encoded["positive"],
@@ -116,24 +116,7 @@ def three_scales(workflow: Workflow) -> None:
         instruct_guidance=settings.instruct_guidance,
         image_guidance=settings.image_guidance,
     )
-    sampler = workflow.add("KSamplerSelect", (SAMPLING, 530), (320, 80), sampler_name=how.sampler)
-    sigmas = workflow.add(
-        "BasicScheduler", (SAMPLING, 660), (320, 140), model=model, scheduler=how.scheduler, steps=how.steps
-    )
-    samples = workflow.add(
-        "SamplerCustomAdvanced",
-        (SAVING, TOP),
-        (400, 140),
-        noise=noise["NOISE"],
-        guider=guider["GUIDER"],
-        sampler=sampler["SAMPLER"],
-        sigmas=sigmas["SIGMAS"],
-        latent_image=latent,
-    )
-    decoded = workflow.add(
-        "VAEDecode", (SAVING, 280), (400, 60), samples=samples["output"], vae=loaded.checkpoint["VAE"]
-    )
-    workflow.add("SaveImage", (SAVING, 390), (400, 440), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
+    sample_in_parts(workflow, how, model, guider, empty_latent(workflow, how), loaded.checkpoint["VAE"], 530)
     workflow.note(notes.THREE_SCALES, (READING, 760), (820, 290))
     workflow.group("Load", 20, 10, 400, 900)
     workflow.group("Instruct", 440, 10, 860, 680)

@@ -18,6 +18,7 @@ PICTURE = "example.png"  # ComfyUI brings it
 SEED = 20240805
 PREPARING, LOADING, READING, APPLYING, SAMPLING, SAVING = -380, 40, 460, 920, 1340, 1720  # left edges of the columns
 PREPARING_WIDTH = LOADING - PREPARING
+GUIDER = (SAMPLING, 250)
 TOP, STEP = 90, 40
 HEIGHTS = {"loader": 110, "adapter": 130, "picture": 400, "encode": 500, "apply": 370, "sampler": 320}
 
@@ -169,6 +170,34 @@ def decode_and_save(workflow: Workflow, samples: Output, vae: Output, top: int =
     decoded = workflow.add("VAEDecode", (SAMPLING, top + 380), (320, 60), samples=samples, vae=vae)
     workflow.add("SaveImage", (SAVING, TOP), (400, 460), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
     return decoded["IMAGE"]
+
+
+def sample_in_parts(
+    workflow: Workflow, how: Sampling, model: Output, guider: Node, latent: Output, vae: Output, below_guider: int
+) -> None:
+    """SamplerCustomAdvanced, what it takes beside a guider, and what follows. below_guider: the next node's place."""
+    noise = workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)
+    sampler = workflow.add("KSamplerSelect", (SAMPLING, below_guider), (320, 80), sampler_name=how.sampler)
+    sigmas = workflow.add(
+        "BasicScheduler",
+        (SAMPLING, below_guider + 130),
+        (320, 140),
+        model=model,
+        scheduler=how.scheduler,
+        steps=how.steps,
+    )
+    samples = workflow.add(
+        "SamplerCustomAdvanced",
+        (SAVING, TOP),
+        (400, 140),
+        noise=noise["NOISE"],
+        guider=guider["GUIDER"],
+        sampler=sampler["SAMPLER"],
+        sigmas=sigmas["SIGMAS"],
+        latent_image=latent,
+    )
+    decoded = workflow.add("VAEDecode", (SAVING, 280), (400, 60), samples=samples["output"], vae=vae)
+    workflow.add("SaveImage", (SAVING, 390), (400, 440), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
 
 
 def frames(workflow: Workflow, load_height: int = 900, height: int = 680) -> None:

@@ -19,6 +19,7 @@ from shipped.files import CONTROLNET, LORA
 from shipped.graph import Workflow
 from shipped.parts import (
     APPLYING,
+    GUIDER,
     LOADING,
     NEGATIVE,
     OBJECT,
@@ -26,8 +27,6 @@ from shipped.parts import (
     READING,
     SAMPLING,
     SAMPLINGS,
-    SAVING,
-    SEED,
     TOP,
     apply,
     decode_and_save,
@@ -39,6 +38,7 @@ from shipped.parts import (
     picture,
     recommended,
     sample,
+    sample_in_parts,
     scaled,
     tasks,
 )
@@ -183,35 +183,16 @@ def sampler_custom_advanced(workflow: Workflow) -> None:
     loaded = load(workflow, "sd15")
     encoded = encode(workflow, loaded, "use the composition", PROMPTS["composition"])
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, "sd15", "composition")["MODEL"]
-    latent = empty_latent(workflow, how)
-    noise = workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)
     guider = workflow.add(
         "CFGGuider",
-        (SAMPLING, 250),
+        GUIDER,
         (320, 130),
         model=model,
         positive=encoded["positive"],
         negative=encoded["negative"],
         cfg=recommended("sd15", "composition").cfg,
     )
-    sampler = workflow.add("KSamplerSelect", (SAMPLING, 430), (320, 80), sampler_name=how.sampler)
-    sigmas = workflow.add(
-        "BasicScheduler", (SAMPLING, 560), (320, 140), model=model, scheduler=how.scheduler, steps=how.steps
-    )
-    samples = workflow.add(
-        "SamplerCustomAdvanced",
-        (SAVING, TOP),
-        (400, 140),
-        noise=noise["NOISE"],
-        guider=guider["GUIDER"],
-        sampler=sampler["SAMPLER"],
-        sigmas=sigmas["SIGMAS"],
-        latent_image=latent,
-    )
-    decoded = workflow.add(
-        "VAEDecode", (SAVING, 280), (400, 60), samples=samples["output"], vae=loaded.checkpoint["VAE"]
-    )
-    workflow.add("SaveImage", (SAVING, 390), (400, 440), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
+    sample_in_parts(workflow, how, model, guider, empty_latent(workflow, how), loaded.checkpoint["VAE"], 430)
     workflow.note(notes.SAMPLER_CUSTOM_ADVANCED, (READING, 760), (820, 270))
     workflow.group("Load", 20, 10, 400, 900)
     workflow.group("Instruct", 440, 10, 860, 680)
