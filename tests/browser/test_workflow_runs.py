@@ -13,6 +13,10 @@ from page import ComfyPage
 WORKFLOWS = sorted((REPO_ROOT / "workflows").glob("*.json"))
 SAVED = sorted((REPO_ROOT / "tests" / "data" / "saved-workflows").glob("*/*.json"))
 SIDE = 128
+SHEETS = {"grid": 3}  # workflows that save a labelled sheet, of so many pictures in a row and in a column
+# Every other workflow on one page, and the rest on the other. Each page comes once, since it takes long to open.
+OLDER_CANVAS, NEWER_VUE = (INSTALLED, "canvas"), (NEWER, "vue")
+RUNS = [*((path, OLDER_CANVAS) for path in WORKFLOWS[::2]), *((path, NEWER_VUE) for path in WORKFLOWS[1::2])]
 # Small and short. Masks keep their proportions.
 SMALL = """(side) => {
     for (const node of app.graph.nodes) {
@@ -33,15 +37,17 @@ VALUES = (
 )
 
 
-@pytest.mark.parametrize("opened", [(INSTALLED, "canvas"), (NEWER, "vue")], ids="-".join, indirect=True)
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path, opened", RUNS, ids=["-".join((path.stem, *screen)) for path, screen in RUNS], indirect=["opened"]
+)
 def test_a_shipped_workflow_runs_from_the_page(page: ComfyPage, path: Path):
     page.drop_workflow(path)
     page.page.evaluate(SMALL, SIDE)
     page.queue()
     page.show_all()
     page.screenshot(f"{path.stem}-run")
-    assert page.picture("SaveImage") == [SIDE, SIDE]
+    expected, found = SHEETS.get(path.stem, 1) * SIDE, page.picture("SaveImage")
+    assert min(found) > expected if path.stem in SHEETS else found == [expected, expected]
     assert page.dialogs() == []
     assert page.overflow() == []
 
