@@ -86,7 +86,7 @@ def test_the_apply_node_shows_what_auto_chose_for_the_family(client, shipped):
         prompt = shipped.changed("IPAdapterInstructEncode", instruction=instruction)
         shown = client.run(prompt).outputs[shipped.node(APPLY)]["text"]
         assert shown[0] == f"guidance: {choice}"
-        assert [line.split(":")[0] for line in shown[1:]] == ["auto"]
+        assert [line.split(":")[0] for line in shown[1:]] == ["auto", "passes a step"]
 
 
 OTHERS = {

@@ -33,8 +33,14 @@ def test_the_shipped_workflow_makes_a_picture_of_the_size_asked_for(client, tiny
 @pytest.mark.parametrize(
     ("instruction", "chosen"),
     [
-        ("use the composition", ["guidance: three-way, weight: 0.6", "auto: three-way", "auto: weight -0.2"]),
-        ("use the style", ["guidance: simple, weight: 0.8", "auto: simple for 'style'"]),
+        (
+            "use the composition",
+            ["guidance: three-way, weight: 0.6", "auto: three-way", "auto: weight -0.2", "passes a step: 3, 2"],
+        ),
+        (
+            "use the style",
+            ["guidance: simple, weight: 0.8", "auto: simple for 'style'", "passes a step: 2, 1 at cfg 1"],
+        ),
     ],
 )
 def test_the_apply_node_shows_what_auto_chose(client, tiny, instruction, chosen):
