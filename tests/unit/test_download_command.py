@@ -49,7 +49,13 @@ def start(comfyui, url, *arguments) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_ctrl_c,
     )
+
+
+def heed_ctrl_c() -> None:
+    """A shell lets what it runs in the background ignore Ctrl-C, and a process hands that on to those it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command(*arguments) -> tuple[int, str, str]:

@@ -136,7 +136,7 @@ def heat_map(workflow: Workflow) -> None:
     shown = workflow.add(
         "IPAdapterInstructHeatMap",
         (SAMPLING, 590),
-        (320, 170),
+        (320, 210),
         watch=watched["watch"],
         image=decoded["IMAGE"],
     )
