@@ -10,8 +10,9 @@ from ..models.patching.text_encoder import check_clip
 from ..models.tasks import describe_instruction
 from . import sockets
 from .feedback import output_with_text
+from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
-from .sockets import CATEGORY, Adapter, Embeds
+from .sockets import CATEGORY, Adapter
 
 
 class IPAdapterInstructReference(io.ComfyNode):
@@ -78,12 +79,7 @@ class IPAdapterInstructEncodeReferences(io.ComfyNode):
                     Adapter.Input("adapter", tooltip="From Load IPAdapter-Instruct."),
                     io.Clip.Input("clip", tooltip="The checkpoint's CLIP. Its CLIP-L reads the instructions."),
                     sockets.References.Input("references", tooltip="From the last Add Reference of a row."),
-                    io.String.Input(
-                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows."
-                    ),
-                    io.String.Input(
-                        "negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What it should not show."
-                    ),
+                    *prompt_inputs(),
                     io.ClipVision.Input(
                         "clip_vision", optional=True, tooltip="An image encoder to use instead of the loader's."
                     ),
@@ -91,11 +87,7 @@ class IPAdapterInstructEncodeReferences(io.ComfyNode):
                         "instruct_clip", optional=True, tooltip="A CLIP with CLIP-L to read the instructions."
                     ),
                 ],
-                outputs=[
-                    Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
-                    io.Conditioning.Output(display_name="positive", tooltip="The prompt, as by CLIP Text Encode."),
-                    io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, likewise."),
-                ],
+                outputs=encoded_outputs(),
                 hidden=[io.Hidden.unique_id],
             ),
             search_aliases=["instruct", "several references", "ip adapter batch", "reference list"],
@@ -109,6 +101,6 @@ class IPAdapterInstructEncodeReferences(io.ComfyNode):
         embeds = encode_references(
             adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, (prompt, negative_prompt)
         )
-        positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (prompt, negative_prompt))
+        positive, negative = conditioning(clip, prompt, negative_prompt)
         lines = [describe_instruction(adapter.adapter.family, one.instruction) for one in references]
         return output_with_text(cls, lines, embeds, positive, negative)

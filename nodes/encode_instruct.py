@@ -10,9 +10,10 @@ from ..models.patching.pixels import CENTER_CROP, FITS
 from ..models.patching.text_encoder import check_clip
 from ..models.tasks import describe_instruction
 from .feedback import output_with_text
+from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
 from .several import several_inputs
-from .sockets import CATEGORY, Adapter, Embeds
+from .sockets import CATEGORY, Adapter
 
 
 class IPAdapterInstructEncode(io.ComfyNode):
@@ -36,12 +37,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
                             "face; SD1.5 also foreground, background, object (name the object)."
                         ),
                     ),
-                    io.String.Input(
-                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows."
-                    ),
-                    io.String.Input(
-                        "negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What it should not show."
-                    ),
+                    *prompt_inputs(),
                     io.ClipVision.Input(
                         "clip_vision", optional=True, tooltip="An image encoder to use instead of the loader's."
                     ),
@@ -65,11 +61,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
                     ),
                     *several_inputs(),
                 ],
-                outputs=[
-                    Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
-                    io.Conditioning.Output(display_name="positive", tooltip="The prompt, as by CLIP Text Encode."),
-                    io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, likewise."),
-                ],
+                outputs=encoded_outputs(),
                 hidden=[io.Hidden.unique_id],
             ),
             search_aliases=["instruct", "ip adapter encode", "reference image", "image prompt"],
@@ -99,7 +91,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
         embeds = encode_instruct(
             adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts, how
         )
-        positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (prompt, negative_prompt))
+        positive, negative = conditioning(clip, prompt, negative_prompt)
         return output_with_text(
             cls, [describe_instruction(embeds.adapter.family, instruction)], embeds, positive, negative
         )

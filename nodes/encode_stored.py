@@ -13,9 +13,10 @@ from ..models.patching.image_encoder import zero_image_features
 from ..models.patching.text_encoder import check_clip, check_clip_l
 from ..models.tasks import describe_instruction
 from .feedback import output_with_text
+from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
 from .several import several_inputs
-from .sockets import CATEGORY, Adapter, Embeds, PlusEmbeds
+from .sockets import CATEGORY, Adapter, PlusEmbeds
 
 PLACES = 257  # a class token and 16 x 16 patches
 
@@ -38,12 +39,7 @@ class IPAdapterInstructEncodeStored(io.ComfyNode):
                     io.String.Input(
                         "instruction", default="use the style", tooltip="What to take from the picture, in words."
                     ),
-                    io.String.Input(
-                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows."
-                    ),
-                    io.String.Input(
-                        "negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What it should not show."
-                    ),
+                    *prompt_inputs(),
                     io.ClipVisionOutput.Input(
                         "clip_vision_output",
                         optional=True,
@@ -74,11 +70,7 @@ class IPAdapterInstructEncodeStored(io.ComfyNode):
                     ),
                     *several_inputs(),
                 ],
-                outputs=[
-                    Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
-                    io.Conditioning.Output(display_name="positive", tooltip="The prompt, as by CLIP Text Encode."),
-                    io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, likewise."),
-                ],
+                outputs=encoded_outputs(),
                 hidden=[io.Hidden.unique_id],
             ),
             search_aliases=["instruct", "ip adapter embeds", "clip vision output", "encode embeds"],
@@ -111,7 +103,7 @@ class IPAdapterInstructEncodeStored(io.ComfyNode):
             zeros = zero_image_features(adapter.encoder(clip_vision))
         texts = Texts(instruction, prompt, negative_prompt, negative_instruction.strip())
         encoded = encode_features(adapter.adapter, instruct_clip or clip, states, zeros, texts, how)
-        positive, negative = (clip.encode_from_tokens_scheduled(clip.tokenize(t)) for t in (prompt, negative_prompt))
+        positive, negative = conditioning(clip, prompt, negative_prompt)
         said = describe_instruction(encoded.adapter.family, instruction)
         return output_with_text(cls, [said], encoded, positive, negative)
 
