@@ -6,7 +6,7 @@ Expected are as many runs apart, or laws. Bit for bit unless a tolerance is give
 import pytest
 import small
 import torch
-from comfy.patcher_extension import WrappersMP
+from beside import in_parts
 from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.combining import AVERAGE, CONCAT, PER_LATENT, Combining, combine_references
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
@@ -91,24 +91,6 @@ def test_an_adapter_for_each_latent_stands_beside_one_for_all(bare, one, batch):
     close(sample(both(combined(one, PER_LATENT), shared), batch), expected)
     expected = runs_apart(batch, lambda n: both(shared, alone(one, n)))
     close(sample(both(shared, combined(one, PER_LATENT)), batch), expected)
-
-
-def in_parts(model, *parts):
-    """A node that samples the latents in windows, and says of each call which ones it holds."""
-
-    def windows(executor, base, conds, x_in, timestep, model_options):
-        found = [torch.zeros_like(x_in) for _ in conds]
-        for latents in parts:
-            options = {**model_options["transformer_options"], "ad_params": {"sub_idxs": latents}}
-            own_options = {**model_options, "transformer_options": options}
-            part = executor(base, conds, x_in[latents], timestep[latents], own_options)
-            for whole, own in zip(found, part, strict=True):
-                whole[latents] = own
-        return found
-
-    model = model.clone()
-    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "windows", windows)
-    return model
 
 
 @pytest.mark.parametrize("guidance", MODES)

@@ -6,7 +6,7 @@ Bit for bit unless a tolerance is given.
 import pytest
 import small
 import torch
-from comfy.patcher_extension import WrappersMP
+from beside import in_parts
 from host_samplers import CFG, SEED
 from in_process import run_node
 from ipadapter_instruct.models import heat_maps
@@ -269,24 +269,6 @@ def test_references_of_each_latent_are_seen_by_their_own(bare, one, other, batch
         apart = seen(small.applied(bare, own, guidance="simple"), batch[n : n + 1])
         close(found.mean()[0, n], apart.mean()[0, 0])
         close(found.token_maps()[0][n], apart.token_maps()[0][0])
-
-
-def in_parts(model, *parts):
-    """A node that samples the latents in windows, and says of each call which ones it holds."""
-
-    def windows(executor, base, conds, x_in, timestep, model_options):
-        found = [torch.zeros_like(x_in) for _ in conds]
-        for latents in parts:
-            options = {**model_options["transformer_options"], "ad_params": {"sub_idxs": latents}}
-            own_options = {**model_options, "transformer_options": options}
-            part = executor(base, conds, x_in[latents], timestep[latents], own_options)
-            for whole, own in zip(found, part, strict=True):
-                whole[latents] = own
-        return found
-
-    model = model.clone()
-    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "windows", windows)
-    return model
 
 
 @pytest.mark.parametrize("windows", ["around the adapter", "inside"])

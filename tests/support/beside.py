@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import small
 import torch
+from comfy.patcher_extension import WrappersMP
 from host_samplers import ksampler
 from sampling import close
 from scenes import Link, OracleForm, PackForm, Scene
@@ -37,3 +38,21 @@ def agree(scene: Scene, other: Callable, order: str) -> torch.Tensor:
 def applied_with(other: Callable, order: str, model, embeds, mask=None, **settings):
     prepare, change = orders(other, order)
     return change(small.applied(prepare(model), embeds, mask, **settings))
+
+
+def in_parts(model, *parts):
+    """A node that samples the latents in windows, and says of each call which ones it holds."""
+
+    def windows(executor, base, conds, x_in, timestep, model_options):
+        found = [torch.zeros_like(x_in) for _ in conds]
+        for latents in parts:
+            options = {**model_options["transformer_options"], "ad_params": {"sub_idxs": latents}}
+            own_options = {**model_options, "transformer_options": options}
+            part = executor(base, conds, x_in[latents], timestep[latents], own_options)
+            for whole, own in zip(found, part, strict=True):
+                whole[latents] = own
+        return found
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "windows", windows)
+    return model
