@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shipped import control_notes as notes
-from shipped.graph import Node, Output, Workflow
+from shipped.graph import Workflow
 from shipped.parts import (
     APPLYING,
     GUIDER,
@@ -14,7 +14,6 @@ from shipped.parts import (
     SAVING,
     SEED,
     TOP,
-    Loaded,
     apply,
     decode_and_save,
     empty_latent,
@@ -23,6 +22,7 @@ from shipped.parts import (
     load,
     recommended,
     sample,
+    sample_and_save,
     sample_in_parts,
 )
 
@@ -49,17 +49,11 @@ def weight_over_time(workflow: Workflow) -> None:
         (APPLYING, 350),
         schedule=schedule["schedule"],
     )["MODEL"]
-    finish(workflow, loaded, model, encoded, empty_latent(workflow, SAMPLINGS["sd15"], (APPLYING, 790)))
+    sample_and_save(
+        workflow, "sd15", loaded, model, encoded, empty_latent(workflow, SAMPLINGS["sd15"], (APPLYING, 790))
+    )
     workflow.note(notes.WEIGHT_OVER_TIME, (READING, 980), (820, 320))
     frames(workflow, height=930)
-
-
-def finish(
-    workflow: Workflow, loaded: Loaded, model: Output, encoded: Node, latent: Output, task="composition"
-) -> None:
-    """KSampler and what follows it, of SD1.5."""
-    samples = sample(workflow, SAMPLINGS["sd15"], recommended("sd15", "composition").cfg, model, encoded, latent)
-    decode_and_save(workflow, samples, loaded.checkpoint["VAE"])
 
 
 def instruction_schedule(workflow: Workflow) -> None:
@@ -77,7 +71,7 @@ def instruction_schedule(workflow: Workflow) -> None:
         at_percent=0.35,
     )
     model = apply(workflow, loaded.checkpoint["MODEL"], turns, "sd15", "composition", (APPLYING, 250))["MODEL"]
-    finish(workflow, loaded, model, first, empty_latent(workflow, SAMPLINGS["sd15"], (APPLYING, 700)))
+    sample_and_save(workflow, "sd15", loaded, model, first, empty_latent(workflow, SAMPLINGS["sd15"], (APPLYING, 700)))
     workflow.note(notes.INSTRUCTION_SCHEDULE, (SAMPLING, 760), (780, 320))
     frames(workflow)
     workflow.groups[1]["bounding"][3] = 1180

@@ -172,6 +172,21 @@ def decode_and_save(workflow: Workflow, samples: Output, vae: Output, top: int =
     return decoded["IMAGE"]
 
 
+def sample_and_save(
+    workflow: Workflow,
+    family: str,
+    loaded: Loaded,
+    model: Output,
+    conditioning: Node | Mapping[str, Output],
+    latent: Output,
+    top: int = TOP,
+) -> Output:
+    """KSampler as a family is sampled, and the pictures. Its cfg is the same for all tasks."""
+    cfg = recommended(family, "style").cfg
+    samples = sample(workflow, SAMPLINGS[family], cfg, model, conditioning, latent, top)
+    return decode_and_save(workflow, samples, loaded.checkpoint["VAE"], top)
+
+
 def sample_in_parts(
     workflow: Workflow, how: Sampling, model: Output, guider: Node, latent: Output, vae: Output, below_guider: int
 ) -> None:
@@ -235,7 +250,5 @@ def one_reference(
 
 def finish(workflow: Workflow, loaded: Loaded, encoded: Node, family: str, task: str) -> None:
     """Apply what was encoded, sample, and save."""
-    how = SAMPLINGS[family]
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, task)["MODEL"]
-    samples = sample(workflow, how, recommended(family, task).cfg, model, encoded, empty_latent(workflow, how))
-    decode_and_save(workflow, samples, loaded.checkpoint["VAE"])
+    sample_and_save(workflow, family, loaded, model, encoded, empty_latent(workflow, SAMPLINGS[family]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from shipped import notes
@@ -19,16 +19,13 @@ from shipped.parts import (
     SAMPLINGS,
     SAVING,
     TOP,
-    Loaded,
     apply,
-    decode_and_save,
     empty_latent,
     encode,
     frames,
     load,
     picture,
-    recommended,
-    sample,
+    sample_and_save,
 )
 
 FAMILY = "sd15"
@@ -64,7 +61,7 @@ def several_references(workflow: Workflow) -> None:
         negative_prompt=negative,
     )
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, "style", (APPLYING, 550))["MODEL"]
-    sample_and_save(workflow, loaded, model, encoded, empty_latent(workflow, HOW, (APPLYING, 990)))
+    sample_and_save(workflow, FAMILY, loaded, model, encoded, empty_latent(workflow, HOW, (APPLYING, 990)))
     workflow.note(notes.SEVERAL_REFERENCES, (SAMPLING, 760), (780, 340))
     workflow.group("Load", 20, 10, 400, 1850)
     workflow.group("Instruct", 440, 10, 860, 1850)
@@ -88,20 +85,6 @@ def add_references(workflow: Workflow, rows: Sequence[tuple[Node, str, float]]) 
     return before["references"]
 
 
-def sample_and_save(
-    workflow: Workflow,
-    loaded: Loaded,
-    model: Output,
-    conditioning: Node | Mapping[str, Output],
-    latent: Output,
-    top: int = TOP,
-) -> Output:
-    """The pictures."""
-    cfg = recommended(FAMILY, "style").cfg
-    samples = sample(workflow, HOW, cfg, model, conditioning, latent, top)
-    return decode_and_save(workflow, samples, loaded.checkpoint["VAE"], top)
-
-
 def blend_instructions(workflow: Workflow) -> None:
     """One picture, read by two instructions that act in different strength."""
     loaded = load(workflow, FAMILY)
@@ -119,7 +102,7 @@ def blend_instructions(workflow: Workflow) -> None:
         weight_2=0.4,
     )
     model = apply(workflow, loaded.checkpoint["MODEL"], blended, FAMILY, "style", (APPLYING, 340))["MODEL"]
-    sample_and_save(workflow, loaded, model, style, empty_latent(workflow, HOW, (APPLYING, 770)))
+    sample_and_save(workflow, FAMILY, loaded, model, style, empty_latent(workflow, HOW, (APPLYING, 770)))
     workflow.note(notes.BLEND_INSTRUCTIONS, (SAMPLING, 760), (780, 320))
     frames(workflow)
     workflow.groups[1]["bounding"][3] = 1180
@@ -135,7 +118,7 @@ def batch_of_references(workflow: Workflow) -> None:
     both = workflow.add("ImageBatch", (LOADING, 650), (360, 60), image1=loaded.picture["IMAGE"], image2=part["IMAGE"])
     encoded = encode(workflow, loaded, "use the style", PROMPTS["style"], image=both["IMAGE"], several="one per latent")
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, "style", batch_weights="1, 0.6")["MODEL"]
-    pictures = sample_and_save(workflow, loaded, model, encoded, empty_latent(workflow, HOW, batch=2))
+    pictures = sample_and_save(workflow, FAMILY, loaded, model, encoded, empty_latent(workflow, HOW, batch=2))
     sheet = workflow.add(
         "IPAdapterInstructLabelGrid",
         (SAMPLING, 780),
@@ -175,7 +158,9 @@ def regions(workflow: Workflow) -> None:
     }
     positive = workflow.add("ConditioningCombine", (SAMPLING, TOP), (320, 60), "Both prompts", **texts)
     conditioning = {"positive": positive["CONDITIONING"], "negative": first["negative"]}
-    sample_and_save(workflow, loaded, model, conditioning, empty_latent(workflow, HOW, (APPLYING, 1220)), TOP + 130)
+    sample_and_save(
+        workflow, FAMILY, loaded, model, conditioning, empty_latent(workflow, HOW, (APPLYING, 1220)), TOP + 130
+    )
     workflow.note(notes.REGIONS, (SAMPLING, 850), (780, 320))
     workflow.group("Load", 20, 10, 400, 1360)
     workflow.group("Instruct", 440, 10, 860, 1360)
