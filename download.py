@@ -18,7 +18,6 @@ from pathlib import Path
 
 PACK = "ipadapter_instruct_command"
 FAMILIES = ("sd15", "sdxl", "sd3")
-ENCODER_WIDTH = 1280
 INTERRUPTED = 130
 
 
@@ -83,7 +82,8 @@ def another_encoder(encoder, models: Path) -> bool:
     if (folder / encoder.name).exists():
         return False
     files = ((str(path), path) for path in sorted(folder.rglob("*")) if path.is_file())
-    found = part_of_pack("encoder_files").find_encoder(files, ENCODER_WIDTH)
+    encoder_files = part_of_pack("encoder_files")
+    found = encoder_files.find_encoder(files, encoder_files.VIT_H_STATES)
     if found:
         print(f"There already, the image encoder: {found}")
     return found is not None

@@ -8,6 +8,7 @@ export const INSTRUCTED = ['IPAdapterInstructEncode', 'IPAdapterInstructEncodeSt
 export const SPEAKING = [
   ...INSTRUCTED.slice(0, 2),
   APPLY,
+  LOADER,
   'IPAdapterInstructEncodeReferences',
   'IPAdapterInstructCutOut',
   'IPAdapterInstructTile',
@@ -17,6 +18,12 @@ export const SPEAKING = [
   'IPAdapterInstructTask',
   'IPAdapterInstructGrid',
   'IPAdapterInstructHeatMap',
+  'IPAdapterInstructImageEncoder',
+  'IPAdapterInstructTextEncoder',
+  'IPAdapterInstructFaceAnalysis',
+  'IPAdapterInstructReadFace',
+  'IPAdapterInstructSaveFace',
+  'IPAdapterInstructLoadFace',
   'IPAdapterInstructConvert'
 ]
 

@@ -17,6 +17,7 @@ const TEXTS = {
   name: 'task',
   own: 'own words',
   untrained: '⚠ not a trained task',
+  plain: '⚠ takes no instruction',
   tooltip: 'Fills the instruction, and weight and guidance on Apply where you have not set them by hand.',
   menu: 'Recommended settings',
   lastRun: 'last run:'
@@ -25,6 +26,7 @@ const TEXTS = {
 let tasks // TaskTable
 let filling = false // while this file sets a value, callbacks are not the user's doing
 const texts = { ...TEXTS }
+const PLAIN = 'plain' // stands for the family of an adapter that takes no instruction: no task is recommended for it
 const families = new Map() // file name -> its family's name, null for none, or a promise while the server is asked
 
 app.registerExtension({
@@ -79,6 +81,7 @@ function addTaskList(encode) {
 }
 
 function choicesFor(family) {
+  if (family === PLAIN) return [texts.plain]
   return [...tasks.of(family).map((task) => task.name), texts.own, texts.untrained]
 }
 
@@ -90,7 +93,7 @@ function keepSavedValuesCompact(node) {
 }
 
 async function choose(encode, choice) {
-  if (filling) return
+  if (filling || choice === texts.plain) return
   const task = tasks.named(choice)
   if (!isLinked(encode, 'instruction')) {
     const instruction = widgetOf(encode, 'instruction')
@@ -107,7 +110,7 @@ async function refresh(encode) {
   if (known instanceof Promise) show(encode, await known)
 }
 
-/** A task, own words, or words that the file was not trained on. */
+/** A task, own words, or words that the file was not trained on; or that it takes none. */
 function show(encode, family) {
   const list = widgetOf(encode, LIST)
   const instruction = widgetOf(encode, 'instruction')?.value
@@ -116,6 +119,7 @@ function show(encode, family) {
   if (!task && instruction) encode.properties[OWN_WORDS] = instruction
   const choices = list.options.values // changed in place: some versions do not notice a new list
   choices.splice(0, choices.length, ...choicesFor(family))
+  if (family === PLAIN) return set(list, texts.plain)
   set(list, task?.name ?? (tasks.namedIn(instruction, family).length ? texts.own : texts.untrained))
 }
 
@@ -183,7 +187,7 @@ function knownFamily(encode) {
 
 async function askFamily(file) {
   const answer = await getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(file)}`)
-  families.set(file, answer?.family ?? null)
+  families.set(file, answer?.takes_instruction === false ? PLAIN : answer?.family ?? null)
   return families.get(file)
 }
 

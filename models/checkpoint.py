@@ -1,31 +1,35 @@
-"""Adapter files: read, recognised by their keys, and checked key by key before anything is built."""
+"""Adapter files: recognised by their keys, and checked key by key before anything is built."""
 
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-import safetensors
-import torch
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 
 from .cross_attention import SiteProjections, site_widths
+from .encoder_files import EncoderNeed
 from .families import SD15, Family, family_of_adapter
 from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
-from .resampler import Resampler, ResamplerSizes
+from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, Kind, kind_of, told_as_v2
+from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-RESAMPLER, ATTENTION = "image_proj.", "ip_adapter."
+IMAGE_PROJECTION, ATTENTION = "image_proj.", "ip_adapter."
+# What a training run saves calls the parts otherwise, and holds the base model beside them.
+# Source: tencent-ailab/IP-Adapter@cfcdf8c, the training scripts.
+TRAINING_NAMES = {"image_proj_model.": IMAGE_PROJECTION, "adapter_modules.": ATTENTION}
+BASE_MODEL = "unet."
 SD3_NAMES = {"proj_out_big.": "proj_out.", "norm_out_big.": "norm_out."}
+LORA = re.compile(r"\d+\.to_(q|k|v|out)_lora\.(down|up)\.weight")
 
 # A file is something else when one of its names matches; what to do with it instead.
 OTHER_FILES = (
@@ -37,117 +41,102 @@ OTHER_FILES = (
     (r"^(text_model|text_projection|transformer\.|encoder\.block\b)", "a text encoder", "Load it with Load CLIP."),
 )
 GET_A_FILE = f"Put a published IPAdapter-Instruct file, such as {SD15.url} , into models/ipadapter and choose it here."
-DOWNLOAD_AGAIN = "Download it again and compare its size."
-
-
-class AdapterFileError(ValueError):
-    """A file that is not a usable adapter; the message says what was found and what to do."""
+EXPECTED = "An IPAdapter-Instruct or IP-Adapter file was expected"
 
 
 @dataclass(frozen=True)
 class AdapterCheckpoint:
     """The tensors of an adapter file under the modules' own names, checked and not yet built.
 
-    resampler: names of `Resampler`; attention: names of the attention part, NUMBER.to_k_ip.weight and the like.
+    image_projection: names of the kind's projection. attention: NUMBER.to_k_ip.weight and the like.
+    lora: of a FaceID file, NUMBER.to_q_lora.down.weight and the like; it changes the model's own layers.
+    notes: what is known of it by something else than its tensors, in words.
     """
 
     family: Family
-    resampler: dict[str, Tensor]
+    image_projection: dict[str, Tensor]
     attention: dict[str, Tensor]
+    kind: Kind = INSTRUCT
+    lora: dict[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def encoder_need(self) -> EncoderNeed | None:
+        """What it reads of a picture; None when it reads a face alone. Raises AdapterFileError."""
+        sizes = _sizes(self.kind.read_sizes, self.image_projection, IMAGE_PROJECTION)
+        return self.kind.encoder_need(sizes)
 
 
 @dataclass(frozen=True)
-class InstructAdapter:
-    """An IPAdapter-Instruct ready to compute.
+class Adapter:
+    """An adapter ready to compute.
 
-    projections: image tokens to keys and values of every site. streams: SD3's layers for the model's streams.
+    image_projection: what makes image tokens, as the kind says. projections: image tokens to keys and values of every
+    site. streams: SD3's layers for the model's streams.
     """
 
     family: Family
-    resampler: Resampler
+    image_projection: nn.Module
     projections: SiteProjections | TokenProjections
     streams: StreamProjections | None = None
 
 
-def read_file(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors or .bin file, under dotted names.
-
-    Pickled files are read with weights only: code in them never runs.
-    Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
-    """
-    return _read(path, "cpu", lambda file, name: file.get_tensor(name))
+def read_checkpoint(path: Path) -> AdapterCheckpoint:
+    """An adapter file. Raises AdapterFileError as `read_file` and `recognise` do."""
+    return recognise(read_file(path), path.name, read_metadata(path))
 
 
-def family_of_file(path: Path) -> Family:
-    """The family of an adapter file, from the names and shapes of its tensors; their numbers are not read.
-
-    Raises AdapterFileError as `read_file` and `recognise` do.
-    """
-
-    def shape_only(file, name: str) -> Tensor:
-        return torch.empty(file.get_slice(name).get_shape(), device="meta")
-
-    return recognise(_read(path, "meta", shape_only)).family
+def look_at(path: Path) -> AdapterCheckpoint:
+    """As `read_checkpoint`, from the names and shapes of the tensors: their numbers are not read."""
+    return recognise(read_shapes(path), path.name, read_metadata(path))
 
 
-def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
-    try:
-        if _is_safetensors(path):
-            with safetensors.safe_open(path, framework="pt") as file:
-                return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        return flatten(torch.load(path, map_location=device, weights_only=True))
-    except Exception as error:  # a damaged pickle may lead its reader to any exception
-        raise AdapterFileError(_unreadable(path, error)) from error
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether the content is: the length of a JSON header, then the header. A damaged one is known by its name."""
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{" or path.suffix.lower() in (".safetensors", ".sft")
-
-
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
-    """Nested dicts of tensors -> one dict with dotted names. What is not a tensor is left out."""
-    if not isinstance(tree, Mapping):
-        raise ValueError(f"expected a dict of tensors, found {type(tree).__name__}")
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        elif isinstance(value, Tensor):
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def recognise(tensors: Mapping[str, Tensor]) -> AdapterCheckpoint:
+def recognise(
+    tensors: Mapping[str, Tensor], file_name: str = "", metadata: Mapping[str, str] | None = None
+) -> AdapterCheckpoint:
     """Sort an adapter's tensors into parts, by their names and first dimensions.
 
+    file_name, metadata: count only where tensors cannot tell, and the checkpoint's notes say so.
     Raises AdapterFileError for any other kind of file and for an adapter with missing tensors.
     """
-    resampler = _part(tensors, RESAMPLER)
-    attention = _part(tensors, ATTENTION)
-    if not resampler or not attention:
+    named = published_names(tensors)
+    projection, rest = _part(named, IMAGE_PROJECTION), _part(named, ATTENTION)
+    kind = kind_of(projection)
+    if kind is None or not rest:
         raise AdapterFileError(_not_an_adapter(tensors))
-    if not any(name.startswith(("proj_new_input.", "new_input_layers.")) for name in resampler):
-        raise AdapterFileError(
-            "An IPAdapter-Instruct file was expected; this is a plain IP-Adapter, without an input for instructions "
-            f"({RESAMPLER}proj_new_input). Apply it with another node pack. {GET_A_FILE}"
-        )
-    joint = "proj_out_big.weight" in resampler
-    resampler = {_rename(name): tensor for name, tensor in resampler.items()}
-    width = _sizes(lambda tensors: tensors["proj_out.weight"].shape[0], resampler, RESAMPLER)
-    return AdapterCheckpoint(family_of_adapter(width, joint), resampler, attention)
+    joint = "proj_out_big.weight" in projection
+    projection = {_canonical(name, SD3_NAMES): tensor for name, tensor in projection.items()}
+    width = _sizes(kind.read_sizes, projection, IMAGE_PROJECTION).out_width
+    kind, notes = _version(kind, file_name, metadata or {}, width)
+    lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
+    attention = {name: tensor for name, tensor in rest.items() if name not in lora}
+    _check_lora(lora)
+    return AdapterCheckpoint(family_of_adapter(width, joint), projection, attention, kind, lora, notes)
 
 
-def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> InstructAdapter:
+def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors under the names of published files; a training file's without those of its base model."""
+    named = {_canonical(name, TRAINING_NAMES): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in named.items() if not name.startswith(BASE_MODEL)}
+
+
+def _version(kind: Kind, file_name: str, metadata: Mapping[str, str], width: int) -> tuple[Kind, tuple[str, ...]]:
+    if kind is not FACE_ID_PLUS:
+        return kind, ()
+    v2, how = told_as_v2(file_name, metadata, width)
+    return (FACE_ID_PLUS_V2 if v2 else kind), (how,)
+
+
+def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter:
     """Modules that hold the checkpoint's own tensors, without a copy and in the file's dtype.
 
     Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
     """
-    sizes = _sizes(ResamplerSizes.from_state_dict, checkpoint.resampler, RESAMPLER)
-    resampler = _filled(lambda ops: Resampler(sizes, ops), operations, checkpoint.resampler, RESAMPLER)
+    kind, tensors = checkpoint.kind, checkpoint.image_projection
+    sizes = _sizes(kind.read_sizes, tensors, IMAGE_PROJECTION)
+    projection = _filled(lambda ops: kind.projection(sizes, ops), operations, tensors, IMAGE_PROJECTION)
     parts = _joint_parts if checkpoint.family.joint_attention else _cross_parts
-    return InstructAdapter(checkpoint.family, resampler, *parts(checkpoint.attention, operations))
+    return Adapter(checkpoint.family, projection, *parts(checkpoint.attention, operations))
 
 
 def _cross_parts(tensors: Mapping[str, Tensor], operations: ModuleType) -> tuple[nn.Module]:
@@ -170,9 +159,9 @@ def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tens
         return read(tensors)
     except KeyError as error:
         raise AdapterFileError(_missing([prefix + str(error.args[0])])) from None
-    except IndexError:
+    except (IndexError, ValueError, ZeroDivisionError):
         raise AdapterFileError(
-            f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have fewer "
+            f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have other "
             f"dimensions. The file is damaged. {DOWNLOAD_AGAIN}"
         ) from None
 
@@ -181,7 +170,7 @@ def _filled(
     make: Callable[[ModuleType], nn.Module], operations: ModuleType, tensors: Mapping[str, Tensor], prefix: str
 ) -> nn.Module:
     """The module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
-    with torch.device("meta"):
+    with device("meta"):
         expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
         module = make(operations).requires_grad_(False)  # or torch refuses tensors made in inference mode
     missing = sorted(expected.keys() - tensors.keys())
@@ -209,15 +198,31 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _rename(name: str) -> str:
-    for theirs, ours in SD3_NAMES.items():
+def _canonical(name: str, names: Mapping[str, str]) -> str:
+    """The published name of a tensor, where another one's beginning is among `names`."""
+    for theirs, ours in names.items():
         if name.startswith(theirs):
             return ours + name[len(theirs) :]
     return name
 
 
+def _check_lora(lora: Mapping[str, Tensor]) -> None:
+    """Raises AdapterFileError unless every layer has both of its matrices, and they fit each other."""
+    for layer in sorted({name.rsplit(".", 2)[0] for name in lora}):
+        down, up = (f"{layer}.{part}.weight" for part in ("down", "up"))
+        missing = [ATTENTION + name for name in (down, up) if name not in lora]
+        if missing:
+            raise AdapterFileError(_missing(missing))
+        shapes = lora[down].shape, lora[up].shape
+        if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][1]:
+            raise AdapterFileError(
+                f"{ATTENTION}{layer} was expected to be two matrices of one rank; they are {list(shapes[0])} and "
+                f"{list(shapes[1])}. The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
+            )
+
+
 def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
-    expected = f"An IPAdapter-Instruct file was expected (tensors {RESAMPLER}* and {ATTENTION}*)"
+    expected = f"{EXPECTED} (tensors {IMAGE_PROJECTION}* and {ATTENTION}*)"
     for pattern, kind, remedy in OTHER_FILES:
         if any(re.search(pattern, name) for name in tensors):
             return " ".join(filter(None, (f"{expected}; this is {kind}.", remedy, GET_A_FILE)))
@@ -227,7 +232,7 @@ def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
 
 def _missing(names: list[str]) -> str:
     return (
-        f"An IPAdapter-Instruct file was expected; {len(names)} of its tensors are missing: {_some(names)}. "
+        f"{EXPECTED}; {len(names)} of its tensors are missing: {_some(names)}. "
         f"The file is incomplete. {DOWNLOAD_AGAIN} If you converted it, convert the original again."
     )
 
@@ -235,17 +240,3 @@ def _missing(names: list[str]) -> str:
 def _some(names: list[str], prefix: str = "", limit: int = 4) -> str:
     shown = ", ".join(prefix + name for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
-
-
-def _unreadable(path: Path, error: Exception) -> str:
-    code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if code:
-        return (
-            f"{path.name} was expected to hold tensors only; it also asks Python to run {code[1]}. "
-            "Nothing in it was run. Get the file again from a source you trust, as .safetensors if there is one."
-        )
-    return (
-        f"{path.name} was expected to be a file of tensors; its {path.stat().st_size:,} bytes cannot be read as one. "
-        f"It is cut short, damaged, or something else under this name, such as a web page. "
-        f"Nothing in it was run. {DOWNLOAD_AGAIN}"
-    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+PRECISIONS = ("fp16", "bf16")
+
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises ValueError unless `value` is one of `choices`. ComfyUI 0.3.75 does not check V3 combos itself."""

@@ -12,13 +12,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .checkpoint import DOWNLOAD_AGAIN, InstructAdapter, build, read_file, recognise
-from .choices import check_choice
+from .checkpoint import AdapterCheckpoint, build, published_names, recognise
+from .choices import PRECISIONS, check_choice
 from .families import Family
+from .kinds import Kind
+from .tensor_files import DOWNLOAD_AGAIN, read_file, read_metadata
 
-PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES = dict(zip(PRECISIONS, (torch.float16, torch.bfloat16), strict=True))
 SUFFIX = ".safetensors"
-NOTE = "IPAdapter-Instruct; image_proj.* and ip_adapter.* as in the published file, under dotted names"
+NOTE = "IPAdapter-Instruct or IP-Adapter; image_proj.* and ip_adapter.* as in the published file, under dotted names"
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,14 @@ class Conversion:
 
     source: Path
     target: Path
+    kind: Kind
     family: Family
     precision: str
 
     def __str__(self) -> str:
         source, target = (f"{path.stat().st_size / 1e6:,.1f} MB" for path in (self.source, self.target))
-        title = self.family.title
-        return f"{self.source.name} ({source}) -> {self.target} ({target}), {self.precision}, for {title}"
+        what = f"{self.kind.title} for {self.family.title}"
+        return f"{self.source.name} ({source}) -> {self.target} ({target}), {self.precision}, {what}"
 
 
 def default_name(source: Path, precision: str) -> str:
@@ -42,20 +45,21 @@ def default_name(source: Path, precision: str) -> str:
 
 
 def convert(source: Path, target: Path, precision: str = "fp16", overwrite: bool = False) -> Conversion:
-    """Write the adapter in `source` to `target` in half precision, every tensor under its name.
+    """Write the adapter in `source` to `target` in half precision, every tensor under its published name.
 
-    precision: a key of PRECISIONS. The whole file is there in the end, or nothing of it.
+    precision: one of PRECISIONS. The whole file is there in the end, or nothing of it.
     Raises ValueError, before anything is written, for a target that cannot be written to, a source that is not
     a usable adapter, and weights that the precision cannot hold.
     """
-    check_choice("precision", precision, tuple(PRECISIONS))
+    check_choice("precision", precision, PRECISIONS)
     _check_target(source, target, overwrite)
-    tensors = read_file(source)
-    adapter = build(recognise(tensors))
-    dtype = PRECISIONS[precision]
+    tensors = published_names(read_file(source))
+    checkpoint = recognise(tensors, source.name, read_metadata(source))
+    adapter = build(checkpoint)
+    dtype = DTYPES[precision]
     halves = {name: _half(name, tensor, dtype) for name, tensor in tensors.items()}
-    _write(halves, target, _metadata(source, adapter, dtype))
-    return Conversion(source, target, adapter.family, precision)
+    _write(halves, target, _metadata(source, checkpoint, adapter.image_projection.sizes.tokens, dtype))
+    return Conversion(source, target, checkpoint.kind, checkpoint.family, precision)
 
 
 def _check_target(source: Path, target: Path, overwrite: bool) -> None:
@@ -84,12 +88,13 @@ def _half(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     )
 
 
-def _metadata(source: Path, adapter: InstructAdapter, dtype: torch.dtype) -> dict[str, str]:
+def _metadata(source: Path, checkpoint: AdapterCheckpoint, tokens: int, dtype: torch.dtype) -> dict[str, str]:
     return {
         "format": "pt",
         "note": NOTE,
-        "family": adapter.family.name,
-        "tokens": str(adapter.resampler.sizes.tokens),
+        "kind": checkpoint.kind.name,
+        "family": checkpoint.family.name,
+        "tokens": str(tokens),
         "dtype": str(dtype).removeprefix("torch."),
         "source_file": source.name,
         "source_sha256": _sha256(source),

@@ -110,5 +110,5 @@ def family_of_adapter(context_width: int, joint_attention: bool) -> Family:
     known = ", ".join(f"{f.title} {f.context_width}" for f in FAMILIES if f.joint_attention == joint_attention)
     raise ValueError(
         f"This adapter gives image tokens of width {context_width} to {attention}; known widths are {known}. "
-        "Load an IPAdapter-Instruct file made for one of these base models."
+        "Load an adapter made for one of these base models."
     )

@@ -69,6 +69,11 @@ def host_coefficients(instruct_scale: float, image_scale: float, text_scale: flo
     )
 
 
+def count_simple(text_scale: float | None = None) -> int:
+    """How many branches a step runs in simple guidance; at cfg 1 the sampler asks for the first of the two alone."""
+    return 1 if text_scale == 1 else 2
+
+
 def count_passes(instruct_scale: float, image_scale: float, text_scale: float | None = None) -> int:
     """How many branches a step runs in three-way guidance; text_scale: the sampler's cfg, None for no special one.
 

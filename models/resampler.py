@@ -36,12 +36,11 @@ class ResamplerSizes:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> ResamplerSizes:
         """Raises KeyError naming the first tensor that a size is read off and that is missing."""
-        block_numbers = (re.match(r"layers\.(\d+)\.", name) for name in state)
         return cls(
             tokens=state["latents"].shape[1],
             width=state["latents"].shape[2],
             heads=state["layers.0.0.to_q.weight"].shape[0] // HEAD_WIDTH,
-            blocks=1 + max(int(match[1]) for match in block_numbers if match),
+            blocks=count_blocks(state),
             image_width=state["proj_in.weight"].shape[1],
             text_width=state["proj_new_input.weight"].shape[1],
             out_width=state["proj_out.weight"].shape[0],
@@ -51,18 +50,24 @@ class ResamplerSizes:
         )
 
 
+def count_blocks(state: Mapping[str, Tensor], prefix: str = "layers.") -> int:
+    """How many numbered blocks there are under a prefix; at least 1, so that a missing one is found by its name."""
+    numbers = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in state)
+    return 1 + max((int(match[1]) for match in numbers if match), default=0)
+
+
 class ResamplerAttention(nn.Module):
     """Queries attend to a context and to themselves. No biases but in the norms."""
 
-    def __init__(self, sizes: ResamplerSizes, operations: ModuleType):
+    def __init__(self, width: int, heads: int, operations: ModuleType):
         super().__init__()
-        self.heads = sizes.heads
-        inner = sizes.heads * HEAD_WIDTH
-        self.norm1 = operations.LayerNorm(sizes.width)
-        self.norm2 = operations.LayerNorm(sizes.width)
-        self.to_q = operations.Linear(sizes.width, inner, bias=False)
-        self.to_kv = operations.Linear(sizes.width, 2 * inner, bias=False)
-        self.to_out = operations.Linear(inner, sizes.width, bias=False)
+        self.heads = heads
+        inner = heads * HEAD_WIDTH
+        self.norm1 = operations.LayerNorm(width)
+        self.norm2 = operations.LayerNorm(width)
+        self.to_q = operations.Linear(width, inner, bias=False)
+        self.to_kv = operations.Linear(width, 2 * inner, bias=False)
+        self.to_out = operations.Linear(inner, width, bias=False)
 
     def forward(self, context: Tensor, queries: Tensor) -> Tensor:
         context, queries = self.norm1(context), self.norm2(queries)
@@ -78,6 +83,14 @@ def feed_forward(width: int, inner: int, operations: ModuleType) -> nn.Sequentia
         operations.Linear(width, inner, bias=False),
         nn.GELU(),
         operations.Linear(inner, width, bias=False),
+    )
+
+
+def resampler_blocks(count: int, width: int, heads: int, ff_inner: int, operations: ModuleType) -> nn.ModuleList:
+    """Blocks of an attention and a feed-forward each."""
+    return nn.ModuleList(
+        nn.ModuleList([ResamplerAttention(width, heads, operations), feed_forward(width, ff_inner, operations)])
+        for _ in range(count)
     )
 
 
@@ -104,15 +117,7 @@ class Resampler(nn.Module):
         self.norm_out = operations.LayerNorm(sizes.out_width)
 
     def _blocks(self, ff_inner: int, operations: ModuleType) -> nn.ModuleList:
-        def block() -> nn.ModuleList:
-            return nn.ModuleList(
-                [
-                    ResamplerAttention(self.sizes, operations),
-                    feed_forward(self.sizes.width, ff_inner, operations),
-                ]
-            )
-
-        return nn.ModuleList(block() for _ in range(self.sizes.blocks))
+        return resampler_blocks(self.sizes.blocks, self.sizes.width, self.sizes.heads, ff_inner, operations)
 
     def forward(self, image_features: Tensor, instruct_embeds: Tensor, prompt_embeds: Tensor) -> Tensor:
         """image_features [B, N, D_image], both embeds [B, L, D_text] -> image tokens [B, T, D_out].

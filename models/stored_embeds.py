@@ -6,7 +6,6 @@ Axes: N latents (1: the same for all), T image tokens, D width.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from .branches import Branch, Branches
 from .families import FAMILIES, Family
+from .whole_files import write_whole
 
 SUFFIX = ".instruct.safetensors"
 PACK = "ComfyUI-IPAdapter-Instruct"
@@ -69,14 +69,14 @@ class StoredEmbeds:
         return named if self.token_weights is None else {**named, TOKEN_WEIGHTS: self.token_weights}
 
 
-def fingerprint(tensors: Mapping[str, Tensor]) -> str:
+def fingerprint(tensors: Mapping[str, Tensor], kind: str = "") -> str:
     """The same for an adapter in any precision, another for any adapter trained otherwise: a sha256 in hexadecimal.
 
-    tensors: by the modules' own names. Their names and shapes are hashed, and the signs of the first 65,536 numbers
-    of each, which rounding keeps, zero's too; no digit is sure to be kept, since two roundings may differ from one.
-    So tensors multiplied by a positive number look the same.
+    kind: what the tensors alone do not tell. tensors: by the modules' own names. Their names and shapes are hashed, and
+    the signs of the first 65,536 numbers of each, which rounding keeps, zero's too; no digit is sure to be kept, since
+    two roundings may differ from one. So tensors multiplied by a positive number look the same.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(kind.encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {list(tensor.shape)}\n".encode())
         signs = torch.signbit(tensor.detach().flatten()[:HASHED_VALUES].float())
@@ -92,26 +92,7 @@ def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
     metadata = {word: getattr(embeds, word) for word in WORDS}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in embeds.tensors.items()}
     content = save(tensors, {"format": "pt", "pack": PACK, "version": FORMAT, **metadata})
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        if target.exists():
-            raise ValueError(f"{target} is there already, and is never written over. Choose another name.")
-        try:
-            part.write_bytes(content)
-            os.replace(part, target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise ValueError(cannot_write(target.parent, error, len(content))) from error
-
-
-def cannot_write(folder: Path, error: OSError, size: int = 0) -> str:
-    """The message for a folder that a file cannot be written into. size: what it needs, in bytes."""
-    needed = f" {size / 1e6:.1f} MB are needed." if size else ""
-    return (
-        f"The embeds were to be saved in {folder}; the system refused: {error.strerror or error}.{needed} Make room, "
-        "give ComfyUI the right to write there, or choose another filename_prefix. Nothing was left behind."
-    )
+    write_whole(content, target, "The embeds")
 
 
 def read_embeds(path: Path) -> StoredEmbeds:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 from .families import SD3, SD15, SDXL, Family, Settings
+
+if TYPE_CHECKING:
+    from .kinds import Kind
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ TASKS = (
     Task("object", "use the object", (SD15,)),
 )
 
+AUTO = "auto"
 SIMPLE = "simple"
 THREE_WAY = "three-way"
 
@@ -70,6 +75,22 @@ def describe_instruction(family: Family, instruction: str) -> str:
         return "instruction: trained on " + ", ".join(task.name + (" (beta)" if task.beta else "") for task in named)
     known = ", ".join(task.name for task in tasks)
     return f"instruction: not one that {family.title}'s adapter was trained on ({known}); it may do little"
+
+
+class Reader(Protocol):
+    """What is asked of an adapter to tell what it reads: its file's name, what it is, and for which base model."""
+
+    name: str
+    kind: Kind
+    family: Family
+
+
+def describe_reading(adapter: Reader, instruction: str, negative_instruction: str = "") -> list[str]:
+    """Lines for the user: what an instruction means to an adapter."""
+    if adapter.kind.takes_instruction:
+        return [describe_instruction(adapter.family, instruction)]
+    what = "instruction and negative_instruction" if negative_instruction else "instruction"
+    return [f"{what}: ignored; {adapter.name} is {adapter.kind}, which takes none"]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from .crop_around import IPAdapterInstructCropAround
 from .cut_out import IPAdapterInstructCutOut
 from .encode_instruct import IPAdapterInstructEncode
 from .encode_stored import IPAdapterInstructEncodeStored
+from .face_analysis import IPAdapterInstructFaceAnalysis
+from .face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
 from .grid import IPAdapterInstructGrid
 from .guider import IPAdapterInstructGuider
 from .heat_map import IPAdapterInstructHeatMap
@@ -19,6 +21,8 @@ from .label_grid import IPAdapterInstructLabelGrid
 from .layer_weights import IPAdapterInstructLayers
 from .load_adapter import IPAdapterInstructLoader
 from .load_embeds import IPAdapterInstructLoadEmbeds
+from .load_open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from .read_face import IPAdapterInstructReadFace
 from .routes import add_routes
 from .save_embeds import IPAdapterInstructSaveEmbeds
 from .schedule_weight import IPAdapterInstructSchedule
@@ -50,6 +54,12 @@ NODES: list[type[io.ComfyNode]] = [
     IPAdapterInstructWatch,
     IPAdapterInstructHeatMap,
     IPAdapterInstructConvert,
+    IPAdapterInstructImageEncoder,
+    IPAdapterInstructTextEncoder,
+    IPAdapterInstructFaceAnalysis,
+    IPAdapterInstructReadFace,
+    IPAdapterInstructSaveFace,
+    IPAdapterInstructLoadFace,
 ]
 
 

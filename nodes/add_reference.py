@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..models.patching.embeds import Reference, References, encode_references
 from ..models.patching.pixels import CENTER_CROP, FITS
-from ..models.patching.text_encoder import check_clip
-from ..models.tasks import describe_instruction
+from ..models.tasks import describe_reading
 from . import sockets
 from .feedback import output_with_text
 from .prompts import conditioning, encoded_outputs, prompt_inputs
@@ -62,6 +60,8 @@ class IPAdapterInstructReference(io.ComfyNode):
     def execute(
         cls, image, instruction: str, weight: float, references=(), image_mask=None, fit: str = CENTER_CROP
     ) -> io.NodeOutput:
+        from ..models.patching.embeds import Reference, References
+
         added = Reference(References(image, image_mask, fit), instruction, weight)
         return io.NodeOutput((*(references or ()), added))
 
@@ -83,9 +83,7 @@ class IPAdapterInstructEncodeReferences(io.ComfyNode):
                     io.ClipVision.Input(
                         "clip_vision", optional=True, tooltip="An image encoder to use instead of the loader's."
                     ),
-                    io.Clip.Input(
-                        "instruct_clip", optional=True, tooltip="A CLIP with CLIP-L to read the instructions."
-                    ),
+                    sockets.instruct_clip_input("A CLIP with CLIP-L to read the instructions."),
                 ],
                 outputs=encoded_outputs(),
                 hidden=[io.Hidden.unique_id],
@@ -97,10 +95,13 @@ class IPAdapterInstructEncodeReferences(io.ComfyNode):
     def execute(
         cls, adapter, clip, references, prompt: str, negative_prompt: str, clip_vision=None, instruct_clip=None
     ) -> io.NodeOutput:
+        from ..models.patching.embeds import encode_references
+        from ..models.patching.text_encoder import check_clip
+
         check_clip(clip)
         embeds = encode_references(
             adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, (prompt, negative_prompt)
         )
         positive, negative = conditioning(clip, prompt, negative_prompt)
-        lines = [describe_instruction(adapter.adapter.family, one.instruction) for one in references]
-        return output_with_text(cls, lines, embeds, positive, negative)
+        lines = [line for one in references for line in describe_reading(adapter.adapter, one.instruction)]
+        return output_with_text(cls, list(dict.fromkeys(lines)), embeds, positive, negative)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..models.combining import parse_numbers
-from ..models.patching.apply import AUTO, ApplySettings, apply_instruct
-from ..models.tasks import SIMPLE, THREE_WAY
+from ..models.tasks import AUTO, SIMPLE, THREE_WAY
 from .feedback import output_with_text
 from .schema import advanced, schema
 from .sockets import CATEGORY, Embeds, Layers, Schedules
@@ -114,6 +113,17 @@ class IPAdapterInstructApply(io.ComfyNode):
                             tooltip="Three-way only. Where in the sampling guidance becomes simple, to save passes.",
                         )
                     ),
+                    advanced(
+                        io.Float.Input(
+                            "lora_strength",
+                            default=1.0,
+                            min=-2.0,
+                            max=2.0,
+                            step=0.05,
+                            optional=True,
+                            tooltip="FaceID only. Of the LoRA in its file, which acts at every step, but for weight 0.",
+                        )
+                    ),
                 ],
                 outputs=[io.Model.Output(tooltip="Connect it to a sampler or a guider, or to another Apply.")],
                 hidden=[io.Hidden.unique_id],
@@ -137,7 +147,10 @@ class IPAdapterInstructApply(io.ComfyNode):
         schedule=None,
         layers=None,
         three_way_until: float = 1.0,
+        lora_strength: float = 1.0,
     ) -> io.NodeOutput:
+        from ..models.patching.apply import ApplySettings, apply_instruct
+
         own_weights = parse_numbers(batch_weights, "batch_weights")
         settings = ApplySettings(
             weight=weight,
@@ -150,6 +163,7 @@ class IPAdapterInstructApply(io.ComfyNode):
             schedule=schedule,
             layers=layers,
             three_way_until=three_way_until,
+            lora_strength=lora_strength,
         )
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
         return output_with_text(cls, choices, patched)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..models.combining import CONCAT, METHODS
-from ..models.patching.embeds import combine_embeds
-from ..models.patching.timed_embeds import check_untimed
 from .schema import schema
 from .sockets import CATEGORY, Embeds
 
@@ -56,5 +54,8 @@ class IPAdapterInstructCombine(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeds_1, embeds_2, method: str, weight_1: float, weight_2: float) -> io.NodeOutput:
+        from ..models.patching.embeds import combine_embeds
+        from ..models.patching.timed_embeds import check_untimed
+
         check_untimed(embeds_1, embeds_2)
         return io.NodeOutput(combine_embeds(embeds_1, embeds_2, method, (weight_1, weight_2)))

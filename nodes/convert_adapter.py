@@ -8,7 +8,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..models.convert import PRECISIONS, convert, default_name
+from ..models.choices import PRECISIONS
 from .feedback import output_with_text
 from .folders import adapter_path
 from .schema import schema
@@ -49,6 +49,8 @@ class IPAdapterInstructConvert(io.ComfyNode):
 
     @classmethod
     def execute(cls, adapter_name: str, precision: str, overwrite: bool) -> io.NodeOutput:
+        from ..models.convert import convert, default_name
+
         source = adapter_path(adapter_name)
         name = default_name(source, precision)
         written = convert(source, _folder_for(source) / name, precision, overwrite)

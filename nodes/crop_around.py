@@ -6,7 +6,6 @@ from comfy_api.latest import io
 
 from ..models.patching.masks import mask_frames
 from ..models.patching.pixels import check_image
-from ..models.pictures import crop_around, mask_for_each
 from .schema import schema
 from .sockets import CATEGORY
 
@@ -47,6 +46,8 @@ class IPAdapterInstructCropAround(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, mask, padding: float) -> io.NodeOutput:
+        from ..models.pictures import crop_around, mask_for_each
+
         check_image(image)
         masks = mask_for_each(mask_frames(mask, "mask"), image)
         return io.NodeOutput(*crop_around(image, masks, padding))

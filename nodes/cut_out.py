@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..models.patching.masks import mask_frames
 from ..models.patching.pixels import check_image
-from ..models.pictures import cut_out, feathered, mask_for_each, random_colours
 from .feedback import output_with_text
 from .schema import schema
 from .sockets import CATEGORY
@@ -72,6 +71,8 @@ class IPAdapterInstructCutOut(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, mask, background: str, seed: int, feather: float, invert: bool) -> io.NodeOutput:
+        from ..models.pictures import cut_out, feathered, mask_for_each, random_colours
+
         colour = None if background.strip().lower() == RANDOM else _colour(background)
         check_image(image)
         frames = mask_frames(mask, "mask")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..models.combining import CONCAT, Combining, parse_numbers
-from ..models.patching.embeds import References, Texts, encode_instruct
 from ..models.patching.pixels import CENTER_CROP, FITS
-from ..models.patching.text_encoder import check_clip
-from ..models.tasks import describe_instruction
+from ..models.tasks import describe_reading
+from .face_inputs import describe_face, face_inputs
 from .feedback import output_with_text
 from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
 from .several import several_inputs
-from .sockets import CATEGORY, Adapter
+from .sockets import CATEGORY, Adapter, instruct_clip_input
 
 
 class IPAdapterInstructEncode(io.ComfyNode):
@@ -54,12 +53,11 @@ class IPAdapterInstructEncode(io.ComfyNode):
                             "add blank borders, or squeeze."
                         ),
                     ),
-                    io.Clip.Input(
-                        "instruct_clip",
-                        optional=True,
-                        tooltip="A CLIP with CLIP-L to read the instruction, where clip has none or a changed one.",
+                    instruct_clip_input(
+                        "A CLIP with CLIP-L to read the instruction, where clip has none or a changed one."
                     ),
                     *several_inputs(),
+                    *face_inputs(),
                 ],
                 outputs=encoded_outputs(),
                 hidden=[io.Hidden.unique_id],
@@ -83,15 +81,21 @@ class IPAdapterInstructEncode(io.ComfyNode):
         several: str = CONCAT,
         image_weights: str = "",
         negative_instruction: str = "",
+        face=None,
+        face_structure: float = 1.0,
     ) -> io.NodeOutput:
+        from ..models.patching.embeds import References, encode_instruct
+        from ..models.patching.text_encoder import check_clip
+        from ..models.patching.tokens import GivenFaces, Texts
+
         check_clip(clip)
         how = Combining(several, parse_numbers(image_weights, "image_weights"))
         references = References(image, image_mask, fit)
         texts = Texts(instruction, prompt, negative_prompt, negative_instruction.strip())
+        faces = GivenFaces(face, face_structure)
         embeds = encode_instruct(
-            adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts, how
+            adapter.adapter, instruct_clip or clip, adapter.encoder(clip_vision), references, texts, how, faces
         )
         positive, negative = conditioning(clip, prompt, negative_prompt)
-        return output_with_text(
-            cls, [describe_instruction(embeds.adapter.family, instruction)], embeds, positive, negative
-        )
+        said = describe_reading(adapter.adapter, instruction, texts.negative_instruction)
+        return output_with_text(cls, said + describe_face(adapter.adapter, face), embeds, positive, negative)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..models.combining import CONCAT, Combining, parse_numbers
-from ..models.encoder_files import encoder_title
-from ..models.patching.embeds import Texts, encode_features
-from ..models.patching.image_encoder import zero_image_features
-from ..models.patching.text_encoder import check_clip, check_clip_l
-from ..models.tasks import describe_instruction
+from ..models.tasks import describe_reading
+from .face_inputs import describe_face, face_inputs
 from .feedback import output_with_text
 from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
 from .several import several_inputs
-from .sockets import CATEGORY, Adapter, PlusEmbeds
+from .sockets import CATEGORY, Adapter, PlusEmbeds, instruct_clip_input
+from .stored_states import blank_states, picture_states
 
-PLACES = 257  # a class token and 16 x 16 patches
+if TYPE_CHECKING:
+    from ..models.features import Features
+    from ..models.patching.embeds import AdapterWithEncoder
 
 
 class IPAdapterInstructEncodeStored(io.ComfyNode):
@@ -63,12 +64,11 @@ class IPAdapterInstructEncodeStored(io.ComfyNode):
                         optional=True,
                         tooltip="An image encoder instead of the loader's, for the blank picture.",
                     ),
-                    io.Clip.Input(
-                        "instruct_clip",
-                        optional=True,
-                        tooltip="A CLIP with CLIP-L to read the instruction, where clip has none or a changed one.",
+                    instruct_clip_input(
+                        "A CLIP with CLIP-L to read the instruction, where clip has none or a changed one."
                     ),
                     *several_inputs(),
+                    *face_inputs(),
                 ],
                 outputs=encoded_outputs(),
                 hidden=[io.Hidden.unique_id],
@@ -92,80 +92,42 @@ class IPAdapterInstructEncodeStored(io.ComfyNode):
         several: str = CONCAT,
         image_weights: str = "",
         negative_instruction: str = "",
+        face=None,
+        face_structure: float = 1.0,
     ) -> io.NodeOutput:
+        from ..models.patching.embeds import check_texts, encode_features
+        from ..models.patching.text_encoder import check_clip
+        from ..models.patching.tokens import Texts
+
         how = Combining(several, parse_numbers(image_weights, "image_weights"))
         check_clip(clip)
-        check_clip_l(instruct_clip or clip)
-        width = adapter.adapter.sizes.image_width
-        states = picture_states(clip_vision_output, embeds, width)
-        zeros = blank_states(neg_embeds, width)
-        if zeros is None:
-            zeros = zero_image_features(adapter.encoder(clip_vision))
+        check_texts(adapter.adapter, instruct_clip or clip)
+        features, zero_states = _read(adapter, (clip_vision_output, embeds, neg_embeds), clip_vision, face)
         texts = Texts(instruction, prompt, negative_prompt, negative_instruction.strip())
-        encoded = encode_features(adapter.adapter, instruct_clip or clip, states, zeros, texts, how)
+        encoded = encode_features(
+            adapter.adapter, instruct_clip or clip, features, zero_states, texts, how, face_structure
+        )
         positive, negative = conditioning(clip, prompt, negative_prompt)
-        said = describe_instruction(encoded.adapter.family, instruction)
-        return output_with_text(cls, [said], encoded, positive, negative)
+        said = describe_reading(adapter.adapter, instruction, texts.negative_instruction)
+        return output_with_text(cls, said + describe_face(adapter.adapter, face), encoded, positive, negative)
 
 
-def picture_states(clip_vision_output, embeds, width: int) -> Tensor:
-    """The one that is connected -> states of the pictures, [n, 257, width]. Raises ValueError."""
-    if (clip_vision_output is None) == (embeds is None):
-        found = "neither is" if embeds is None else "both are"
-        raise ValueError(
-            f"Either clip_vision_output or embeds was expected to be connected; {found}. Connect CLIP Vision Encode "
-            "to the one, or IPAdapter Encoder (pos_embed) or IPAdapter Load Embeds to the other."
-        )
-    if embeds is not None:
-        return _states("embeds", embeds, width)
-    return _states("clip_vision_output", getattr(clip_vision_output, "penultimate_hidden_states", None), width)
+def _read(adapter: AdapterWithEncoder, stored: tuple, clip_vision, face) -> tuple[Features, Tensor | None]:
+    """What is known of the references, and the states of no picture where the adapter asks for them.
 
-
-def blank_states(neg_embeds, width: int) -> Tensor | None:
-    """States of what stands for no picture, [1, 257, width], of neg_embeds; None where that is not connected.
-
-    Raises ValueError, also for the states of several different pictures.
+    stored: clip_vision_output, embeds and neg_embeds, or None each.
     """
-    if neg_embeds is None:
-        return None
-    states = _states("neg_embeds", neg_embeds, width)
-    if not torch.equal(states, states[:1].expand_as(states)):
-        raise ValueError(
-            f"neg_embeds was expected to be one blank picture's; it is {len(states)} different pictures'. Connect the "
-            "neg_embed of one IPAdapter Encoder, or nothing."
-        )
-    return states[:1]
+    from ..models.features import Features
+    from ..models.patching.image_encoder import zero_image_states
+    from ..models.patching.tokens import face_embeddings, for_pictures
 
-
-def _states(name: str, states, width: int) -> Tensor:
-    expected = f"{name} was expected to be the penultimate states of {encoder_title(width)}, [n, {PLACES}, {width}]"
-    if not isinstance(states, Tensor):
-        raise ValueError(f"{expected}; it is {type(states).__name__}. {_remedy(width)}")
-    shape = list(states.shape)
-    if 0 in shape or shape[1:] != [PLACES, width]:
-        raise ValueError(f"{expected}; it is {shape}, {_what(shape, width)}. {_remedy(width)}")
-    if not torch.isfinite(states).all():
-        raise ValueError(f"{expected}; some of its values are NaN or infinite. Encode the picture again.")
-    return states.float()
-
-
-def _what(shape: list[int], width: int) -> str:
-    """What tensors of this shape are, in words."""
-    if 0 in shape:
-        return "no picture at all"
-    if len(shape) == 2:
-        return "pooled embeds, as of a base IP-Adapter or a FaceID one, which have lost the picture's places"
-    if len(shape) == 4:
-        return "embeds that an old IPAdapter Plus saved, with and without the picture in one"
-    if len(shape) == 3 and shape[2] != width:
-        return f"states of {encoder_title(shape[2])}"
-    if len(shape) == 3:
-        return f"states of {shape[1]} places, of pictures in another size than 224 pixels, or of something else"
-    return "something else"
-
-
-def _remedy(width: int) -> str:
-    return (
-        f"Encode the picture with {encoder_title(width)}: CLIP Vision Encode, or IPAdapter Encoder with a Plus model; "
-        "or connect the picture itself to Encode Instruct Prompt."
-    )
+    faces, need = face_embeddings(adapter.adapter, face), adapter.adapter.encoder_need
+    if need is None:
+        return Features(face=faces), None
+    found, zeros = picture_states(*stored[:2], need), blank_states(stored[2], need)
+    faces = for_pictures(faces, len(found))
+    if need.pooled:
+        return Features(pooled=found, face=faces), None
+    if zeros is None:
+        zeros = zero_image_states(adapter.encoder(clip_vision))
+    return Features(states=found, face=faces), zeros

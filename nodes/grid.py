@@ -14,7 +14,7 @@ from ..models.patching.pixels import CENTER_CROP, FITS
 from .feedback import output_with_text
 from .grid_cells import GUIDANCES, NOTHING, NUMBERS, SEEDS, VARIED, Axis, Cell, axis, cells_of, passes
 from .schema import schema
-from .sockets import CATEGORY, Adapter
+from .sockets import CATEGORY, Adapter, Face
 
 # The nodes of the grid take these from where the grid does: whatever ComfyUI has kept of them stays good, and
 # nothing is loaded before the values are known to be right.
@@ -78,12 +78,13 @@ class IPAdapterInstructGrid(io.ComfyNode):
         image_mask=None,
         fit: str = CENTER_CROP,
         attn_mask=None,
+        face=None,
     ) -> io.NodeOutput:
         cell = Cell(instruction, weight, guidance, instruct_guidance, image_guidance, cfg, seed)
         row_axis, column_axis = axis("rows", rows, row_values), axis("columns", columns, column_values)
         cells = cells_of(row_axis, column_axis, cell)
         texts = {"prompt": prompt, "negative_prompt": negative_prompt}
-        pictures = {"image": image, "clip_vision": clip_vision, "image_mask": image_mask, "fit": fit}
+        pictures = {"image": image, "clip_vision": clip_vision, "image_mask": image_mask, "fit": fit, "face": face}
         sampling = {"steps": steps, "sampler_name": sampler_name, "scheduler": scheduler, "denoise": denoise}
         graph = GridGraph(
             GraphBuilder(),
@@ -249,4 +250,5 @@ def _options() -> list[io.Input]:
             tooltip="How the picture becomes the encoder's square, as in Encode Instruct Prompt.",
         ),
         io.Mask.Input("attn_mask", optional=True, tooltip="Where in the new pictures to act.", **AS_LINK),
+        Face.Input("face", optional=True, tooltip="For FaceID adapters, as in Encode Instruct Prompt.", **AS_LINK),
     ]

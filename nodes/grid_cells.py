@@ -10,8 +10,7 @@ from ..models.choices import check_choice
 from ..models.combining import parse_numbers
 from ..models.families import FAMILIES, Family
 from ..models.guidance import count_passes
-from ..models.patching.apply import AUTO
-from ..models.tasks import SIMPLE, THREE_WAY, advise
+from ..models.tasks import AUTO, SIMPLE, THREE_WAY, advise
 
 NOTHING = "nothing"
 GUIDANCES = (AUTO, SIMPLE, THREE_WAY)

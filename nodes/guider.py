@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..models.patching.guider import three_scale_guider
 from .feedback import output_with_text
 from .schema import schema
 from .sockets import CATEGORY
@@ -41,7 +40,12 @@ class IPAdapterInstructGuider(io.ComfyNode):
     def execute(
         cls, model, positive, negative, text_guidance: float, instruct_guidance: float, image_guidance: float
     ) -> io.NodeOutput:
+        from ..models.patching.guider import plain_only, three_scale_guider
+
         guider, passes = three_scale_guider(
             model, (positive, negative), text_guidance, instruct_guidance, image_guidance
         )
-        return output_with_text(cls, [f"passes a step: {passes}"], guider)
+        lines = [f"passes a step: {passes}"]
+        if plain_only(model):
+            lines.append("guided simply by text_guidance, since a plain IP-Adapter takes no instruction")
+        return output_with_text(cls, lines, guider)

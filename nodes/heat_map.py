@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,14 @@ from torch import Tensor
 from ..models.choices import check_choice
 from ..models.heat_maps import EACH_MAP, SCALES, enlarged, normalised, overlaid
 from ..models.patching.pixels import check_image
-from ..models.patching.watch import Watch
 from .feedback import output_with_text
 from .labelled import labelled_grid
 from .schema import schema
 from .sockets import CATEGORY
 from .watch_attention import Watches
+
+if TYPE_CHECKING:
+    from ..models.patching.watch import Watch
 
 PARTS = 8  # of the sampling, at most
 CELL = 256  # the longer side of a picture on a sheet

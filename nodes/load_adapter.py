@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import folder_paths
 from comfy_api.latest import io
 
-from ..models.encoder_files import encoder_title, encoder_width, find_encoder, wrong_encoder
-from ..models.patching.embeds import AdapterWithEncoder
-from ..models.patching.image_encoder import EncoderFile
-from ..models.patching.loaded_adapter import LoadedAdapter
+from ..models.encoder_files import EncoderNeed, check_sizes, encoder_sizes, find_encoder
+from .feedback import output_with_text
 from .folders import adapter_path
 from .schema import schema
 from .sockets import CATEGORY, Adapter
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from ..models.patching.image_encoder import EncoderFile
 
 AUTO = "auto"
 
@@ -29,7 +28,7 @@ class IPAdapterInstructLoader(io.ComfyNode):
                 node_id="IPAdapterInstructLoader",
                 display_name="Load IPAdapter-Instruct",
                 category=CATEGORY,
-                description="Loads an IPAdapter-Instruct file and the image encoder it needs.",
+                description="Loads an IPAdapter-Instruct file, or a plain IP-Adapter, and the image encoder it needs.",
                 inputs=[
                     io.Combo.Input(
                         "adapter_name",
@@ -46,31 +45,54 @@ class IPAdapterInstructLoader(io.ComfyNode):
                 outputs=[
                     Adapter.Output(display_name="adapter", tooltip="Connect it to Encode Instruct Prompt."),
                 ],
+                hidden=[io.Hidden.unique_id],
             ),
-            search_aliases=["ip adapter instruct", "ipadapter loader", "reference image", "instruct"],
+            search_aliases=[
+                "ip adapter instruct",
+                "ipadapter loader",
+                "reference image",
+                "instruct",
+                "faceid",
+                "ip adapter plus",
+            ],
         )
 
     @classmethod
     def execute(cls, adapter_name: str, image_encoder: str) -> io.NodeOutput:
-        adapter = LoadedAdapter.read(adapter_path(adapter_name))
-        encoder = _encoder_file(image_encoder, adapter.sizes.image_width)
-        found = encoder.name if encoder else "none found"
-        log.info("IPAdapter-Instruct: %s is for %s; image encoder: %s", adapter_name, adapter.family.title, found)
-        return io.NodeOutput(AdapterWithEncoder(adapter, encoder))
+        from ..models.checkpoint import look_at
+        from ..models.patching.embeds import AdapterWithEncoder
+        from ..models.patching.loaded_adapter import LoadedAdapter
+
+        path = adapter_path(adapter_name)
+        need = look_at(path).encoder_need
+        encoder = need and _encoder_file(image_encoder, need)  # before gigabytes are read
+        adapter = LoadedAdapter.read(path)
+        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes, _describe_encoder(need, encoder)]
+        return output_with_text(cls, lines, AdapterWithEncoder(adapter, encoder))
 
 
-def _encoder_file(choice: str, needed_width: int) -> EncoderFile | None:
+def _describe_encoder(need: EncoderNeed | None, encoder: EncoderFile | None) -> str:
+    if need is None:
+        return "image encoder: none needed, it reads a face embedding"
+    if encoder is None:
+        return f"image encoder: {need.title} is needed, and not in models/clip_vision"
+    return f"image encoder: {encoder.name}"
+
+
+def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
     """The chosen file, or what `auto` finds: None when no file fits (Encode may be given an encoder).
 
     Raises ValueError for a chosen file whose header says that it does not fit.
     """
+    from ..models.patching.image_encoder import EncoderFile
+
     if choice == AUTO:
         names = folder_paths.get_filename_list("clip_vision")
         paths = {name: Path(folder_paths.get_full_path_or_raise("clip_vision", name)) for name in names}
-        found = find_encoder(paths.items(), needed_width)
+        found = find_encoder(paths.items(), need)
         return None if found is None else EncoderFile(found, paths[found])
     path = Path(folder_paths.get_full_path_or_raise("clip_vision", choice))
-    width = encoder_width(path)
-    if width not in (None, needed_width):
-        raise ValueError(wrong_encoder(f"{choice} is {encoder_title(width)}", needed_width))
+    sizes = encoder_sizes(path)
+    if sizes is not None:
+        check_sizes(sizes, need, choice)
     return EncoderFile(choice, path)

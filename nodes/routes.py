@@ -9,7 +9,6 @@ import logging
 from aiohttp import web
 from server import PromptServer
 
-from ..models.checkpoint import family_of_file
 from ..models.families import FAMILIES
 from ..models.tasks import TASKS, recommended
 from .folders import adapter_path
@@ -47,11 +46,13 @@ def task_table() -> dict:
 
 
 async def get_family(request: web.Request) -> web.Response:
-    """The family of the file named by `adapter`: {"family": name}, null when it is no adapter that can be read."""
+    """What the file named by `adapter` is: {"family": name, "takes_instruction": bool}; both null for no adapter."""
+    from ..models.checkpoint import look_at
+
     name = request.query.get("adapter", "")
     try:
-        family = await asyncio.to_thread(lambda: family_of_file(adapter_path(name)))
+        found = await asyncio.to_thread(lambda: look_at(adapter_path(name)))
     except (ValueError, OSError) as error:
         log.debug("IPAdapter-Instruct: no family for %s: %s", name, error)
-        return web.json_response({"family": None})
-    return web.json_response({"family": family.name})
+        return web.json_response({"family": None, "takes_instruction": None})
+    return web.json_response({"family": found.family.name, "takes_instruction": found.kind.takes_instruction})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
-from ..models.patching.timed_embeds import check_untimed
-from ..models.stored_embeds import SUFFIX, StoredEmbeds, cannot_write, write_embeds
+from ..models.stored_embeds import SUFFIX, StoredEmbeds, write_embeds
 from .feedback import output_with_text
+from .load_embeds import EMBEDS
 from .schema import schema
 from .sockets import CATEGORY, Embeds
 
@@ -41,29 +40,12 @@ class IPAdapterInstructSaveEmbeds(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeds, filename_prefix: str) -> io.NodeOutput:
+        from ..models.patching.timed_embeds import check_untimed
+
         check_untimed(embeds)
         stored = StoredEmbeds.of(embeds.adapter, embeds.instruction, embeds.image_tokens, embeds.token_weights)
         output = os.path.abspath(folder_paths.get_output_directory())
-        target = _next_file(filename_prefix, output)
+        target = EMBEDS.next(filename_prefix, output)
         write_embeds(stored, target)
         said = f"{target.relative_to(output).as_posix()} ({target.stat().st_size / 1e6:.1f} MB), in {output}"
         return output_with_text(cls, [said, f"instruction: {stored.instruction}"])
-
-
-def _next_file(prefix: str, output: str) -> Path:
-    """Where the next file of this prefix goes, numbered as ComfyUI numbers pictures; its folder is made.
-
-    Raises ValueError for a prefix that names no file, or a place outside the output folder.
-    """
-    if not Path(prefix.strip()).name.strip("."):
-        raise ValueError(f"filename_prefix was expected to be a name; it is {prefix!r}. Write one, such as embeds/cat.")
-    try:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix.strip(), output)
-    except OSError as error:
-        raise ValueError(cannot_write(Path(output, prefix.strip()).parent, error)) from error
-    except Exception as error:  # the host's own, without a kind
-        raise ValueError(
-            f"filename_prefix was expected to be a place inside {output}; it is {prefix!r}. Write a name, or "
-            "folder/name."
-        ) from error
-    return Path(os.path.abspath(folder)) / f"{name}_{counter:05}_{SUFFIX}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..models.patching.timed_embeds import take_turns
 from .schema import schema
 from .sockets import CATEGORY, Embeds
 
@@ -37,4 +36,6 @@ class IPAdapterInstructThen(io.ComfyNode):
 
     @classmethod
     def execute(cls, embeds, then, at_percent: float) -> io.NodeOutput:
+        from ..models.patching.timed_embeds import take_turns
+
         return io.NodeOutput(take_turns(embeds, then, at_percent))

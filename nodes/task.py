@@ -5,9 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..models.choices import check_choice
-from ..models.patching.apply import AUTO
 from ..models.phrasings import phrasing as draw_phrasing
-from ..models.tasks import TASKS, describe_instruction, recommended
+from ..models.tasks import AUTO, TASKS, describe_reading, recommended
 from .feedback import output_with_text
 from .schema import schema
 from .sockets import CATEGORY, Adapter
@@ -70,6 +69,6 @@ class IPAdapterInstructTask(io.ComfyNode):
         family, chosen = adapter.adapter.family, BY_NAME[task]
         instruction = draw_phrasing(chosen, seed) if phrasing == RANDOM else chosen.instruction
         best = recommended(family, chosen)
-        lines = [instruction, describe_instruction(family, instruction)]
+        lines = [instruction, *describe_reading(adapter.adapter, instruction)]
         scales = best.instruct_guidance, best.image_guidance
         return output_with_text(cls, lines, instruction, best.weight, AUTO, *scales, best.cfg)

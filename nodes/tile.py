@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from comfy_api.latest import io
 
 from ..models.patching.pixels import check_image
-from ..models.pictures import Grid, tile_grid, tiles
 from .feedback import output_with_text
 from .schema import schema
 from .sockets import CATEGORY
+
+if TYPE_CHECKING:
+    from ..models.pictures import Grid
 
 
 class IPAdapterInstructTile(io.ComfyNode):
@@ -56,6 +60,8 @@ class IPAdapterInstructTile(io.ComfyNode):
 
     @classmethod
     def execute(cls, image, max_tiles: int, overlap: float, whole: bool) -> io.NodeOutput:
+        from ..models.pictures import tile_grid, tiles
+
         check_image(image)
         grid = tile_grid(*image.shape[1:3], max_tiles, overlap)
         cut = tiles(image, grid, whole)

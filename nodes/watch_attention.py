@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..models.patching.watch import watched
 from .schema import schema
 from .sockets import CATEGORY
 
@@ -33,4 +32,6 @@ class IPAdapterInstructWatch(io.ComfyNode):
 
     @classmethod
     def execute(cls, model) -> io.NodeOutput:
+        from ..models.patching.watch import watched
+
         return io.NodeOutput(*watched(model))

@@ -10,21 +10,20 @@ from torch import Tensor
 
 from ..choices import check_choice
 from ..combining import latent_weights, product_of_cycles
-from ..families import Family
 from ..guidance import count_passes
 from ..layers import LayerWeights, layer_factors
 from ..schedules import Schedule
-from ..tasks import SIMPLE, THREE_WAY, advise
+from ..tasks import AUTO, SIMPLE, THREE_WAY, advise
 from . import hooks
 from .chain import CHAIN, AppliedAdapter, Chain
 from .embeds import InstructEmbeds
 from .entrances import entrance_of, family_of_model
+from .face_lora import add_lora
 from .loaded_adapter import LoadedAdapter
 from .masks import mask_frames
 from .sites import Site, check_fit
 from .timed_embeds import TimedEmbeds, Turn, turns_of
 
-AUTO = "auto"
 WRAPPERS = {
     comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE: hooks.sampler_sample,
     comfy.patcher_extension.WrappersMP.CALC_COND_BATCH: hooks.calc_cond_batch,
@@ -39,6 +38,7 @@ class ApplySettings:
     frame_weights: a factor on the weight for each latent of a batch, from the first on again when they are fewer.
     schedule: factors on the weight over the sampling. layers: and in each of the model's attentions.
     three_way_until: the fraction of the sampling schedule from which on guidance is simple.
+    lora_strength: of the LoRA in a FaceID file, which acts at every step.
     """
 
     weight: float = 0.8
@@ -51,16 +51,21 @@ class ApplySettings:
     schedule: Schedule | None = None
     layers: LayerWeights | None = None
     three_way_until: float = 1.0
+    lora_strength: float = 1.0
 
 
-def resolve(settings: ApplySettings, family: Family, instruction: str) -> tuple[float, str, list[str]]:
+def resolve(settings: ApplySettings, adapter: LoadedAdapter, instruction: str) -> tuple[float, str, list[str]]:
     """Effective weight, guidance mode, and both in words."""
     weight, guidance, reasons = settings.weight, settings.guidance, ()
-    if guidance == AUTO:
-        advice = advise(family, instruction)
+    if not adapter.kind.takes_instruction:
+        reasons = (f"simple, since {adapter.kind} takes no instruction to be guided by",) if guidance != SIMPLE else ()
+        guidance = SIMPLE
+    elif guidance == AUTO:
+        advice = advise(adapter.family, instruction)
         weight = round(weight + advice.weight_change, 4) if weight else 0.0  # 0 stays the bare model
         guidance, reasons = advice.guidance, advice.reasons
-    return weight, guidance, [f"guidance: {guidance}, weight: {weight:g}", *(f"auto: {reason}" for reason in reasons)]
+    said = f"guidance: {guidance}, weight: {weight:g}"
+    return weight, guidance, [said, *(f"{settings.guidance}: {reason}" for reason in reasons)]
 
 
 def passes(guidance: str, settings: ApplySettings) -> str:
@@ -96,14 +101,15 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
         lines += choices if len(turns) == 1 else [f"{turn.start:g} to {turn.end:g}: {line}" for line in choices]
     family = turns[0].embeds.adapter.family
     notes = entrance_of(family).notes(model.get_model_object("diffusion_model"))
-    return _with_applied(model, added), [*lines, *notes]
+    patched = _with_applied(model, added)
+    return patched, [*lines, *notes, *_with_loras(patched, added, settings.lora_strength)]
 
 
 def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[AppliedAdapter, list[str]]:
     """One turn's adapter, and what was chosen for it, in words."""
     embeds, adapter = turn.embeds, turn.embeds.adapter
     sites = _sites(model, adapter)
-    weight, guidance, choices = resolve(settings, adapter.family, embeds.instruction)
+    weight, guidance, choices = resolve(settings, adapter, embeds.instruction)
     tokens, own_weights = latent_weights(embeds.tokens)
     keys = tuple(site.key for site in sites)
     own_layers = settings.layers or LayerWeights()
@@ -121,7 +127,7 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
         mask=mask,
         frame_weights=product_of_cycles(settings.frame_weights, own_weights),
         followed=end == turn.end < 1.0,
-        is_auto=settings.guidance == AUTO,
+        is_auto=settings.guidance == AUTO and adapter.kind.takes_instruction,
         three_way_until=settings.three_way_until,
         schedule=settings.schedule,
         layers=layer_factors(own_layers, adapter.family, entrance_of(adapter.family).layers(keys)),
@@ -160,6 +166,14 @@ def _with_applied(model, added: Sequence[AppliedAdapter]):
         if streams is not None:
             patched.set_model_patch(CarriedWeights(streams), CHAIN)
     return patched
+
+
+def _with_loras(patched, added: Sequence[AppliedAdapter], strength: float) -> list[str]:
+    """Add the LoRAs of adapters that act to a model that is being made; what was done, in words."""
+    acting = {one.adapter: one.site_keys for one in added if one.adapter.lora and one.weight}
+    for adapter, sites in acting.items() if strength else ():
+        add_lora(patched, adapter, sites, strength)
+    return [f"LoRA of {adapter.name}: strength {strength:g}, at every step" for adapter in acting]
 
 
 class CarriedWeights:

@@ -64,6 +64,11 @@ class Chain:
     def then(self, *applied: AppliedAdapter) -> Chain:
         return Chain((*self.applied, *applied))
 
+    @property
+    def has_plain(self) -> bool:
+        """Whether an adapter takes no instruction, so that it is guided simply whatever was asked for."""
+        return any(not applied.adapter.kind.takes_instruction for applied in self.applied)
+
     def guided(self, instruct_scale: float, image_scale: float) -> Chain:
         """The chain in three-way guidance with these scales; an Apply that asks for simple guidance keeps it."""
         scales = {"guidance": THREE_WAY, "is_auto": False, "instruct_scale": instruct_scale, "image_scale": image_scale}

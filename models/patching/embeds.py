@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.utils
 import torch
 from torch import Tensor
 
-from ..branches import Branch, Branches, branch_texts
+from ..branches import Branch, Branches
 from ..choices import check_choice
 from ..combining import (
     MODES,
@@ -21,10 +21,12 @@ from ..combining import (
     concatenate,
 )
 from ..encoder_files import wrong_encoder
-from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_image_features
+from ..features import Features
+from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_image_states
 from .loaded_adapter import LoadedAdapter
 from .pixels import CENTER_CROP, FITS, check_image, check_mask
-from .text_encoder import check_clip_l, encode_texts
+from .text_encoder import check_clip_l
+from .tokens import NO_FACES, GivenFaces, Texts, face_embeddings, for_pictures, token_encoder
 
 DEFAULT = Combining()
 
@@ -37,16 +39,21 @@ class AdapterWithEncoder:
     encoder_file: EncoderFile | None
 
     def encoder(self, clip_vision=None):
-        """A ComfyUI CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError."""
-        width = self.adapter.sizes.image_width
+        """A CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError.
+
+        None for an adapter that reads faces alone.
+        """
+        need = self.adapter.encoder_need
+        if need is None:
+            return None
         if clip_vision is None:
             if self.encoder_file is None:
                 found = "no .safetensors file in models/clip_vision is one"
-                raise ValueError(f"{wrong_encoder(found, width)} Or connect one to clip_vision.")
+                raise ValueError(f"{wrong_encoder(found, need)} Or connect one to clip_vision.")
             clip_vision = self.encoder_file.load()
-            check_encoder(clip_vision, width, self.encoder_file.name)
+            check_encoder(clip_vision, need, self.encoder_file.name)
         else:
-            check_encoder(clip_vision, width, "the connected one")
+            check_encoder(clip_vision, need, "the connected one")
         return clip_vision
 
 
@@ -80,13 +87,17 @@ class References:
     mask: Tensor | None = None
     fit: str = CENTER_CROP
 
-    def batches(self) -> list[tuple[Tensor, Tensor | None]]:
-        """A few pictures at a time, each with its mask, so that a long batch takes no more memory than a short one."""
+    def batches(self, faces: Tensor | None = None) -> list[tuple[Tensor, Tensor | None, Tensor | None]]:
+        """A few pictures at a time, so that a long batch takes no more memory than a short one.
+
+        faces: [B, D] or None. Each batch has its pictures, its masks and its faces.
+        """
         images = self.image.split(BATCH)
         masks = None if self.mask is None else self.mask.reshape(-1, *self.mask.shape[-2:])
-        if masks is None or len(masks) == 1:
-            return [(image, masks) for image in images]
-        return list(zip(images, masks.split(BATCH), strict=True))
+        alike = masks is None or len(masks) == 1
+        own_masks = [masks] * len(images) if alike else masks.split(BATCH)
+        own_faces = [None] * len(images) if faces is None else faces.split(BATCH)
+        return list(zip(images, own_masks, own_faces, strict=True))
 
     def check(self) -> None:
         """Raises ValueError for pictures or masks that cannot be used."""
@@ -96,39 +107,44 @@ class References:
             check_mask(self.mask, len(self.image))
 
 
-@dataclass(frozen=True)
-class Texts:
-    """What a user typed. Prompt weights and embeddings in them mean nothing to the resampler.
-
-    negative_instruction: what to leave behind of the picture; "" for nothing.
-    """
-
-    instruction: str
-    prompt: str
-    negative_prompt: str
-    negative_instruction: str = ""
-
-
 def encode_instruct(
-    adapter: LoadedAdapter, clip, clip_vision, references: References, texts: Texts, how: Combining = DEFAULT
+    adapter: LoadedAdapter,
+    clip,
+    clip_vision,
+    references: References,
+    texts: Texts,
+    how: Combining = DEFAULT,
+    given: GivenFaces = NO_FACES,
 ) -> InstructEmbeds:
     """Image tokens for each branch, of all references, a few of them at a time.
 
-    clip_vision: an encoder that fits, from `AdapterWithEncoder.encoder`.
-    Raises ValueError for an image, a mask, weights or a CLIP that cannot be used, before anything is encoded.
+    clip_vision: an encoder that fits, from `AdapterWithEncoder.encoder`; None where the adapter reads faces alone, and
+    each face is a reference. clip: reads the texts, where the adapter takes any.
+    Raises ValueError for an image, a mask, weights, a face or a CLIP that cannot be used, before anything is encoded.
     """
+    faces = face_embeddings(adapter, given.faces)
+    if clip_vision is None:
+        return encode_features(adapter, clip, Features(face=faces), None, texts, how, given.structure)
     references.check()
+    faces = for_pictures(faces, len(references.image))
     check_combining(how, len(references.image))
-    check_clip_l(clip)
-    batches = references.batches()
+    check_texts(adapter, clip)
+    batches = references.batches(faces)
     progress = comfy.utils.ProgressBar(len(batches)) if len(batches) > 1 else None
-    encode = TokenEncoder(adapter, clip, texts, zero_image_features(clip_vision))
+    encode = token_encoder(adapter, clip, texts, lambda: zero_image_states(clip_vision), given.structure)
     tokens = []
-    for image, mask in batches:
-        tokens.append(encode(image_features(clip_vision, image, mask, references.fit)))
+    for image, mask, own_faces in batches:
+        features = image_features(clip_vision, image, mask, references.fit)
+        tokens.append(encode(replace(features, face=own_faces)))
         if progress:
             progress.update(1)
     return _embeds(adapter, texts, tokens, how)
+
+
+def check_texts(adapter: LoadedAdapter, clip) -> None:
+    """Raises ValueError unless `clip` can read what the adapter takes of texts."""
+    if adapter.kind.takes_instruction:
+        check_clip_l(clip)
 
 
 def check_combining(how: Combining, references: int) -> None:
@@ -138,42 +154,26 @@ def check_combining(how: Combining, references: int) -> None:
 
 
 def encode_features(
-    adapter: LoadedAdapter, clip, features: Tensor, zero_features: Tensor, texts: Texts, how: Combining = DEFAULT
+    adapter: LoadedAdapter,
+    clip,
+    features: Features,
+    zero_states: Tensor | None,
+    texts: Texts,
+    how: Combining = DEFAULT,
+    structure: float = 1.0,
 ) -> InstructEmbeds:
-    """Image tokens of references whose features [B, N, D] are known; zero_features [1, N, D] are a zero image's."""
-    check_combining(how, len(features))
-    check_clip_l(clip)
-    encode = TokenEncoder(adapter, clip, texts, zero_features)
-    return _embeds(adapter, texts, [encode(batch) for batch in features.split(BATCH)], how)
+    """Image tokens of references of which all is known; zero_states: a zero image's, [1, N, D], if the adapter asks."""
+    batches = features.split(BATCH)
+    check_combining(how, sum(batch.rows for batch in batches))
+    check_texts(adapter, clip)
+    encode = token_encoder(adapter, clip, texts, lambda: zero_states, structure)
+    return _embeds(adapter, texts, [encode(batch) for batch in batches], how)
 
 
 def _embeds(adapter: LoadedAdapter, texts: Texts, tokens: Sequence[Branches[Tensor]], how: Combining) -> InstructEmbeds:
     together = Branches(**{branch.value: torch.cat([one[branch] for one in tokens]) for branch in Branch})
-    return InstructEmbeds.of(adapter, texts.instruction, combine_references(together, how))
-
-
-class TokenEncoder:
-    """Features to image tokens, for texts that are encoded once. The zero image's tokens are the same for all."""
-
-    def __init__(self, adapter: LoadedAdapter, clip, texts: Texts, zero_features: Tensor):
-        negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
-        self._texts = branch_texts(texts.instruction, texts.prompt, negative_prompt, texts.negative_instruction)
-        self._states = encode_texts(clip, (text for _, t in self._texts.items() for text in (t.instruct, t.prompt)))
-        self._adapter = adapter
-        self._zero = None if texts.negative_instruction else self._tokens(zero_features, Branch.UNCOND)
-
-    def __call__(self, features: Tensor) -> Branches[Tensor]:
-        """features [B, N, D] -> [B, T, width] for each branch."""
-        return Branches(**{branch.value: self._of(features, branch) for branch in Branch})
-
-    def _of(self, features: Tensor, branch: Branch) -> Tensor:
-        if branch is Branch.UNCOND and self._zero is not None:
-            return self._zero.expand(len(features), -1, -1)
-        return self._tokens(features, branch)
-
-    def _tokens(self, features: Tensor, branch: Branch) -> Tensor:
-        texts = self._texts[branch]
-        return self._adapter.image_tokens(features, self._states[texts.instruct], self._states[texts.prompt])
+    instruction = texts.instruction if adapter.kind.takes_instruction else ""
+    return InstructEmbeds.of(adapter, instruction, combine_references(together, how))
 
 
 def combine_embeds(

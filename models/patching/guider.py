@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import comfy.samplers
 
-from ..guidance import count_passes
+from ..guidance import count_passes, count_simple
 from .chain import CHAIN
 
 
@@ -13,12 +13,14 @@ def three_scale_guider(
 ) -> tuple[comfy.samplers.CFGGuider, int]:
     """A guider of the model, whose Applies get these scales, and how many passes its steps have.
 
-    conds: positive and negative. Applies that ask for simple guidance keep it.
+    conds: positive and negative. Applies that ask for simple guidance keep it, and so do those of adapters that take no
+    instruction: with these alone, a step has two passes.
     Raises ValueError for a model without an adapter in three-way guidance or `auto`.
     """
     chain = model.model_options["transformer_options"].get(CHAIN)
     guided = chain and chain.guided(instruct_scale, image_scale)
-    if not guided or not any(applied.is_three_way for applied in guided.applied):
+    three_way = guided and any(applied.is_three_way for applied in guided.applied)
+    if not three_way and not (guided and guided.has_plain):
         found = "asks for simple guidance" if chain else "has no adapter"
         raise ValueError(
             f"A model from Apply IPAdapter-Instruct was expected, with guidance auto or three-way; this one {found}. "
@@ -29,4 +31,10 @@ def three_scale_guider(
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(*conds)
     guider.set_cfg(text_scale)
-    return guider, count_passes(instruct_scale, image_scale, text_scale)
+    return guider, count_passes(instruct_scale, image_scale, text_scale) if three_way else count_simple(text_scale)
+
+
+def plain_only(model) -> bool:
+    """Whether all adapters of a model take no instruction."""
+    chain = model.model_options["transformer_options"].get(CHAIN)
+    return bool(chain) and chain.has_plain and not any(a.adapter.kind.takes_instruction for a in chain.applied)

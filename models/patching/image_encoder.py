@@ -15,7 +15,8 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ..encoder_files import encoder_title, wrong_encoder
+from ..encoder_files import EncoderNeed, EncoderSizes, check_sizes, wrong_encoder
+from ..features import Features, stacked
 from .pixels import CENTER_CROP, pixel_values
 
 KEPT_IMAGES = 32  # 1.3 MB each at ViT-H
@@ -55,27 +56,40 @@ class EncoderFile:
         return model
 
 
-def check_encoder(clip_vision, needed_width: int, name: str) -> None:
-    """Raises ValueError, which calls it `name`, unless a CLIP_VISION is a CLIP image encoder of the width needed."""
+def check_encoder(clip_vision, need: EncoderNeed, name: str) -> None:
+    """Raises ValueError, which calls it `name`, unless a CLIP_VISION is a CLIP image encoder with what is needed."""
+    sizes = sizes_of(clip_vision)
+    if sizes is None:
+        raise ValueError(wrong_encoder(f"{name} is no CLIP image encoder with a class token", need))
+    check_sizes(sizes, need, name)
+
+
+def sizes_of(clip_vision) -> EncoderSizes | None:
+    """Of a CLIP_VISION, ComfyUI's or this pack's; None for one that is no CLIP image encoder with a class token."""
+    if isinstance(getattr(clip_vision, "sizes", None), EncoderSizes):
+        return clip_vision.sizes
     embeddings = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
     if getattr(embeddings, "class_embedding", None) is None:
-        raise ValueError(wrong_encoder(f"{name} is no CLIP image encoder with a class token", needed_width))
-    width = embeddings.patch_embedding.weight.shape[0]
-    if width != needed_width:
-        raise ValueError(wrong_encoder(f"{name} is {encoder_title(width)}", needed_width))
+        return None
+    projection = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
+    return EncoderSizes(
+        width=embeddings.patch_embedding.weight.shape[0],
+        pooled_width=None if projection is None else projection.shape[0],
+        places=embeddings.position_embedding.weight.shape[0],
+    )
 
 
-def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Tensor:
-    """Pictures [B, H, W, C] in 0..1 -> penultimate hidden states [B, N, D], float32.
+def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Features:
+    """Pictures [B, H, W, C] in 0..1 -> the encoder's features, float32.
 
     mask: [B or 1, h, w]; outside it the encoder sees zeros, what the unconditional image is made of.
     """
     return FeatureCache.of(clip_vision).features(pixel_values(clip_vision, image, mask, fit))
 
 
-def zero_image_features(clip_vision) -> Tensor:
+def zero_image_states(clip_vision) -> Tensor:
     """[1, N, D]: states of an image that is zero after normalisation, the reference's unconditional image."""
-    return FeatureCache.of(clip_vision).zero_features()
+    return FeatureCache.of(clip_vision).zero_states()
 
 
 class FeatureCache:
@@ -88,7 +102,7 @@ class FeatureCache:
 
     def __init__(self, clip_vision):
         self._encoder = weakref.ref(clip_vision)
-        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+        self._kept: OrderedDict[bytes, Features] = OrderedDict()
         self._zero: Tensor | None = None
 
     @classmethod
@@ -97,30 +111,31 @@ class FeatureCache:
             cls._by_encoder[clip_vision] = cls(clip_vision)
         return cls._by_encoder[clip_vision]
 
-    def features(self, pixels: Tensor) -> Tensor:
-        """pixels [B, 3, size, size], normalised -> [B, N, D]."""
+    def features(self, pixels: Tensor) -> Features:
+        """pixels [B, 3, size, size], normalised -> the features of each."""
         keys = [hashlib.blake2b(image.cpu().numpy().tobytes()).digest() for image in pixels]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         missing = {key: image for key, image in zip(keys, pixels, strict=True) if key not in found}
         if missing:
             found.update(zip(missing, self._encode(torch.stack(list(missing.values()))), strict=True))
         self._keep({key: found[key] for key in keys})
-        return torch.stack([found[key] for key in keys])
+        return stacked([found[key] for key in keys])
 
-    def zero_features(self) -> Tensor:
+    def zero_states(self) -> Tensor:
         if self._zero is None:
             size = self._encoder().image_size
-            self._zero = self._encode(torch.zeros(1, 3, size, size))
+            self._zero = self._encode(torch.zeros(1, 3, size, size))[0].states
         return self._zero
 
-    def _encode(self, pixels: Tensor) -> Tensor:
+    def _encode(self, pixels: Tensor) -> list[Features]:
+        """One for each picture."""
         features = []
         for batch in pixels.split(BATCH):
             mm.throw_exception_if_processing_interrupted()
-            features.append(encode_pixels(self._encoder(), batch))
-        return torch.cat(features)
+            features += encode_pixels(self._encoder(), batch).split(1)
+        return features
 
-    def _keep(self, used: dict[bytes, Tensor]) -> None:
+    def _keep(self, used: dict[bytes, Features]) -> None:
         for key, features in used.items():
             self._kept[key] = features
             self._kept.move_to_end(key)
@@ -128,14 +143,17 @@ class FeatureCache:
             self._kept.popitem(last=False)
 
 
-def encode_pixels(clip_vision, pixels: Tensor) -> Tensor:
-    """Normalised pixels [B, 3, size, size] -> penultimate hidden states [B, N, D], float32.
+def encode_pixels(clip_vision, pixels: Tensor) -> Features:
+    """Normalised pixels [B, 3, size, size] -> the encoder's features, float32.
 
-    The states before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model.
+    States before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model; and its
+    `image_embeds`, where the encoder has a projection.
     """
     mm.load_models_gpu([clip_vision.patcher])
     with torch.no_grad():
         outputs = clip_vision.model(
             pixel_values=pixels.to(clip_vision.load_device, torch.float32), intermediate_output=-2
         )
-    return outputs[1].to(mm.intermediate_device(), torch.float32)
+    states, pooled = (x.to(mm.intermediate_device(), torch.float32) for x in outputs[1:3])
+    sizes = sizes_of(clip_vision)
+    return Features(states, pooled if sizes and sizes.pooled_width else None)

@@ -12,7 +12,7 @@ import comfy.ops
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import AdapterCheckpoint, build, read_file, recognise
+from ..checkpoint import AdapterCheckpoint, build, read_checkpoint
 from ..stored_embeds import fingerprint
 
 # Weights that follow the host's dynamic memory management, where the version has it.
@@ -20,21 +20,24 @@ Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.M
 
 
 class LoadedAdapter:
-    """An IPAdapter-Instruct in memory.
+    """An adapter in memory.
 
-    resampler: in the host's memory management; runs while encoding.
+    image_projection: in the host's memory management; runs while encoding.
+    encoder_need: what it reads of a picture, None for nothing. notes: what is known of it by its name, in words.
+    lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU.
     projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.
     streams: SD3's, in the host's memory management; loaded beside the model while it samples. None for a UNet.
 
-    The first two compute in float32 whatever the file's dtype: it is little work, and the exact result.
+    Both projections compute in float32 whatever the file's dtype: it is little work, and the exact result.
     """
 
     def __init__(self, name: str, checkpoint: AdapterCheckpoint):
         adapter = build(checkpoint, comfy.ops.manual_cast)
         self.name = name
-        self.family = adapter.family
-        self.sizes = adapter.resampler.sizes
-        self.resampler = _managed(adapter.resampler)
+        self.family, self.kind, self.notes = checkpoint.family, checkpoint.kind, checkpoint.notes
+        self.encoder_need, self.lora = checkpoint.encoder_need, checkpoint.lora
+        self.sizes = adapter.image_projection.sizes
+        self.image_projection = _managed(adapter.image_projection)
         self.projections = adapter.projections
         self.streams = adapter.streams and _managed(adapter.streams)
 
@@ -46,20 +49,27 @@ class LoadedAdapter:
     @cached_property
     def fingerprint(self) -> str:
         """Tells this adapter from any other, whatever the precision of its file."""
-        parts = (self.resampler.model, self.projections, *([self.streams.model] if self.streams else []))
-        return fingerprint({name: weight for part in parts for name, weight in part.state_dict().items()})
+        parts = (self.image_projection.model, self.projections, *([self.streams.model] if self.streams else []))
+        return fingerprint(
+            {name: weight for part in parts for name, weight in part.state_dict().items()},
+            "" if self.kind.takes_instruction else self.kind.name,
+        )
 
     @classmethod
     def read(cls, path: Path) -> LoadedAdapter:
         """Raises AdapterFileError, a ValueError, for a file that is not a usable adapter."""
-        return cls(path.name, recognise(read_file(path)))
+        return cls(path.name, read_checkpoint(path))
 
-    def image_tokens(self, image_features: Tensor, instruct_embeds: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """image_features [B, N, D], embeds [1, L, D] -> the image tokens of each, [B, T, width]."""
-        mm.load_models_gpu([self.resampler])
-        inputs = (image_features, *(e.expand(len(image_features), -1, -1) for e in (instruct_embeds, prompt_embeds)))
+    def image_tokens(self, *inputs: Tensor, **options: float) -> Tensor:
+        """What the kind's projection takes, each for B references or for all alike (1) -> image tokens [B, T, width].
+
+        An IPAdapter-Instruct takes image features [B, N, D] and embeds of the instruction and the prompt, [1, L, D].
+        """
+        mm.load_models_gpu([self.image_projection])
+        device, rows = self.image_projection.load_device, max(len(x) for x in inputs)
         with torch.no_grad():
-            tokens = self.resampler.model(*(x.to(self.resampler.load_device, torch.float32) for x in inputs))
+            alike = (x.to(device, torch.float32).expand(rows, *x.shape[1:]) for x in inputs)
+            tokens = self.image_projection.model(*alike, **options)
         return tokens.to(mm.intermediate_device())
 
     def keys_values(

@@ -1,4 +1,4 @@
-"""Instructions and prompts to the resampler's text features, by the CLIP-L of the graph's own CLIP.
+"""Instructions and prompts to the resampler's text features, by a CLIP-L: the graph's own, or open_clip's.
 
 Axes: L tokens (77), D width (768).
 """
@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor
+
+from .open_clip_towers import OpenClipText, token_ids
 
 CLIP_L = "clip_l"
 
@@ -23,13 +25,14 @@ def check_clip(clip) -> None:
 
 
 def check_clip_l(clip) -> None:
-    """Raises ValueError unless a ComfyUI CLIP has a CLIP-L text encoder."""
+    """Raises ValueError unless it is a ComfyUI CLIP with a CLIP-L text encoder, or an OpenClipText."""
     check_clip(clip)
-    if getattr(clip.cond_stage_model, CLIP_L, None) is None:
+    if not isinstance(clip, OpenClipText) and getattr(clip.cond_stage_model, CLIP_L, None) is None:
         raise ValueError(
             "A CLIP with a CLIP-L text encoder was expected, since IPAdapter-Instruct reads instructions with it; "
             f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. Connect the CLIP of an "
-            "SD1.5, SDXL base or SD3 model, or to instruct_clip a Load CLIP node with clip_l.safetensors."
+            "SD1.5, SDXL base or SD3 model, or to instruct_clip a Load CLIP node with clip_l.safetensors, or Load "
+            "Instruct Text Encoder (open_clip)."
         )
 
 
@@ -42,9 +45,10 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
     Source: unity-research/IP-Adapter-Instruct@57efbe4, `last_hidden_state` of transformers' CLIPTextModel.
     """
     texts = list(dict.fromkeys(texts))
+    if isinstance(clip, OpenClipText):
+        return clip.encode_texts(texts)
     encoder = getattr(clip.cond_stage_model, CLIP_L)
-    tokenizer = getattr(clip.tokenizer, CLIP_L).tokenizer
-    tokens = tokenizer(texts, padding="max_length", max_length=77, truncation=True)["input_ids"]
+    tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts)
     clip.load_model()
     encoder.reset_clip_options()
     # "layer": None is the last layer with its norm; execution_device counts from ComfyUI 0.8.

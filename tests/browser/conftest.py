@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from comfyhost.browser import chromium
 from comfyhost.frontend import FRONT_ENDS, server_arguments
-from comfyhost.photo import write_photo
+from comfyhost.photo import write_examples
 from comfyhost.places import host
 from comfyhost.server import ComfyServer
 from comfyhost.small_models import small_models
@@ -89,7 +89,7 @@ class Servers:
             comfyui = dataclasses.replace(host(), models=self.models)
             self.server = self.running.enter_context(ComfyServer(comfyui, arguments=server_arguments(front_end)))
             self.front_end = front_end
-            write_photo(self.server.base / "input" / "example.png")
+            write_examples(self.server.base)
         return self.server.url
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from comfyhost.frontend import NEWER, server_arguments
-from comfyhost.photo import write_photo
+from comfyhost.photo import write_examples
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer
 from page import ComfyPage
@@ -29,7 +29,7 @@ def page_without_js(tmp_path: Path, browser: Browser, models) -> Iterator[ComfyP
         shutil.copytree(source, pack / part) if source.is_dir() else shutil.copy(source, pack / part)
     comfyui = dataclasses.replace(host(), models=models.folder)
     with ComfyServer(comfyui, arguments=server_arguments(NEWER), pack=pack) as server:
-        write_photo(server.base / "input" / "example.png")
+        write_examples(server.base)
         page = ComfyPage(browser, server.url, vue_nodes=True)
         try:
             page.open()

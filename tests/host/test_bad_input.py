@@ -162,7 +162,7 @@ def test_a_chosen_file_of_the_right_width_that_is_no_whole_encoder_is_refused(fo
 def test_an_adapter_file_with_missing_weights_names_them(folders):
     refused(
         lambda: load("lacking.bin"),
-        "An IPAdapter-Instruct file was expected; 1 of its tensors are missing",
+        "An IPAdapter-Instruct or IP-Adapter file was expected; 1 of its tensors are missing",
         "image_proj.proj_in.weight",
         "Download it again",
     )

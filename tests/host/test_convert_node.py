@@ -8,7 +8,7 @@ import in_process
 import pytest
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.checkpoint import read_file
+from ipadapter_instruct.models.tensor_files import read_file
 from ipadapter_instruct.nodes.convert_adapter import IPAdapterInstructConvert
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
 
@@ -53,7 +53,7 @@ def test_what_was_written_is_said_with_sizes(folder):
     said, hint = convert(os.path.join("instruct", "sd15.bin"), "bf16").ui["text"]
     assert said.startswith("sd15.bin (")
     assert f"-> {folder / 'instruct' / 'sd15-bf16.safetensors'} (" in said
-    assert said.endswith("bf16, for SD1.5")
+    assert said.endswith("bf16, IPAdapter-Instruct for SD1.5")
     assert "Refresh" in hint
 
 

@@ -56,7 +56,7 @@ def test_keys_and_values_are_made_once_a_run(bare, embeds, guidance):
 
 def test_the_resampler_does_not_run_while_sampling(bare, embeds):
     model = small.applied(bare, embeds)
-    with counted([embeds.adapter.resampler.model]) as calls:
+    with counted([embeds.adapter.image_projection.model]) as calls:
         sample(model)
     assert calls == []
 

@@ -90,7 +90,7 @@ def test_what_to_leave_behind_costs_no_pass(family, encode):
 
 def test_forty_pictures_are_encoded_a_few_at_a_time_and_the_progress_ends(monkeypatch):
     adapter, encoder = readable_adapter("sd15"), image_encoder()
-    of_encoder, of_resampler, progress = Runs(encoder), Runs(adapter.resampler.model), []
+    of_encoder, of_resampler, progress = Runs(encoder), Runs(adapter.image_projection.model), []
     monkeypatch.setattr(
         comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *args, **kwargs: progress.append((value, total))
     )

@@ -33,7 +33,7 @@ def bare(family):
 
 def test_auto_at_cfg_1_is_simple_guidance_in_one_pass(family, bare, embeds):
     auto = small.applied(bare, embeds, guidance="auto", image_scale=0.5)
-    weight, guidance, _ = resolve(ApplySettings(), embeds.adapter.family, embeds.instruction)
+    weight, guidance, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
     assert guidance == "three-way"
     simple = small.applied(bare, embeds, guidance="simple", weight=weight)
     same(sample(auto, cfg=1.0), sample(simple, cfg=1.0))
@@ -42,7 +42,7 @@ def test_auto_at_cfg_1_is_simple_guidance_in_one_pass(family, bare, embeds):
 
 def test_auto_at_other_scales_is_three_way_guidance(bare, embeds):
     auto = small.applied(bare, embeds, guidance="auto")
-    weight, _, _ = resolve(ApplySettings(), embeds.adapter.family, embeds.instruction)
+    weight, _, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
     same(sample(auto), sample(small.applied(bare, embeds, guidance="three-way", weight=weight)))
     assert passes(auto) == [3] * STEPS
 
@@ -57,14 +57,14 @@ def test_three_way_that_a_user_asks_for_stays_so_at_cfg_1(bare, embeds, image_sc
 def test_auto_beside_three_way_that_a_user_asks_for_stays_three_way_at_cfg_1(bare, embeds):
     first = small.applied(bare, embeds, guidance="three-way", weight=0.4, image_scale=0.5)
     auto = small.applied(first, embeds, guidance="auto", image_scale=0.5)
-    weight, _, _ = resolve(ApplySettings(), embeds.adapter.family, embeds.instruction)
+    weight, _, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
     asked = small.applied(first, embeds, guidance="three-way", weight=weight, image_scale=0.5)
     same(sample(auto, cfg=1.0), sample(asked, cfg=1.0))
     assert passes(auto, cfg=1.0) == [4] * STEPS
 
 
 def test_auto_at_cfg_1_is_simple_for_a_node_that_asks_for_a_pass_again(bare, embeds):
-    weight, _, _ = resolve(ApplySettings(), embeds.adapter.family, embeds.instruction)
+    weight, _, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
 
     def with_pag(guidance, weight):
         model = small.applied(bare, embeds, guidance=guidance, weight=weight)

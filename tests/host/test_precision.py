@@ -154,7 +154,7 @@ def test_a_model_that_is_loaded_in_part_gives_the_same_picture(family, embeds, p
 def test_an_adapter_that_is_loaded_in_part_gives_the_same_tokens(family, embeds, room, share):
     room(share)
     same(embeds.adapter.image_tokens(*golden_case(family).features("full")), embeds.image_tokens.full)
-    assert embeds.adapter.resampler.model.model_lowvram
+    assert embeds.adapter.image_projection.model.model_lowvram
 
 
 PATCHED = {  # SD3's image tokens pass the context embedder, so a LoRA on it acts on them too
@@ -201,7 +201,7 @@ def test_the_adapters_weights_go_with_the_last_model_it_is_applied_to(family):
     model = small.applied(small.small_model(family), embeds)
     sample(model)
     adapter = embeds.adapter
-    weights = [weakref.ref(module) for module in (adapter.resampler.model, adapter.projections)]
+    weights = [weakref.ref(module) for module in (adapter.image_projection.model, adapter.projections)]
     weights += [weakref.ref(adapter.streams.model)] if adapter.family is SD3 else []
     clone = model.clone()
 

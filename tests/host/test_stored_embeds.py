@@ -13,7 +13,7 @@ from in_process import run_node
 from ipadapter_instruct.models.branches import Branch
 from ipadapter_instruct.models.convert import convert
 from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder, InstructEmbeds
-from ipadapter_instruct.models.patching.image_encoder import zero_image_features
+from ipadapter_instruct.models.patching.image_encoder import zero_image_states
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored
@@ -320,7 +320,7 @@ def test_the_image_encoder_runs_for_the_blank_picture_once_and_never_again(adapt
 
 
 def test_with_neg_embeds_no_image_encoder_runs_nor_is_one_needed(adapters, vit_h, states):
-    blank = zero_image_features(vit_h).clone()
+    blank = zero_image_states(vit_h).clone()
     runs = Runs(vit_h)
     expected, *_ = encode_stored(adapters["sd15"], embeds=states, clip_vision=vit_h)
     found, *_ = encode_stored(adapters["sd15"], embeds=states, neg_embeds=blank)

@@ -60,7 +60,7 @@ def test_nothing_in_pyproject_is_dropped(published):
     assert project["supported_comfyui_version"] == ">=0.3.64"
     assert project["license"]["file"] == "LICENSE"
     assert project["description"]
-    assert project["dependencies"] == []
+    assert project["dependencies"] == ["open_clip_torch>=3.2,<4"]
 
 
 @pytest.mark.parametrize("kind", ["repository", "documentation", "issues"])

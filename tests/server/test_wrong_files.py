@@ -20,7 +20,7 @@ INPUTS = {
     "clip_vision": (LOADER, "image_encoder"),
     "ipadapter": (LOADER, "adapter_name"),
 }
-AN_ADAPTER = "An IPAdapter-Instruct file was expected"
+AN_ADAPTER = "An IPAdapter-Instruct or IP-Adapter file was expected"
 GET_AN_ADAPTER = "Put a published IPAdapter-Instruct file"
 GET_VIT_H = "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors"
 

@@ -19,6 +19,11 @@ PATCH_EMBEDDING = {
     "transformers": "vision_model.embeddings.patch_embedding.weight",
     "open_clip": "visual.conv1.weight",
 }
+PROJECTION = {"transformers": "visual_projection.weight", "open_clip": "visual.proj"}
+POSITIONS = {
+    "transformers": "vision_model.embeddings.position_embedding.weight",
+    "open_clip": "visual.positional_embedding",
+}
 
 
 def adapter_tensors(
@@ -42,7 +47,15 @@ def save_adapter(tensors: Mapping[str, Tensor], path: Path) -> Path:
     return path
 
 
-def save_encoder_header(path: Path, width: int, layout: str = "transformers") -> Path:
-    """A .safetensors file that holds no more of an image encoder than tells its width."""
-    save_file({PATCH_EMBEDDING[layout]: torch.zeros(width, 3, 2, 2)}, path)
+def save_encoder_header(
+    path: Path, width: int, layout: str = "transformers", pooled_width: int | None = None, places: int | None = None
+) -> Path:
+    """A .safetensors file that holds no more of an image encoder than tells its sizes."""
+    tensors = {PATCH_EMBEDDING[layout]: torch.zeros(width, 3, 2, 2)}
+    if pooled_width:
+        shape = (pooled_width, width) if layout == "transformers" else (width, pooled_width)
+        tensors[PROJECTION[layout]] = torch.zeros(shape)
+    if places:
+        tensors[POSITIONS[layout]] = torch.zeros(places, width)
+    save_file(tensors, path)
     return path

@@ -43,6 +43,8 @@ USES = {
     "task_settings",
     "grid",
     "heat_map",
+    "compare_adapters",
+    "faceid_embeddings",
 }
 REGISTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

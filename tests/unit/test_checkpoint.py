@@ -6,15 +6,20 @@ import re
 import pytest
 import torch
 from files import adapter_tensors, save_adapter
-from ipadapter_instruct.models.checkpoint import AdapterFileError, build, family_of_file, flatten, read_file, recognise
+from ipadapter_instruct.models.checkpoint import build, look_at, recognise
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
+from ipadapter_instruct.models.tensor_files import AdapterFileError, flatten, read_file
 from torch import nn
 
 FAMILIES = {"sd15": SD15, "sdxl": SDXL, "sd3": SD3}
 
 
 def parts_of(adapter) -> list[tuple[str, nn.Module]]:
-    parts = [("image_proj.", adapter.resampler), ("ip_adapter.", adapter.projections), ("ip_adapter.", adapter.streams)]
+    parts = [
+        ("image_proj.", adapter.image_projection),
+        ("ip_adapter.", adapter.projections),
+        ("ip_adapter.", adapter.streams),
+    ]
     return [(prefix, module) for prefix, module in parts if module is not None]
 
 
@@ -123,8 +128,13 @@ def test_sd3_is_recognised_by_the_names_of_its_last_layers_which_become_the_comm
     checkpoint = recognise(adapter_tensors("sd3"))
 
     assert checkpoint.family is SD3
-    assert {"proj_out.weight", "proj_out.bias", "norm_out.weight", "norm_out.bias"} <= checkpoint.resampler.keys()
-    assert not any("_big" in name for name in checkpoint.resampler)
+    assert {
+        "proj_out.weight",
+        "proj_out.bias",
+        "norm_out.weight",
+        "norm_out.bias",
+    } <= checkpoint.image_projection.keys()
+    assert not any("_big" in name for name in checkpoint.image_projection)
 
 
 def test_flattening_leaves_out_what_is_not_a_tensor():
@@ -136,11 +146,11 @@ def test_flattening_leaves_out_what_is_not_a_tensor():
 def test_a_files_family_is_told_without_building_it(tensors, tmp_path, suffix):
     path = save_adapter(tensors, tmp_path / f"adapter{suffix}")
     expected = recognise(read_file(path)).family
-    assert family_of_file(path) is expected
+    assert look_at(path).family is expected
 
 
 def test_a_file_that_is_no_adapter_has_no_family(tmp_path):
     path = tmp_path / "page.bin"
     path.write_text("<html></html>", encoding="utf-8")
     with pytest.raises(AdapterFileError, match="page.bin"):
-        family_of_file(path)
+        look_at(path)

@@ -12,8 +12,9 @@ import safetensors
 import torch
 from files import adapter_tensors, save_adapter
 from ipadapter_instruct.models import convert as convert_module
-from ipadapter_instruct.models.checkpoint import build, read_file, recognise
-from ipadapter_instruct.models.convert import PRECISIONS, convert, default_name
+from ipadapter_instruct.models.checkpoint import build, recognise
+from ipadapter_instruct.models.convert import DTYPES, convert, default_name
+from ipadapter_instruct.models.tensor_files import read_file
 from safetensors.torch import save_file
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
@@ -21,7 +22,7 @@ BIG = "image_proj.layers.1.0.to_q.weight"
 # Of the largest of the tokens. Seen: 1.3e-3 and 1.1e-2.
 TOLERANCES = {"fp16": 5e-3, "bf16": 4e-2}
 
-precisions = pytest.mark.parametrize("precision", PRECISIONS)
+precisions = pytest.mark.parametrize("precision", DTYPES)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -40,7 +41,7 @@ def target(tmp_path):
 
 
 def tokens(tensors) -> torch.Tensor:
-    resampler = build(recognise(tensors)).resampler.float()
+    resampler = build(recognise(tensors)).image_projection.float()
     made = torch.Generator().manual_seed(3)
     inputs = (torch.randn(1, length, width, generator=made) for length, width in ((257, 1280), (77, 768), (77, 768)))
     with torch.no_grad():
@@ -65,15 +66,15 @@ def test_every_tensor_is_there_rounded_once_and_contiguous(source, target, preci
 
     assert halves.keys() == read_file(source).keys()
     for name, tensor in read_file(source).items():
-        assert halves[name].dtype == PRECISIONS[precision]
-        assert torch.equal(halves[name], tensor.to(PRECISIONS[precision]))
+        assert halves[name].dtype == DTYPES[precision]
+        assert torch.equal(halves[name], tensor.to(DTYPES[precision]))
 
 
 @precisions
 def test_the_tokens_are_those_of_the_rounded_weights_and_close_to_the_originals(source, target, precision):
     convert(source, target, precision)
     found, original = tokens(read_file(target)), tokens(read_file(source))
-    rounded = {name: t.to(PRECISIONS[precision]).float() for name, t in read_file(source).items()}
+    rounded = {name: t.to(DTYPES[precision]).float() for name, t in read_file(source).items()}
 
     assert torch.equal(found, tokens(rounded))
     torch.testing.assert_close(found, original, rtol=0, atol=TOLERANCES[precision] * float(original.abs().max()))
@@ -108,7 +109,7 @@ def test_what_was_done_is_said_with_sizes(source, target, family):
 
     assert said.startswith("adapter.bin (")
     assert f"-> {target} (" in said
-    assert said.endswith(f" MB), fp16, for {title}")
+    assert said.endswith(f" MB), fp16, IPAdapter-Instruct for {title}")
 
 
 @pytest.fixture

@@ -38,6 +38,12 @@ NODE_IDS = {
     "IPAdapterInstructWatch",
     "IPAdapterInstructHeatMap",
     "IPAdapterInstructConvert",
+    "IPAdapterInstructImageEncoder",
+    "IPAdapterInstructTextEncoder",
+    "IPAdapterInstructFaceAnalysis",
+    "IPAdapterInstructReadFace",
+    "IPAdapterInstructSaveFace",
+    "IPAdapterInstructLoadFace",
 }
 
 
@@ -53,7 +59,7 @@ class Room:
 TORCH = frozenset({"torch", "einops", "safetensors"})
 ROOMS = {
     "models/patching": Room(("models", "models/patching"), TORCH | {"comfy"}, lazily=frozenset({"open_clip"})),
-    "models": Room(("models",), TORCH, lazily=frozenset({"certifi", "filelock"})),
+    "models": Room(("models",), TORCH, lazily=frozenset({"certifi", "filelock", "insightface", "onnxruntime"})),
     "nodes": Room(
         ("models", "models/patching", "nodes"),
         TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"},

@@ -14,7 +14,7 @@ import torch
 from files import adapter_tensors, save_adapter
 from ipadapter_instruct.models import families
 from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.checkpoint import read_file, recognise
+from ipadapter_instruct.models.checkpoint import recognise
 from ipadapter_instruct.models.convert import convert
 from ipadapter_instruct.models.families import FAMILIES, Family
 from ipadapter_instruct.models.stored_embeds import (
@@ -24,6 +24,7 @@ from ipadapter_instruct.models.stored_embeds import (
     read_embeds,
     write_embeds,
 )
+from ipadapter_instruct.models.tensor_files import read_file
 from safetensors.torch import load_file, save_file
 
 NAMES = [family.name for family in FAMILIES]
@@ -57,7 +58,7 @@ def refusal(call) -> str:
 
 def of_file(path) -> str:
     checkpoint = recognise(read_file(path))
-    return fingerprint({**checkpoint.resampler, **checkpoint.attention})
+    return fingerprint({**checkpoint.image_projection, **checkpoint.attention})
 
 
 @pytest.mark.parametrize("family", NAMES)

@@ -148,7 +148,7 @@ def step_cost(base: Base, settings: dict | None, cfg: float) -> StepCost:
 
 
 def linear_layers(loaded: LoadedAdapter) -> list[nn.Linear]:
-    parts = (loaded.resampler.model, *attention_parts(loaded))
+    parts = (loaded.image_projection.model, *attention_parts(loaded))
     return [module for part in parts for module in part.modules() if isinstance(module, nn.Linear)]
 
 
@@ -170,7 +170,7 @@ def memory() -> Iterator[Result]:
                 "stream matrices": streams,
                 "kept": keys_values + streams,
                 "all its matrices": matrices,
-                "whole adapter": matrices + nbytes(loaded.resampler.model.parameters()),
+                "whole adapter": matrices + nbytes(loaded.image_projection.model.parameters()),
                 "of its matrices": (keys_values + streams) / matrices,
             }
             squares = sum(width**2 for width in base.site_widths)

@@ -7,16 +7,26 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from comfyhost.places import REPO_ROOT
 
 from benchmarks import COMFYUI, HOST_ARGUMENTS
 from benchmarks.report import Result
 
+OPTIONAL = ("open_clip", "insightface")
 LOAD_PACK = """
 import asyncio, json, sys, time
-comfyui, pack, bytecode, *sys.argv = sys.argv[1:]
+comfyui, pack, bytecode, absent, *sys.argv = sys.argv[1:]
+
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent.split():
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+sys.meta_path.insert(0, Absent())
 sys.path.insert(0, comfyui)
 import comfy.options
 comfy.options.enable_args_parsing()
@@ -38,8 +48,10 @@ print(json.dumps({"loaded": loaded, "ms": ms, "packages": sorted(new)}))
 def start_up(runs: int) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as bytecode:
         first, *later = (load_pack(bytecode) for _ in range(runs + 1))
+        without = [load_pack(bytecode, OPTIONAL) for _ in range(runs)]
     yield summary("first ever, compiling", [first])
     yield summary(f"later, median of {runs}", later)
+    yield summary(f"later, without {' and '.join(OPTIONAL)}", without)
 
 
 def summary(what: str, starts: list[dict]) -> Result:
@@ -51,9 +63,10 @@ def summary(what: str, starts: list[dict]) -> Result:
     return Result(what, {**values, **counts}, {"failed": 0, "new packages": 0})
 
 
-def load_pack(bytecode: str) -> dict:
-    """ComfyUI's own loading of the pack, in a fresh process that has imported ComfyUI."""
-    command = [sys.executable, "-c", LOAD_PACK, str(COMFYUI), str(REPO_ROOT), bytecode, *HOST_ARGUMENTS]
+def load_pack(bytecode: str, absent: Sequence[str] = ()) -> dict:
+    """ComfyUI's own loading of the pack, in a fresh process that has imported ComfyUI and cannot import `absent`."""
+    arguments = [str(COMFYUI), str(REPO_ROOT), bytecode, " ".join(absent), *HOST_ARGUMENTS]
+    command = [sys.executable, "-c", LOAD_PACK, *arguments]
     child = subprocess.run(command, capture_output=True, text=True)
     if child.returncode:
         sys.exit(f"error: ComfyUI could not be imported:\n{child.stderr}")

@@ -47,6 +47,11 @@ DEV_MODULES = {
     "skimage": "scikit-image",
     "open_clip": "open_clip_torch",
     "playwright": "playwright",
+    "diffusers": "diffusers",
+    "peft": "peft",
+    "insightface": "insightface",
+    "onnxruntime": "onnxruntime",
+    "onnx": "onnx",
 }
 
 

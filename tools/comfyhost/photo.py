@@ -1,10 +1,29 @@
-"""A real photograph to work on, from scikit-image (NASA, public domain)."""
+"""What the shipped workflows work on: a photograph, from scikit-image (NASA, public domain), and a made-up face."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+from safetensors.torch import save_file
+
 from comfyhost.places import ToolError
+
+FACE_FILE = "face_00001_.face.safetensors"
+
+
+def write_examples(base: Path) -> None:
+    """Put both where a server with this base folder looks for them."""
+    for folder in (base / "input", base / "output" / "faces"):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_photo(base / "input" / "example.png")
+    write_face(base / "output" / "faces" / FACE_FILE)
+
+
+def write_face(path: Path) -> None:
+    """Write 512 random numbers in place of a face's, as Save Face Embedding would."""
+    embedding = torch.randn(1, 512, generator=torch.Generator().manual_seed(0))
+    save_file({"face_embedding": embedding}, path)
 
 
 def write_photo(path: Path) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from comfyhost.install import clean_environment, say
-from comfyhost.photo import write_photo
+from comfyhost.photo import write_examples
 from comfyhost.places import PACK_FOLDER, REPO_ROOT, Host, ToolError, cache_folder, host
 from comfyhost.standins import put_in_place
 
@@ -238,7 +238,7 @@ def main() -> int:
         base = cache_folder() / "serve"
         port = int(os.environ.get("PORT") or 8188)
         with ComfyServer(base=base, port=port, arguments=sys.argv[1:], quiet=False) as server:
-            write_photo(base / "input" / "example.png")  # what the shipped workflows load
+            write_examples(base)  # what the shipped workflows load
             say(f"\nComfyUI with the pack: {server.url}\nCtrl-C ends it. Pictures go to {base / 'output'}.")
             return server.process.wait()
     except ToolError as error:

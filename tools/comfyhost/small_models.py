@@ -12,6 +12,7 @@ from comfyhost.additions import controlnet, lora
 from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths, joint_block_widths
 from comfyhost.places import cache_folder, cached_host
+from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.standins import VIT_H, StandIn, write_stand_ins
 from comfyhost.weights import Blueprint
 
@@ -25,6 +26,10 @@ def sd3_adapter() -> Blueprint:
     return instruct_adapter("sd3", joint_block_widths(MMDITS["sd3"]))
 
 
+def sd15_plain(sizes: Plain) -> Blueprint:
+    return plain_adapter(sizes, cross_attention_widths(UNETS["sd15"]))
+
+
 SMALL_MODELS = (
     StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15")),
     StandIn("checkpoints/sd_xl_base_1.0.safetensors", lambda: checkpoint("sdxl", clip_g=True)),
@@ -32,6 +37,9 @@ SMALL_MODELS = (
     StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: unet_adapter("sd15")),
     StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: unet_adapter("sdxl")),
     StandIn("ipadapter/ip-adapter-instruct-sd3.bin", sd3_adapter),
+    StandIn("ipadapter/ip-adapter_sd15.safetensors", lambda: sd15_plain(Plain("base"))),
+    StandIn("ipadapter/ip-adapter-plus_sd15.safetensors", lambda: sd15_plain(Plain("plus", tokens=16, image=1280))),
+    StandIn("ipadapter/ip-adapter-faceid_sd15.bin", lambda: sd15_plain(Plain("faceid", rank=8))),
     StandIn("controlnet/control_v11p_sd15_canny_fp16.safetensors", lambda: controlnet(UNETS["sd15"])),
     StandIn("loras/Hyper-SD15-8steps-CFG-lora.safetensors", lambda: lora(UNETS["sd15"])),
 )

@@ -35,5 +35,8 @@ ENCODER = listed(
     published.IMAGE_ENCODER.name,
     published.IMAGE_ENCODER.sha256,
 )
+PLAIN = listed(f"{HUGGING_FACE}h94/IP-Adapter/resolve/main/models/ip-adapter_sd15.safetensors", "ipadapter")
+PLUS = listed(f"{HUGGING_FACE}h94/IP-Adapter/resolve/main/models/ip-adapter-plus_sd15.safetensors", "ipadapter")
+FACE_ID = listed(f"{HUGGING_FACE}h94/IP-Adapter-FaceID/resolve/main/ip-adapter-faceid_sd15.bin", "ipadapter")
 CONTROLNET = listed(CANNY, "controlnet")
 LORA = listed(HYPER_SD, "loras")

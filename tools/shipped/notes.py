@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfyhost.pack import pack_module
 
-from shipped.files import ADAPTERS, CHECKPOINTS, CONTROLNET, ENCODER, LORA
+from shipped.files import ADAPTERS, CHECKPOINTS, CONTROLNET, ENCODER, FACE_ID, LORA, PLAIN, PLUS
 
 families = pack_module("models.families")
 tasks = pack_module("models.tasks")
@@ -247,3 +247,32 @@ are not in the file: give the sampler the same ones, with *CLIP Text Encode*.
 To make a picture with the colour, connect its three outputs to *Apply* and *KSampler* instead.
 
 {files("sd15")}"""
+COMPARE_ADAPTERS = f"""## One picture, three adapters
+
+The same picture, prompt and seed through a base IP-Adapter, an IP-Adapter Plus and IPAdapter-Instruct. The nodes are \
+the same: *Load IPAdapter-Instruct* tells by a file's tensors what it is, and says so after a run.
+
+- IP-Adapter and Plus take **no instruction**: what is written there is ignored, and the node says so. They are guided \
+simply.
+- Base reads the picture as one embedding (4 tokens), Plus as 257 states (16 tokens), Instruct likewise, under your \
+words.
+- Try other instructions: only the third picture changes. Try other SD1.5 adapters in the loaders: a composition \
+adapter, plus-face, full-face.
+
+{files("sd15", PLAIN, PLUS)}"""
+FACE_ID_EMBEDDINGS = f"""## A face from its embedding
+
+FaceID reads no picture but 512 numbers that tell a face. They may come from a file, and then nothing else is needed.
+
+**Once**: install insightface and onnxruntime, and a pack such as buffalo_l in models/insightface/models. Select the \
+five nodes below, Ctrl+M wakes them, run, Ctrl+M again. Press R, and choose the file in *Load Face Embedding*.
+
+- **weight** 0.7 to 1. *Apply* also applies the LoRA in the adapter's file, with **lora_strength**: no *Load LoRA*.
+- Several photos of one person: a batch into *Read Face*, **together** average.
+- FaceID-Plus and PlusV2 read the aligned face as well: *Encode Instruct Prompt*, with *Read Face*'s **crop** as image.
+- insightface's packs are for non-commercial research only, says their licence.
+
+**Files**
+
+{file_line(CHECKPOINTS["sd15"], CHECKPOINT_REMARKS["sd15"])}
+{file_line(FACE_ID)}"""

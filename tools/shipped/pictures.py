@@ -15,7 +15,7 @@ from pathlib import Path
 from comfyhost.browser import chromium
 from comfyhost.frontend import NEWER, server_arguments
 from comfyhost.install import say
-from comfyhost.photo import write_photo
+from comfyhost.photo import write_examples
 from comfyhost.places import REPO_ROOT, ToolError, host
 from comfyhost.server import ComfyServer
 from comfyhost.small_models import small_models
@@ -79,7 +79,7 @@ def main() -> int:
 def take(names: list[str]) -> None:
     small = replace(host(), models=small_models())
     with ComfyServer(small, arguments=server_arguments(NEWER)) as server, chromium() as browser:
-        write_photo(server.base / "input" / "example.png")
+        write_examples(server.base)
         page = browser.new_page(viewport=WINDOW)
         page.request.post(f"{server.url}/api/settings", data=SETTINGS)
         page.goto(server.url)

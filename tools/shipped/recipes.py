@@ -42,6 +42,7 @@ from shipped.parts import (
     scaled,
     tasks,
 )
+from shipped.plain import compare_adapters, faceid_embeddings
 from shipped.reading import detail_tiles, negative_instruction, object_cut_out, stored_embeds
 from shipped.references import batch_of_references, blend_instructions, regions, several_references
 
@@ -223,4 +224,6 @@ RECIPES: Mapping[str, Callable[[Workflow], None]] = {
     "task_settings": task_settings,
     "grid": grid,
     "heat_map": heat_map,
+    "compare_adapters": compare_adapters,
+    "faceid_embeddings": faceid_embeddings,
 }

@@ -1,0 +1,41 @@
+"""What adapters read of references.
+
+Axes: B references, N image patches and class token, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What is known of references; None where nothing asked for it.
+
+    states: an image encoder's hidden states before its last layer, [B, N, D]. pooled: its projected embedding of each
+    picture, [B, D]. face: a face embedding each, [B, D].
+    """
+
+    states: Tensor | None = None
+    pooled: Tensor | None = None
+    face: Tensor | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many references."""
+        return next(len(part) for part in vars(self).values() if part is not None)
+
+    def split(self, size: int) -> list[Features]:
+        """Batches of at most `size` references."""
+        parts = {name: part.split(size) for name, part in vars(self).items() if part is not None}
+        return [Features(**dict(zip(parts, one, strict=True))) for one in zip(*parts.values(), strict=True)]
+
+
+def stacked(features: Sequence[Features]) -> Features:
+    """Batches of which the same is known, one after another."""
+    known = [name for name, part in vars(features[0]).items() if part is not None]
+    return Features(**{name: torch.cat([getattr(one, name) for one in features]) for name in known})

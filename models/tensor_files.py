@@ -1,0 +1,88 @@
+"""Files of tensors: read whole or by their headers, without ever running what a pickle carries."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import Tensor
+
+DOWNLOAD_AGAIN = "Download it again and compare its size."
+
+
+class AdapterFileError(ValueError):
+    """A file that is not a usable adapter; the message says what was found and what to do."""
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors or .bin file, under dotted names.
+
+    Pickled files are read with weights only: code in them never runs.
+    Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
+    """
+    return _read(path, "cpu", lambda file, name: file.get_tensor(name))
+
+
+def read_shapes(path: Path) -> dict[str, Tensor]:
+    """As `read_file`, on the meta device: the shapes, without the numbers."""
+
+    def shape_only(file, name: str) -> Tensor:
+        return torch.empty(file.get_slice(name).get_shape(), device="meta")
+
+    return _read(path, "meta", shape_only)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a .safetensors file says beside its tensors. Nothing for other files; damaged ones are `read_file`'s."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError):
+        return {}
+
+
+def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
+    try:
+        if _is_safetensors(path):
+            with safetensors.safe_open(path, framework="pt") as file:
+                return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return flatten(torch.load(path, map_location=device, weights_only=True))
+    except Exception as error:  # a damaged pickle may lead its reader to any exception
+        raise AdapterFileError(_unreadable(path, error)) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the content is: the length of a JSON header, then the header. A damaged one is known by its name."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{" or path.suffix.lower() in (".safetensors", ".sft")
+
+
+def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
+    """Nested dicts of tensors -> one dict with dotted names. What is not a tensor is left out."""
+    if not isinstance(tree, Mapping):
+        raise ValueError(f"expected a dict of tensors, found {type(tree).__name__}")
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        elif isinstance(value, Tensor):
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if code:
+        return (
+            f"{path.name} was expected to hold tensors only; it also asks Python to run {code[1]}. "
+            "Nothing in it was run. Get the file again from a source you trust, as .safetensors if there is one."
+        )
+    return (
+        f"{path.name} was expected to be a file of tensors; its {path.stat().st_size:,} bytes cannot be read as one. "
+        f"It is cut short, damaged, or something else under this name, such as a web page. "
+        f"Nothing in it was run. {DOWNLOAD_AGAIN}"
+    )

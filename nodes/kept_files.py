@@ -1,0 +1,84 @@
+"""Files that nodes keep in the output folder, and find there and in the input folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import folder_paths
+
+from ..models.whole_files import cannot_write
+
+IN_OUTPUT = " [output]"
+
+
+@dataclass(frozen=True)
+class KeptFiles:
+    """One kind of them.
+
+    suffix: the end of their names. what: what they are, in words; example: a prefix for a name. saved: the folder in
+    the output folder that is looked through. save: the node that writes them.
+    """
+
+    suffix: str
+    what: str
+    example: str
+    saved: str
+    save: str
+
+    def names(self) -> list[str]:
+        """What there is to choose: files anywhere in the input folder, then saved ones, marked as core does."""
+        source, output = Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
+        names = sorted(path.relative_to(source).as_posix() for path in self._below(source))
+        saved = sorted(path.relative_to(output).as_posix() for path in self._below(output / self.saved))
+        return names + [name + IN_OUTPUT for name in saved]
+
+    def path(self, name: str | None) -> Path:
+        """The file of this name in the input folder, or in the output folder where the name ends in [output].
+
+        Raises ValueError for another kind of file, a place outside of these folders, and a file that is not there.
+        """
+        plain, folder = folder_paths.annotated_filepath(name or "")
+        folder = folder or folder_paths.get_input_directory()
+        path = Path(os.path.abspath(os.path.join(folder, plain.strip())))
+        inside = path.is_relative_to(os.path.abspath(folder)) and path.name.endswith(self.suffix)
+        if inside and path.is_file():
+            return path
+        raise ValueError(
+            f"file was expected to be {self.what}, *{self.suffix}, in {folder}; {name!r} is not. Save some with "
+            f"{self.save}, refresh the page (R) and choose them here."
+        )
+
+    def is_wrong(self, name: str | None) -> str | None:
+        """What is wrong with a name, None when nothing is or it stands for a link (None)."""
+        try:
+            if name is not None:
+                self.path(name)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def next(self, prefix: str, output: str) -> Path:
+        """Where the next file of this prefix goes, numbered as ComfyUI numbers pictures; its folder is made.
+
+        Raises ValueError for a prefix that names no file, or a place outside the output folder.
+        """
+        prefix = prefix.strip()
+        if not Path(prefix).name.strip("."):
+            raise ValueError(
+                f"filename_prefix was expected to be a name; it is {prefix!r}. Write one, such as {self.example}."
+            )
+        try:
+            folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
+        except OSError as error:
+            raise ValueError(cannot_write(f"The {self.what}", Path(output, prefix).parent, error)) from error
+        except Exception as error:  # the host's own, without a kind
+            raise ValueError(
+                f"filename_prefix was expected to be a place inside {output}; it is {prefix!r}. Write a name, or "
+                "folder/name."
+            ) from error
+        return Path(os.path.abspath(folder)) / f"{name}_{counter:05}_{self.suffix}"
+
+    def _below(self, folder: Path) -> list[Path]:
+        return [Path(root, name) for root, _, names in os.walk(folder) for name in names if name.endswith(self.suffix)]

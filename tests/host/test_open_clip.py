@@ -1,0 +1,451 @@
+"""CLIP's towers by open_clip in ComfyUI's care, against transformers with the same weights.
+
+The weights are random; both compute in float32. Absolute tolerance 1e-5; 1e-6 was measured for images
+(3e-6 for a ViT-H of full size), 4e-6 for texts, with states of magnitude 5.
+Towers are as wide as the real ones, which is how they are told, and have few layers.
+"""
+
+import gc
+import json
+import sys
+import weakref
+from pathlib import Path
+
+import comfy.clip_vision
+import comfy.model_management as mm
+import encoders
+import folder_paths
+import open_clip
+import pytest
+import torch
+import transformers
+from file_server import Served, serving
+from host import COMFYUI
+from in_process import run_node
+from ipadapter_instruct.models import download as download_module
+from ipadapter_instruct.models.encoder_files import VIT_H_STATES, EncoderSizes
+from ipadapter_instruct.models.open_clip_files import IMAGE, IMAGE_WEIGHTS, TEXT, TEXT_WEIGHTS, find_tower
+from ipadapter_instruct.models.patching.image_encoder import (
+    check_encoder,
+    encode_pixels,
+    image_features,
+    zero_image_states,
+)
+from ipadapter_instruct.models.patching.open_clip_towers import (
+    CastAtUse,
+    build_image_tower,
+    load_image_tower,
+    load_text_tower,
+)
+from ipadapter_instruct.models.patching.pixels import CENTER_CROP, STRETCH
+from ipadapter_instruct.models.patching.text_encoder import check_clip_l, encode_texts
+from ipadapter_instruct.nodes.load_open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from safetensors.torch import save, save_file
+
+import nodes
+
+pytestmark = pytest.mark.xdist_group("open_clip")  # one process loads the encoders for all
+
+TOLERANCE = 1e-5
+SMALL = {"width": 1280, "layers": 2, "patches": 2}
+LAYOUTS = ["transformers", "open_clip"]
+PROMPTS = ["a photo of a cat", "", "An ÉCLAIR, (please:1.2)...", " ".join(f"word{i}" for i in range(120))]
+NOBODY = "http://127.0.0.1:9"
+
+
+def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def image_weights():
+    """In float32, with numbers that half precision does not have."""
+    return {name: weight.float() * 1.0001 for name, weight in encoders.vit_weights(**SMALL).items()}
+
+
+@pytest.fixture(scope="module")
+def image_files(tmp_path_factory, image_weights):
+    """The same image tower in both layouts; open_clip's as a whole CLIP, with something of its text tower."""
+    folder = tmp_path_factory.mktemp("image")
+    tower = encoders.open_clip_vision_model(image_weights, encoders.vit_config(**SMALL)).state_dict()
+    whole = {f"visual.{name}": weight.contiguous() for name, weight in tower.items()}
+    whole |= {"logit_scale": torch.zeros(()), "ln_final.weight": torch.zeros(1024)}
+    save_file(whole, folder / "open_clip.safetensors")
+    save_file(image_weights, folder / "transformers.safetensors")
+    return {layout: folder / f"{layout}.safetensors" for layout in LAYOUTS}
+
+
+@pytest.fixture(scope="module")
+def text_files(tmp_path_factory):
+    """CLIP-L's text tower in both layouts; transformers' as in a checkpoint of SD1.5, in half precision."""
+    folder = tmp_path_factory.mktemp("text")
+    weights = encoders.clip_l_weights()
+    state = encoders.open_clip_text_model(weights).state_dict()
+    save_file({name: tensor for name, tensor in state.items()}, folder / "open_clip.safetensors")
+    prefixed = {f"cond_stage_model.transformer.{name}": weight for name, weight in weights.items()}
+    save_file(prefixed, folder / "transformers.safetensors")
+    return {layout: folder / f"{layout}.safetensors" for layout in LAYOUTS}
+
+
+@pytest.fixture(scope="module")
+def encoder(image_files):
+    return load_image_tower(image_files["transformers"])
+
+
+@pytest.fixture(scope="module")
+def clip(text_files):
+    return load_text_tower(text_files["transformers"])
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    """A picture and zeros, [2, 3, 28, 28]."""
+    picture = torch.randn(1, 3, 28, 28, generator=torch.Generator().manual_seed(0))
+    return torch.cat([picture, torch.zeros_like(picture)])
+
+
+@pytest.fixture(scope="module")
+def expected_image(image_weights, pixels):
+    model = encoders.transformers_vision_model(image_weights, encoders.vit_config(**SMALL))
+    with torch.no_grad():
+        return model(pixel_values=pixels, output_hidden_states=True)
+
+
+# Images
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_image_states_and_embeddings_are_those_of_transformers(image_files, pixels, expected_image, layout):
+    encoder = load_image_tower(image_files[layout])
+    mm.load_models_gpu([encoder.patcher])
+
+    last, penultimate, embedding, _ = encoder.model(pixel_values=pixels, intermediate_output=-2)
+
+    assert encoder.sizes == EncoderSizes(1280, 1024, 5)
+    assert_same(last, expected_image.last_hidden_state)
+    assert_same(penultimate, expected_image.hidden_states[-2])
+    assert_same(embedding, expected_image.image_embeds)
+    assert_same(encode_pixels(encoder, pixels).states, expected_image.hidden_states[-2])
+    assert_same(zero_image_states(encoder), expected_image.hidden_states[-2][1:])
+
+
+@pytest.mark.parametrize("width", [1664, 1024])
+def test_a_vit_bigg_and_a_vit_l_have_the_heads_and_the_activation_of_theirs(tmp_path, pixels, width):
+    """As ComfyUI ships their configurations."""
+    name = {1664: "clip_vision_config_g.json", 1024: "clip_vision_config_vitl.json"}[width]
+    config = json.loads((COMFYUI / "comfy" / name).read_text())
+    config |= {"num_hidden_layers": 2, "image_size": 28}
+    torch.manual_seed(0)
+    model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**config)).eval()
+    state = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith("position_ids")}
+    save_file(state, tmp_path / "x.safetensors")
+
+    encoder = load_image_tower(tmp_path / "x.safetensors")
+
+    features = encode_pixels(encoder, pixels)
+    with torch.no_grad():
+        expected = model(pixel_values=pixels, output_hidden_states=True)
+    assert encoder.sizes == EncoderSizes(width, config["projection_dim"], 5)
+    assert_same(features.states, expected.hidden_states[-2])
+    assert_same(features.pooled, expected.image_embeds)
+
+
+@pytest.mark.parametrize("name", ["ViT-H-14", "ViT-bigG-14", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"])
+def test_a_tower_of_full_size_is_open_clips_own_tensor_for_tensor(name):
+    config = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        own = open_clip.CustomTextCLIP(**config).visual.state_dict()
+
+    weights = find_tower({f"visual.{key}": tensor for key, tensor in own.items()}, IMAGE, "a file")
+    built = build_image_tower(weights).state_dict()
+
+    assert weights.image_size == config["vision_cfg"]["image_size"]
+    assert weights.layers == config["vision_cfg"]["layers"]
+    shapes = {key.replace(".module.", "."): tensor.shape for key, tensor in built.items()}
+    assert shapes == {key: tensor.shape for key, tensor in own.items()}
+
+
+def test_a_vit_bigg_of_full_size_in_transformers_names_has_all_that_open_clips_has():
+    config = json.loads((COMFYUI / "comfy" / "clip_vision_config_g.json").read_text())
+    with torch.device("meta"):
+        state = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**config)).state_dict()
+    weights = find_tower(state, IMAGE, "a file")
+    assert len(build_image_tower(weights).state_dict()) == 584
+    assert weights.encoder_sizes == EncoderSizes(1664, 1280, 257)
+
+
+@pytest.mark.parametrize("crop", ["center", "none"])
+def test_comfyuis_own_node_encodes_with_it(encoder, image_weights, crop):
+    config = encoders.vit_config(**SMALL)
+    theirs = encoders.clip_vision_of(config)
+    theirs.load_sd({name: weight.half() for name, weight in image_weights.items()})
+    picture = torch.rand(1, 40, 60, 3)
+
+    found, expected = (nodes.CLIPVisionEncode().encode(one, picture, crop)[0] for one in (encoder, theirs))
+
+    for name in ("last_hidden_state", "penultimate_hidden_states", "image_embeds"):
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0.01)  # theirs are in half precision
+    assert found["mm_projected"] is None
+    fit = {"center": CENTER_CROP, "none": STRETCH}[crop]
+    assert torch.equal(image_features(encoder, picture, fit=fit).states, found["penultimate_hidden_states"])
+
+
+def test_it_is_a_clip_vision_for_this_pack_too(encoder):
+    assert isinstance(encoder, comfy.clip_vision.ClipVisionModel)
+    check_encoder(encoder, VIT_H_STATES, "it")
+
+
+def test_the_same_picture_is_encoded_once_and_the_states_go_with_the_encoder(image_files, tmp_path):
+    path = tmp_path / "of its own.safetensors"
+    path.write_bytes(image_files["transformers"].read_bytes())
+    encoder, runs = load_image_tower(path), []
+    encoder.model.register_forward_hook(lambda *_: runs.append(1))
+    picture = torch.rand(1, 28, 28, 3)
+
+    first, second = (image_features(encoder, x).states for x in (picture, picture.clone()))
+
+    assert torch.equal(first, second)
+    assert len(runs) == 1
+    gone = weakref.ref(encoder)
+    del encoder
+    gc.collect()
+    assert gone() is None
+
+
+# Texts
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_text_states_are_those_of_transformers_for_all_77_tokens(text_files, layout):
+    tokenizer = transformers.CLIPTokenizer.from_pretrained(COMFYUI / "comfy" / "sd1_tokenizer")
+    tokens = tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        expected = encoders.transformers_text_model(encoders.clip_l_weights())(input_ids=tokens).last_hidden_state
+
+    clip = load_text_tower(text_files[layout])
+    states = encode_texts(clip, PROMPTS)
+
+    check_clip_l(clip)
+    assert list(states) == PROMPTS
+    assert {(state.shape, state.dtype) for state in states.values()} == {((1, 77, 768), torch.float32)}
+    assert_same(torch.cat(list(states.values())), expected)
+
+
+def test_text_states_are_those_of_the_graphs_own_clip_l(clip):
+    theirs = encode_texts(encoders.load_text_encoder("sd15"), PROMPTS)
+    ours = encode_texts(clip, PROMPTS)
+    for text in PROMPTS:
+        assert_same(ours[text], theirs[text])
+
+
+def test_of_a_long_clip_the_first_77_places_are_used(tmp_path):
+    weights = dict(encoders.clip_l_weights(2))
+    name = "text_model.embeddings.position_embedding.weight"
+    for file, places in (("short", weights[name]), ("long", torch.cat([weights[name]] * 3))):
+        save_file({**weights, name: places}, tmp_path / f"{file}.safetensors")
+    short, long = (load_text_tower(tmp_path / f"{file}.safetensors") for file in ("short", "long"))
+    assert torch.equal(encode_texts(short, ["a"])["a"], encode_texts(long, ["a"])["a"])
+
+
+def test_a_clip_without_clip_l_is_told_of_the_node():
+    with pytest.raises(ValueError, match=r"Load Instruct Text Encoder \(open_clip\)"):
+        check_clip_l(encoders.sd2_clip())
+
+
+# Memory
+
+
+def test_both_are_loaded_freed_and_loaded_again_by_comfyui(encoder, clip, pixels):
+    mm.unload_all_models()
+    runs = [lambda: encode_pixels(encoder, pixels).states, lambda: encode_texts(clip, ["a cat"])["a cat"]]
+    before = [run() for run in runs]
+    assert all(one.patcher in mm.loaded_models() for one in (encoder, clip))
+
+    mm.unload_all_models()
+
+    assert mm.loaded_models() == []
+    for run, states in zip(runs, before, strict=True):
+        assert torch.equal(run(), states)
+
+
+def test_memory_is_the_towers_tensors_in_the_files_precision(encoder, clip, image_weights):
+    weights = sum(weight.nbytes for weight in encoders.clip_l_weights().values())
+    assert encoder.patcher.model_size() == sum(weight.nbytes for weight in image_weights.values())
+    assert clip.patcher.model_size() == weights
+    assert {p.dtype for p in clip.model.parameters()} == {torch.float16}
+
+
+def test_weights_left_behind_on_another_device_come_to_the_input(encoder):
+    """As in a card that is too small: ComfyUI leaves some where they are."""
+    assert encoder.model(pixel_values=torch.empty(1, 3, 28, 28, device="meta"))[0].is_meta
+    assert {p.device.type for p in encoder.model.parameters()} == {"cpu"}
+
+
+def test_the_copies_in_float32_are_made_a_block_at_a_time(encoder):
+    blocks = [name for name, part in encoder.model.named_modules() if isinstance(part, CastAtUse)]
+    assert blocks == ["", *(f"module.tower.transformer.resblocks.{number}" for number in range(2))]
+
+
+def test_two_loads_of_a_file_are_one_model_and_a_changed_file_is_another(image_files, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(image_files["transformers"].read_bytes())
+    first = load_image_tower(path)
+    assert load_image_tower(path) is first
+    replaced = tmp_path / "y.safetensors"
+    replaced.write_bytes(image_files["open_clip"].read_bytes())
+    replaced.replace(path)
+    assert load_image_tower(path) is not first
+
+
+# Errors
+
+
+def test_a_missing_open_clip_is_an_error_that_says_how_to_get_it(image_files, monkeypatch, tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"unread")
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    with pytest.raises(ValueError, match="pip install open_clip_torch , or let ComfyUI-Manager"):
+        load_image_tower(path)
+
+
+def test_tensors_that_do_not_fit_together_are_refused(tmp_path, image_weights):
+    name = "vision_model.embeddings.position_embedding.weight"
+    save_file({**image_weights, name: torch.zeros(7, 1280)}, tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match="^x.safetensors .* do not fit together .*positional_embedding"):
+        load_image_tower(tmp_path / "x.safetensors")
+
+
+# The nodes
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """ComfyUI's folders of encoders, empty."""
+    found = {}
+    for key in ("clip_vision", "text_encoders"):
+        found[key] = tmp_path / key
+        found[key].mkdir()
+        place = ([str(found[key])], folder_paths.supported_pt_extensions)
+        monkeypatch.setitem(folder_paths.folder_names_and_paths, key, place)
+        folder_paths.filename_list_cache.pop(key, None)
+    yield found
+    for key in found:
+        folder_paths.filename_list_cache.pop(key, None)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server that has a small ViT-L and its text tower, in open_clip's layout, under every address."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(download_module, "WAITS", (0, 0))
+    served = Served(save(whole_clip()), linked=True)
+    with serving(served) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield served
+
+
+def whole_clip() -> dict[str, torch.Tensor]:
+    config = open_clip.get_model_config("ViT-L-14-quickgelu")
+    config["vision_cfg"] |= {"layers": 2, "image_size": 28}
+    config["text_cfg"] |= {"layers": 1, "vocab_size": 49408}
+    torch.manual_seed(0)
+    return {name: x.half() for name, x in open_clip.CLIP(**config).state_dict().items()}
+
+
+def choices(node) -> list[str]:
+    folder_paths.filename_list_cache.clear()
+    return node.define_schema().inputs[0].options
+
+
+def test_the_nodes_offer_the_files_and_the_downloads(folders):
+    (folders["clip_vision"] / "a.safetensors").touch()
+    (folders["text_encoders"] / "b.safetensors").touch()
+    downloads = [f"{model} (download)" for model in ("ViT-H-14 laion2b_s32b_b79k", "ViT-bigG-14 laion2b_s39b_b160k")]
+    openai = [f"{model} openai (download)" for model in ("ViT-L-14", "ViT-L-14-336")]
+    assert choices(IPAdapterInstructImageEncoder) == ["a.safetensors", *downloads, *openai]
+    assert choices(IPAdapterInstructTextEncoder) == ["b.safetensors", openai[0]]
+
+
+def test_a_file_is_loaded_and_said_what_it_is(folders, image_files, text_files):
+    for key, files in (("clip_vision", image_files), ("text_encoders", text_files)):
+        (folders[key] / "x.safetensors").write_bytes(files["transformers"].read_bytes())
+
+    image = run_node(IPAdapterInstructImageEncoder, encoder="x.safetensors")
+    text = run_node(IPAdapterInstructTextEncoder, encoder="x.safetensors")
+
+    said = "ViT-H-14 image tower, 2 layers, 1280 wide; float32, transformers' names, 28 pixels"
+    assert image.ui["text"] == ("x.safetensors", said)
+    assert image.args[0].encode_image(torch.rand(1, 28, 28, 3)).image_embeds.shape == (1, 1024)
+    assert text.ui["text"][1] == "ViT-L-14 text tower, 12 layers, 768 wide; float16, transformers' names"
+    assert encode_texts(text.args[0], ["a"])["a"].shape == (1, 77, 768)
+
+
+def test_a_download_comes_once_for_both_nodes(folders, server, monkeypatch):
+    image = run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)").args[0]
+    assert [path.name for path in folders["clip_vision"].iterdir()] == ["ViT-L-14-openai.safetensors"]
+    assert server.sent == [len(server.content)]
+    assert image.sizes == EncoderSizes(1024, 768, 5)
+
+    monkeypatch.setenv("HF_ENDPOINT", NOBODY)
+    again = run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)").args[0]
+    text = run_node(IPAdapterInstructTextEncoder, encoder="ViT-L-14 openai (download)").args[0]
+    assert again is image
+    assert encode_texts(text, ["a"])["a"].shape == (1, 77, 768)
+
+
+def test_every_download_is_known_to_open_clip(folders, server, monkeypatch):
+    """The server refuses all; what is asked for is in the message."""
+    server.status = 404
+    repositories = {
+        "ViT-H-14 laion2b_s32b_b79k": "laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
+        "ViT-bigG-14 laion2b_s39b_b160k": "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k",
+        "ViT-L-14 openai": "timm/vit_large_patch14_clip_224.openai",
+        "ViT-L-14-336 openai": "timm/vit_large_patch14_clip_336.openai",
+    }
+    assert {one.choice for one in (*IMAGE_WEIGHTS, *TEXT_WEIGHTS)} == {f"{name} (download)" for name in repositories}
+    for name, repository in repositories.items():
+        server.forget()
+        with pytest.raises(ValueError, match="could not be downloaded") as caught:
+            run_node(IPAdapterInstructImageEncoder, encoder=f"{name} (download)")
+        url = f"https://huggingface.co/{repository}/resolve/main/open_clip_model.safetensors"
+        target = folders["clip_vision"] / f"{name.replace(' ', '-')}.safetensors"
+        assert f"To get it in a browser instead: {url} , saved as {target}" in str(caught.value)
+        assert len(server.asked) == 2  # the pickle too
+
+
+def test_a_download_that_breaks_off_goes_on_the_next_time(folders, server):
+    server.cuts = [1_000_000, 0, 0]
+    with pytest.raises(ValueError, match=r"broke after 1,000,000 of .*Run the workflow again to go on"):
+        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+    server.forget()
+
+    run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+
+    assert server.sent == [len(server.content) - 1_000_000]
+
+
+def test_a_download_can_be_interrupted_and_shows_its_progress(folders, server, monkeypatch):
+    bars = []
+
+    class Bar:
+        def __init__(self, total):
+            assert total == len(server.content)
+
+        def update_absolute(self, value):
+            bars.append(value)
+            mm.interrupt_current_processing()
+
+    monkeypatch.setattr("comfy.utils.ProgressBar", Bar)
+    try:
+        with pytest.raises(mm.InterruptProcessingException):
+            run_node(IPAdapterInstructTextEncoder, encoder="ViT-L-14 openai (download)")
+    finally:
+        mm.interrupt_current_processing(False)
+    assert len(bars) == 1
+    assert [Path(path).suffix for path in folders["text_encoders"].iterdir()] == [".part"]
+
+
+def test_the_text_tower_of_an_image_encoder_alone_is_refused(folders, image_weights):
+    save_file(image_weights, folders["text_encoders"] / "x.safetensors")
+    with pytest.raises(ValueError, match=f"x.safetensors was expected to hold CLIP's {TEXT.title}"):
+        run_node(IPAdapterInstructTextEncoder, encoder="x.safetensors")
