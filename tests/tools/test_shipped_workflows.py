@@ -104,6 +104,7 @@ def test_the_settings_are_the_authors_for_the_family(name):
         1.0,
         "",
         1.0,
+        1.0,
     ]
     assert node(workflow, "KSampler")["widgets_values"][3] == cfg
     assert node(workflow, latent)["widgets_values"] == [side, side, 1]
@@ -116,7 +117,7 @@ def test_a_tasks_workflow_has_its_instruction_and_the_authors_settings(task):
     assert re.match(rf"use (the )?{task}\b", instruction)
     assert prompt
     assert negative
-    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [0.8, "auto", 2.0, 1.0, 0.0, 1.0, "", 1.0]
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"] == [0.8, "auto", 2.0, 1.0, 0.0, 1.0, "", 1.0, 1.0]
     assert node(workflow, "KSampler")["widgets_values"][3] == 5.0
 
 
@@ -208,10 +209,11 @@ def test_no_two_nodes_stand_on_the_same_place(name):
 
 
 def test_every_node_of_the_pack_that_a_file_alone_can_show_is_in_a_workflow():
-    """But for those that need a file of the user's: Load Instruct Embeds, and Convert, which writes one."""
+    """But for those that need a file of the user's, or what no workflow names: an encoder in place of the usual one."""
     shown = {n["type"] for name in RECIPES for n in read(name)["nodes"]}
     pages = {path.stem for path in (REPO_ROOT / "js" / "docs").glob("*.md")}
-    assert pages - shown == {"IPAdapterInstructLoadEmbeds", "IPAdapterInstructConvert"}
+    by_files = {"IPAdapterInstructLoadEmbeds", "IPAdapterInstructConvert"}
+    assert pages - shown == by_files | {"IPAdapterInstructImageEncoder", "IPAdapterInstructTextEncoder"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -228,7 +230,7 @@ def test_every_workflow_has_a_short_note_on_what_to_try(name):
 def test_a_batch_of_references_has_as_many_weights_and_latents_as_pictures():
     workflow = read("batch_of_references")
     assert node(workflow, "EmptyLatentImage")["widgets_values"][2] == 2
-    assert node(workflow, "IPAdapterInstructApply")["widgets_values"][-2] == "1, 0.6"
+    assert node(workflow, "IPAdapterInstructApply")["widgets_values"][-3] == "1, 0.6"
     assert "one per latent" in node(workflow, "IPAdapterInstructEncode")["widgets_values"]
 
 
