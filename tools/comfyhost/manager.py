@@ -182,10 +182,13 @@ class ManagedComfyUI:
         return sorted(name for name in names if name not in (".disabled", "__pycache__", STARTER))
 
     def packages(self) -> dict[str, str]:
-        """Every package that this ComfyUI's python sees, with its version."""
+        """Every package that this ComfyUI's python sees, with its version.
+
+        Without setuptools: a new environment brings an older one than torch asks for, which any pip run renews.
+        """
         listed = run([self.host.python, "-m", "pip", "list", "--format", "json"], self.variables())
         rows = json.loads(next(line for line in listed.splitlines() if line.startswith("[")))
-        return {row["name"]: row["version"] for row in rows}
+        return {row["name"]: row["version"] for row in rows if row["name"] != "setuptools"}
 
     def torch(self) -> str:
         """torch's version and place, and a digest that changes when one of its files is written."""
