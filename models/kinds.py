@@ -86,7 +86,7 @@ INSTRUCT = Kind(
     reads_states=True,
 )
 LINEAR = _plain("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_pooled=True)
-PLUS = _plain("plus", "IP-Adapter Plus", _has("latents"), PlusProjection, reads_states=True)
+PLUS = _plain("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_states=True)
 FULL_FACE = _plain("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_states=True)
 FACE_ID = _plain("faceid", "IP-Adapter FaceID", _has("proj.0.", "proj.2."), FaceProjection, reads_face=True)
 FACE_ID_PLUS = _plain(
