@@ -1,0 +1,289 @@
+"""Laws of adapters that take no instruction, through the nodes and on real samplers. Bit for bit unless a tolerance
+is given. What they compute is compared with diffusers in test_against_diffusers.py."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import pytest
+import small
+import small_plain as plain
+import torch
+from comfy_extras import nodes_custom_sampler as custom
+from golden_cases import golden_case
+from host_samplers import check, custom_advanced, ksampler, pair
+from in_process import run_node
+from ipadapter_instruct.models.combining import AVERAGE, CONCAT, PER_LATENT
+from ipadapter_instruct.models.patching.chain import CHAIN
+from ipadapter_instruct.models.schedules import HOLD, NOISE
+from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
+from ipadapter_instruct.nodes.schedule_weight import IPAdapterInstructSchedule
+from ipadapter_instruct.nodes.take_turns import IPAdapterInstructThen
+from oracle import OracleAdapter, oracle_model
+from passes import passes
+from sampling import CFG, close, noise, same, sample
+from scenes import Link, Scene
+
+pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
+
+KINDS = list(plain.SIZES)
+some_kinds = pytest.mark.parametrize("kind", ["base", "faceid", "faceid-plus-v2"])
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return small.small_model()
+
+
+@pytest.fixture(scope="module")
+def bare_picture(bare):
+    with torch.inference_mode():
+        return sample(bare)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def embeds(kind):
+    with torch.inference_mode():
+        return plain.embeds(plain.adapter(kind))
+
+
+def of_kind(kind: str, number: int = 1, **changes):
+    return plain.embeds(plain.adapter(kind), number, **changes)
+
+
+# Every kind
+
+
+def test_weight_0_is_the_bare_model_with_its_lora_too(bare, bare_picture, embeds):
+    same(sample(plain.applied(bare, embeds, weight=0.0)), bare_picture)
+
+
+def test_three_way_and_auto_are_simple_and_it_is_said(bare, bare_picture, embeds):
+    simple = plain.apply(bare, embeds, guidance="simple")
+    expected = sample(simple.args[0])
+    assert not torch.allclose(expected, bare_picture, atol=0.02)
+    assert not any("takes no instruction" in line for line in simple.ui["text"])
+    for guidance in ("auto", "three-way"):
+        asked = plain.apply(bare, embeds, guidance=guidance)
+        same(sample(asked.args[0]), expected)
+        assert "guidance: simple, weight: 0.8" in asked.ui["text"]
+        said = f"{guidance}: simple, since {embeds.adapter.kind} takes no instruction to be guided by"
+        assert said in asked.ui["text"]
+        assert "passes a step: 2, 1 at cfg 1" in asked.ui["text"]
+
+
+def test_a_step_has_two_passes(bare, embeds):
+    assert passes(plain.applied(bare, embeds, guidance="three-way")) == [2] * 3
+
+
+def test_applying_leaves_the_source_model_unchanged_to_its_last_weight(bare, bare_picture, embeds):
+    options = copy.deepcopy(bare.model_options)
+    patched = plain.applied(bare, embeds)
+    assert not torch.equal(sample(patched), bare_picture)
+    del patched
+    assert bare.model_options == options
+    assert not bare.patches
+    same(sample(bare), bare_picture)
+    for name, weight in bare.model.diffusion_model.state_dict().items():
+        assert torch.equal(weight, golden_case("sd15").base_weights[name]), name
+
+
+def test_a_second_adapter_leaves_the_first_output_unchanged(bare, embeds):
+    first = plain.applied(bare, embeds)
+    before = sample(first)
+    second = plain.applied(first, embeds, weight=0.3)
+    assert not torch.equal(sample(second), before)
+    same(sample(first), before)
+
+
+def test_clones_share_the_adapter_instead_of_copying_it(bare, embeds):
+    patched = plain.applied(bare, embeds)
+    clone = patched.clone()
+    assert clone.model_options["transformer_options"][CHAIN] is patched.model_options["transformer_options"][CHAIN]
+    same(sample(clone), sample(patched))
+
+
+def test_a_batch_of_two_is_two_batches_of_one(bare, embeds):
+    model, both = plain.applied(bare, embeds), noise(bare, batch=2)
+    close(sample(model, both), torch.cat([sample(model, both[:1]), sample(model, both[1:])]))
+
+
+def test_a_full_mask_is_no_mask_and_an_empty_one_the_bare_model(bare, bare_picture, embeds):
+    full = plain.applied(bare, embeds, attn_mask=torch.ones(1, 50, 70))
+    same(sample(full), sample(plain.applied(bare, embeds)))
+    empty = plain.applied(bare, embeds, attn_mask=torch.zeros(1, 50, 70), lora_strength=0.0)
+    same(sample(empty), bare_picture)
+
+
+def test_outside_the_window_the_step_is_the_bare_models(bare, embeds):
+    late = plain.applied(bare, embeds, start_percent=0.999, lora_strength=0.0)
+    same(sample(late, last_step=2), sample(bare, last_step=2))
+    early = plain.applied(bare, embeds, end_percent=0.001, lora_strength=0.0)
+    same(sample(early, start_step=1), sample(bare, start_step=1))
+
+
+@pytest.mark.parametrize("kind", plain.WITH_LORA)
+def test_the_lora_acts_outside_the_window_too_and_it_is_said(bare, kind):
+    late = plain.apply(bare, of_kind(kind), start_percent=0.999)
+    assert f"LoRA of small-{kind}.safetensors: strength 1, at every step" in late.ui["text"]
+    assert not torch.allclose(sample(late.args[0], last_step=2), sample(bare, last_step=2), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", plain.WITH_LORA)
+def test_each_apply_that_acts_adds_its_lora_and_turns_of_one_adapter_add_it_once(bare, kind):
+    embeds = of_kind(kind)
+    once = sample(plain.applied(bare, embeds, lora_strength=0.5))
+    same(sample(plain.applied(plain.applied(bare, embeds, lora_strength=0.5), embeds, weight=0.0)), once)
+    twice = plain.applied(plain.applied(bare, embeds, weight=0.4, lora_strength=0.5), embeds, weight=0.4)
+    close(sample(twice), sample(plain.applied(bare, embeds, lora_strength=1.5)))
+    turns = run_node(IPAdapterInstructThen, embeds=embeds, then=embeds, at_percent=0.5).args[0]
+    close(sample(plain.applied(bare, turns, lora_strength=0.5)), once)
+
+
+@some_kinds
+def test_a_schedule_of_ones_is_none_and_of_zeros_the_bare_model(bare, bare_picture, kind):
+    def scheduled(factors: str):
+        schedule = run_node(IPAdapterInstructSchedule, factors=factors, between=HOLD, along=NOISE).args[0]
+        return sample(plain.applied(bare, of_kind(kind), schedule=schedule, lora_strength=0.0))
+
+    same(scheduled("1"), sample(plain.applied(bare, of_kind(kind), lora_strength=0.0)))
+    same(scheduled("0"), bare_picture)
+
+
+# Several references
+
+
+@some_kinds
+def test_each_latent_follows_its_reference_as_in_a_run_of_its_own(bare, kind):
+    both = noise(bare, batch=2)
+    found = sample(plain.applied(bare, of_kind(kind, 2, several=PER_LATENT)), both)
+    apart = [sample(plain.applied(bare, alone(kind, n)), both[n : n + 1]) for n in range(2)]
+    close(found, torch.cat(apart))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_references_are_averaged_or_stand_side_by_side(kind):
+    each = [alone(kind, n).image_tokens.full for n in range(2)]
+    averaged, joined = (of_kind(kind, 2, several=mode).image_tokens for mode in (AVERAGE, CONCAT))
+    close(averaged.full, sum(each) / 2, tolerance=1e-5)
+    close(joined.full, torch.cat(each, dim=1), tolerance=1e-5)
+    assert joined.uncond.shape == joined.full.shape
+
+
+def alone(kind: str, number: int):
+    """What Encode makes of one of two references."""
+    face = plain.Faces(plain.faces(2).embeddings[number : number + 1]) if kind in plain.OF_FACES else None
+    return of_kind(kind, image=plain.pictures(2)[number : number + 1], face=face)
+
+
+@some_kinds
+def test_a_weight_for_each_latent_is_applys_in_a_run_of_its_own(bare, kind):
+    embeds, both = of_kind(kind), noise(bare, batch=2)
+    found = sample(plain.applied(bare, embeds, weight=0.8, batch_weights="1, 0.5"), both)
+    apart = [sample(plain.applied(bare, embeds, weight=w), both[n : n + 1]) for n, w in enumerate((0.8, 0.4))]
+    close(found, torch.cat(apart))
+
+
+# In a chain with IPAdapter-Instruct in three-way guidance
+
+
+@dataclass(frozen=True)
+class PlainLink(Link):
+    """An Apply of a plain adapter: whatever guidance it asks for, its rows are full, full, uncond, uncond."""
+
+    guidance: str = "simple"
+    kind: str = "plus"
+
+
+class MixedScene(Scene):
+    """A scene in which some links are of plain adapters, which ask for three-way guidance in the pack's form."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.embeds = [
+            plain.embeds(plain.adapter(link.kind, self.family))
+            if isinstance(link, PlainLink)
+            else small.InstructEmbeds(self.adapter, "", tokens)
+            for link, tokens in zip(self.links, self.tokens, strict=True)
+        ]
+        self.tokens = [one.image_tokens for one in self.embeds]
+
+    def model(self, prepare):
+        model = prepare(small.small_model(self.family))
+        for link, embeds in zip(self.links, self.embeds, strict=True):
+            scales = {"instruct_guidance": link.instruct_scale, "image_guidance": link.image_scale}
+            model = plain.applied(model, embeds, weight=link.weight, guidance="three-way", **scales)
+        return model
+
+    def oracle(self, prepare):
+        weights = [
+            plain.tensors(link.kind, self.family)
+            if isinstance(link, PlainLink)
+            else golden_case(self.family).adapter_weights
+            for link in self.links
+        ]
+        adapters = (OracleAdapter(w, link.weight) for w, link in zip(weights, self.links, strict=True))
+        return prepare(oracle_model(self.family, tuple(adapters)))
+
+
+CHAINS = {
+    "plain_alone": (PlainLink(),),
+    "plain_then_instruct": (PlainLink(kind="base"), Link(weight=0.5)),
+    "instruct_then_plain": (Link(weight=0.5), PlainLink(kind="base")),
+    "between_two": (Link(weight=0.4), PlainLink(weight=-0.5), Link(weight=0.5, instruct_scale=3.0, picture=1)),
+}
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("chain", CHAINS)
+def test_a_chain_gives_each_row_its_tokens(family, chain):
+    scene = MixedScene(family, CHAINS[chain])
+    check(ksampler, scene)
+
+
+@pytest.mark.parametrize("chain", ["plain_then_instruct", "instruct_then_plain"])
+def test_at_cfg_1_too(chain):
+    check(ksampler, MixedScene("sd15", CHAINS[chain]), cfg=1.0)
+
+
+def test_the_guider_on_a_mixed_chain_guides_the_instruct_adapter_alone():
+    def guided(form):
+        positive, negative = pair(form)
+        if isinstance(form.scene, MixedScene) and hasattr(form.model.model, "adapters"):
+            return custom_advanced(form, custom.CFGGuider.execute(form.model, positive, negative, CFG))
+        scales = {"text_guidance": CFG, "instruct_guidance": 2.0, "image_guidance": 0.75}
+        return custom_advanced(
+            form,
+            run_node(IPAdapterInstructGuider, model=form.model, positive=positive, negative=negative, **scales),
+        )
+
+    check(guided, MixedScene("sd15", CHAINS["instruct_then_plain"]))
+
+
+# Instruct Guider
+
+
+@some_kinds
+def test_the_guider_on_a_plain_adapter_alone_is_a_cfg_guider_and_says_so(bare, kind):
+    model = plain.applied(bare, of_kind(kind), guidance="auto")
+    positive, negative = (small.golden_conditioning("sd15", name) for name in ("positive", "negative"))
+    scales = {"text_guidance": CFG, "instruct_guidance": 3.0, "image_guidance": 0.5}
+    output = run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales)
+
+    class Form:
+        pass
+
+    form = Form()
+    form.model = model
+    same(
+        custom_advanced(form, output),
+        custom_advanced(form, custom.CFGGuider.execute(model, positive, negative, CFG)),
+    )
+    assert "passes a step: 2" in output.ui["text"]
+    assert "guided simply by text_guidance, since a plain IP-Adapter takes no instruction" in output.ui["text"]
