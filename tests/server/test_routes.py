@@ -9,7 +9,10 @@ import urllib.request
 
 import files
 import pytest
+import torch
+from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.standins import STAND_INS
+from comfyhost.weights import draw
 
 FAMILY_OF_TASK = {"foreground": ["sd15"], "background": ["sd15"], "object": ["sd15"]}
 ALL = ["sd15", "sdxl", "sd3"]
@@ -68,3 +71,12 @@ def test_a_file_that_is_no_adapter_has_no_family(server, models):
 
 def test_without_a_name_there_is_no_family(server):
     assert get(server, "/ipadapter_instruct/family")["family"] is None
+
+
+@pytest.mark.parametrize(("kind", "takes"), [("plain", False), ("instruct", True)])
+def test_whether_an_adapter_takes_an_instruction_is_told(server, models, kind, takes):
+    plain = draw(plain_adapter(Plain("base", image=48), files.SITES), seed=0, dtype=torch.float32)
+    tensors = files.adapter_tensors("sd15") if takes else plain
+    path = files.save_adapter(tensors, models / "ipadapter" / f"{kind}-takes.safetensors")
+    told = get(server, f"/ipadapter_instruct/family?adapter={path.name}")
+    assert told == {"family": "sd15", "takes_instruction": takes}
