@@ -11,6 +11,7 @@ from files import save_adapter
 from ipadapter_instruct.models.checkpoint import build, look_at, read_checkpoint, recognise
 from ipadapter_instruct.models.convert import convert
 from ipadapter_instruct.models.encoder_files import ENCODERS, EncoderNeed, EncoderSizes, check_sizes
+from ipadapter_instruct.models.kinds import KINDS
 from published_files import FILES, INSTRUCT, PLAIN, blueprint, bytes_of_tensors, tensors
 from safetensors.torch import save_file
 
@@ -267,7 +268,5 @@ def test_tokens_of_no_known_base_model_are_refused(width):
 
 
 def test_the_table_holds_every_kind_that_the_pack_knows():
-    from ipadapter_instruct.models.kinds import KINDS
-
     assert {file.kind for file in FILES.values()} == {kind.name for kind in KINDS}
     assert INSTRUCT.keys() < FILES.keys()
