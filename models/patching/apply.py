@@ -101,8 +101,9 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
         lines += choices if len(turns) == 1 else [f"{turn.start:g} to {turn.end:g}: {line}" for line in choices]
     family = turns[0].embeds.adapter.family
     notes = entrance_of(family).notes(model.get_model_object("diffusion_model"))
+    before = model.model_options["transformer_options"].get(CHAIN, Chain())
     patched = _with_applied(model, added)
-    return patched, [*lines, *notes, *_with_loras(patched, added, settings.lora_strength)]
+    return patched, [*lines, *notes, *_with_loras(patched, added, before)]
 
 
 def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[AppliedAdapter, list[str]]:
@@ -133,6 +134,7 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
         layers=layer_factors(own_layers, adapter.family, entrance_of(adapter.family).layers(keys)),
         scaling=own_layers.scaling,
         instruction=embeds.instruction,
+        lora_strength=settings.lora_strength if adapter.lora and weight else 0.0,
     )
     return applied, [*choices, passes(guidance, settings)]
 
@@ -168,12 +170,20 @@ def _with_applied(model, added: Sequence[AppliedAdapter]):
     return patched
 
 
-def _with_loras(patched, added: Sequence[AppliedAdapter], strength: float) -> list[str]:
-    """Add the LoRAs of adapters that act to a model that is being made; what was done, in words."""
-    acting = {one.adapter: one.site_keys for one in added if one.adapter.lora and one.weight}
-    for adapter, sites in acting.items() if strength else ():
-        add_lora(patched, adapter, sites, strength)
-    return [f"LoRA of {adapter.name}: strength {strength:g}, at every step" for adapter in acting]
+def _with_loras(patched, added: Sequence[AppliedAdapter], before: Chain) -> list[str]:
+    """Add the LoRAs of adapters that act to a model that is being made; what was done, in words.
+
+    An adapter's LoRA is added once, however many Applies or turns it has: it changes the model, not a reference.
+    """
+    present = {one.adapter for one in before.applied if one.lora_strength}
+    lines = []
+    for one in {one.adapter: one for one in added if one.lora_strength}.values():
+        if one.adapter in present:
+            lines.append(f"LoRA of {one.adapter.name}: added by an Apply before, with its lora_strength")
+            continue
+        add_lora(patched, one.adapter, one.site_keys, one.lora_strength)
+        lines.append(f"LoRA of {one.adapter.name}: strength {one.lora_strength:g}, at every step")
+    return lines
 
 
 class CarriedWeights:

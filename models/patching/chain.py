@@ -25,6 +25,7 @@ class AppliedAdapter:
     mask: [F, H, W] in 0..1, one or one a latent. frame_weights: one factor a latent, or none.
     followed: another one takes over at end_percent.
     is_auto: the pack has chosen the guidance. three_way_until: the fraction from which on guidance is simple.
+    lora_strength: with which the adapter's LoRA was added to the model, by this Apply or one before; 0 for not at all.
     schedule: factors on the weight over the sampling. layers: one for each site. scaling: see `LayerWeights`.
     """
 
@@ -46,6 +47,7 @@ class AppliedAdapter:
     schedule: Schedule | None = None
     scaling: str = V_ONLY
     instruction: str = ""
+    lora_strength: float = 0.0
 
     @property
     def is_three_way(self) -> bool:

@@ -156,6 +156,19 @@ def test_an_apply_of_weight_0_adds_no_lora_and_turns_of_one_adapter_add_it_once(
     close(sample(plain.applied(bare, turns, lora_strength=0.5)), once)
 
 
+def test_two_applies_of_one_adapter_add_its_lora_once_and_the_second_says_so(bare):
+    embeds = of_kind("faceid")
+    first = plain.apply(bare, embeds, weight=0.5, lora_strength=0.5)
+    second = plain.apply(first.args[0], embeds, weight=0.3, lora_strength=1.0)
+    assert any("added by an Apply before" in line for line in second.ui["text"])
+    close(sample(second.args[0]), sample(plain.applied(bare, embeds, weight=0.8, lora_strength=0.5)))
+    without = plain.applied(bare, embeds, weight=0.5, lora_strength=0.0)
+    close(
+        sample(plain.applied(without, embeds, weight=0.3, lora_strength=0.5)),
+        sample(plain.applied(bare, embeds, weight=0.8, lora_strength=0.5)),
+    )
+
+
 @some_kinds
 def test_a_schedule_of_ones_is_none_and_of_zeros_the_bare_model(bare, bare_picture, kind):
     def scheduled(factors: str):

@@ -123,7 +123,7 @@ def heat_map(workflow: Workflow) -> None:
     loaded = load(workflow, "sd15")
     encoded = encode(workflow, loaded, "use the face", PROMPTS["face"])
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, "sd15", "face")["MODEL"]
-    watched = workflow.add("IPAdapterInstructWatch", (APPLYING, 520), (360, 60), model=model)
+    watched = workflow.add("IPAdapterInstructWatch", (APPLYING, 550), (360, 60), model=model)
     latent = empty_latent(workflow, how, (APPLYING, 660))
     samples = sample(workflow, how, recommended("sd15", "face").cfg, watched["model"], encoded, latent)
     decoded = workflow.add("VAEDecode", (SAMPLING, TOP + 380), (320, 60), samples=samples, vae=loaded.checkpoint["VAE"])

@@ -132,7 +132,7 @@ def recommended(family: str, task: str) -> Any:
     return tasks.recommended(one, next(t for t in tasks.TASKS if t.name == task))
 
 
-def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPLYING, 520), batch: int = 1) -> Output:
+def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPLYING, 550), batch: int = 1) -> Output:
     node = workflow.add(how.latent, pos, (360, 130), width=how.side, height=how.side, batch_size=batch)
     return node["LATENT"]
 

@@ -59,7 +59,7 @@ def compare_adapters(workflow: Workflow) -> None:
         "SaveImage", (SAVING, 620), (700, 380), images=sheet["grid"], filename_prefix="IPAdapter-Instruct-compared"
     )
     workflow.note(notes.COMPARE_ADAPTERS, (SAVING, 1080), (700, 420))
-    workflow.group("Load", 20, 10, 400, 1340)
+    workflow.group("Load", 20, 10, 400, 1400)
     workflow.group("IP-Adapter, Plus and Instruct: the same nodes", 440, 10, 1240, 1920)
     workflow.group("Side by side", 1700, 10, 740, 1010)
 
@@ -68,7 +68,7 @@ def adapter(workflow: Workflow, file: dict, number: int) -> Node:
     """The loader of a plain adapter, below the picture."""
     return workflow.add(
         "IPAdapterInstructLoader",
-        (LOADING, TOP + 990 + 140 * number),
+        (LOADING, TOP + 990 + 190 * number),
         (360, 90),
         models=[file, ENCODER],
         adapter_name=file["name"],
