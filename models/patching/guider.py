@@ -34,7 +34,7 @@ def three_scale_guider(
     return guider, count_passes(instruct_scale, image_scale, text_scale) if three_way else count_simple(text_scale)
 
 
-def plain_only(model) -> bool:
-    """Whether all adapters of a model take no instruction."""
+def is_guided_simply(model) -> bool:
+    """Whether none of a model's adapters would be guided in three ways by such a guider."""
     chain = model.model_options["transformer_options"].get(CHAIN)
-    return bool(chain) and chain.has_plain and not any(a.adapter.kind.takes_instruction for a in chain.applied)
+    return bool(chain) and not any(applied.is_three_way for applied in chain.guided(1.0, 1.0).applied)

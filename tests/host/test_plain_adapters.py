@@ -302,4 +302,4 @@ def test_the_guider_on_a_plain_adapter_alone_is_a_cfg_guider_and_says_so(bare, k
     expected = custom.CFGGuider.execute(form.model, *conds, CFG)
     same(custom_advanced(form, output), custom_advanced(form, expected))
     assert "passes a step: 2" in output.ui["text"]
-    assert "guided simply by text_guidance, since a plain IP-Adapter takes no instruction" in output.ui["text"]
+    assert "guided simply by text_guidance: a plain IP-Adapter takes no instruction" in output.ui["text"]
