@@ -1,4 +1,4 @@
-# Everything runs on a real ComfyUI that `setup` keeps in ~/.cache/comfyui-ipadapter-instruct (6 GB, and
+# Everything runs on a real ComfyUI that `setup` keeps in ~/.cache/comfyui-ipadapter-instruct (7 GB, and
 # 3.6 GB of stand-in models, 8 GB for all families; IPADAPTER_INSTRUCT_CACHE moves it). COMFYUI_PATH uses an installation of your own instead.
 #
 #   make demo            run a shipped workflow headless and leave the picture in output/

@@ -17,7 +17,7 @@ from .encoder_files import EncoderNeed
 from .families import SD15, Family, family_of_adapter
 from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
 from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, Kind, kind_of, told_as_v2
-from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
+from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes, some
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ OTHER_FILES = (
     (r"^(text_model|text_projection|transformer\.|encoder\.block\b)", "a text encoder", "Load it with Load CLIP."),
 )
 GET_A_FILE = f"Put a published IPAdapter-Instruct file, such as {SD15.url} , into models/ipadapter and choose it here."
+SHOWN = 4  # names in a message
 EXPECTED = "An IPAdapter-Instruct or IP-Adapter file was expected"
 
 
@@ -189,7 +190,7 @@ def _filled(
             )
     unexpected = sorted(tensors.keys() - expected.keys())
     if unexpected:
-        log.warning("The adapter file holds tensors that nothing uses: %s", _some(unexpected, prefix))
+        log.warning("The adapter file holds tensors that nothing uses: %s", some(unexpected, SHOWN, prefix))
     module.load_state_dict({name: tensors[name] for name in expected}, assign=True)
     return module.eval()
 
@@ -226,17 +227,12 @@ def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
     for pattern, kind, remedy in OTHER_FILES:
         if any(re.search(pattern, name) for name in tensors):
             return " ".join(filter(None, (f"{expected}; this is {kind}.", remedy, GET_A_FILE)))
-    found = _some(sorted(tensors)) if tensors else "no tensors at all"
+    found = some(sorted(tensors), SHOWN) if tensors else "no tensors at all"
     return f"{expected}; this file holds {found}. {GET_A_FILE}"
 
 
 def _missing(names: list[str]) -> str:
     return (
-        f"{EXPECTED}; {len(names)} of its tensors are missing: {_some(names)}. "
+        f"{EXPECTED}; {len(names)} of its tensors are missing: {some(names, SHOWN)}. "
         f"The file is incomplete. {DOWNLOAD_AGAIN} If you converted it, convert the original again."
     )
-
-
-def _some(names: list[str], prefix: str = "", limit: int = 4) -> str:
-    shown = ", ".join(prefix + name for name in names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

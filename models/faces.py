@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .stored_embeds import PACK
+from .tensor_files import some
 from .whole_files import write_whole
 
 SUFFIX = ".face.safetensors"
@@ -111,11 +112,9 @@ def _name_of_faces(file_name: str, names: Collection[str]) -> str:
     candidates = [name for name in NAMES if name in names] or sorted(names)
     if len(candidates) == 1:
         return candidates[0]
-    shown = ", ".join(candidates[:NAMES_SHOWN]) or "nothing"
-    more = f" and {len(candidates) - NAMES_SHOWN} more" if len(candidates) > NAMES_SHOWN else ""
     raise ValueError(
         f"{file_name} was expected to hold a face embedding: one tensor, or one named {' or '.join(NAMES)}; it holds "
-        f"{shown}{more}. Choose another file. {MAKE_ONE}"
+        f"{some(candidates, NAMES_SHOWN) or 'nothing'}. Choose another file. {MAKE_ONE}"
     )
 
 

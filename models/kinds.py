@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .encoder_files import EncoderNeed
+from .faces import WIDTH as FACE_WIDTH
 from .families import SDXL
 from .projections import (
     OF_FACE,
@@ -22,7 +23,6 @@ from .projections import (
 )
 from .resampler import Resampler, ResamplerSizes
 
-FACE_WIDTH = 512
 V2 = "plusv2"
 
 Tensors = Mapping[str, Tensor]

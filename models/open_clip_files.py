@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .encoder_files import EncoderSizes
-from .tensor_files import read_file
+from .tensor_files import read_file, some
 
 BLOCKS = "transformer.resblocks."
 SHOWN = 3  # names in a message
@@ -241,12 +241,12 @@ def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefi
     used = {theirs for sources in places.values() for theirs in sources}
     if missing := sorted(used - tensors.keys()):
         raise ValueError(
-            f"{name} was expected to hold a whole {kind.title}; {_some(missing)} missing. It is incomplete, or was "
+            f"{name} was expected to hold a whole {kind.title}; {_are(missing)} missing. It is incomplete, or was "
             "converted from an incomplete file: download it again, or choose another one."
         )
     if unknown := sorted(inside.keys() - used):
         raise ValueError(
-            f"{name} was expected to hold CLIP's {kind.title}; it has more than that, {_some(unknown)} unknown. It is "
+            f"{name} was expected to hold CLIP's {kind.title}; it has more than that, {_are(unknown)} unknown. It is "
             "another model: choose one of the files that the node's help page names."
         )
     translated = {ours: _joined([tensors[theirs] for theirs in sources]) for ours, sources in places.items()}
@@ -294,6 +294,5 @@ def _not_found(tensors: Mapping[str, Tensor], kind: Kind, widths: list[int | Non
     )
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more} {'is' if len(names) == 1 else 'are'}"
+def _are(names: list[str]) -> str:
+    return f"{some(names, SHOWN)} {'is' if len(names) == 1 else 'are'}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import safetensors
@@ -53,6 +53,12 @@ def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[st
         return flatten(torch.load(path, map_location=device, weights_only=True))
     except Exception as error:  # a damaged pickle may lead its reader to any exception
         raise AdapterFileError(_unreadable(path, error)) from error
+
+
+def some(names: Sequence[str], limit: int, prefix: str = "") -> str:
+    """The first of them, for a message, and how many more there are."""
+    shown = ", ".join(prefix + name for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 import folder_paths
@@ -84,7 +83,7 @@ class IPAdapterInstructLoadFace(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file=None):
         """Another file under the same name is another input."""
-        return hashlib.sha256(FACES.path(file).read_bytes()).hexdigest()
+        return FACES.fingerprint(file)
 
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:

@@ -40,12 +40,12 @@ class IPAdapterInstructGuider(io.ComfyNode):
     def execute(
         cls, model, positive, negative, text_guidance: float, instruct_guidance: float, image_guidance: float
     ) -> io.NodeOutput:
-        from ..models.patching.guider import is_guided_simply, three_scale_guider
+        from ..models.patching.guider import three_scale_guider
 
-        guider, passes = three_scale_guider(
+        guider, passes, is_three_way = three_scale_guider(
             model, (positive, negative), text_guidance, instruct_guidance, image_guidance
         )
         lines = [f"passes a step: {passes}"]
-        if is_guided_simply(model):
+        if not is_three_way:
             lines.append("guided simply by text_guidance: a plain IP-Adapter takes no instruction")
         return output_with_text(cls, lines, guider)

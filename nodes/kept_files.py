@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,10 @@ class KeptFiles:
             f"file was expected to be {self.what}, *{self.suffix}, in {folder}; {name!r} is not. Save some with "
             f"{self.save}, refresh the page (R) and choose them here."
         )
+
+    def fingerprint(self, name: str) -> str:
+        """Another one for another content under the same name."""
+        return hashlib.sha256(self.path(name).read_bytes()).hexdigest()
 
     def is_wrong(self, name: str | None) -> str | None:
         """What is wrong with a name, None when nothing is or it stands for a link (None)."""

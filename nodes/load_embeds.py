@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from comfy_api.latest import io
 
 from ..models.stored_embeds import SUFFIX, check_adapter, read_embeds
@@ -51,7 +49,7 @@ class IPAdapterInstructLoadEmbeds(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, adapter=None, file=None):
         """Another file under the same name is another input. Links are None here."""
-        return hashlib.sha256(EMBEDS.path(file).read_bytes()).hexdigest()
+        return EMBEDS.fingerprint(file)
 
     @classmethod
     def execute(cls, adapter, file: str) -> io.NodeOutput:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import comfy.lora
 from torch import nn
 
 from .loaded_adapter import LoadedAdapter
-from .sites import SiteKey
+from .sites import SiteKey, attn2_sites
 
 LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
 
@@ -31,31 +31,13 @@ def lora_layers(sites: tuple[SiteKey, ...], diffusion_model: nn.Module) -> dict[
     cross-attention, in the adapter's order of blocks.
     Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter_faceid.py, `set_ip_adapter`.
     """
-    places = _places(diffusion_model)
+    blocks = {site.key: site.block for site in attn2_sites(diffusion_model)}
     return {
-        f"{2 * number + offset}.to_{letter}": f"diffusion_model.{places[site]}.{attention}.{layer}.weight"
+        f"{2 * number + offset}.to_{letter}": f"diffusion_model.{blocks[site]}.{attention}.{layer}.weight"
         for number, site in enumerate(sites)
         for offset, attention in enumerate(("attn1", "attn2"))
         for letter, layer in LAYERS.items()
     }
-
-
-def _places(diffusion_model: nn.Module) -> Mapping[SiteKey, str]:
-    """Where the transformer block of each site is in the model."""
-    return dict(_blocks(diffusion_model))
-
-
-def _blocks(diffusion_model: nn.Module) -> Iterator[tuple[SiteKey, str]]:
-    for part in ("input", "output"):
-        for number, block in enumerate(getattr(diffusion_model, f"{part}_blocks")):
-            yield from _blocks_in((part, number), f"{part}_blocks.{number}", block)
-    yield from _blocks_in(("middle", 0), "middle_block", diffusion_model.middle_block)
-
-
-def _blocks_in(key: tuple[str, int], name: str, block: nn.Module | None) -> Iterator[tuple[SiteKey, str]]:
-    for place, layer in enumerate(block if block is not None else ()):
-        for index in range(len(getattr(layer, "transformer_blocks", ()))):
-            yield (*key, index), f"{name}.{place}.transformer_blocks.{index}"
 
 
 def _check_fit(adapter: LoadedAdapter, names: Mapping[str, str], patched) -> None:

@@ -10,8 +10,8 @@ from .chain import CHAIN
 
 def three_scale_guider(
     model, conds: tuple[list, list], text_scale: float, instruct_scale: float, image_scale: float
-) -> tuple[comfy.samplers.CFGGuider, int]:
-    """A guider of the model, whose Applies get these scales, and how many passes its steps have.
+) -> tuple[comfy.samplers.CFGGuider, int, bool]:
+    """A guider of the model, whose Applies get these scales; how many passes a step has; whether it is three-way.
 
     conds: positive and negative. Applies that ask for simple guidance keep it, and so do those of adapters that take no
     instruction: with these alone, a step has two passes.
@@ -31,10 +31,5 @@ def three_scale_guider(
     guider = comfy.samplers.CFGGuider(model)
     guider.set_conds(*conds)
     guider.set_cfg(text_scale)
-    return guider, count_passes(instruct_scale, image_scale, text_scale) if three_way else count_simple(text_scale)
-
-
-def is_guided_simply(model) -> bool:
-    """Whether none of a model's adapters would be guided in three ways by such a guider."""
-    chain = model.model_options["transformer_options"].get(CHAIN)
-    return bool(chain) and not any(applied.is_three_way for applied in chain.guided(1.0, 1.0).applied)
+    passes = count_passes(instruct_scale, image_scale, text_scale) if three_way else count_simple(text_scale)
+    return guider, passes, three_way

@@ -16,11 +16,12 @@ SiteKey = tuple
 
 @dataclass(frozen=True)
 class Site:
-    """One attention: its key in the host's patches_replace, and its widths."""
+    """One attention: its key in the host's patches_replace, its widths, and in a UNet the name of its block."""
 
     key: SiteKey
     width: int
     context_width: int
+    block: str = ""
 
 
 def attn2_sites(diffusion_model: nn.Module) -> list[Site]:
@@ -28,17 +29,20 @@ def attn2_sites(diffusion_model: nn.Module) -> list[Site]:
 
     The middle block's number is 0 whatever the module's place in it: the host names it ("middle", 0).
     """
-    blocks = [("input", number, block) for number, block in enumerate(diffusion_model.input_blocks)]
-    blocks += [("output", number, block) for number, block in enumerate(diffusion_model.output_blocks)]
-    blocks.append(("middle", 0, diffusion_model.middle_block))
-    return [site for name, number, block in blocks for site in _sites_in(name, number, block)]
+    blocks = [
+        ((part, number), f"{part}_blocks.{number}", block)
+        for part, own in (("input", diffusion_model.input_blocks), ("output", diffusion_model.output_blocks))
+        for number, block in enumerate(own)
+    ]
+    blocks.append((("middle", 0), "middle_block", diffusion_model.middle_block))
+    return [site for key, name, block in blocks for site in _sites_in(key, name, block)]
 
 
-def _sites_in(name: str, number: int, block: nn.Module | None) -> Iterator[Site]:
-    for layer in block if block is not None else ():
+def _sites_in(key: tuple[str, int], name: str, block: nn.Module | None) -> Iterator[Site]:
+    for place, layer in enumerate(block if block is not None else ()):
         for index, transformer in enumerate(getattr(layer, "transformer_blocks", ())):
             weight = transformer.attn2.to_k.weight
-            yield Site((name, number, index), *weight.shape)
+            yield Site((*key, index), *weight.shape, f"{name}.{place}.transformer_blocks.{index}")
 
 
 def attn2_layers(sites: Sequence[SiteKey]) -> list[Layer]:

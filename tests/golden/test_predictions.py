@@ -3,9 +3,8 @@
 float32; absolute tolerance 2e-5 for a branch, 5e-5 for a guided prediction (the scales multiply the error).
 """
 
-import comfy.model_sampling
-import comfy.samplers
 import pytest
+import sampling
 import small
 import torch
 from golden_cases import golden_case
@@ -16,29 +15,10 @@ FAMILIES = ["sd15", "sdxl", "sd3"]
 
 def noise_prediction(model, case, cfg: float) -> torch.Tensor:
     """What one step of a guider with this cfg predicts as noise at the golden latent and timestep."""
-    guider = comfy.samplers.CFGGuider(model)
-    guider.set_conds(*(small.golden_conditioning(case.family, name) for name in ("positive", "negative")))
-    guider.set_cfg(cfg)
-    sampling = model.get_model_object("model_sampling")
-    sigma, x = noise_level_and_input(sampling, case)
-    found = []
-
-    def one_step(denoiser, noise, sigmas, extra_args, callback, disable):
-        found.append((x - denoiser(x, sigma, **extra_args)) / sigma)
-        return noise
-
-    latent = torch.zeros_like(x)
-    guider.sample(latent, latent, comfy.samplers.KSAMPLER(one_step), torch.tensor([sigma.item(), 0.0]))
-    return found[0]
-
-
-def noise_level_and_input(sampling, case) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sigma [1] of the golden timestep, and the x that the denoiser then sees as the golden latent."""
-    timestep, latent = case.values["timestep"].float(), case.values["latent"]
-    if isinstance(sampling, comfy.model_sampling.CONST):  # SD3 is given x as it is
-        return timestep / sampling.multiplier, latent
-    sigma = sampling.sigma(timestep)
-    return sigma, latent * torch.sqrt(sigma**2 + sampling.sigma_data**2)
+    values, levels = case.values, model.get_model_object("model_sampling")
+    sigma, x = sampling.noise_level_and_input(levels, values["timestep"].float(), values["latent"])
+    conds = tuple(small.golden_conditioning(case.family, name) for name in ("positive", "negative"))
+    return sampling.noise_prediction(model, conds, cfg, x, sigma)
 
 
 def applied(case, **settings):

@@ -1,5 +1,6 @@
 """ComfyUI is importable for every test here, which runs as ComfyUI runs its nodes: in inference mode."""
 
+import folder_paths
 import host  # noqa: F401
 import pytest
 import torch
@@ -9,3 +10,12 @@ import torch
 def inference_mode():
     with torch.inference_mode():
         yield
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """ComfyUI's output and input folders, empty."""
+    for kind in ("output", "input"):
+        (tmp_path / kind).mkdir()
+        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
+    return tmp_path

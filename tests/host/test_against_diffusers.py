@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import comfy.samplers
 import diffusers_oracle as oracle
 import pytest
 import small
@@ -19,6 +18,8 @@ from ipadapter_instruct.models.features import Features
 from ipadapter_instruct.models.patching.embeds import encode_features
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.patching.tokens import Texts
+from sampling import noise_level_and_input, noise_prediction
+from small_plain import SITES
 from torch import Tensor
 
 pytest.importorskip("diffusers")
@@ -26,10 +27,6 @@ pytestmark = pytest.mark.xdist_group("diffusers")
 
 TOLERANCE = 2e-5
 TIMESTEP = 500
-SITES = {
-    "sd15": (32, 32, 64, 64, 128, 128, *(128,) * 3, *(64,) * 3, *(32,) * 3, 128),
-    "sdxl": (*(64,) * 4, *(128,) * 6, *(128,) * 9, *(64,) * 6, *(128,) * 3),
-}
 
 
 @dataclass(frozen=True)
@@ -184,19 +181,8 @@ def inputs(family: str) -> tuple[Tensor, dict[str, Tensor], Tensor]:
 def predict(model, pair, latent: Tensor, texts: dict[str, Tensor], cfg: float, family: str = "") -> Tensor:
     """What one step of ComfyUI's guider predicts as noise."""
     family = family or pair.family
-    guider = comfy.samplers.CFGGuider(model)
     pooled = {"pooled_output": inputs(family)[2]} if family == "sdxl" else {}
-    guider.set_conds(*([[texts[name], dict(pooled)]] for name in ("positive", "negative")))
-    guider.set_cfg(cfg)
-    sampling = model.get_model_object("model_sampling")
-    sigma = sampling.sigma(torch.tensor([float(TIMESTEP)]))
-    x = latent * torch.sqrt(sigma**2 + sampling.sigma_data**2)
-    found = []
-
-    def one_step(denoiser, noise, sigmas, extra_args, callback, disable):
-        found.append((x - denoiser(x, sigma, **extra_args)) / sigma)
-        return noise
-
-    zeros = torch.zeros_like(x)
-    guider.sample(zeros, zeros, comfy.samplers.KSAMPLER(one_step), torch.tensor([sigma.item(), 0.0]))
-    return found[0]
+    conds = tuple([[texts[name], dict(pooled)]] for name in ("positive", "negative"))
+    levels = model.get_model_object("model_sampling")
+    sigma, x = noise_level_and_input(levels, torch.tensor([float(TIMESTEP)]), latent)
+    return noise_prediction(model, conds, cfg, x, sigma)

@@ -15,6 +15,7 @@ from in_process import run_node
 from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
 from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
+from refusals import refused
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
@@ -80,16 +81,6 @@ def apply(**changes):
         "end_percent": 1.0,
     }
     return run_node(IPAdapterInstructApply, **{**inputs, **changes})
-
-
-def refused(call, *parts: str) -> None:
-    """`call` raises a ValueError whose message has these parts, in this order."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    rest = str(caught.value)
-    for part in parts:
-        assert part in rest, f"{part!r} should stand in the rest of: {caught.value}"
-        rest = rest.split(part, 1)[1]
 
 
 def unet(context_width: int):

@@ -21,6 +21,7 @@ from ipadapter_instruct.models.face_analysis import find_packs, load_analysis, s
 from ipadapter_instruct.nodes.face_analysis import IPAdapterInstructFaceAnalysis  # noqa: E402
 from ipadapter_instruct.nodes.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace  # noqa: E402
 from ipadapter_instruct.nodes.read_face import IPAdapterInstructReadFace  # noqa: E402
+from refusals import refused  # noqa: E402
 
 pytestmark = [
     pytest.mark.xdist_group("faces"),  # one process loads the models for all
@@ -52,14 +53,11 @@ def incumbent(packs):
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
+def places(places, monkeypatch):
     """ComfyUI's models, output and input folders, empty."""
-    for kind in ("output", "input"):
-        (tmp_path / kind).mkdir()
-        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
-    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path / "models"))
+    monkeypatch.setattr(folder_paths, "models_dir", str(places / "models"))
     monkeypatch.delitem(folder_paths.folder_names_and_paths, "insightface", raising=False)
-    return tmp_path
+    return places
 
 
 @pytest.fixture
@@ -74,16 +72,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     return tried
-
-
-def refused(call, *parts: str) -> None:
-    """`call` raises a ValueError whose message has these parts, in this order."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    rest = str(caught.value)
-    for part in parts:
-        assert part in rest, f"{part!r} should stand in the rest of: {caught.value}"
-        rest = rest.split(part, 1)[1]
 
 
 def read(analysis, image, which: str = "largest", together: str = "each"):

@@ -3,33 +3,14 @@
 import os
 from pathlib import Path
 
-import folder_paths
 import pytest
 import torch
 from in_process import run_node
 from ipadapter_instruct.models.faces import Faces
 from ipadapter_instruct.nodes.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
+from refusals import refused
 
 FIRST = "faces/face_00001_.face.safetensors [output]"
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    """ComfyUI's output and input folders, empty."""
-    for kind in ("output", "input"):
-        (tmp_path / kind).mkdir()
-        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
-    return tmp_path
-
-
-def refused(call, *parts: str) -> None:
-    """`call` raises a ValueError whose message has these parts, in this order."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    rest = str(caught.value)
-    for part in parts:
-        assert part in rest, f"{part!r} should stand in the rest of: {caught.value}"
-        rest = rest.split(part, 1)[1]
 
 
 def save(faces: Faces, prefix: str = "faces/face"):

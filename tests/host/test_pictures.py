@@ -15,6 +15,7 @@ from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.tile import IPAdapterInstructTile
 from PIL import Image
+from refusals import refused
 
 import nodes as host_nodes
 
@@ -52,16 +53,6 @@ def tile(**changes):
 
 def same(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
-
-
-def refused(call, *parts: str) -> None:
-    """`call` raises a ValueError whose message has these parts, in this order."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    rest = str(caught.value)
-    for part in parts:
-        assert part in rest, f"{part!r} should stand in the rest of: {caught.value}"
-        rest = rest.split(part, 1)[1]
 
 
 # What Encode makes of them

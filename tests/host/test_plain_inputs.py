@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 
 import encoders
-import folder_paths
 import pytest
 import small
 import small_plain as plain
@@ -18,6 +17,7 @@ from ipadapter_instruct.models.patching.image_encoder import zero_image_states
 from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored
 from ipadapter_instruct.nodes.load_embeds import IPAdapterInstructLoadEmbeds
 from ipadapter_instruct.nodes.save_embeds import IPAdapterInstructSaveEmbeds
+from refusals import refused
 from sampling import close, same, sample
 
 import nodes as host_nodes
@@ -27,16 +27,6 @@ pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders 
 KINDS = list(plain.SIZES)
 each_kind = pytest.mark.parametrize("kind", KINDS)
 READ_PICTURES = [kind for kind in KINDS if kind not in plain.OF_FACES_ALONE]
-
-
-def refused(call, *parts: str) -> None:
-    """`call` raises a ValueError whose message has these parts, in this order."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    rest = str(caught.value)
-    for part in parts:
-        assert part in rest, f"{part!r} should stand in the rest of: {caught.value}"
-        rest = rest.split(part, 1)[1]
 
 
 def same_tokens(found, expected) -> None:
@@ -175,15 +165,6 @@ def test_what_clip_vision_encode_has_read_is_the_picture(kind):
     ).args[0]
     for branch in Branch:
         close(found.image_tokens[branch], expected.image_tokens[branch], tolerance=1e-5)
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    """ComfyUI's output and input folders, empty."""
-    for kind in ("output", "input"):
-        (tmp_path / kind).mkdir()
-        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
-    return tmp_path
 
 
 def saved_and_loaded(embeds, adapter):

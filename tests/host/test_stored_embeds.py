@@ -4,7 +4,6 @@ import os
 
 import encoders
 import files
-import folder_paths
 import in_process
 import pytest
 import small
@@ -20,6 +19,7 @@ from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.load_embeds import IPAdapterInstructLoadEmbeds
 from ipadapter_instruct.nodes.save_embeds import IPAdapterInstructSaveEmbeds
+from refusals import refused
 from sampling import noise, same, sample
 
 import nodes as host_nodes
@@ -29,15 +29,6 @@ pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 FIRST = "embeds/instruct_00001_.instruct.safetensors"
 TEXTS = {"instruction": "use the pose", "prompt": "a (red:1.3) dog", "negative_prompt": "blurry"}
-
-
-@pytest.fixture
-def places(tmp_path, monkeypatch):
-    """ComfyUI's output and input folders, empty."""
-    for kind in ("output", "input"):
-        (tmp_path / kind).mkdir()
-        monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
-    return tmp_path
 
 
 def save(embeds, prefix: str = "embeds/instruct"):
@@ -51,16 +42,6 @@ def load(adapter: LoadedAdapter, file: str = f"{FIRST} [output]") -> InstructEmb
 
 def listed() -> list[str]:
     return IPAdapterInstructLoadEmbeds.INPUT_TYPES()["required"]["file"][1]["options"]
-
-
-def refused(call, *parts: str) -> None:
-    """`call` raises a ValueError whose message has these parts, in this order."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    rest = str(caught.value)
-    for part in parts:
-        assert part in rest, f"{part!r} should stand in the rest of: {caught.value}"
-        rest = rest.split(part, 1)[1]
 
 
 # Saving and loading

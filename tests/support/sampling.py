@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import comfy.model_sampling
 import comfy.sample
+import comfy.samplers
 import small
 import torch
 
@@ -20,6 +22,33 @@ def sample(model, start_noise=None, cfg: float = CFG, callback=None, **steps) ->
     latent = torch.zeros_like(start_noise)
     steps = {"callback": callback, "seed": 1, **steps}
     return comfy.sample.sample(model, start_noise, STEPS, cfg, "euler", "normal", positive, negative, latent, **steps)
+
+
+def noise_prediction(model, conds: tuple[list, list], cfg: float, x: torch.Tensor, sigma: torch.Tensor):
+    """What one step of ComfyUI's guider with this cfg predicts as noise in x at the noise level sigma [1].
+
+    conds: positive and negative.
+    """
+    guider = comfy.samplers.CFGGuider(model)
+    guider.set_conds(*conds)
+    guider.set_cfg(cfg)
+    found = []
+
+    def one_step(denoiser, noise, sigmas, extra_args, callback, disable):
+        found.append((x - denoiser(x, sigma, **extra_args)) / sigma)
+        return noise
+
+    latent = torch.zeros_like(x)
+    guider.sample(latent, latent, comfy.samplers.KSAMPLER(one_step), torch.tensor([sigma.item(), 0.0]))
+    return found[0]
+
+
+def noise_level_and_input(sampling, timestep: torch.Tensor, latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sigma [1] of a timestep [1], and the x that the denoiser then sees as `latent`."""
+    if isinstance(sampling, comfy.model_sampling.CONST):  # SD3 is given x as it is
+        return timestep / sampling.multiplier, latent
+    sigma = sampling.sigma(timestep)
+    return sigma, latent * torch.sqrt(sigma**2 + sampling.sigma_data**2)
 
 
 def close(found, expected, tolerance: float = 1e-4) -> None:

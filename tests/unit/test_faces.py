@@ -10,21 +10,12 @@ import pytest
 import safetensors
 import torch
 from ipadapter_instruct.models.faces import WIDTH, Faces, read_faces, write_faces
+from refusals import refused
 from safetensors.torch import save_file
 
 
 def embeddings(faces: int = 1) -> torch.Tensor:
     return 20 * torch.randn(faces, WIDTH, generator=torch.Generator().manual_seed(faces))
-
-
-def refused(call, *parts: str) -> None:
-    """`call` raises a ValueError whose message has these parts, in this order."""
-    with pytest.raises(ValueError) as caught:
-        call()
-    rest = str(caught.value)
-    for part in parts:
-        assert part in rest, f"{part!r} should stand in the rest of: {caught.value}"
-        rest = rest.split(part, 1)[1]
 
 
 def saved(path, metadata=None, **tensors):

@@ -114,7 +114,7 @@ def install(cached: Host) -> None:
         stamp = venv_folder() / "installed.stamp"
         if is_current(stamp, cached):
             return
-        say(f"Setting up ComfyUI {COMFYUI_VERSION} in {cache} (about 6 GB, once; details in install.log)")
+        say(f"Setting up ComfyUI {COMFYUI_VERSION} in {cache} (about 7 GB, once; details in install.log)")
         with open(cache / "install.log", "w", encoding="utf-8") as log:
             steps(cached, stamp, Pip(cached.python, log))
         say("Set-up done.")
