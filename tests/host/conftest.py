@@ -1,6 +1,5 @@
 """ComfyUI is importable for every test here, which runs as ComfyUI runs its nodes: in inference mode."""
 
-import folder_paths
 import host  # noqa: F401
 import pytest
 import torch
@@ -15,6 +14,8 @@ def inference_mode():
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """ComfyUI's output and input folders, empty."""
+    import folder_paths  # there since `host`
+
     for kind in ("output", "input"):
         (tmp_path / kind).mkdir()
         monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
