@@ -44,6 +44,8 @@ DEV_MODULES = {
     "requests": "requests",
     "pytest": "pytest",
     "xdist": "pytest-xdist",
+    "pytest_cov": "pytest-cov",
+    "hypothesis": "hypothesis",
     "skimage": "scikit-image",
     "open_clip": "open_clip_torch",
     "playwright": "playwright",
