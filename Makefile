@@ -3,7 +3,7 @@
 #
 #   make demo            run a shipped workflow headless and leave the picture in output/
 #                        (FAMILY=sdxl or sd3 for the others; DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
-#   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow")
+#   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
 #   make lint            ruff

@@ -22,13 +22,33 @@ from playwright.sync_api import Browser
 
 HERE = Path(__file__).parent
 SCREENS = [(front_end, renderer) for front_end in FRONT_ENDS for renderer in ("canvas", "vue")]
+# Two that follow each other have neither the front end nor the renderer in common.
+TURNS = [SCREENS[0], SCREENS[3], SCREENS[1], SCREENS[2]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests on one worker (pytest -n with --dist loadgroup), so that one server runs at a time."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep these tests on one worker (pytest -n with --dist loadgroup), so that one server runs at a time.
+
+    Of a test that is `spread`, some screens are left out.
+    """
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("browser"))
+    if not config.getoption("--every-page"):
+        left_out = [item for item in items if HERE in item.path.parents and not is_shown(item)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+
+
+def is_shown(item: pytest.Item) -> bool:
+    """Whether this screen's turn has come: of n screens that a file is spread over, the next file has the next n."""
+    spread = item.get_closest_marker("spread")
+    if not spread:
+        return True
+    argument, values, screens = spread.args
+    turn = values.index(item.callspec.params[argument])
+    screen = TURNS.index(item.callspec.params["opened"])
+    return (screen - turn * screens) % len(TURNS) < screens
 
 
 class ModelsFolder:
