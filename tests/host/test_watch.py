@@ -26,7 +26,7 @@ import nodes as host_nodes
 MODES = ["simple", "three-way"]
 TOKENS = 16
 PRECISE = {"sd15": [0, 1, 2, 3, *range(9, 16)], "sdxl": [6]}  # where the style acts on the positive
-LARGE = {"sd15": (96, 160), "sdxl": (96, 160), "sd3": (38, 64)}  # the small SD3 takes no larger one
+LARGE = {"sd15": (57, 96), "sdxl": (57, 96), "sd3": (38, 64)}  # the small SD3 takes no larger one
 
 
 @pytest.fixture(scope="module", params=small.FAMILIES)
