@@ -1,13 +1,42 @@
-"""Checks of values that a user chooses from a few."""
+"""Checks of what a user chooses or types, and of numbers that came by a link, which ComfyUI lets through."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 PRECISIONS = ("fp16", "bf16")
+LONGEST = 100_000  # letters of a list that is typed: some 20,000 numbers
+SHOWN = 200
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """Raises ValueError unless `value` is one of `choices`. ComfyUI 0.3.75 does not check V3 combos itself."""
     if value not in choices:
-        raise ValueError(f"{name} was expected to be one of {', '.join(choices)}; it is {value!r}. Choose one of them.")
+        raise ValueError(
+            f"{name} was expected to be one of {', '.join(choices)}; it is {shown(value)}. Choose one of them."
+        )
+
+
+def check_length(name: str, text: str) -> None:
+    """Raises ValueError for a list that is too long to be meant, before anything is made of it."""
+    if len(text) > LONGEST:
+        raise ValueError(
+            f"{name} was expected to hold at most {LONGEST:,} letters; it holds {len(text):,}. Shorten it: fewer "
+            "entries, with fewer digits."
+        )
+
+
+def check_numbers(low: float = -math.inf, high: float = math.inf, **numbers: float) -> None:
+    """Raises ValueError unless each is a number in this range, its ends included, and finite."""
+    for name, number in numbers.items():
+        if not (math.isfinite(number) and low <= number <= high):
+            span = "a finite number" if math.inf in (-low, high) else f"a number from {low:g} to {high:g}"
+            raise ValueError(f"{name} was expected to be {span}; it is {number:g}. Correct it, or the node it is from.")
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it: its beginning, where it is long."""
+    if isinstance(value, str) and len(value) > SHOWN:
+        return f"{value[:SHOWN]!r}... ({len(value):,} letters)"
+    return repr(value)

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from .branches import Branch, Branches
-from .choices import check_choice
+from .choices import check_choice, check_length, check_numbers, shown
 
 CONCAT, AVERAGE, PER_LATENT = "concat", "average", "one per latent"
 MODES = (CONCAT, AVERAGE, PER_LATENT)
 ADD, SUBTRACT = "add", "subtract"
 METHODS = (CONCAT, AVERAGE, ADD, SUBTRACT)
+LONGEST_CYCLE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class ImageTokens:
 
 def parse_numbers(text: str, name: str) -> tuple[float, ...]:
     """Numbers between commas, semicolons or spaces. Raises ValueError, which calls the input `name`."""
+    check_length(name, text)
     words = [word for word in re.split(r"[,;\s]+", text) if word]
     try:
         numbers = tuple(float(word) for word in words)
@@ -58,7 +60,7 @@ def parse_numbers(text: str, name: str) -> tuple[float, ...]:
         numbers = (float("nan"),)
     if not all(abs(number) < float("inf") for number in numbers):
         raise ValueError(
-            f"{name} was expected to be numbers such as 1, 0.5, 0.8; it is {text!r}. Correct it, or clear it."
+            f"{name} was expected to be numbers such as 1, 0.5, 0.8; it is {shown(text)}. Correct it, or clear it."
         )
     return numbers
 
@@ -107,10 +109,19 @@ def latent_weights(tokens: ImageTokens) -> tuple[ImageTokens, tuple[float, ...]]
 
 
 def product_of_cycles(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    """Two lists of factors, each from its first one on again when it is over, multiplied. None of either is 1."""
+    """Two lists of factors, each from its first one on again when it is over, multiplied. None of either is 1.
+
+    Raises ValueError for lists whose product would be too long to be meant.
+    """
     if not first or not second:
         return tuple(first or second)
     length = math.lcm(len(first), len(second))
+    if length > LONGEST_CYCLE:
+        raise ValueError(
+            f"Lists of weights were expected that repeat together within {LONGEST_CYCLE:,} pictures; of {len(first):,} "
+            f"and {len(second):,} weights, that takes {length:,}. Give batch_weights as many numbers as there are "
+            "pictures."
+        )
     return tuple(first[i % len(first)] * second[i % len(second)] for i in range(length))
 
 
@@ -121,6 +132,7 @@ def combine_two(first: ImageTokens, second: ImageTokens, method: str, weights: t
     A weight of 0 leaves the other set as it is. Raises ValueError for sets that cannot be combined so.
     """
     check_choice("method", method, METHODS)
+    check_numbers(weight_1=weights[0], weight_2=weights[1])
     check_weights(weights, 2, "weight_1 and weight_2", method)
     a, b = weights
     if not a or not b:  # what is left out need not fit

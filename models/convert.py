@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from .choices import PRECISIONS, check_choice
 from .families import Family
 from .kinds import Kind
 from .tensor_files import DOWNLOAD_AGAIN, read_file, read_metadata
+from .whole_files import cannot_write, whole
 
 DTYPES = dict(zip(PRECISIONS, (torch.float16, torch.bfloat16), strict=True))
 SUFFIX = ".safetensors"
@@ -110,10 +111,11 @@ def _sha256(path: Path) -> str:
 
 
 def _write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
-    """Under another name first, so that an interrupted writing leaves nothing that looks like an adapter."""
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    """Raises ValueError, which says what to do, where the system refuses. A file that was there stays whole then."""
     try:
-        save_file(dict(tensors), part, dict(metadata))
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+        with whole(target) as part:
+            save_file(dict(tensors), part, dict(metadata))
+    except (SafetensorError, OSError) as error:  # the first carries the system's refusals, too
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        elsewhere = "write it elsewhere with convert.py --output"
+        raise ValueError(cannot_write("The converted weights", target.parent, error, size, elsewhere)) from error

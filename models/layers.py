@@ -11,8 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .choices import check_choice
+from .choices import check_choice, check_length, shown
 from .families import SD15, SDXL, Family
+from .tensor_files import some
 
 WEAK = 0.2
 LINEAR = "linear"
@@ -23,6 +24,7 @@ INPUT, MIDDLE, OUTPUT = "input", "middle", "output"
 V_ONLY, KV, KV_PENALTY, K_MEAN_V_PENALTY = "V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty"
 SCALINGS = (V_ONLY, KV, KV_PENALTY, K_MEAN_V_PENALTY)
 PENALTY_WIDTH = 1280
+NAMES_SHOWN = 5
 
 
 def _only(groups: Sequence[int], weight: float = 1.0) -> dict[int, float]:
@@ -119,6 +121,7 @@ def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
 
     Raises ValueError for other texts, and for layers that the model does not have.
     """
+    check_length("layer_weights", text)
     named: dict[str, float] = {}
     for entry in (entry for entry in re.split(r"[,;\n]+", text) if entry.strip()):
         name, _, factor = (part.strip() for part in entry.partition(":"))
@@ -126,10 +129,10 @@ def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
     known = {str(layer.group) for layer in layers} | {f"{layer.group}.{layer.number}" for layer in layers}
     unknown = [name for name in named if name not in known]
     if unknown:
-        last = max(layer.group for layer in layers)
+        last, names = max(layer.group for layer in layers), some([shown(name) for name in unknown], NAMES_SHOWN)
         raise ValueError(
             f"layer_weights was expected to name layers from 0 to {last}, such as 3: 1, 6: 0.5 or, inside one, "
-            f"6.1: 0.5; {', '.join(map(repr, unknown))} is none of this model's. Correct layer_weights, or clear it."
+            f"6.1: 0.5; {names} is none of this model's. Correct layer_weights, or clear it."
         )
     return {layer: named.get(f"{layer.group}.{layer.number}", named.get(str(layer.group), 0.0)) for layer in layers}
 
@@ -141,8 +144,8 @@ def _number(text: str, whole: str) -> float:
         number = math.nan
     if not math.isfinite(number):
         raise ValueError(
-            f"layer_weights was expected to be layers with factors, such as 3: 1, 6: 0.5; it is {whole!r}. Correct it, "
-            "or clear it."
+            f"layer_weights was expected to be layers with factors, such as 3: 1, 6: 0.5; it is {shown(whole)}. "
+            "Correct it, or clear it."
         )
     return number
 

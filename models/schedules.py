@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .choices import check_choice
+from .choices import check_choice, check_length, shown
 
 HOLD, LINEAR, SMOOTH = "hold", "linear", "smooth"
 BETWEEN = (HOLD, LINEAR, SMOOTH)
@@ -58,6 +58,7 @@ def parse_schedule(text: str, between: str, along: str) -> Schedule:
     """
     check_choice("between", between, BETWEEN)
     check_choice("along", along, ALONG)
+    check_length("factors", text)
     entries = [entry.strip() for entry in re.split(r"[,;\n]+", text) if entry.strip()]
     pairs = [entry.split(":") for entry in entries]
     try:
@@ -87,7 +88,7 @@ def _checked(schedule: Schedule, text: str) -> Schedule:
 def _expected(text: str) -> str:
     return (
         "A schedule was expected: factors with positions from 0 to 1 that rise, such as 0: 1, 0.35: 0.5, 1: 0, or "
-        f"factors alone for equal parts, such as 1, 0.8, 0.5; it is {text!r}. Correct it."
+        f"factors alone for equal parts, such as 1, 0.8, 0.5; it is {shown(text)}. Correct it."
     )
 
 

@@ -51,6 +51,12 @@ def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[st
             with safetensors.safe_open(path, framework="pt") as file:
                 return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return flatten(torch.load(path, map_location=device, weights_only=True))
+    except OSError as error:
+        raise AdapterFileError(
+            f"{path.name} was expected to be a file of tensors; the system refuses to read it: "
+            f"{error.strerror or error}. It was moved or deleted meanwhile, or ComfyUI has no right to read it, or the "
+            "disk fails. See to that, or choose another file."
+        ) from error
     except Exception as error:  # a damaged pickle may lead its reader to any exception
         raise AdapterFileError(_unreadable(path, error)) from error
 

@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..models.choices import PRECISIONS
 from .feedback import output_with_text
-from .folders import adapter_path
+from .folders import adapter_path, stamps_of
 from .schema import schema
 from .sockets import CATEGORY
 
@@ -46,6 +46,11 @@ class IPAdapterInstructConvert(io.ComfyNode):
             ),
             search_aliases=["ip adapter convert", "instruct fp16", "safetensors"],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter_name=None, **_):
+        """Another file under the same name is another input."""
+        return stamps_of("ipadapter", adapter_name)
 
     @classmethod
     def execute(cls, adapter_name: str, precision: str, overwrite: bool) -> io.NodeOutput:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..models.choices import check_numbers
 from ..models.patching.masks import mask_frames
 from ..models.patching.pixels import check_image
 from .schema import schema
@@ -49,5 +50,6 @@ class IPAdapterInstructCropAround(io.ComfyNode):
         from ..models.pictures import crop_around, mask_for_each
 
         check_image(image)
+        check_numbers(0.0, 2.0, padding=padding)
         masks = mask_for_each(mask_frames(mask, "mask"), image)
         return io.NodeOutput(*crop_around(image, masks, padding))

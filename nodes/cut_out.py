@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from PIL import ImageColor
 from torch import Tensor
 
+from ..models.choices import check_numbers, shown
 from ..models.patching.masks import mask_frames
 from ..models.patching.pixels import check_image
 from .feedback import output_with_text
@@ -14,6 +15,7 @@ from .schema import schema
 from .sockets import CATEGORY
 
 RANDOM = "random"
+MOST_FEATHER = 64.0  # pixels
 
 
 class IPAdapterInstructCutOut(io.ComfyNode):
@@ -48,7 +50,7 @@ class IPAdapterInstructCutOut(io.ComfyNode):
                         "feather",
                         default=0.0,
                         min=0.0,
-                        max=64.0,
+                        max=MOST_FEATHER,
                         step=0.5,
                         tooltip="Over about how many pixels the edge between picture and colour fades. 0: none.",
                     ),
@@ -75,6 +77,7 @@ class IPAdapterInstructCutOut(io.ComfyNode):
 
         colour = None if background.strip().lower() == RANDOM else _colour(background)
         check_image(image)
+        check_numbers(0.0, MOST_FEATHER, feather=feather)
         frames = mask_frames(mask, "mask")
         kept = feathered(mask_for_each(1 - frames if invert else frames, image), feather)
         colours = random_colours(image, kept, seed) if colour is None else colour
@@ -88,7 +91,7 @@ def _colour(text: str) -> Tensor:
     except ValueError:
         raise ValueError(
             f"background was expected to be a colour, such as #808080, #888 or orange, or the word {RANDOM}; it is "
-            f"{text!r}. Type one of these."
+            f"{shown(text)}. Type one of these."
         ) from None
     return torch.tensor([rgb]) / 255
 

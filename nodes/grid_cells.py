@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ..models.choices import check_choice
+from ..models.choices import check_choice, check_length, shown
 from ..models.combining import parse_numbers
 from ..models.families import FAMILIES, Family
 from ..models.guidance import count_passes
@@ -59,6 +59,7 @@ def axis(name: str, what: str, text: str) -> Axis:
     if what == NOTHING:
         return Axis()
     of_input = f"{name[:-1]}_values"
+    check_length(of_input, text)
     values = _read(what, text, of_input)
     if not values:
         raise ValueError(
@@ -78,13 +79,13 @@ def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
             f"rows and columns were expected to vary two things; both are {rows.name}. Choose another for one of "
             f"them, or {NOTHING}, with all its values in the other."
         )
-    cells = [one for row in rows.cells(cell) for one in columns.cells(row)]
-    if len(cells) > MOST_CELLS:
+    count = len(rows.values) * len(columns.values)
+    if count > MOST_CELLS:
         raise ValueError(
             f"At most {MOST_CELLS} pictures were expected; row_values and column_values ask for {len(rows.values)} x "
-            f"{len(columns.values)} = {len(cells)}. Write fewer values, or make two grids."
+            f"{len(columns.values)} = {count}. Write fewer values, or make two grids."
         )
-    return cells
+    return [one for row in rows.cells(cell) for one in columns.cells(row)]
 
 
 def passes(cells: Iterable[Cell], steps: int) -> tuple[int, int]:
@@ -138,7 +139,7 @@ def _seeds(text: str, of_input: str) -> tuple[int, ...]:
     for word in words:
         if not (word.isascii() and word.isdigit() and int(word) <= SEEDS[1]):
             raise ValueError(
-                f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {word!r}. "
+                f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {shown(word)}. "
                 "Correct it."
             )
     return tuple(int(word) for word in words)

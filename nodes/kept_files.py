@@ -9,6 +9,7 @@ from pathlib import Path
 
 import folder_paths
 
+from ..models.choices import shown
 from ..models.whole_files import cannot_write
 
 IN_OUTPUT = " [output]"
@@ -40,14 +41,14 @@ class KeptFiles:
 
         Raises ValueError for another kind of file, a place outside of these folders, and a file that is not there.
         """
-        plain, folder = folder_paths.annotated_filepath(name or "")
+        plain, folder = folder_paths.annotated_filepath(name if isinstance(name, str) else "")
         folder = folder or folder_paths.get_input_directory()
         path = Path(os.path.abspath(os.path.join(folder, plain.strip())))
         inside = path.is_relative_to(os.path.abspath(folder)) and path.name.endswith(self.suffix)
-        if inside and path.is_file():
+        if inside and os.path.isfile(path):  # Path's own raises for a name that is too long
             return path
         raise ValueError(
-            f"file was expected to be {self.what}, *{self.suffix}, in {folder}; {name!r} is not. Save some with "
+            f"file was expected to be {self.what}, *{self.suffix}, in {folder}; {shown(name)} is not. Save some with "
             f"{self.save}, refresh the page (R) and choose them here."
         )
 
@@ -72,7 +73,7 @@ class KeptFiles:
         prefix = prefix.strip()
         if not Path(prefix).name.strip("."):
             raise ValueError(
-                f"filename_prefix was expected to be a name; it is {prefix!r}. Write one, such as {self.example}."
+                f"filename_prefix was expected to be a name; it is {shown(prefix)}. Write one, such as {self.example}."
             )
         try:
             folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
@@ -80,7 +81,7 @@ class KeptFiles:
             raise ValueError(cannot_write(f"The {self.what}", Path(output, prefix).parent, error)) from error
         except Exception as error:  # the host's own, without a kind
             raise ValueError(
-                f"filename_prefix was expected to be a place inside {output}; it is {prefix!r}. Write a name, or "
+                f"filename_prefix was expected to be a place inside {output}; it is {shown(prefix)}. Write a name, or "
                 "folder/name."
             ) from error
         return Path(os.path.abspath(folder)) / f"{name}_{counter:05}_{self.suffix}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import folder_paths
@@ -10,7 +9,7 @@ from comfy_api.latest import io
 
 from ..models.encoder_files import EncoderNeed, check_sizes, encoder_sizes, find_encoder
 from .feedback import output_with_text
-from .folders import adapter_path
+from .folders import adapter_path, encoder_path, paths_in, stamps, stamps_of
 from .schema import schema
 from .sockets import CATEGORY, Adapter
 
@@ -58,6 +57,13 @@ class IPAdapterInstructLoader(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, adapter_name=None, image_encoder=None):
+        """Other files under the same names are another input. Links are None here."""
+        auto = image_encoder == AUTO
+        encoders = stamps(paths_in("clip_vision").values()) if auto else stamps_of("clip_vision", image_encoder)
+        return [*stamps_of("ipadapter", adapter_name), *encoders]
+
+    @classmethod
     def execute(cls, adapter_name: str, image_encoder: str) -> io.NodeOutput:
         from ..models.checkpoint import look_at
         from ..models.patching.embeds import AdapterWithEncoder
@@ -87,11 +93,10 @@ def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
     from ..models.patching.image_encoder import EncoderFile
 
     if choice == AUTO:
-        names = folder_paths.get_filename_list("clip_vision")
-        paths = {name: Path(folder_paths.get_full_path_or_raise("clip_vision", name)) for name in names}
+        paths = paths_in("clip_vision")
         found = find_encoder(paths.items(), need)
         return None if found is None else EncoderFile(found, paths[found])
-    path = Path(folder_paths.get_full_path_or_raise("clip_vision", choice))
+    path = encoder_path("clip_vision", choice)
     sizes = encoder_sizes(path)
     if sizes is not None:
         check_sizes(sizes, need, choice)

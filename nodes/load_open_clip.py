@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..models.open_clip_files import IMAGE_WEIGHTS, TEXT_WEIGHTS, Pretrained
 from .feedback import output_with_text
+from .folders import encoder_path, stamps_of
 from .schema import schema
 from .sockets import CATEGORY, InstructClip
 
@@ -41,6 +42,11 @@ class IPAdapterInstructImageEncoder(io.ComfyNode):
             ),
             search_aliases=["open_clip", "clip vision loader", "ViT-H", "ViT-bigG", "image encoder"],
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, encoder=None):
+        """Another file under the same name is another input."""
+        return stamps_of(IMAGE_FOLDER, encoder)
 
     @classmethod
     def execute(cls, encoder: str) -> io.NodeOutput:
@@ -81,6 +87,11 @@ class IPAdapterInstructTextEncoder(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, encoder=None):
+        """Another file under the same name is another input."""
+        return stamps_of(TEXT_FOLDER, encoder)
+
+    @classmethod
     def execute(cls, encoder: str) -> io.NodeOutput:
         from ..models.patching.open_clip_towers import load_text_tower
 
@@ -97,7 +108,7 @@ def _path(choice: str, folder: str, weights: tuple[Pretrained, ...]) -> Path:
     """The chosen file; of a download, the one that was fetched before, or is fetched now."""
     pretrained = next((one for one in weights if one.choice == choice), None)
     if pretrained is None:
-        return Path(folder_paths.get_full_path_or_raise(folder, choice))
+        return encoder_path(folder, choice)
     from ..models.patching.open_clip_download import download_pretrained
 
     return _fetched(pretrained) or download_pretrained(pretrained, Path(folder_paths.get_folder_paths(folder)[0]))

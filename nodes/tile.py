@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 
+from ..models.choices import check_numbers
 from ..models.patching.pixels import check_image
 from .feedback import output_with_text
 from .schema import schema
@@ -13,6 +14,8 @@ from .sockets import CATEGORY
 
 if TYPE_CHECKING:
     from ..models.pictures import Grid
+
+MOST_TILES = 16
 
 
 class IPAdapterInstructTile(io.ComfyNode):
@@ -30,7 +33,7 @@ class IPAdapterInstructTile(io.ComfyNode):
                         "max_tiles",
                         default=4,
                         min=1,
-                        max=16,
+                        max=MOST_TILES,
                         tooltip="At most so many tiles for a picture. Their shape and number follow its proportions.",
                     ),
                     io.Float.Input(
@@ -63,6 +66,8 @@ class IPAdapterInstructTile(io.ComfyNode):
         from ..models.pictures import tile_grid, tiles
 
         check_image(image)
+        check_numbers(1, MOST_TILES, max_tiles=max_tiles)
+        check_numbers(0.0, 0.5, overlap=overlap)
         grid = tile_grid(*image.shape[1:3], max_tiles, overlap)
         cut = tiles(image, grid, whole)
         return output_with_text(cls, [_description(grid, len(cut))], cut, len(cut))

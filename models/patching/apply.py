@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import comfy.patcher_extension
 from torch import Tensor
 
-from ..choices import check_choice
+from ..choices import check_choice, check_numbers
 from ..combining import latent_weights, product_of_cycles
 from ..guidance import count_passes
 from ..layers import LayerWeights, layer_factors
@@ -87,6 +87,15 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
     Raises ValueError when adapter and model do not belong together or the settings make no sense.
     """
     check_choice("guidance", settings.guidance, (AUTO, SIMPLE, THREE_WAY))
+    check_numbers(
+        weight=settings.weight,
+        instruct_guidance=settings.instruct_scale,
+        image_guidance=settings.image_scale,
+        start_percent=settings.start_percent,
+        end_percent=settings.end_percent,
+        three_way_until=settings.three_way_until,
+        lora_strength=settings.lora_strength,
+    )
     if settings.start_percent > settings.end_percent:
         raise ValueError(
             f"start_percent was expected to be at most end_percent; they are {settings.start_percent:g} and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import comfy.samplers
 
+from ..choices import check_numbers
 from ..guidance import count_passes, count_simple
 from .chain import CHAIN
 
@@ -26,6 +27,7 @@ def three_scale_guider(
             f"A model from Apply IPAdapter-Instruct was expected, with guidance auto or three-way; this one {found}. "
             "Connect or change it, or use CFGGuider."
         )
+    check_numbers(text_guidance=text_scale, instruct_guidance=instruct_scale, image_guidance=image_scale)
     model = model.clone()
     model.model_options["transformer_options"][CHAIN] = guided
     guider = comfy.samplers.CFGGuider(model)

@@ -36,9 +36,19 @@ class EncoderFile:
     def load(self):
         """The ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
         if self._model is None:
-            key = (str(self.path), self.path.stat().st_mtime_ns)
+            key = (str(self.path), self._stamp())
             self._model = self._shared[key] = self._shared.get(key) or self._read()
         return self._model
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            raise ValueError(
+                f"The image encoder {self.name} was expected at {self.path}; the system says: {error.strerror}. It was "
+                "moved or deleted meanwhile. Put it back, or refresh the page (R) and choose another one, or 'auto'."
+            ) from error
+        return stat.st_mtime_ns, stat.st_size
 
     def _read(self):
         try:

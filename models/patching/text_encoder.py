@@ -13,6 +13,7 @@ from torch import Tensor
 from .open_clip_towers import OpenClipText, token_ids
 
 CLIP_L = "clip_l"
+LONGEST = 4000  # letters; a token has about 20 at most
 
 
 def check_clip(clip) -> None:
@@ -44,9 +45,18 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, `last_hidden_state` of transformers' CLIPTextModel.
     """
-    texts = list(dict.fromkeys(texts))
-    if isinstance(clip, OpenClipText):
-        return clip.encode_texts(texts)
+    whole = {text: _beginning(text) for text in texts}
+    texts = list(dict.fromkeys(whole.values()))
+    states = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
+    return {text: states[read] for text, read in whole.items()}
+
+
+def _beginning(text: str) -> str:
+    """As much of a text as can be among its 77 tokens: tokenizers take ages for a megabyte."""
+    return text if len(text) <= LONGEST else " ".join(text.split())[:LONGEST]
+
+
+def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
     encoder = getattr(clip.cond_stage_model, CLIP_L)
     tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts)
     clip.load_model()

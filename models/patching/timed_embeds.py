@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..choices import check_numbers
 from .embeds import InstructEmbeds
 
 
@@ -25,6 +26,7 @@ class TimedEmbeds:
 
 def take_turns(first: InstructEmbeds | TimedEmbeds, second: InstructEmbeds | TimedEmbeds, at: float) -> TimedEmbeds:
     """`first` until the fraction `at`, and `second` from then on, as far as each has a turn there."""
+    check_numbers(0.0, 1.0, at_percent=at)
     return TimedEmbeds((*_between(first, 0.0, at), *_between(second, at, 1.0)))
 
 
