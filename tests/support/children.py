@@ -54,7 +54,7 @@ def as_nobody() -> None:
 
 
 def killed_while(work: Callable[[], object], there: Callable[[], Path | None], seconds: float = 20) -> None:
-    """Kill a child in the midst of `work`, as soon as there is a file that has begun to fill."""
+    """Kill a child in the midst of `work`, as soon as there is an unfinished file."""
     child = os.fork()
     if child == 0:
         try:
@@ -64,7 +64,7 @@ def killed_while(work: Callable[[], object], there: Callable[[], Path | None], s
     end = time.monotonic() + seconds
     while time.monotonic() < end and os.waitpid(child, os.WNOHANG) == (0, 0):
         part = there()
-        if part is not None and part.exists() and part.stat().st_size:
+        if part is not None:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return
