@@ -7,6 +7,7 @@
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
 #   make lint            ruff
+#   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
 #   make workflows       write workflows/*.json from their recipes, and take their pictures
 #   make clean-cache     remove the cache folder
 
@@ -21,7 +22,7 @@ TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test serve bench lint workflows clean-cache
+.PHONY: setup demo test serve bench lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -40,6 +41,9 @@ bench:
 
 lint:
 	@$(SET_UP) && "$$python" -m ruff check .
+
+audit:
+	@$(TOOL) $(PYTHON3) -m comfyhost.audit
 
 workflows:
 	@$(SET_UP) && $(TOOL) "$$python" -m shipped && $(TOOL) "$$python" -m shipped.pictures

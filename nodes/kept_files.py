@@ -71,7 +71,7 @@ class KeptFiles:
         Raises ValueError for a prefix that names no file, or a place outside the output folder.
         """
         prefix = prefix.strip()
-        if not Path(prefix).name.strip("."):
+        if not Path(prefix).name.strip(".") or "\0" in prefix:
             raise ValueError(
                 f"filename_prefix was expected to be a name; it is {shown(prefix)}. Write one, such as {self.example}."
             )

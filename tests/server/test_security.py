@@ -1,0 +1,135 @@
+"""Names that a stranger's workflow sends, and files that are replaced while the server runs. Asked over the API."""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import files
+import pytest
+from comfyhost.client import NodeFailedError, PromptRejectedError
+
+LOADER, CONVERT = "IPAdapterInstructLoader", "IPAdapterInstructConvert"
+SAVE, LOAD = "IPAdapterInstructSaveFace", "IPAdapterInstructLoadFace"
+SECRET = "secret.face.safetensors"
+LONG = "a" * 5000
+LONGEST_QUERY = 6000  # aiohttp answers longer ones itself, with 400
+OUTSIDE = (
+    f"../{SECRET}",
+    f"../../{SECRET}",
+    f"x/../../{SECRET}",
+    "{base}/" + SECRET,
+    "{base}/" + f"{SECRET} [output]",
+    f"../{SECRET} [output]",
+    f"../{SECRET} [temp]",
+    f"..\\{SECRET}",
+    f"C:\\{SECRET}",
+    f"\\\\server\\share\\{SECRET}",
+    f"..%2f{SECRET}",
+    f"..%252f{SECRET}",
+    f"\N{FULLWIDTH FULL STOP}\N{FULLWIDTH FULL STOP}/{SECRET}",
+    f"..\N{FRACTION SLASH}{SECRET}",
+    f"../{SECRET}\0.face.safetensors",
+    f"file:///{SECRET}",
+    LONG + ".face.safetensors",
+    "../" * 2000 + SECRET,
+)
+
+
+@pytest.fixture
+def secret(server) -> Path:
+    """A good file beside ComfyUI's folders, which must not be read."""
+    import torch
+    from safetensors.torch import save_file
+
+    path = server.base / SECRET
+    save_file({"face_embedding": torch.ones(512)}, path)
+    yield path
+    path.unlink()
+
+
+def ended(client, graph: dict) -> str:
+    """How a prompt ended that should be refused, in words; at the door or at a node."""
+    with pytest.raises((NodeFailedError, PromptRejectedError)) as caught:
+        client.run(graph, timeout=60)
+    return str(caught.value)
+
+
+def files_below(folder: Path) -> set[str]:
+    skipped = ("models", "custom_nodes", "server.log", "user", "temp")
+    return {
+        str(path.relative_to(folder))
+        for name in os.listdir(folder)
+        if name not in skipped
+        for path in [folder / name, *(folder / name).rglob("*")]
+    }
+
+
+@pytest.mark.parametrize("name", OUTSIDE, ids=range(len(OUTSIDE)))
+def test_no_name_reads_a_saved_face_outside_the_folders(client, server, secret, name):
+    load = {"class_type": LOAD, "inputs": {"file": name.format(base=server.base)}}
+    save = {"class_type": SAVE, "inputs": {"face": ["1", 0], "filename_prefix": "faces/stolen"}}
+    message = ended(client, {"1": load, "2": save})
+    assert "file was expected to be faces" in message
+    assert len(message) < 3000
+    assert not list((server.base / "output").rglob("stolen*"))
+
+
+@pytest.mark.parametrize("name", OUTSIDE, ids=range(len(OUTSIDE)))
+def test_no_name_reads_an_adapter_outside_the_folders(client, server, models, name):
+    outside = files.save_adapter(files.adapter_tensors(), models / SECRET)
+    convert = {"adapter_name": name.format(base=models), "precision": "fp16", "overwrite": False}
+    message = ended(client, {"1": {"class_type": CONVERT, "inputs": convert}})
+    assert "was expected in" in message and "is not there" in message
+    assert not list(models.rglob("*fp16*"))
+    if len(name) < LONGEST_QUERY:
+        asked = urllib.parse.urlencode({"adapter": name.format(base=models)})
+        with urllib.request.urlopen(f"{server.url}/ipadapter_instruct/family?{asked}") as answer:
+            assert b'"family": null' in answer.read()
+    outside.unlink()
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["../out", "a/../../out", "{base}/out", "/etc/out", "..", "../../../../../../tmp/out", "x\0y", LONG, "."],
+    ids=range(9),
+)
+def test_no_prefix_writes_outside_the_output_folder(client, server, secret, prefix):
+    there = server.base / "input" / SECRET
+    there.write_bytes(secret.read_bytes())
+    before = files_below(server.base)
+    load = {"class_type": LOAD, "inputs": {"file": SECRET}}
+    save = {"class_type": SAVE, "inputs": {"face": ["1", 0], "filename_prefix": prefix.format(base=server.base)}}
+    message = ended(client, {"1": load, "2": save})
+    assert "filename_prefix" in message or "were to be saved in" in message
+    assert files_below(server.base) == before
+    there.unlink()
+
+
+def test_an_adapter_replaced_under_its_name_is_noticed_also_by_its_time_alone(client, models, tiny):
+    path = models / "ipadapter" / "replaced.safetensors"
+    sd15, sdxl = (files.adapter_tensors(family) for family in ("sd15", "sdxl"))
+    graph = {"1": {"class_type": LOADER, "inputs": {"adapter_name": path.name, "image_encoder": "auto"}}}
+    graph["2"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
+
+    def said() -> str:
+        run = client.run(graph)
+        assert "1" not in run.cached
+        return run.outputs["1"]["text"][0]
+
+    files.save_adapter(sd15, path)
+    assert "SD1.5" in said()
+    assert "1" in client.run(graph).cached
+    files.save_adapter(sdxl, path)
+    assert "SDXL" in said()
+    os.utime(path, (1, 1))  # the same size, and another time
+    assert "SDXL" in said()
+    good = path.read_bytes()
+    path.write_bytes(b"broken")
+    assert "replaced.safetensors was expected to be a file of tensors" in ended(client, graph)
+    path.unlink()
+    assert "is not there" in ended(client, graph)
+    path.write_bytes(good)
+    assert "SDXL" in said()
