@@ -1,11 +1,12 @@
 """Look for known weaknesses of the packages that requirements.txt brings: pip-audit over what pip resolves it to.
 
-pip-audit has a virtual environment of its own, in the cache folder. It asks https://pypi.org/pypi/PACKAGE/VERSION/json .
+pip-audit has a virtual environment of its own, in the cache folder. It asks pypi.org/pypi/PACKAGE/VERSION/json.
 torch and what comes with it are ComfyUI's; the newest that fits is audited in their place.
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import venv
@@ -15,24 +16,41 @@ from comfyhost.install import clean_environment, say
 from comfyhost.places import REPO_ROOT, cache_folder, venv_python
 
 PIP_AUDIT = "pip-audit==2.10.1"
-UNREACHABLE = 2
+NOT_AUDITED = 2
 
 
 def main() -> int:
-    """pip-audit's answer: 0 for nothing known, 1 for weaknesses; UNREACHABLE where there is nobody to ask."""
+    """0 for nothing known, 1 for weaknesses or a failed audit; NOT_AUDITED where the service knew no package."""
     folder = cache_folder() / "venv-audit"
     python = venv_python(folder)
     if not installed(python):
         say(f"Installing {PIP_AUDIT} into {folder}")
         venv.create(folder, with_pip=True, clear=True)
         run([python, "-m", "pip", "install", "--quiet", PIP_AUDIT], check=True)
-    command = [python, "-m", "pip_audit", "--vulnerability-service", "pypi", "--progress-spinner", "off"]
-    asked = run([*command, "--requirement", REPO_ROOT / "requirements.txt", *sys.argv[1:]], stderr=subprocess.PIPE)
-    print(asked.stderr, file=sys.stderr, end="")
-    if "ServiceError" in asked.stderr or "ConnectionError" in asked.stderr:
+    options = ["--vulnerability-service", "pypi", "--progress-spinner", "off", "--format", "json"]
+    requirements = ["--requirement", REPO_ROOT / "requirements.txt"]
+    asked = run([python, "-m", "pip_audit", *options, *requirements], capture_output=True)
+    if not asked.stdout.strip():
+        say(f"error: pip-audit failed, so nothing was audited:\n{asked.stderr[-2000:]}")
+        return 1
+    return tell(json.loads(asked.stdout)["dependencies"])
+
+
+def tell(packages: list[dict]) -> int:
+    """Say what is known of the packages, as pip-audit lists them. pip-audit itself calls skipped ones no weakness."""
+    skipped = [package["name"] for package in packages if "skip_reason" in package]
+    weak = [package for package in packages if package.get("vulns")]
+    for package in weak:
+        for known in package["vulns"]:
+            fixed = ", ".join(known["fix_versions"]) or "no version"
+            say(f"{package['name']} {package['version']}: {known['id']}, fixed in {fixed}")
+    say(f"{len(packages) - len(skipped)} of {len(packages)} packages audited, {len(weak)} with known weaknesses.")
+    if skipped:
+        say(f"The service knows nothing of: {', '.join(skipped)}")
+    if len(skipped) == len(packages):
         say("error: PyPI's vulnerability service cannot be reached from here, so nothing was audited.")
-        return UNREACHABLE
-    return asked.returncode
+        return NOT_AUDITED
+    return 1 if weak else 0
 
 
 def installed(python: Path) -> bool:
