@@ -6,6 +6,7 @@
 #   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
+#   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
 #   make lint            ruff
 #   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
 #   make workflows       write workflows/*.json from their recipes, and take their pictures
@@ -17,12 +18,13 @@ PORT ?= 8188
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+SOAK_ARGS ?=
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test serve bench lint audit workflows clean-cache
+.PHONY: setup demo test serve bench soak lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -38,6 +40,9 @@ serve:
 
 bench:
 	@$(SET_UP) && "$$python" tools/bench.py $(BENCH_ARGS)
+
+soak:
+	@$(SET_UP) && $(TOOL) "$$python" -m soak $(SOAK_ARGS)
 
 lint:
 	@$(SET_UP) && "$$python" -m ruff check .

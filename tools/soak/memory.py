@@ -1,0 +1,45 @@
+"""How much memory a server holds once it is quiet: caches dropped, garbage collected, freed pages given back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from comfyhost.client import Client
+
+QUIET_SECONDS = 1.5
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}  # glibc keeps what threads have freed in arenas of their own otherwise
+
+
+@dataclass(frozen=True)
+class Level:
+    """After so many prompts, in MB.
+
+    anonymous: the process's share of memory that no file stands behind. resident: with the pages of mapped files.
+    """
+
+    prompts: int
+    anonymous: float
+    resident: float
+    alive: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        alive = ", ".join(f"{name} {count}" for name, count in sorted(self.alive.items()))
+        sizes = f"{self.anonymous:.0f} MB anonymous, {self.resident:.0f} MB resident"
+        return f"after {self.prompts} prompts: {sizes} ({alive})"
+
+
+def level(client: Client, pid: int, prompts: int) -> Level:
+    """Bring an idle server to rest as a user would (POST /free), and measure."""
+    client.free()
+    time.sleep(QUIET_SECONDS)  # its worker thread drops models and results, and collects garbage
+    alive = client.do(client.request("GET", "/soak/settle"))
+    sizes = rollup(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))
+    return Level(prompts, sizes["Pss_Anon"] / 1000, sizes["Rss"] / 1000, alive)
+
+
+def rollup(text: str) -> dict[str, float]:
+    """Linux's sums over a process's mappings, in kB of 1,000 bytes."""
+    rows = (line.split() for line in text.splitlines() if line.endswith(" kB"))
+    return {name.rstrip(":"): int(size) * 1.024 for name, size, _ in rows}

@@ -1,0 +1,151 @@
+"""Random ways from embeds to pictures."""
+
+from __future__ import annotations
+
+from soak.catalogue import SD3
+from soak.encoding import Encoded
+from soak.scene import PACK, Scene
+
+TABLES = ("style", "composition")
+OWN_LAYERS = ("", "", "0: 1", "0: 0.5, 1: 1")
+
+
+def applied(scene: Scene, model: list, embeds: list, plainly: bool = False, guided: bool = False) -> list:
+    """A model with the embeds. plainly: acting at every step and place, for a watch. guided: not simply."""
+    guidances = ("auto", "three-way") if guided else scene.schema.options(f"{PACK}Apply", "guidance")
+    weights = (0.3, 0.8, 1.2) if plainly or guided else (0.8, 0.6, 1.2, -0.5, 0.0, 3.0)
+    window = scene.random.choice(((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.3, 0.9), (1.0, 1.0)))
+    more = {} if plainly else _more(scene)
+    start, end = (0.0, 1.0) if plainly or guided else window
+    return scene.pack(
+        "Apply",
+        model=model,
+        embeds=embeds,
+        weight=scene.number(*weights),
+        guidance=scene.random.choice(guidances),
+        instruct_guidance=scene.number(2.0, 0.0, 1.0, 5.0),
+        image_guidance=scene.number(1.0, 1.0, 0.0, 2.5),
+        start_percent=start,
+        end_percent=end,
+        **more,
+    )
+
+
+def _more(scene: Scene) -> dict:
+    return {
+        "attn_mask": scene.maybe_mask(0.25),
+        "batch_weights": scene.list_of(scene.batch, 0.2) or None,
+        "schedule": schedule(scene) if scene.some(0.3) else None,
+        "layers": layers(scene) if scene.some(0.3) else None,
+        "three_way_until": scene.number(0.0, 0.5, 1.0) if scene.some(0.3) else None,
+        "lora_strength": scene.number(0.0, 0.6, -1.0) if scene.some(0.3) else None,
+    }
+
+
+def schedule(scene: Scene) -> list:
+    frames, curve = None, None
+    if scene.some(0.2):
+        first = scene.graph.out("CreateHookKeyframe", strength_mult=1.0, start_percent=0.0)
+        frames = scene.graph.out("CreateHookKeyframe", strength_mult=0.4, start_percent=0.5, prev_hook_kf=first)
+    elif scene.some(0.15):
+        curve = scene.graph.out("SoakCurve")
+    factors = scene.random.choice(("0: 1, 0.35: 0.5", "1, 0.8, 0.5", "0: 0, 0.5: 1", "0.7"))
+    ways = {name: scene.option("Schedule", name) for name in ("between", "along")}
+    return scene.pack("Schedule", factors=factors, **ways, hook_keyframes=frames, curve=curve)
+
+
+def layers(scene: Scene) -> list:
+    """SD3 has no tables, and its weight acts in one place."""
+    kinds = scene.schema.options(f"{PACK}Layers", "weight_type")
+    scalings = scene.schema.options(f"{PACK}Layers", "scaling")
+    if scene.is_joint:
+        kinds = [kind for kind in kinds if not any(word in kind for word in TABLES)]
+        scalings = scalings[:1]
+    own = "" if scene.family != "sd15" else scene.random.choice(OWN_LAYERS)
+    return scene.pack(
+        "Layers", weight_type=scene.random.choice(kinds), layer_weights=own, scaling=scene.random.choice(scalings)
+    )
+
+
+def watched(scene: Scene, model: list) -> tuple[list, list]:
+    node = scene.graph.add(f"{PACK}Watch", model=model)
+    return [node, 0], [node, 1]
+
+
+def heat_map(scene: Scene, watch: list, image: list) -> list:
+    views = {name: scene.option("HeatMap", name) for name in ("view", "scale")}
+    return scene.pack("HeatMap", watch=watch, image=image, opacity=scene.number(0.0, 0.6, 1.0), **views)
+
+
+def texts(scene: Scene, encoded: Encoded, clip: list) -> tuple[list, list]:
+    """Positive and negative: Encode's, or ComfyUI's own."""
+    if encoded.positive is not None and encoded.negative is not None and scene.some(0.85):
+        return encoded.positive, encoded.negative
+    words = scene.texts()
+    return tuple(scene.graph.out("CLIPTextEncode", clip=clip, text=text) for text in words.values())
+
+
+def latent(scene: Scene, vae: list) -> tuple[list, float]:
+    """Empty, or a picture's, at times with a mask; and how much of it is to be sampled anew."""
+    if scene.some(0.75):
+        size = {"width": scene.random.choice((64, 80, 96, 128)), "height": scene.random.choice((64, 64, 96))}
+        kind = "EmptySD3LatentImage" if scene.family == SD3 else "EmptyLatentImage"
+        return scene.graph.out(kind, **size, batch_size=scene.batch), 1.0
+    image = scene.graph.out("LoadImage", image=scene.random.choice(("square.png", "cut-2.png")))
+    samples = scene.graph.out("VAEEncode", pixels=image, vae=vae)
+    if scene.batch > 1:
+        samples = scene.graph.out("RepeatLatentBatch", samples=samples, amount=scene.batch)
+    if scene.half():
+        samples = scene.graph.out("SetLatentNoiseMask", samples=samples, mask=scene.mask())
+    return samples, scene.number(0.5, 0.7, 1.0)
+
+
+def sampled(scene: Scene, model: list, conds: tuple[list, list], start: tuple[list, float], guided: bool) -> list:
+    """Latents. guided: by the pack's guider."""
+    samples, denoise = start
+    how = {"sampler_name": _sampler(scene), "scheduler": scene.random.choice(scene.choices.schedulers)}
+    steps = {"steps": scene.random.choice((1, 2, 2, 3))}
+    if guided or scene.some(0.2):
+        return _custom(scene, model, conds, samples, {**steps, "denoise": denoise}, how, guided)
+    both = {"model": model, "positive": conds[0], "negative": conds[1], "latent_image": samples}
+    settings = {**steps, "cfg": scene.number(5.0, 1.0, 2.0, 7.5), **how}
+    if denoise == 1.0 and scene.some(0.1):
+        more = {
+            "add_noise": "enable",
+            "start_at_step": 0,
+            "end_at_step": 10000,
+            "return_with_leftover_noise": "disable",
+        }
+        return scene.graph.out("KSamplerAdvanced", **both, **settings, **more, noise_seed=scene.seed())
+    return scene.graph.out("KSampler", **both, **settings, denoise=denoise, seed=scene.seed())
+
+
+def _sampler(scene: Scene) -> str:
+    return scene.random.choice(("euler", "dpmpp_2m", *scene.choices.samplers))
+
+
+def _custom(scene: Scene, model, conds, samples, steps: dict, how: dict, guided: bool) -> list:
+    node = scene.graph.add(
+        "SamplerCustomAdvanced",
+        noise=scene.graph.out("RandomNoise", noise_seed=scene.seed()),
+        guider=_guider(scene, model, conds, guided),
+        sampler=scene.graph.out("KSamplerSelect", sampler_name=how["sampler_name"]),
+        sigmas=scene.graph.out("BasicScheduler", model=model, scheduler=how["scheduler"], **steps),
+        latent_image=samples,
+    )
+    return [node, 0]
+
+
+def _guider(scene: Scene, model: list, conds: tuple[list, list], guided: bool) -> list:
+    positive, negative = conds
+    if guided:
+        scales = {
+            "text_guidance": scene.number(5.0, 1.0, 2.0),
+            "instruct_guidance": scene.number(2.0, 1.0, 5.0),
+            "image_guidance": scene.number(1.0, 2.0, 0.0),
+        }
+        return scene.pack("Guider", model=model, positive=positive, negative=negative, **scales)
+    if scene.some(0.3):
+        return scene.graph.out("BasicGuider", model=model, conditioning=positive)
+    cfg = scene.number(5.0, 1.0)
+    return scene.graph.out("CFGGuider", model=model, positive=positive, negative=negative, cfg=cfg)

@@ -1,0 +1,189 @@
+"""The parts of a random prompt that come before embeds: models, adapters, pictures, masks, faces."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+
+from soak import catalogue
+from soak.catalogue import ADAPTERS, FACE, POOLED, SD3, SD15, Adapter
+from soak.graph import Graph, Schema
+
+PACK = "IPAdapterInstruct"
+MOST_SEED = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the server offers to sample with."""
+
+    samplers: tuple[str, ...]
+    schedulers: tuple[str, ...]
+
+
+@dataclass
+class Scene:
+    """A prompt being drawn: its family, how many latents it samples, and which files it reads.
+
+    uses: (adapter's file, stored embeds of it or None, whether it is applied to the family's model).
+    """
+
+    random: random.Random
+    schema: Schema
+    choices: Choices
+    family: str
+    batch: int = 1
+    graph: Graph = field(default_factory=Graph)
+    uses: set[tuple[str, str | None, bool]] = field(default_factory=set)
+    faces: set[str] = field(default_factory=set)
+
+    def some(self, probability: float) -> bool:
+        return self.random.random() < probability
+
+    def option(self, kind: str, name: str) -> str:
+        """Any of a combo of the pack's."""
+        return self.random.choice(self.schema.options(f"{PACK}{kind}", name))
+
+    def pack(self, kind: str, slot: int = 0, **inputs) -> list:
+        """A link from a new node of the pack."""
+        return self.graph.out(f"{PACK}{kind}", slot, **inputs)
+
+    def number(self, *values: float) -> float:
+        return self.random.choice(values)
+
+    # Models
+
+    def checkpoint(self) -> tuple[list, list, list]:
+        """Model, CLIP and VAE; at times behind a LoRA."""
+        node = self.graph.add("CheckpointLoaderSimple", ckpt_name=catalogue.CHECKPOINTS[self.family])
+        model, clip = [node, 0], [node, 1]
+        if self.family == SD15 and self.some(0.15):
+            strengths = {"strength_model": self.number(0.5, 1.0, -0.7), "strength_clip": 1.0}
+            lora = self.graph.add("LoraLoader", model=model, clip=clip, lora_name=catalogue.LORA, **strengths)
+            model, clip = [lora, 0], [lora, 1]
+        return model, clip, [node, 2]
+
+    def adapter_name(self, *kinds: str) -> str:
+        """A file for the family; of these kinds, if any are given. Every second one takes instructions."""
+        names = [n for n, a in ADAPTERS.items() if a.family == self.family and (not kinds or a.kind in kinds)]
+        instructed = [name for name in names if ADAPTERS[name].takes_instruction]
+        return self.random.choice(instructed if instructed and self.some(0.5) else names)
+
+    def load(self, name: str) -> list:
+        """Its link. Mostly the image encoder is named, since its other one is small."""
+        encoder = self.random.choice(("auto", catalogue.VIT_H))
+        return self.pack("Loader", adapter_name=name, image_encoder=encoder)
+
+    def encoder(self, adapter: Adapter, always: bool = False) -> list | None:
+        """A small image encoder by open_clip; seldom none, so that the loader's ViT-H runs."""
+        if adapter.reads == (FACE,) and not always:
+            return None
+        if not always and self.some(0.12):
+            return None
+        return self.pack("ImageEncoder", encoder=catalogue.SMALL_VIT_H)
+
+    def reader(self) -> list | None:
+        """What reads the instruction in place of the checkpoint's CLIP, at times."""
+        return self.pack("TextEncoder", encoder=catalogue.TEXT_TOWER) if self.some(0.2) else None
+
+    # Pictures
+
+    def picture(self, number: int = 1) -> list:
+        """So many pictures in a batch."""
+        image = self.one_picture()
+        for _ in range(number - 1):
+            image = self.graph.out("ImageBatch", image1=image, image2=self.one_picture())
+        return image
+
+    def one_picture(self) -> list:
+        made = self.random.choice((self.loaded, self.loaded, self.cut_out, self.cropped))
+        return made()
+
+    def loaded(self) -> list:
+        return self.graph.out("LoadImage", image=self.random.choice(list(catalogue.PICTURES)))
+
+    def cut(self) -> tuple[list, list]:
+        """A picture and its mask, white where it is transparent."""
+        node = self.graph.add("LoadImage", image=self.random.choice(catalogue.CUT_OUT))
+        return [node, 0], [node, 1]
+
+    def cut_out(self) -> list:
+        image, mask = self.cut()
+        background = self.random.choice(("random", "#808080", "orange"))
+        feather = self.number(0.0, 0.0, 3.5)
+        return self.pack(
+            "CutOut",
+            image=image,
+            mask=mask,
+            background=background,
+            seed=self.seed(),
+            feather=feather,
+            invert=self.half(),
+        )
+
+    def cropped(self) -> list:
+        image, mask = self.cut()
+        return self.pack("CropAround", image=image, mask=mask, padding=self.number(0.0, 0.25, 1.0))
+
+    def tiles(self) -> list:
+        """One picture as a batch of squares; how many depends on its shape."""
+        sizes = {"max_tiles": self.random.choice((2, 4)), "overlap": self.number(0.0, 0.1, 0.5), "whole": self.half()}
+        return self.pack("Tile", image=self.loaded(), **sizes)
+
+    def mask(self) -> list:
+        if self.some(0.4):
+            return self.cut()[1]
+        size = {"width": self.random.choice((64, 80)), "height": self.random.choice((64, 48))}
+        return self.graph.out("SolidMask", value=self.number(1.0, 0.5, 0.8), **size)
+
+    def maybe_mask(self, probability: float = 0.3) -> list | None:
+        return self.mask() if self.some(probability) else None
+
+    # Faces
+
+    def face(self) -> tuple[list, list | None, int]:
+        """A face, the picture that belongs to it or None, and how many faces it is."""
+        if self.some(0.4):
+            name = self.random.choice(list(catalogue.FACES))
+            self.faces.add(name)
+            return self.pack("LoadFace", file=name), None, 1
+        photo = self.random.choice(list(catalogue.PHOTOS))
+        which, together = self.option("ReadFace", "which"), self.option("ReadFace", "together")
+        pack, device = self.random.choice(catalogue.FACE_PACKS), self.option("FaceAnalysis", "device")
+        analysis = self.pack("FaceAnalysis", model_pack=pack, device=device)
+        image = self.graph.out("LoadImage", image=photo)
+        node = self.graph.add(f"{PACK}ReadFace", face_analysis=analysis, image=image, which=which, together=together)
+        seen = catalogue.PHOTOS[photo] if which == "all" else 1
+        faces = 1 if together == "average" else seen
+        return [node, 0], [node, 1] if faces == seen else None, faces
+
+    # Numbers
+
+    def seed(self) -> int:
+        return self.random.choice((0, 1, 7, MOST_SEED, self.random.randrange(2**32)))
+
+    def half(self) -> bool:
+        return self.some(0.5)
+
+    def list_of(self, number: int, probability: float = 0.3) -> str:
+        """A number for each of so many, as they are typed; mostly nothing."""
+        if not self.some(probability):
+            return ""
+        return ", ".join(str(self.number(0.3, 0.5, 1.0, 1.5)) for _ in range(number))
+
+    def texts(self) -> dict[str, str]:
+        return {
+            "prompt": self.random.choice(catalogue.PROMPTS),
+            "negative_prompt": self.random.choice(catalogue.NEGATIVES),
+        }
+
+    def instruction(self) -> str:
+        return self.random.choice(catalogue.INSTRUCTIONS)
+
+    @property
+    def is_joint(self) -> bool:
+        return self.family == SD3
+
+
+def reads_pooled(adapter: Adapter) -> bool:
+    return POOLED in adapter.reads
