@@ -16,7 +16,7 @@ from soak.scene import PACK, Choices, Scene
 
 REPEATS = 0.25
 DISTANCE = 6  # prompts between a prompt and its repeat, at least
-FAMILY_SHARES = (60, 20, 20)
+FAMILY_SHARES = (70, 12, 18)
 STAYS = 0.6  # in the family of the prompt before
 
 
