@@ -63,6 +63,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n")[0])
     parser.add_argument("--prompts", type=int, default=300, help="how many (300)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another run (1)")
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no further prompts after so many")
     parser.add_argument("--bare", action="store_true", help="graphs without the pack, to compare memory with")
     parser.add_argument("--folder", help="an empty folder to work in and to keep, instead of a temporary one")
     return parser.parse_args(arguments)
@@ -83,7 +84,7 @@ def soak(base: Path, options: argparse.Namespace) -> Report:
             prepare(clients[0], world, choices)
         generator = Generator(options.seed, choices, bare=options.bare)
         run = SoakRun(server, clients, world, options.seed)
-        levels = run.play(generator, options.prompts)
+        levels = run.play(generator, options.prompts, begin + 60 * options.minutes)
         server.check_alive()
         return run.report(generator.prompts, levels, time.monotonic() - begin)
 
@@ -116,21 +117,25 @@ class SoakRun:
         self.verdict = Verdict()
         self.player = Player(clients, world, self.verdict, random.Random(f"player {seed}"))
 
-    def play(self, generator: Generator, number: int) -> list[Level]:
-        """All prompts; the level of memory after the opening, at regular distances, and at the end."""
+    def play(self, generator: Generator, number: int, until: float) -> list[Level]:
+        """All prompts, or those that are begun in time; the level of memory after the opening, at regular distances, and at the end."""
         stops = sorted({min(OPENING, number), *range(EVERY, number, EVERY), number})
         levels = []
         try:
             for stop in stops:
-                self.player.play(generator.take(stop - len(generator.prompts)))
-                levels.append(level(self.clients[0], self.server.process.pid, stop))
+                self.player.play(generator.take(stop - len(generator.prompts)), until)
+                played = self.verdict.outcomes.total()
+                levels.append(level(self.clients[0], self.server.process.pid, played))
                 print(levels[-1], flush=True)
+                if played < stop:
+                    break
         finally:
             self.player.close()
         return levels
 
     def report(self, prompts: Sequence[Prompt], levels: Sequence[Level], seconds: float) -> Report:
         verdict, coverage = self.verdict, Coverage(Schema())
+        prompts = prompts[: verdict.outcomes.total()]
         for prompt in prompts:
             coverage.take(prompt)
         first, last = levels[0], levels[-1]

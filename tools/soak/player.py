@@ -46,10 +46,10 @@ class Player:
         for thread in self.threads:
             thread.shutdown()
 
-    def play(self, prompts: Iterable[Prompt]) -> None:
-        """All of them, a round after the other."""
+    def play(self, prompts: Iterable[Prompt], until: float) -> None:
+        """All of them, a round after the other, while the clock is not past `until`."""
         prompts = list(prompts)
-        while prompts:
+        while prompts and time.monotonic() < until:
             number = self.random.choice(AT_ONCE)
             self.round(prompts[:number])
             prompts = prompts[number:]

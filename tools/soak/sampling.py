@@ -103,12 +103,11 @@ def latent(scene: Scene, vae: list) -> tuple[list, float]:
 def sampled(scene: Scene, model: list, conds: tuple[list, list], start: tuple[list, float], guided: bool) -> list:
     """Latents. guided: by the pack's guider."""
     samples, denoise = start
-    how = {"sampler_name": _sampler(scene), "scheduler": scene.random.choice(scene.choices.schedulers)}
-    steps = {"steps": scene.random.choice((1, 2, 2, 3))}
+    sampler, along = _sampler(scene), steps(scene, 1, 2, 2, 3)
     if guided or scene.some(0.2):
-        return _custom(scene, model, conds, samples, {**steps, "denoise": denoise}, how, guided)
+        return _custom(scene, model, conds, samples, {**along, "denoise": denoise}, sampler, guided)
     both = {"model": model, "positive": conds[0], "negative": conds[1], "latent_image": samples}
-    settings = {**steps, "cfg": scene.number(5.0, 1.0, 2.0, 7.5), **how}
+    settings = {**along, "cfg": scene.number(5.0, 1.0, 2.0, 7.5), "sampler_name": sampler}
     if denoise == 1.0 and scene.some(0.1):
         more = {
             "add_noise": "enable",
@@ -120,17 +119,23 @@ def sampled(scene: Scene, model: list, conds: tuple[list, list], start: tuple[li
     return scene.graph.out("KSampler", **both, **settings, denoise=denoise, seed=scene.seed())
 
 
+def steps(scene: Scene, *numbers: int) -> dict:
+    """A scheduler, and one of these numbers of steps. ComfyUI 0.3.75's kl_optimal divides 0 by 0 for a single one."""
+    scheduler, number = scene.random.choice(scene.choices.schedulers), scene.random.choice(numbers)
+    return {"scheduler": scheduler, "steps": max(number, 2) if scheduler == "kl_optimal" else number}
+
+
 def _sampler(scene: Scene) -> str:
     return scene.random.choice(("euler", "dpmpp_2m", *scene.choices.samplers))
 
 
-def _custom(scene: Scene, model, conds, samples, steps: dict, how: dict, guided: bool) -> list:
+def _custom(scene: Scene, model, conds, samples, along: dict, sampler: str, guided: bool) -> list:
     node = scene.graph.add(
         "SamplerCustomAdvanced",
         noise=scene.graph.out("RandomNoise", noise_seed=scene.seed()),
         guider=_guider(scene, model, conds, guided),
-        sampler=scene.graph.out("KSamplerSelect", sampler_name=how["sampler_name"]),
-        sigmas=scene.graph.out("BasicScheduler", model=model, scheduler=how["scheduler"], **steps),
+        sampler=scene.graph.out("KSamplerSelect", sampler_name=sampler),
+        sigmas=scene.graph.out("BasicScheduler", model=model, **along),
         latent_image=samples,
     )
     return [node, 0]

@@ -78,7 +78,7 @@ class Scene:
         """A small image encoder by open_clip; seldom none, so that the loader's ViT-H runs."""
         if adapter.reads == (FACE,) and not always:
             return None
-        if not always and self.some(0.12):
+        if not always and self.some(0.03):
             return None
         return self.pack("ImageEncoder", encoder=catalogue.SMALL_VIT_H)
 
