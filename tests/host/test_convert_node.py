@@ -84,3 +84,34 @@ def test_it_is_a_node_that_runs_by_itself(folder):
     assert schema.display_name == "Convert IPAdapter-Instruct"
     assert schema.category == "IPAdapter-Instruct/tools"
     assert schema.is_output_node
+
+
+@pytest.mark.parametrize(
+    ("node", "more"),
+    [(IPAdapterInstructConvert, {"precision": "fp16"}), (IPAdapterInstructLoader, {"image_encoder": "auto"})],
+)
+def test_another_file_under_the_same_name_is_another_input(folder, node, more):
+    name, path = os.path.join("instruct", "sd15.bin"), folder / "instruct" / "sd15.bin"
+
+    def fingerprint():
+        return node.fingerprint_inputs(adapter_name=name, **more)
+
+    first = fingerprint()
+    assert fingerprint() == first
+    path.replace(path.with_name("elsewhere.bin"))
+    gone = fingerprint()
+    files.save_adapter(files.adapter_tensors("sdxl"), path)
+    other = fingerprint()
+    path.with_name("elsewhere.bin").replace(path)
+    assert fingerprint() == first  # put back as it was
+    assert len({first, gone, other}) == 3
+
+
+def test_a_new_image_encoder_is_another_input_to_the_loader(folder, tmp_path):
+    encoders = tmp_path / "clip_vision"
+    found = []
+    for width in (1024, 1280):
+        files.save_encoder_header(encoders / f"{width}.safetensors", width)
+        folder_paths.filename_list_cache.pop("clip_vision", None)
+        found.append(IPAdapterInstructLoader.fingerprint_inputs(adapter_name=None, image_encoder="auto"))
+    assert found[0] != found[1]

@@ -118,7 +118,7 @@ class SoakRun:
         self.player = Player(clients, world, self.verdict, random.Random(f"player {seed}"))
 
     def play(self, generator: Generator, number: int, until: float) -> list[Level]:
-        """All prompts, or those that are begun in time; the level of memory after the opening, at regular distances, and at the end."""
+        """All prompts, or those begun in time; memory after the opening, at regular distances, and at the end."""
         stops = sorted({min(OPENING, number), *range(EVERY, number, EVERY), number})
         levels = []
         try:

@@ -100,5 +100,5 @@ EMBEDS = {
     )
     for name, adapter in ADAPTERS.items()
     if adapter.kind in ("instruct", "plus")
-    for number in range(2)
+    for number in range(2 if adapter.family == SD15 else 1)
 }

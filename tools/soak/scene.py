@@ -67,7 +67,8 @@ class Scene:
         """A file for the family; of these kinds, if any are given. Every second one takes instructions."""
         names = [n for n, a in ADAPTERS.items() if a.family == self.family and (not kinds or a.kind in kinds)]
         instructed = [name for name in names if ADAPTERS[name].takes_instruction]
-        return self.random.choice(instructed if instructed and self.some(0.5) else names)
+        plain = [name for name in names if name not in instructed]
+        return self.random.choice((instructed if self.half() else plain) or names)
 
     def load(self, name: str) -> list:
         """Its link. Mostly the image encoder is named, since its other one is small."""
