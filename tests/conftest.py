@@ -1,6 +1,34 @@
-"""Makes the pack importable for every test; see `support/pack.py`."""
+"""Makes the pack importable for every test, see `support/pack.py`; and how many examples property tests run.
+
+In the test suite they are few and the same each time. `make properties` sets PROPERTIES_EXAMPLES: then they are so
+many and drawn anew each time, and a failure says how to see it again.
+"""
+
+import os
 
 import pack  # noqa: F401
+from comfyhost.places import cache_folder
+
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_folder() / "hypothesis"))  # else in the clone
+
+from hypothesis import HealthCheck, settings  # noqa: E402 (reads the above)
+
+settings.register_profile(
+    "suite",
+    max_examples=50,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.register_profile(
+    "many",
+    settings.get_profile("suite"),
+    max_examples=int(os.environ.get("PROPERTIES_EXAMPLES") or 1),
+    derandomize=False,
+    print_blob=True,
+)
+settings.load_profile("many" if os.environ.get("PROPERTIES_EXAMPLES") else "suite")
 
 
 def pytest_addoption(parser) -> None:

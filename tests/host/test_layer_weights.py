@@ -14,60 +14,13 @@ from comfy.ldm.modules.attention import optimized_attention
 from golden_cases import golden_case
 from host_samplers import check, ksampler
 from ipadapter_instruct.models.layers import LayerWeights
-from oracle import SITES, OracleAdapter, OracleModel, oracle_model, plain_attention
+from oracle import SITES, OracleAdapter, OracleModel, oracle_model
+from published_layers import BY_PLACE, PRECISE, PUBLISHED, on_negative, published_factor, scaled_attention
 from scenes import Link, Scene
 
-COUNTS = {"sd15": 16, "sdxl": 11}
+FAMILIES = ["sd15", "sdxl"]
 MODES = ["simple", "three-way"]
-V_ONLY = "V only"
-
-# A factor for each layer from 0 on. Source: cubiq/ComfyUI_IPAdapter_plus@b103c674, IPAdapterPlus.py.
-PUBLISHED = {
-    "sd15": {
-        "style transfer": (1, 1, 1, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1),
-        "composition": (0, 0, 0, 0, 0.25, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-        "strong style transfer": (1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1),
-        "style and composition": (1, 1, 1, 1, 0.25, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1),
-        "strong style and composition": (1,) * 16,
-        "style transfer precise": (1, 1, 1, 1, 0.25, 1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1),
-        "composition precise": (1, 1, 1, 1, 0.25, 1, 0.1, 0.1, 0.1, 1, 1, 1, 1, 1, 1, 1),
-    },
-    "sdxl": {
-        "style transfer": (0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0),
-        "composition": (0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0),
-        "strong style transfer": (1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1),
-        "style and composition": (0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0),
-        "strong style and composition": (1,) * 11,
-        "style transfer precise": (0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0),
-        "composition precise": (0.1, 0.1, 0.1, 1, 0.1, 0.1, 1, 0.1, 0.1, 0.1, 0.1),
-    },
-}
-# Of a layer's number t among n, and its part of the model. Source: the same pack, CrossAttentionPatch.py.
-BY_PLACE = {
-    "linear": lambda t, n, part: 1,
-    "ease in": lambda t, n, part: 0.05 + 0.95 * (1 - t / n),
-    "ease out": lambda t, n, part: 0.05 + 0.95 * (t / n),
-    "ease in-out": lambda t, n, part: 0.05 + 0.95 * (1 - abs(t - n / 2) / (n / 2)),
-    "reverse in-out": lambda t, n, part: 0.05 + 0.95 * (abs(t - n / 2) / (n / 2)),
-    "weak input": lambda t, n, part: 0.2 if part == "input" else 1,
-    "weak output": lambda t, n, part: 0.2 if part == "output" else 1,
-    "weak middle": lambda t, n, part: 0.2 if part == "middle" else 1,
-    "strong middle": lambda t, n, part: 1 if part == "middle" else 0.2,
-}
-PRECISE = ("style transfer precise", "composition precise")
 TYPES = [*BY_PLACE, *PUBLISHED["sd15"]]
-
-
-def published_factor(family: str, weight_type: str, number: int, part: str) -> float:
-    if weight_type in BY_PLACE:
-        return BY_PLACE[weight_type](number, COUNTS[family], part)
-    return PUBLISHED[family][weight_type][number]
-
-
-def on_negative(family: str, weight_type: str, number: int) -> bool:
-    """Whether the layer's positive gets nothing, and its negative what the positive would. Source: as above."""
-    composition = number in {"sd15": (4, 5), "sdxl": (3,)}[family]
-    return weight_type in PRECISE and composition == (weight_type == "style transfer precise")
 
 
 class LayeredOracle(OracleModel):
@@ -106,18 +59,6 @@ class LayeredOracle(OracleModel):
         return patch
 
 
-def scaled_attention(q, keys, values, weight, heads: int, scaling: str) -> torch.Tensor:
-    """Source: cubiq/ComfyUI_IPAdapter_plus@f204d6fc, CrossAttentionPatch.py."""
-    if scaling == V_ONLY:
-        return plain_attention(q, keys, values, heads) * weight
-    if "C penalty" in scaling:
-        weight = weight * keys.shape[2] / 1280
-    if "mean(V)" not in scaling:
-        return plain_attention(q, keys * weight, values * weight, heads)
-    mean = values.mean(dim=1, keepdim=True)
-    return plain_attention(q, keys * weight, (values - mean) + mean * weight, heads)
-
-
 @dataclass
 class LayeredScene(Scene):
     """A scene of one adapter with layer weights."""
@@ -147,13 +88,13 @@ class LayeredScene(Scene):
 
 
 @pytest.mark.parametrize("weight_type", TYPES)
-@pytest.mark.parametrize("family", COUNTS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_every_weight_type_acts_as_published(family, weight_type):
     check(ksampler, LayeredScene(family, layers=LayerWeights(weight_type)))
 
 
 @pytest.mark.parametrize("weight_type", PRECISE)
-@pytest.mark.parametrize("family", COUNTS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_precise_types_push_the_negative_in_simple_guidance(family, weight_type):
     simple = (Link(guidance="simple"),)
     check(ksampler, LayeredScene(family, simple, layers=LayerWeights(weight_type)), batch=2)
@@ -161,7 +102,7 @@ def test_the_precise_types_push_the_negative_in_simple_guidance(family, weight_t
 
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("scaling", ["K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty"])
-@pytest.mark.parametrize("family", COUNTS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_scalings_weigh_keys_and_values_by_the_published_formulas(family, scaling, guidance):
     check(ksampler, LayeredScene(family, (Link(guidance=guidance),), layers=LayerWeights(scaling=scaling)))
 

@@ -40,11 +40,33 @@ SITES = {
 
 
 @dataclass(frozen=True)
+class Place:
+    """An attention: its group of layers, its number there, and the part of the model.
+
+    size: height and width of the image positions, None where all attentions are of one size. text: text positions
+    before those.
+    """
+
+    group: int
+    layer: int
+    part: str
+    size: tuple[int, int] | None = None
+    text: int = 0
+
+
+@dataclass(frozen=True)
 class OracleAdapter:
     """Raw adapter weights under their published names, and the strength they act with."""
 
     weights: dict[str, Tensor]
     strength: float
+
+    def token_values(self, values: Tensor) -> Tensor:
+        """What the attention takes of the values [1, T, D] of image tokens."""
+        return values
+
+    def attention(self, q: Tensor, keys: Tensor, values: Tensor, heads: int, place: Place) -> Tensor:
+        return self.strength * plain_attention(q, keys, values, heads)
 
 
 @dataclass(frozen=True)
@@ -108,21 +130,23 @@ def around(other, patch):
 def cross_attention_patches(model: OracleModel, tokens: list[Tensor]) -> tuple[str, dict]:
     """A UNet: attention to the text, plus strength x attention to the image tokens, before the output projection."""
 
-    def attention(index: int):
+    def attention(index: int, site: tuple[str, int, int]):
         def patch(other, q, k, v, extra_options):
             heads = extra_options["n_heads"]
             out = other(q, k, v, extra_options) if other else optimized_attention(q, k, v, heads)
+            size = tuple(extra_options["activations_shape"][-2:])
+            place = Place(extra_options["transformer_index"], site[2], site[0], size)
             for adapter, image in zip(model.adapters, tokens, strict=True):
                 keys, values = (
                     image @ adapter.weights[f"ip_adapter.{2 * index + 1}.{name}.weight"].T
                     for name in ("to_k_ip", "to_v_ip")
                 )
-                out = out + adapter.strength * plain_attention(q, keys, values, heads)
+                out = out + adapter.attention(q, keys, adapter.token_values(values), heads, place)
             return out
 
         return patch
 
-    return "attn2", {site: attention(index) for index, site in enumerate(SITES[model.family])}
+    return "attn2", {site: attention(index, site) for index, site in enumerate(SITES[model.family])}
 
 
 def joint_attention_patches(model: OracleModel, tokens: list[Tensor]) -> tuple[str, dict]:
@@ -143,14 +167,16 @@ def joint_attention_patches(model: OracleModel, tokens: list[Tensor]) -> tuple[s
         heads = block.x_block.attn.num_heads
         attended = plain_attention(q, k, v, heads)
         text, image = attended[:, :length], attended[:, length:]
+        group = number // 2  # of as many as have an adapter; thirds of them are the model's parts
+        place = Place(group, 0, ("input", "middle", "output")[3 * group // len(image_tokens)], None, length)
         added_text, added_image = torch.zeros_like(text), torch.zeros_like(image)
         for adapter, own in zip(model.adapters, image_tokens[number], strict=True):
             w = {n.split(".")[2]: x.T for n, x in adapter.weights.items() if n.startswith(f"ip_adapter.{number}.")}
             keys = torch.cat([image @ w["to_k_ip"], own @ w["add_k_proj_ip"]], dim=1)
-            values = torch.cat([image @ w["to_v_ip"], own @ w["add_v_proj_ip"]], dim=1)
-            out = plain_attention(q, keys, values, heads)
-            added_text = added_text + adapter.strength * (out[:, :length] @ w["proj_encoder_hidden_states_ip"])
-            added_image = added_image + adapter.strength * (out[:, length:] @ w["proj_ip"])
+            values = torch.cat([image @ w["to_v_ip"], adapter.token_values(own @ w["add_v_proj_ip"])], dim=1)
+            out = adapter.attention(q, keys, values, heads, place)
+            added_text = added_text + out[:, :length] @ w["proj_encoder_hidden_states_ip"]
+            added_image = added_image + out[:, length:] @ w["proj_ip"]
         return {
             "txt": block.context_block.post_attention(text + added_text, *text_rest),
             "img": block.x_block.post_attention(image + added_image, *image_rest),

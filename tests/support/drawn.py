@@ -1,0 +1,129 @@
+"""Random situations, for hypothesis. The first of every choice is the plainest, which failures shrink to."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from hypothesis import event
+from hypothesis import strategies as st
+from published_layers import BY_PLACE, COUNTS, PUBLISHED
+from situation_oracle import AUTO
+from situations import BASIC, INSTRUCT, KSAMPLER, Layers, Link, Mask, Pictures, Schedule, Situation
+
+# Its steps depend on the last digits of its own error estimate.
+SAMPLERS = [name for name in comfy.samplers.SAMPLER_NAMES if name != "dpm_adaptive"]
+SCALINGS = ("V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty")
+
+# Height and width. The small UNets cannot normalise a single position, which is left of 8 or fewer on both sides.
+sizes = st.tuples(st.integers(9, 18), st.integers(1, 18), st.booleans()).map(lambda s: s[:2] if s[2] else s[1::-1])
+rarely = st.integers(0, 3).map(lambda n: n == 3)
+fractions = st.sampled_from((0.0, 1.0, 0.5, 0.25, 0.35, 0.75, 0.999, 0.001)) | st.integers(0, 1000).map(
+    lambda n: n / 1000
+)
+
+
+def hundredths(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.integers(round(100 * low), round(100 * high)).map(lambda n: n / 100)
+
+
+factors = st.sampled_from((1.0, 0.0, 0.5, -0.5)) | hundredths(-1, 1.5)
+scales = st.sampled_from((1.0, 2.0, 0.5, 4.0, 0.0)) | hundredths(0, 6)
+
+
+def sometimes(strategy: st.SearchStrategy, nothing=None) -> st.SearchStrategy:
+    return rarely.flatmap(lambda wanted: strategy if wanted else st.just(nothing))
+
+
+@st.composite
+def pictures(draw) -> Pictures:
+    numbers = tuple(draw(st.lists(st.integers(0, 9), min_size=1, max_size=3)))
+    several = draw(st.sampled_from(("concat", "average", "one per latent")))
+    weights = draw(sometimes(st.tuples(*[factors] * len(numbers)), ()))
+    if weights and several == "average" and abs(sum(weights)) < 0.2:
+        weights = ()
+    return Pictures(numbers, several, weights if any(weights) else ())
+
+
+masks = st.builds(Mask, st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.booleans())
+
+
+@st.composite
+def schedules(draw) -> Schedule:
+    between, along = draw(st.sampled_from(("hold", "linear", "smooth"))), draw(st.sampled_from(("steps", "percent")))
+    along = {"percent": "percent of the schedule"}.get(along, along)
+    if draw(st.booleans()):
+        return Schedule(tuple(draw(st.lists(factors, min_size=1, max_size=4))), between, along)
+    places = sorted(draw(st.lists(fractions, min_size=1, max_size=4, unique=True)))
+    return Schedule(tuple((place, draw(factors)) for place in places), between, along)
+
+
+@st.composite
+def layers(draw, family: str) -> Layers:
+    types = [*BY_PLACE, *PUBLISHED.get(family, ())]
+    scaling = draw(st.sampled_from(SCALINGS if family != "sd3" else SCALINGS[:1]))
+    names = st.integers(0, COUNTS[family] - 1).map(str)
+    if family == "sdxl":
+        names = names | names.map(lambda name: f"{name}.0")
+    own = draw(sometimes(st.dictionaries(names, factors, min_size=1, max_size=4), {}))
+    return Layers(draw(st.sampled_from(types)), tuple(own.items()), scaling)
+
+
+@st.composite
+def links(draw, family: str) -> Link:
+    start, end = sorted(draw(sometimes(st.tuples(fractions, fractions), (0.0, 1.0))))
+    return Link(
+        pictures=draw(pictures()),
+        then=draw(sometimes(st.tuples(pictures(), fractions))),
+        instruction=draw(st.sampled_from(tuple(AUTO))),
+        weight=draw(st.sampled_from((0.8, 0.2, 1.0, 0.0, -0.5)) | hundredths(-1, 1.5)),
+        guidance=draw(st.sampled_from(("three-way", "simple", "auto"))),
+        instruct_scale=draw(scales),
+        image_scale=draw(scales),
+        start=start,
+        end=end,
+        mask=draw(sometimes(masks)),
+        batch_weights=tuple(draw(sometimes(st.lists(factors, max_size=4), []))),
+        schedule=draw(sometimes(schedules())),
+        layers=draw(sometimes(layers(family))),
+        three_way_until=draw(sometimes(fractions, 1.0)),
+    )
+
+
+@st.composite
+def situations(draw, family: str, **fixed) -> Situation:
+    height, width = draw(sizes)
+    drawn = {
+        "links": tuple(draw(st.lists(links(family), min_size=1, max_size=3))),
+        "batch": draw(st.integers(1, 3)),
+        "height": height,
+        "width": width,
+        "sampler": draw(st.sampled_from(SAMPLERS)),
+        "scheduler": draw(st.sampled_from(comfy.samplers.SCHEDULER_NAMES)),
+        "steps": draw(st.integers(1, 3)),
+        "cfg": draw(st.sampled_from((4.0, 1.0, 2.0)) | hundredths(0, 7)),
+        "denoise": draw(sometimes(hundredths(0.3, 1), 1.0)),
+        "seed": draw(st.integers(0, 2**32)),
+        "through": draw(st.sampled_from((KSAMPLER, KSAMPLER, INSTRUCT, BASIC))),
+        "scales": (draw(scales), draw(scales)),
+        "positive_length": draw(sometimes(st.just(154), 77)),
+    }
+    situation = Situation(family, **{**drawn, **fixed})
+    note(situation)
+    return situation
+
+
+def note(situation: Situation) -> None:
+    """For --hypothesis-show-statistics: how often what is combined occurs."""
+    event(f"links: {len(situation.links)}")
+    event(f"through: {situation.through}")
+    event(f"batch: {situation.batch}")
+    event(f"guidance: {' '.join(sorted({link.guidance for link in situation.links}))}")
+    event(f"cfg 1: {situation.cfg == 1}")
+    for link in situation.links:
+        event(f"several: {len(link.pictures.numbers)} {link.pictures.several}")
+        for name in ("mask", "schedule", "layers", "then", "batch_weights"):
+            if getattr(link, name):
+                event(f"with {name}")
+        if link.start > 0 or link.end < 1:
+            event("with a window")
+        if link.mask and link.guidance == "three-way" and (link.schedule or link.layers):
+            event("three-way with a mask and a schedule or layers")

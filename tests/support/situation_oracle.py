@@ -1,0 +1,302 @@
+"""What a situation means, computed apart from the pack: row by row, branch by branch, nothing kept or shared.
+
+The model is bare and its texts are the situation's own. Which latent and which side of the host's two-branch terms a
+row is, comes from the host; when, where and how strongly each link acts is written out below.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import small
+import torch
+from comfy.patcher_extension import WrappersMP
+from golden_cases import golden_case
+from oracle import INJECTIONS, OracleAdapter, Place, around
+from published_layers import V_ONLY, on_negative, published_factor, scaled_attention
+from situations import BASIC, INSTRUCT, Link, Mask, Pictures, Schedule, Situation, picture_tokens
+from torch import Tensor
+
+SAME_PLACE = 1e-6  # a step that begins at a schedule's point has its factor
+
+# instruction -> by family: what `auto` makes of guidance and of the weight. Source: REFERENCE of the authors' demos.
+AUTO = {
+    "a dog": {"sd15": ("three-way", 0.0), "sdxl": ("three-way", 0.0), "sd3": ("three-way", 0.0)},
+    "use the style": {"sd15": ("simple", 0.0), "sdxl": ("simple", 0.0), "sd3": ("simple", 0.0)},
+    "use the face": {"sd15": ("simple", 0.0), "sdxl": ("simple", 0.0), "sd3": ("three-way", 0.0)},
+    "use the pose": {"sd15": ("three-way", -0.2), "sdxl": ("three-way", 0.0), "sd3": ("three-way", 0.0)},
+}
+
+
+@dataclass(frozen=True)
+class Acting:
+    """Pictures of a link in the part of the sampling where they act, with what `auto` chose."""
+
+    link: Link
+    pictures: Pictures
+    weight: float
+    three_way: bool
+    chosen: bool
+    start: float
+    end: float
+    followed: bool
+
+
+def turns(situation: Situation, link: Link) -> list[Acting]:
+    """One, or two where other pictures take over."""
+    guidance, weight, chosen = link.guidance, link.weight, False
+    if guidance == "auto":
+        guidance, change = AUTO[link.instruction][situation.family]
+        weight, chosen = (round(weight + change, 4) if weight else 0.0), True
+    if situation.through == INSTRUCT and link.guidance != "simple":
+        link = replace(link, instruct_scale=situation.scales[0], image_scale=situation.scales[1])
+        guidance, chosen = "three-way", False
+    parts = [(link.pictures, 0.0, 1.0)]
+    if link.then:
+        pictures, at = link.then
+        parts = [part for part in ((link.pictures, 0.0, at), (pictures, at, 1.0)) if part[1] < part[2]]
+    acting = []
+    for pictures, start, end in parts:
+        both = max(start, link.start), min(end, link.end)
+        followed = end < 1 and both[1] == end
+        acting.append(Acting(link, pictures, weight, guidance == "three-way", chosen, *both, followed))
+    return [one for one in acting if one.start <= one.end]
+
+
+# Where in the sampling a noise level stands
+
+
+def place_on_schedule(sampling, sigma: float) -> float:
+    """The fraction of the model's noise schedule that is over, from the schedule's own formula turned around."""
+    if hasattr(sampling, "shift"):  # SD3's flow: sigma = s t / (1 + (s - 1) t)
+        time = sigma / (sampling.shift - (sampling.shift - 1) * sigma)
+        return min(max(1 - time, 0.0), 1.0)
+    levels = sampling.log_sigmas.double().numpy()
+    return 1 - float(np.interp(math.log(sigma), levels, np.arange(len(levels)))) / 999
+
+
+def place_among_steps(sigmas: Tensor, sigma: float) -> float:
+    falling = sigmas.double().numpy()
+    return float(np.interp(-sigma, -falling, np.arange(len(falling)) / (len(falling) - 1)))
+
+
+def schedule_factor(schedule: Schedule, place: float) -> float:
+    points = schedule.points
+    if not isinstance(points[0], tuple):
+        points = [(number / len(points), factor) for number, factor in enumerate(points)]
+    past = [point for point in points if point[0] <= place + SAME_PLACE]
+    if not past:
+        return points[0][1]
+    if len(past) == len(points) or schedule.between == "hold":
+        return past[-1][1]
+    (begin, first), (end, second) = past[-1], points[len(past)]
+    share = min(max((place - begin) / (end - begin), 0.0), 1.0)
+    if schedule.between == "smooth":
+        share = math.sin(math.pi / 2 * share) ** 2
+    return (1 - share) * first + share * second
+
+
+# What an adapter does in one row of one branch
+
+
+@dataclass(frozen=True)
+class RowAdapter(OracleAdapter):
+    """strength: what is the same everywhere. factor: of a place. weights_of_tokens: [T]. mask: [H, W]."""
+
+    factor: Callable[[Place], float] = None
+    scaling: str = V_ONLY
+    weights_of_tokens: Tensor | None = None
+    mask: Tensor | None = None
+    grid: tuple[int, int] = (1, 1)
+
+    def token_values(self, values: Tensor) -> Tensor:
+        return values if self.weights_of_tokens is None else values * self.weights_of_tokens[:, None]
+
+    def attention(self, q: Tensor, keys: Tensor, values: Tensor, heads: int, place: Place) -> Tensor:
+        weight = self.strength * self.factor(place)
+        if weight == 0:
+            return torch.zeros_like(q)
+        out = scaled_attention(q, keys, values, weight, heads, self.scaling)
+        if self.mask is None:
+            return out
+        here = averaged(self.mask, place.size or self.grid).flatten()
+        return out * torch.cat([here.mean().expand(place.text), here])[:, None]
+
+
+def averaged(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """The mask's mean over what each cell of a grid touches."""
+    spans = [
+        [(cell * length // cells, -(-(cell + 1) * length // cells)) for cell in range(cells)]
+        for length, cells in zip(mask.shape, size, strict=True)
+    ]
+    return torch.stack([torch.stack([mask[a:b, c:d].mean() for c, d in spans[1]]) for a, b in spans[0]])
+
+
+def layer_factor(family: str, link: Link, place: Place, moved: bool) -> float:
+    """0 at the places that act on the other side."""
+    layers = link.layers
+    if layers is None:
+        return 0.0 if moved else 1.0
+    if on_negative(family, layers.weight_type, place.group) != moved:
+        return 0.0
+    if layers.own:
+        own = dict(layers.own)
+        return own.get(f"{place.group}.{place.layer}", own.get(str(place.group), 0.0))
+    return published_factor(family, layers.weight_type, place.group, place.part)
+
+
+def tokens_of(family: str, pictures: Pictures, branch: str, latent: int) -> tuple[Tensor, Tensor | None, float]:
+    """Tokens [1, T, D] for a latent, their own weights [T] or None, and a weight of all of them."""
+    weights = pictures.weights or (1.0,) * len(pictures.numbers)
+    own = [getattr(picture_tokens(family, number), branch) for number in pictures.numbers]
+    if pictures.several == "one per latent":
+        number = latent % len(own)
+        return own[number], None, weights[number]
+    used = [(tokens, weight) for tokens, weight in zip(own, weights, strict=True) if weight]
+    if pictures.several == "average":
+        return sum(weight * tokens for tokens, weight in used) / sum(weight for _, weight in used), None, 1.0
+    tokens = torch.cat([tokens for tokens, _ in used], dim=1)
+    if len({weight for _, weight in used}) == 1:  # alike for all tokens: the whole attention's
+        return tokens, None, used[0][1]
+    return tokens, torch.cat([torch.full((t.shape[1],), w) for t, w in used]), 1.0
+
+
+def mask_of(mask: Mask | None, latent: int) -> Tensor | None:
+    return None if mask is None else mask.tensor()[latent % mask.number]
+
+
+def has_weight(one: Acting) -> bool:
+    """Whether any latent and any layer has some; else the model is bare, also of three-way guidance."""
+    link, pictures = one.link, one.pictures
+    own = pictures.weights if pictures.several == "one per latent" and pictures.weights else (1.0,)
+    frames = link.batch_weights or (1.0,)
+    latents = [own[n % len(own)] * frames[n % len(frames)] for n in range(len(own) * len(frames))]
+    layers = [factor for _, factor in link.layers.own] if link.layers else []
+    return any(latents) and (not layers or any(layers))
+
+
+class SituationOracle(small.SmallModel):
+    """Evaluates each row of a batch by itself, as so many evaluations of the bare model as its branches need."""
+
+    situation: Situation
+    turns: Sequence[Acting]
+    sigmas: Tensor  # of the run's steps
+    alone: bool  # at this step the host asks for the positive alone
+    has_negative: bool
+
+    def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+        sides = transformer_options["cond_or_uncond"]
+        latents = len(x) // len(sides)
+        rows = [
+            self._row(x[n : n + 1], t[n : n + 1], sides[n // latents], n % latents, transformer_options)
+            for n in range(len(x))
+        ]
+        return torch.cat(rows)
+
+    def _row(self, x, t, side: int, latent: int, options: dict) -> Tensor:
+        acting = [(one, strength) for one in self.turns if (strength := self._strength(one, float(t)))]
+        three_way = [one for one, _ in acting if self._is_three_way(one, float(t))]
+        leading = [one.link for one in three_way if not (one.chosen and self.alone)]
+        total = torch.zeros_like(x)
+        for branch, coefficient in self._coefficients(leading, side).items():
+            if coefficient:
+                given = [
+                    (one, strength, branch if one in three_way else ("full" if branch in CONDITIONAL else "uncond"))
+                    for one, strength in acting
+                ]
+                total += coefficient * self._prediction(x, t, branch, latent, given, options)
+        return total
+
+    def _coefficients(self, leading: list[Link], side: int) -> dict[str, float]:
+        if not leading or not self.has_negative:
+            return {"uncond" if side else "full": 1.0}
+        wi, wim = leading[-1].instruct_scale, leading[-1].image_scale
+        if side == 0:
+            return {"full": wi, "everything": 1 - wi, "image_only": wim - 1, "uncond": 1 - wim}
+        return {"full": wi, "everything": -wi, "image_only": wim, "uncond": 1 - wim}
+
+    def _strength(self, one: Acting, sigma: float) -> float:
+        if one.start > 0 or one.end < 1:
+            begin, end = (self.model_sampling.percent_to_sigma(place) for place in (one.start, one.end))
+            if sigma > begin or sigma < end or (one.followed and sigma == end):
+                return 0.0
+        if not has_weight(one):
+            return 0.0
+        schedule = one.link.schedule
+        if schedule is None:
+            return one.weight
+        if schedule.along == "steps":
+            return one.weight * schedule_factor(schedule, place_among_steps(self.sigmas, sigma))
+        return one.weight * schedule_factor(schedule, place_on_schedule(self.model_sampling, sigma))
+
+    def _is_three_way(self, one: Acting, sigma: float) -> bool:
+        until = one.link.three_way_until
+        return one.three_way and (until >= 1 or sigma > self.model_sampling.percent_to_sigma(until))
+
+    def _prediction(self, x, t, branch: str, latent: int, given: list, options: dict) -> Tensor:
+        situation, conditional = self.situation, branch in CONDITIONAL
+        text = situation.positive if branch == "full" else situation.negative
+        pooled = (situation.negative if branch == "uncond" else situation.positive).pooled
+        adapters, tokens = [], []
+        for one, strength, own_branch in given:
+            for moved in (False, True):
+                if moved and conditional:
+                    continue
+                adapter, own = self._adapter(one, strength, "full" if moved else own_branch, latent, moved, x)
+                adapters.append(adapter)
+                tokens.append(own)
+        self.adapters = tuple(adapters)
+        kind, patches = INJECTIONS[self.family](self, tokens)
+        replaced = {kind: {site: around(None, patch) for site, patch in patches.items()}}
+        options = {**options, "cond_or_uncond": [0], "patches_replace": replaced}
+        return super()._apply_model(x, t, None, text.context, None, options, **({} if pooled is None else {"y": pooled}))
+
+    def _adapter(self, one: Acting, strength: float, branch: str, latent: int, moved: bool, x: Tensor):
+        link, frames = one.link, one.link.batch_weights or (1.0,)
+        tokens, weights, weight = tokens_of(self.family, one.pictures, branch, latent)
+        adapter = RowAdapter(
+            weights=golden_case(self.family).adapter_weights,
+            strength=strength * weight * frames[latent % len(frames)],
+            factor=functools.partial(self._factor, link, moved),
+            scaling=link.layers.scaling if link.layers else V_ONLY,
+            weights_of_tokens=weights,
+            mask=mask_of(link.mask, latent),
+            grid=((x.shape[-2] + 1) // 2, (x.shape[-1] + 1) // 2),
+        )
+        return adapter, tokens
+
+    def _factor(self, link: Link, moved: bool, place: Place) -> float:
+        return layer_factor(self.family, link, place, moved)
+
+
+CONDITIONAL = ("full", "everything")
+
+
+@functools.cache
+@torch.inference_mode(False)
+def oracle_of(family: str):
+    return small.small_model(family, SituationOracle)
+
+
+def expected(situation: Situation) -> Tensor:
+    """The latent that a situation's chain should give."""
+    patcher = oracle_of(situation.family).clone()
+    model = patcher.model
+    model.situation, model.has_negative = situation, situation.through != BASIC
+    model.turns = [one for link in situation.links for one in turns(situation, link)]
+
+    def run(executor, guider, sigmas, *args, **kwargs):
+        model.sigmas = sigmas
+        return executor(guider, sigmas, *args, **kwargs)
+
+    def step(executor, base, conds, *args, **kwargs):
+        model.alone = None in conds
+        return executor(base, conds, *args, **kwargs)
+
+    patcher.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "oracle", run)
+    patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "oracle", step)
+    return situation.sampled(patcher)

@@ -1,0 +1,216 @@
+"""Whole situations: everything a user may set at once, as the pack's nodes are given it.
+
+`situation_oracle` computes what they mean; `drawn` draws them at random.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import comfy.samplers
+import small
+import torch
+from comfy_extras import nodes_custom_sampler as custom
+from golden_cases import golden_case
+from in_process import run_node
+from ipadapter_instruct.models.branches import Branches
+from ipadapter_instruct.models.combining import Combining, combine_references
+from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
+from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
+from ipadapter_instruct.nodes.layer_weights import IPAdapterInstructLayers
+from ipadapter_instruct.nodes.schedule_weight import IPAdapterInstructSchedule
+from ipadapter_instruct.nodes.take_turns import IPAdapterInstructThen
+from scenes import Text, text
+from torch import Tensor
+
+import nodes as host_nodes
+
+KSAMPLER, BASIC, INSTRUCT = "KSampler", "BasicGuider", "Instruct Guider"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Made-up references by their numbers, and how they act together. weights: one each, or none."""
+
+    numbers: tuple[int, ...] = (0,)
+    several: str = "concat"
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Made-up masks, so many of this size. hard: of nothing but 0 and 1."""
+
+    number: int
+    height: int
+    width: int
+    hard: bool = False
+
+    def tensor(self) -> Tensor:
+        made = torch.Generator().manual_seed(self.number + 10 * self.height + 1000 * self.width)
+        mask = torch.rand(self.number, self.height, self.width, generator=made)
+        return mask.round() if self.hard else mask
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Points of (position, factor), or factors alone for equal parts."""
+
+    points: tuple[tuple[float, float], ...] | tuple[float, ...]
+    between: str = "hold"
+    along: str = "steps"
+
+    @property
+    def text(self) -> str:
+        return ", ".join(": ".join(map(str, p)) if isinstance(p, tuple) else str(p) for p in self.points)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """own: factors by the names of layers, in place of the type's."""
+
+    weight_type: str = "linear"
+    own: tuple[tuple[str, float], ...] = ()
+    scaling: str = "V only"
+
+    @property
+    def text(self) -> str:
+        return "; ".join(f"{name}: {factor}" for name, factor in self.own)
+
+
+@dataclass(frozen=True)
+class Link:
+    """One Apply. then: other pictures, and from where in the sampling on."""
+
+    pictures: Pictures = Pictures()
+    then: tuple[Pictures, float] | None = None
+    instruction: str = "a dog"
+    weight: float = 0.8
+    guidance: str = "three-way"
+    instruct_scale: float = 2.0
+    image_scale: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+    mask: Mask | None = None
+    batch_weights: tuple[float, ...] = ()
+    schedule: Schedule | None = None
+    layers: Layers | None = None
+    three_way_until: float = 1.0
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A chain of Applies, and how it is sampled. scales: Instruct Guider's for instruction and image."""
+
+    family: str = "sd15"
+    links: tuple[Link, ...] = (Link(),)
+    batch: int = 1
+    height: int = 8
+    width: int = 12
+    sampler: str = "euler"
+    scheduler: str = "normal"
+    steps: int = 2
+    cfg: float = 4.0
+    denoise: float = 1.0
+    seed: int = 3
+    through: str = KSAMPLER
+    scales: tuple[float, float] = (2.0, 1.0)
+    positive_length: int = 77
+
+    @functools.cached_property
+    def positive(self) -> Text:
+        return text("positive", self.family, self.positive_length)
+
+    @functools.cached_property
+    def negative(self) -> Text:
+        return text("negative", self.family)
+
+    def sampled(self, model) -> Tensor:
+        """What the host makes of a model in this situation."""
+        channels = model.model.latent_format.latent_channels
+        latent = {"samples": torch.zeros(self.batch, channels, self.height, self.width)}
+        positive, negative = ([[t.context, t.values]] for t in (self.positive, self.negative))
+        if self.through == KSAMPLER:
+            return host_nodes.KSampler().sample(
+                model, self.seed, self.steps, self.cfg, self.sampler, self.scheduler, positive, negative, latent,
+                self.denoise,
+            )[0]["samples"]  # fmt: skip
+        guider = self._guider(model, positive, negative)
+        sigmas = custom.BasicScheduler.execute(model, self.scheduler, self.steps, self.denoise).args[0]
+        sampler, noise = comfy.samplers.sampler_object(self.sampler), custom.RandomNoise.execute(self.seed).args[0]
+        return custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).args[0]["samples"]
+
+    def _guider(self, model, positive: list, negative: list):
+        if self.through == BASIC:
+            return custom.BasicGuider.execute(model, positive).args[0]
+        if any(link.guidance != "simple" for link in self.links) and not hasattr(model.model, "situation"):
+            names = ("text_guidance", "instruct_guidance", "image_guidance")
+            scales = dict(zip(names, (self.cfg, *self.scales), strict=True))
+            return run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales).args[0]
+        return custom.CFGGuider.execute(model, positive, negative, self.cfg).args[0]
+
+
+@functools.cache
+@torch.inference_mode(False)  # kept for later tests, as golden_case is
+def bare(family: str):
+    return small.small_model(family)
+
+
+@functools.cache
+@torch.inference_mode(False)
+def adapter_and_tokens(family: str):
+    adapter = small.small_adapter(family)
+    with torch.no_grad():
+        return adapter, small.golden_tokens(golden_case(family), adapter)
+
+
+def picture_tokens(family: str, number: int) -> Branches[Tensor]:
+    """[1, T, D] for each branch, of a made-up picture."""
+    return adapter_and_tokens(family)[1].map(lambda t: t.roll(7 * number, dims=-1))
+
+
+def applied(situation: Situation, model=None):
+    """The model with all links applied by the nodes; the small model, unless another is given."""
+    model = bare(situation.family) if model is None else model
+    for link in situation.links:
+        model = run_node(IPAdapterInstructApply, model=model, **_inputs(situation.family, link)).args[0]
+    return model
+
+
+def _inputs(family: str, link: Link) -> dict:
+    """What the Apply node is given."""
+    embeds = _embeds(family, link, link.pictures)
+    if link.then:
+        pictures, at = link.then
+        then = _embeds(family, link, pictures)
+        embeds = run_node(IPAdapterInstructThen, embeds=embeds, then=then, at_percent=at).args[0]
+    inputs = {
+        "embeds": embeds,
+        "weight": link.weight,
+        "guidance": link.guidance,
+        "instruct_guidance": link.instruct_scale,
+        "image_guidance": link.image_scale,
+        "start_percent": link.start,
+        "end_percent": link.end,
+        "batch_weights": ", ".join(map(str, link.batch_weights)),
+        "three_way_until": link.three_way_until,
+    }
+    if link.mask:
+        inputs["attn_mask"] = link.mask.tensor()
+    if link.schedule:
+        own = {"factors": link.schedule.text, "between": link.schedule.between, "along": link.schedule.along}
+        inputs["schedule"] = run_node(IPAdapterInstructSchedule, **own).args[0]
+    if link.layers:
+        own = {"weight_type": link.layers.weight_type, "layer_weights": link.layers.text}
+        inputs["layers"] = run_node(IPAdapterInstructLayers, scaling=link.layers.scaling, **own).args[0]
+    return inputs
+
+
+def _embeds(family: str, link: Link, pictures: Pictures) -> InstructEmbeds:
+    """What Encode makes of them."""
+    own = [picture_tokens(family, number) for number in pictures.numbers]
+    together = Branches(*(torch.cat(rows) for rows in zip(*(vars(t).values() for t in own), strict=True)))
+    tokens = combine_references(together, Combining(pictures.several, pictures.weights))
+    return InstructEmbeds.of(adapter_and_tokens(family)[0], link.instruction, tokens)
