@@ -4,6 +4,8 @@
 #   make demo            run a shipped workflow headless and leave the picture in output/
 #                        (FAMILY=sdxl or sd3 for the others; DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
 #   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
+#   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow")
+#   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
@@ -19,12 +21,13 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
+EXAMPLES ?= 2000
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test serve bench soak lint audit workflows clean-cache
+.PHONY: setup demo test properties serve bench soak lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -34,6 +37,9 @@ demo:
 
 test:
 	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+properties:
+	@$(SET_UP) && PROPERTIES_EXAMPLES=$(EXAMPLES) "$$python" tools/run_tests.py -n 2 -k properties --hypothesis-show-statistics tests/unit tests/host $(PYTEST_ARGS)
 
 serve:
 	@$(SET_UP) && PORT=$(PORT) FAMILY=$(FAMILY) $(TOOL) "$$python" -m comfyhost.server

@@ -5,12 +5,11 @@
 
 import drawn
 import pytest
-import torch
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from sampling import close, same
+from sampling import close
 from situation_oracle import expected
-from situations import Situation, applied, bare
+from situations import applied
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 FEW = max(settings.default.max_examples // 10, 1)  # each takes a second
@@ -26,5 +25,8 @@ def family(request) -> str:
 def test_any_situation_gives_the_latent_of_an_independent_model(family, data):
     situation = data.draw(drawn.situations(family))
     found, reference = situation.sampled(applied(situation)), expected(situation)
-    assert reference.isfinite().all()
+    if not reference.isfinite().all():  # the bare model's too: kl_optimal of one step divides 0 by 0
+        event("not finite, whatever the model")
+        assert not found.isfinite().all()
+        return
     close(found, reference, 1e-3)

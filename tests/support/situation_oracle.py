@@ -253,7 +253,9 @@ class SituationOracle(small.SmallModel):
         kind, patches = INJECTIONS[self.family](self, tokens)
         replaced = {kind: {site: around(None, patch) for site, patch in patches.items()}}
         options = {**options, "cond_or_uncond": [0], "patches_replace": replaced}
-        return super()._apply_model(x, t, None, text.context, None, options, **({} if pooled is None else {"y": pooled}))
+        return super()._apply_model(
+            x, t, None, text.context, None, options, **({} if pooled is None else {"y": pooled})
+        )
 
     def _adapter(self, one: Acting, strength: float, branch: str, latent: int, moved: bool, x: Tensor):
         link, frames = one.link, one.link.batch_weights or (1.0,)

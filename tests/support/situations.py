@@ -148,7 +148,9 @@ class Situation:
         if any(link.guidance != "simple" for link in self.links) and not hasattr(model.model, "situation"):
             names = ("text_guidance", "instruct_guidance", "image_guidance")
             scales = dict(zip(names, (self.cfg, *self.scales), strict=True))
-            return run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales).args[0]
+            return run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales).args[
+                0
+            ]
         return custom.CFGGuider.execute(model, positive, negative, self.cfg).args[0]
 
 
