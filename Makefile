@@ -4,11 +4,12 @@
 #   make demo            run a shipped workflow headless and leave the picture in output/
 #                        (FAMILY=sdxl or sd3 for the others; DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
 #   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
-#   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow")
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
+#   make coverage        lines and branches of models/ and nodes/ that no test runs (COVERAGE_ARGS="tests/unit tests/golden")
+#   make mutation        change models/ one thing at a time and see whether a test notices (MUTATION_ARGS="layers guidance")
 #   make lint            ruff
 #   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
 #   make workflows       write workflows/*.json from their recipes, and take their pictures
@@ -22,12 +23,14 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
 EXAMPLES ?= 2000
+COVERAGE_ARGS ?= tests/unit tests/golden tests/host tests/server
+MUTATION_ARGS ?=
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test properties serve bench soak lint audit workflows clean-cache
+.PHONY: setup demo test properties serve bench soak coverage mutation lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -49,6 +52,12 @@ bench:
 
 soak:
 	@$(SET_UP) && $(TOOL) "$$python" -m soak $(SOAK_ARGS)
+coverage:
+	@$(SET_UP) && COVERAGE_FILE=$(CURDIR)/output/coverage/data "$$python" tools/run_tests.py -q -n 2 --dist loadgroup \
+		--cov=$(CURDIR)/models --cov=$(CURDIR)/nodes --cov-report=term-missing:skip-covered $(COVERAGE_ARGS)
+
+mutation:
+	@$(SET_UP) && $(TOOL) "$$python" -m mutation $(MUTATION_ARGS)
 
 lint:
 	@$(SET_UP) && "$$python" -m ruff check .

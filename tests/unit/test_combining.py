@@ -314,7 +314,7 @@ def test_two_sets_need_a_known_method_and_a_weight_other_than_0():
         combine_two(of(), of(), AVERAGE, (1.0, -1.0))
 
 
-@pytest.mark.parametrize("weights", itertools.product([0.0, 0.5, 1.0], repeat=3))
+@pytest.mark.parametrize("weights", list(itertools.product([0.0, 0.5, 1.0], repeat=3)))
 def test_many_sets_are_concatenated_as_two_by_two(weights):
     sets = [(of(seed=seed), weight) for seed, weight in enumerate(weights)]
     if not any(weights):

@@ -60,7 +60,7 @@ def test_each_scale_stretches_its_own_rung_and_no_other():
         assert_same(stretched - plain, 2 * rung)
 
 
-@pytest.mark.parametrize(("instruct", "image"), itertools.product(SCALES, repeat=2))
+@pytest.mark.parametrize(("instruct", "image"), list(itertools.product(SCALES, repeat=2)))
 def test_a_sampler_of_any_cfg_makes_three_scale_guidance_of_the_two_host_predictions(instruct, image):
     p = predictions()
     coefficients = host_coefficients(instruct, image)
@@ -71,7 +71,7 @@ def test_a_sampler_of_any_cfg_makes_three_scale_guidance_of_the_two_host_predict
         assert_same(uncond + cfg * (cond - uncond), combine_branches(p, scales))
 
 
-@pytest.mark.parametrize(("instruct", "image"), itertools.product(SCALES, repeat=2))
+@pytest.mark.parametrize(("instruct", "image"), list(itertools.product(SCALES, repeat=2)))
 def test_coefficients_sum_to_one_so_noise_and_denoised_latents_combine_alike(instruct, image):
     coefficients = host_coefficients(instruct, image)
 
@@ -85,7 +85,7 @@ def test_an_image_scale_of_one_needs_no_uncond_pass(instruct):
     assert coefficients.cond.uncond == coefficients.uncond.uncond == 0
 
 
-@pytest.mark.parametrize(("text", "image"), itertools.product(SCALES, repeat=2))
+@pytest.mark.parametrize(("text", "image"), list(itertools.product(SCALES, repeat=2)))
 def test_equal_text_and_instruct_scales_need_no_pass_of_everything(text, image):
     p = predictions()
     coefficients = host_coefficients(text, image, text_scale=text)
@@ -104,7 +104,7 @@ def test_equal_scales_and_an_image_scale_of_one_need_two_passes(text):
     assert coefficients.uncond == Branches(full=0, everything=0, image_only=1, uncond=0)
 
 
-@pytest.mark.parametrize(("instruct", "image"), itertools.product(SCALES, repeat=2))
+@pytest.mark.parametrize(("instruct", "image"), list(itertools.product(SCALES, repeat=2)))
 def test_a_text_scale_that_differs_changes_no_coefficient(instruct, image):
     for text in (None, instruct + 1e-9, instruct - 1):
         assert host_coefficients(instruct, image, text_scale=text) == host_coefficients(instruct, image)
