@@ -10,6 +10,7 @@ import comfy.samplers
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.models import Base
 
@@ -82,6 +83,22 @@ class Attentions(TorchFunctionMode):
         if function is nn.functional.scaled_dot_product_attention:
             self.calls += 1
             self.flops += attention_flops(*args[:3])
+        return function(*args, **(kwargs or {}))
+
+
+class Products(TorchDispatchMode):
+    """Counts products of matrices: linear layers, and an attention's two, which ComfyUI launches together."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.name().partition("::")[2].partition(".")[0]
+        if "scaled_dot_product" in name:
+            self.count += 2
+        elif name in ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm"):  # whole ones in inference mode
+            self.count += 1
         return function(*args, **(kwargs or {}))
 
 

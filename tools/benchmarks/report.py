@@ -1,24 +1,29 @@
-"""Results as tables or JSON lines."""
+"""Results as tables on the terminal, as Markdown and as JSON."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 import comfyui_version
 import torch
 from comfy.ldm.modules import attention
 
+PROMISES = "Promised values are marked =, or ! when not met."
+
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured, the values by name, and those of them that are promised."""
+    """What was measured, the values by name, those of them that are promised, and the most that others may be."""
 
     what: str
     values: dict[str, float]
     promised: dict[str, float] = field(default_factory=dict)
+    most: dict[str, float] = field(default_factory=dict)
 
     @property
     def broken(self) -> list[str]:
@@ -27,7 +32,17 @@ class Result:
             f"{name} is {self.values[name]:,}, promised {value:,}"
             for name, value in self.promised.items()
             if self.values[name] != value
+        ] + [
+            f"{name} is {self.values[name]:,}, promised at most {value:,}"
+            for name, value in self.most.items()
+            if self.values[name] > value
         ]
+
+    def mark(self, name: str) -> str:
+        """= for a promise that is kept, ! for one that is not."""
+        if name in self.promised:
+            return "=" if self.values[name] == self.promised[name] else "!"
+        return "" if name not in self.most else "=" if self.values[name] <= self.most[name] else "!"
 
 
 @dataclass(frozen=True)
@@ -36,30 +51,82 @@ class Topic:
     measure: Callable[[], Iterable[Result]]
 
 
-def environment() -> str:
-    return (
-        f"ComfyUI {comfyui_version.__version__}, torch {torch.__version__}, python {platform.python_version()}, CPU, "
-        f"{torch.get_num_threads()} threads, {attention.optimized_attention.__name__}. "
-        "Promised values are marked =, or ! when not met."
-    )
+def environment() -> dict[str, str]:
+    """The machine and the versions."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "machine": f"{processor()}, {os.cpu_count()} cores, {memory / 2**30:.0f} GB",
+        "ComfyUI": comfyui_version.__version__,
+        "torch": f"{torch.__version__}, CPU, {torch.get_num_threads()} threads",
+        "python": platform.python_version(),
+        "attention": attention.optimized_attention.__name__,
+    }
 
 
-def print_json(title: str, results: list[Result]) -> None:
-    for result in results:
-        line = {"topic": title, "what": result.what, "values": result.values, "promised": result.promised}
-        print(json.dumps({**line, "broken": result.broken}), flush=True)
+def processor() -> str:
+    """Its name, which Linux knows best."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
 
 
-def print_table(title: str, results: list[Result]) -> None:
+class Report:
+    """Printed as it grows, and written at the end as Markdown and as JSON."""
+
+    def __init__(self):
+        self.environment = environment()
+        self.topics: list[tuple[str, list[Result]]] = []
+
+    def add(self, title: str, results: list[Result]) -> None:
+        self.topics.append((title, results))
+        print("\n".join(["", title, *aligned(results)]), flush=True)
+
+    @property
+    def broken(self) -> list[str]:
+        return [
+            f"{title}, {result.what}: {words}"
+            for title, results in self.topics
+            for result in results
+            for words in result.broken
+        ]
+
+    def write(self, folder: Path) -> None:
+        """bench.md and bench.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench.md").write_text("\n".join(self.markdown()) + "\n", encoding="utf-8")
+        topics = [{"topic": title, "results": [asdict(one) for one in results]} for title, results in self.topics]
+        whole = {"environment": self.environment, "topics": topics, "broken": self.broken}
+        (folder / "bench.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+    def markdown(self) -> list[str]:
+        lines = ["# What the pack costs", ""]
+        lines += [f"- {name}: {value}" for name, value in self.environment.items()]
+        lines += ["", PROMISES]
+        for title, results in self.topics:
+            head, *rows = cells(results)
+            lines += ["", f"## {title}", "", row(head), row(["---", *["---:"] * (len(head) - 1)]), *map(row, rows)]
+        return lines
+
+
+def row(texts: list[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def aligned(results: list[Result]) -> list[str]:
+    rows = cells(results)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "   ".join([one[0].ljust(widths[0]), *map(str.rjust, one[1:], widths[1:])]) for one in rows]
+
+
+def cells(results: list[Result]) -> list[list[str]]:
+    """A head and a row for each result."""
     names = list(results[0].values)
-    rows = [[result.what, *(cell(result, name) for name in names)] for result in results]
-    widths = [max(len(line[column]) for line in [["", *names], *rows]) for column in range(len(names) + 1)]
-    print(f"\n{title}")
-    for line in [["", *names], *rows]:
-        print("  " + "   ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]), flush=True)
+    return [["", *names], *([result.what, *(cell(result, name) for name in names)] for result in results)]
 
 
 def cell(result: Result, name: str) -> str:
     value = result.values[name]
-    mark = "" if name not in result.promised else "=" if value == result.promised[name] else "!"
-    return f"{value:,}{mark}" if isinstance(value, int) else f"{value:,.5g}{mark}"
+    return (f"{value:,}" if isinstance(value, int) else f"{value:,.5g}") + result.mark(name)

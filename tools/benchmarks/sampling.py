@@ -13,7 +13,8 @@ from ipadapter_instruct.models.schedules import Schedule
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.counting import Attentions, counted, flops_of, in_a_run
+from benchmarks.bounds import SIZES, products, stream_flops, token_flops
+from benchmarks.counting import Attentions, Products, counted, flops_of, in_a_run
 from benchmarks.models import BASES, SIMPLE, SMALL, THREE_WAY, Base, adapter, applied, model
 from benchmarks.report import Result
 
@@ -46,6 +47,7 @@ KEPT = (  # what, settings of Apply, branches, the adapter file's dtype
     ("three-way, adapter in fp32", THREE_WAY, 4, torch.float32),
 )
 FILE_DTYPE = torch.float16
+NEAR = 1.005  # of the least that a step must cost
 SMALL_LATENT = 16  # what is kept doesn't depend on it
 
 
@@ -53,13 +55,15 @@ SMALL_LATENT = 16  # what is kept doesn't depend on it
 class StepCost:
     """One full-size step: its rows, its model calls, and what they ran. A multiply-add is two FLOPs.
 
-    flops: all products of matrices. attention_flops: of them queries with keys, and with values.
+    flops, products: all products of matrices, and how many.
+    attention_flops: of them queries with keys, and with values.
     linears, linear_flops: the adapter's linear layers in the step; linears_before: those that ran for all steps.
     """
 
     rows: int
     calls: int
     flops: int
+    products: int
     attentions: int
     attention_flops: int
     linears: int
@@ -96,46 +100,52 @@ def attention_counted() -> Iterator[Result]:
 
 
 def flops() -> Iterator[Result]:
+    """Promised: a row costs what `bounds` says it must, and not half a percent more."""
     for base in BASES:
-        for what, settings, cfg in STEPS:
-            bare, patched = step_cost(base, None, cfg), step_cost(base, settings, cfg)
-            yield step_result(f"{base.title} {base.latent}x{base.latent}, {what}", base, bare, patched)
+        for pixels, latent in SIZES.items():
+            for what, settings, cfg in STEPS:
+                bare, patched = (step_cost(base, own, cfg, latent) for own in (None, settings))
+                yield step_result(f"{base.title} {pixels} pixels, {what}", base, bare, patched, latent)
 
 
-def step_result(what: str, base: Base, bare: StepCost, patched: StepCost) -> Result:
+def step_result(what: str, base: Base, bare: StepCost, patched: StepCost, latent: int) -> Result:
     """Promised: a model call runs one more attention a site and the linear layers of `site_linears`, and multiplies
     no other matrices than the bare model does. What ran before the step shows that linear layers are seen at all."""
+    least = bare.row_flops + token_flops(base, latent) + stream_flops(base, latent)
+    sites = len(base.site_widths)
     values = {
         "bare": bare.flops / 1e9,
         "patched": patched.flops / 1e9,
-        "ratio": patched.flops / bare.flops,
         "ratio a row": patched.row_flops / bare.row_flops,
+        "to the bound": patched.row_flops / least,
+        "products a site": (patched.products / patched.calls - bare.products / bare.calls) / sites,
         "attentions added": patched.attentions / patched.calls - bare.attentions / bare.calls,
         "linears": patched.linears / patched.calls,
         "other FLOPs": patched.models_own - bare.models_own,
         "linears before": patched.linears_before,
     }
-    sites = len(base.site_widths)
     promised = {
+        "products a site": products(base),
         "attentions added": sites,
         "linears": sites * base.site_linears,
         "other FLOPs": 0,
         "linears before": sites * base.token_linears,
     }
-    return Result(what, values, promised)
+    return Result(what, values, promised, {"to the bound": NEAR})
 
 
-def step_cost(base: Base, settings: dict | None, cfg: float) -> StepCost:
+def step_cost(base: Base, settings: dict | None, cfg: float, latent: int) -> StepCost:
     patched = applied(model(base), base, settings, FILE_DTYPE)
 
     def one_step(step: Callable, options: dict) -> StepCost:
         before, attentions, counter = len(linears), Attentions(), FlopCounterMode(display=False)
-        with counted([patched.model.diffusion_model]) as rows, attentions, counter:
+        with counted([patched.model.diffusion_model]) as rows, attentions, counter, Products() as launched:
             step()
         return StepCost(
             rows=sum(rows),
             calls=len(rows),
             flops=counter.get_total_flops(),
+            products=launched.count,
             attentions=attentions.calls,
             attention_flops=attentions.flops,
             linears=len(linears[before:]),
@@ -144,7 +154,7 @@ def step_cost(base: Base, settings: dict | None, cfg: float) -> StepCost:
         )
 
     with counted(linear_layers(adapter(base, FILE_DTYPE)), flops_of) as linears:
-        return in_a_run(patched, base, cfg, one_step)
+        return in_a_run(patched, base, cfg, one_step, latent)
 
 
 def linear_layers(loaded: LoadedAdapter) -> list[nn.Linear]:

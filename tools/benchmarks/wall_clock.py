@@ -13,7 +13,7 @@ from benchmarks.counting import in_a_run
 from benchmarks.models import SIMPLE, SMALL, THREE_WAY, applied, fill, real_model
 from benchmarks.report import Result
 
-LATENT = 32
+LATENTS = (32, 64)
 LEAST_TURNS = 5
 
 
@@ -28,15 +28,20 @@ def ratios(seconds_in_all: float) -> Iterator[Result]:
         "simple, watched": watched(applied(bare, SMALL, SIMPLE))[0],
         "three-way": applied(bare, SMALL, THREE_WAY),
     }
+    for latent in LATENTS:
+        yield from at_size(models, latent, seconds_in_all / len(LATENTS))
+
+
+def at_size(models: dict, latent: int, seconds_in_all: float) -> Iterator[Result]:
     times, end = [], time.perf_counter() + seconds_in_all
     while len(times) < LEAST_TURNS or time.perf_counter() < end:
-        times.append({name: in_a_run(model, SMALL, 7.0, seconds, LATENT) for name, model in models.items()})
+        times.append({name: in_a_run(model, SMALL, 7.0, seconds, latent) for name, model in models.items()})
     for name, rows in (("simple", 2), ("simple, watched", 2), ("three-way", 3)):
         found = [turn[name] / turn["bare"] for turn in times]
         median = statistics.median(found)
         values = {"median": median, "min": min(found), "max": max(found), "median a row": median * 2 / rows}
         values["turns"] = len(times)
-        yield Result(f"{name}, {rows} rows to 2", values)
+        yield Result(f"{latent}x{latent} latents, {name}, {rows} rows to 2", values)
 
 
 def seconds(step: Callable, options: dict) -> float:
