@@ -17,7 +17,7 @@ from .encoder_files import EncoderNeed
 from .families import SD15, Family, family_of_adapter
 from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
 from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, Kind, kind_of, told_as_v2
-from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes, some
+from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes, shown_name, some
 
 T = TypeVar("T")
 
@@ -105,6 +105,8 @@ def recognise(
     kind = kind_of(projection)
     if kind is None or not rest:
         raise AdapterFileError(_not_an_adapter(tensors))
+    _check_none_is_empty(projection, IMAGE_PROJECTION)
+    _check_none_is_empty(rest, ATTENTION)
     joint = "proj_out_big.weight" in projection
     projection = {_canonical(name, SD3_NAMES): tensor for name, tensor in projection.items()}
     width = _sizes(kind.read_sizes, projection, IMAGE_PROJECTION).out_width
@@ -112,13 +114,20 @@ def recognise(
     lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
     attention = {name: tensor for name, tensor in rest.items() if name not in lora}
     _check_lora(lora)
-    return AdapterCheckpoint(family_of_adapter(width, joint), projection, attention, kind, lora, notes)
+    return AdapterCheckpoint(_family(width, joint), projection, attention, kind, lora, notes)
 
 
 def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A file's tensors under the names of published files; a training file's without those of its base model."""
     named = {_canonical(name, TRAINING_NAMES): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in named.items() if not name.startswith(BASE_MODEL)}
+
+
+def _family(width: int, joint: bool) -> Family:
+    try:
+        return family_of_adapter(width, joint)
+    except ValueError as error:
+        raise AdapterFileError(str(error)) from None
 
 
 def _version(kind: Kind, file_name: str, metadata: Mapping[str, str], width: int) -> tuple[Kind, tuple[str, ...]]:
@@ -161,19 +170,19 @@ def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tens
     except KeyError as error:
         raise AdapterFileError(_missing([prefix + str(error.args[0])])) from None
     except (IndexError, ValueError, ZeroDivisionError):
-        raise AdapterFileError(
-            f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have other "
-            f"dimensions. The file is damaged. {DOWNLOAD_AGAIN}"
-        ) from None
+        raise AdapterFileError(_odd_sizes(prefix)) from None
 
 
 def _filled(
     make: Callable[[ModuleType], nn.Module], operations: ModuleType, tensors: Mapping[str, Tensor], prefix: str
 ) -> nn.Module:
     """The module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
-    with device("meta"):
-        expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
-        module = make(operations).requires_grad_(False)  # or torch refuses tensors made in inference mode
+    try:
+        with device("meta"):
+            expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
+            module = make(operations).requires_grad_(False)  # or torch refuses tensors made in inference mode
+    except RuntimeError:  # torch's, of matrices larger than it can count
+        raise AdapterFileError(_odd_sizes(prefix)) from None
     missing = sorted(expected.keys() - tensors.keys())
     if missing:
         raise AdapterFileError(_missing([prefix + name for name in missing]))
@@ -207,6 +216,15 @@ def _canonical(name: str, names: Mapping[str, str]) -> str:
     return name
 
 
+def _check_none_is_empty(tensors: Mapping[str, Tensor], prefix: str) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.numel():
+            raise AdapterFileError(
+                f"{prefix}{shown_name(name)} was expected to hold numbers; it is {list(tensor.shape)}, which holds "
+                f"none. The file is damaged. {DOWNLOAD_AGAIN}"
+            )
+
+
 def _check_lora(lora: Mapping[str, Tensor]) -> None:
     """Raises AdapterFileError unless every layer has both of its matrices, and they fit each other."""
     for layer in sorted({name.rsplit(".", 2)[0] for name in lora}):
@@ -229,6 +247,13 @@ def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
             return " ".join(filter(None, (f"{expected}; this is {kind}.", remedy, GET_A_FILE)))
     found = some(sorted(tensors), SHOWN) if tensors else "no tensors at all"
     return f"{expected}; this file holds {found}. {GET_A_FILE}"
+
+
+def _odd_sizes(prefix: str) -> str:
+    return (
+        f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have other "
+        f"dimensions. The file is damaged. {DOWNLOAD_AGAIN}"
+    )
 
 
 def _missing(names: list[str]) -> str:

@@ -107,7 +107,7 @@ def encoder_sizes(path: Path) -> EncoderSizes | None:
 
     None for any other kind of file, and for one that cannot be read.
     """
-    if path.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:

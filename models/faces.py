@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .stored_embeds import PACK
-from .tensor_files import some
+from .tensor_files import check_is_file, some
 from .whole_files import write_whole
 
 SUFFIX = ".face.safetensors"
@@ -81,13 +81,14 @@ def read_faces(path: Path) -> Faces:
     diffusers' [2, N, 1, 512], where zeros for the negative prompt come first.
     Raises ValueError, which says what was found and what to do, for any other file.
     """
+    check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_version(path.name, metadata)
             name = _name_of_faces(path.name, file.keys())
             tensor = file.get_tensor(name)
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:  # torch's, of too little memory
         raise ValueError(
             f"{path.name} was expected to be a face embedding; it cannot be read ({error}). It is cut short, damaged, "
             f"gone or no .safetensors file. {MAKE_ONE}"

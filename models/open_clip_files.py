@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .encoder_files import EncoderSizes
+from .resampler import highest_number
 from .tensor_files import read_file, some
 
 BLOCKS = "transformer.resblocks."
@@ -228,28 +229,27 @@ def find_tower(tensors: Mapping[str, Tensor], kind: Kind, name: str) -> TowerWei
 
 def _width(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefix: str) -> int | None:
     norm = tensors.get(layout.source(kind.norm, prefix))
-    return None if norm is None else norm.shape[0]
+    return norm.shape[0] if norm is not None and norm.ndim else None
 
 
 def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefix: str, name: str) -> dict[str, Tensor]:
     """The tower at the prefix under open_clip's names. Every tensor of its blocks must be of use."""
-    blocks = re.compile(rf"{re.escape(prefix + layout.blocks)}(\d+)\.")
-    inside = {theirs: int(match[1]) for theirs in tensors if (match := blocks.match(theirs))}
-    places = {
-        ours: _sources(tensors, layout, ours, prefix) for ours in _expected(kind, max(inside.values(), default=0) + 1)
-    }
+    blocks = re.compile(rf"{re.escape(prefix + layout.blocks)}([0-9]+)\.")
+    inside = {theirs: match[1] for theirs in tensors if (match := blocks.match(theirs))}
+    try:
+        layers = highest_number(set(inside.values()), len(inside), prefix + layout.blocks) + 1
+    except KeyError as error:
+        raise ValueError(_incomplete(name, kind, [f"{error.args[0]}.*"])) from None
+    places = {ours: _sources(tensors, layout, ours, prefix) for ours in _expected(kind, layers)}
     used = {theirs for sources in places.values() for theirs in sources}
     if missing := sorted(used - tensors.keys()):
-        raise ValueError(
-            f"{name} was expected to hold a whole {kind.title}; {_are(missing)} missing. It is incomplete, or was "
-            "converted from an incomplete file: download it again, or choose another one."
-        )
+        raise ValueError(_incomplete(name, kind, missing))
     if unknown := sorted(inside.keys() - used):
         raise ValueError(
             f"{name} was expected to hold CLIP's {kind.title}; it has more than that, {_are(unknown)} unknown. It is "
             "another model: choose one of the files that the node's help page names."
         )
-    translated = {ours: _joined([tensors[theirs] for theirs in sources]) for ours, sources in places.items()}
+    translated = {ours: _joined(name, tensors, sources) for ours, sources in places.items()}
     projection = tensors.get(layout.source("proj", prefix)) if kind is IMAGE else None
     if projection is not None:
         translated["proj"] = projection.T if layout.beside else projection
@@ -271,23 +271,35 @@ def _sources(tensors: Mapping[str, Tensor], layout: Layout, ours: str, prefix: s
     return [layout.source(f"{start}self_attn.{which}_proj.{part}", prefix) for which in "qkv"]
 
 
-def _joined(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def _joined(name: str, tensors: Mapping[str, Tensor], sources: list[str]) -> Tensor:
+    if len(sources) == 1:
+        return tensors[sources[0]]
+    try:
+        return torch.cat([tensors[theirs] for theirs in sources])
+    except RuntimeError:
+        shapes = " and ".join(str(list(tensors[theirs].shape)) for theirs in sources)
+        raise ValueError(
+            f"{name} was expected to hold {', '.join(sources)} of one width; they are {shapes}. It is damaged: "
+            "download it again, or choose another one."
+        ) from None
+
+
+def _incomplete(name: str, kind: Kind, missing: list[str]) -> str:
+    return (
+        f"{name} was expected to hold a whole {kind.title}; {_are(missing)} missing. It is incomplete, or was "
+        "converted from an incomplete file: download it again, or choose another one."
+    )
 
 
 def _not_found(tensors: Mapping[str, Tensor], kind: Kind, widths: list[int | None], name: str) -> str:
     known = ", ".join(f"{tower.title} ({tower.width} wide)" for tower in kind.towers)
     other = TEXT if kind is IMAGE else IMAGE
-    if widths:
-        found = f"its {kind.title} is {' and '.join(map(str, widths))} wide"
+    if any(widths):
+        found = f"its {kind.title} is {' and '.join(str(width) for width in widths if width)} wide"
     elif any(layout.prefixes(tensors) for layout in other.layouts):
         found = f"it holds {'a' if other is TEXT else 'an'} {other.title} only"
     else:
-        found = (
-            f"it holds other tensors, such as {', '.join(sorted(tensors)[:SHOWN])}"
-            if tensors
-            else "it holds no tensors"
-        )
+        found = f"it holds other tensors, such as {some(sorted(tensors), SHOWN)}" if tensors else "it holds no tensors"
     return (
         f"{name} was expected to hold CLIP's {kind.title} of {known}, in open_clip's or transformers' names; {found}. "
         "Choose another file, or one of the entries that download it."

@@ -6,7 +6,7 @@ Axes: B batch, N image patches, L text tokens, T image tokens, H heads, D width.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -16,6 +16,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 HEAD_WIDTH = 64
+LONGEST_NUMBER = 10  # digits
+FEWEST_OF_BLOCK = 5  # tensors: a block has more
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,23 @@ class ResamplerSizes:
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str = "layers.") -> int:
-    """How many numbered blocks there are under a prefix; at least 1, so that a missing one is found by its name."""
-    numbers = (re.match(rf"{re.escape(prefix)}(\d+)\.", name) for name in state)
-    return 1 + max((int(match[1]) for match in numbers if match), default=0)
+    """How many numbered blocks there are under a prefix; at least 1, so that a missing one is found by its name.
+
+    Raises KeyError naming the first that is missing where the numbers go beyond what so many tensors can be of.
+    """
+    found = (re.match(rf"{re.escape(prefix)}([0-9]+)\.", name) for name in state)
+    return highest_number({match[1] for match in found if match}, len(state) // FEWEST_OF_BLOCK, prefix) + 1
+
+
+def highest_number(numbers: Collection[str], most: int, prefix: str) -> int:
+    """The highest of the numbers that names have behind a prefix, which there are at most so many of; 0 without one.
+
+    Raises KeyError naming the first that is missing when the highest is beyond that, or no number for a computer.
+    """
+    highest = max((int(number) if len(number) < LONGEST_NUMBER else most for number in numbers), default=0)
+    if highest and highest >= most:
+        raise KeyError(prefix + next((str(number) for number in range(most) if str(number) not in numbers), str(most)))
+    return highest
 
 
 class ResamplerAttention(nn.Module):

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .branches import Branch, Branches
 from .families import FAMILIES, Family
+from .tensor_files import check_is_file, some
 from .whole_files import write_whole
 
 SUFFIX = ".instruct.safetensors"
@@ -27,6 +28,7 @@ WORDS = ("instruction", "family", "adapter", "fingerprint")
 TOKENS = "image_tokens."
 TOKEN_WEIGHTS = "token_weights"
 HASHED_VALUES = 65536
+NAMES_SHOWN = 6
 
 SAVE_AGAIN = "Save them again with Save Instruct Embeds."
 
@@ -97,12 +99,13 @@ def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
 
 def read_embeds(path: Path) -> StoredEmbeds:
     """Raises ValueError, which says what was found and what to do, for a file that `write_embeds` has not written."""
+    check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_metadata(path.name, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (safetensors.SafetensorError, OSError) as error:
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:  # torch's, of too little memory
         raise ValueError(
             f"{path.name} was expected to be embeds saved by Save Instruct Embeds; it cannot be read ({error}). "
             f"It is cut short, damaged or gone. {SAVE_AGAIN}"
@@ -151,7 +154,7 @@ def _check_tensors(name: str, tensors: Mapping[str, Tensor]) -> None:
     if tensors.keys() - {TOKEN_WEIGHTS} != tokens:
         raise ValueError(
             f"{name} was expected to hold {', '.join(sorted(tokens))}; it holds "
-            f"{', '.join(sorted(tensors)) or 'nothing'}. {SAVE_AGAIN}"
+            f"{some(sorted(tensors), NAMES_SHOWN) or 'nothing'}. {SAVE_AGAIN}"
         )
     shapes = {tuple(tensors[key].shape) for key in tokens}
     shape = min(shapes)
@@ -167,7 +170,7 @@ def _check_tensors(name: str, tensors: Mapping[str, Tensor]) -> None:
             f"they are {list(weights.shape)}. {SAVE_AGAIN}"
         )
     for key, tensor in tensors.items():
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+        if not tensor.is_floating_point() or not torch.isfinite(tensor.double()).all():
             raise ValueError(
                 f"{key} in {name} was expected to hold numbers; some are NaN or infinite, or it is {tensor.dtype}. "
                 f"{SAVE_AGAIN}"

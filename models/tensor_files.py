@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import safetensors
 import torch
 from torch import Tensor
 
+from .pickled_files import NotTensorsError, read_pickled
+
 DOWNLOAD_AGAIN = "Download it again and compare its size."
+NAME_SHOWN = 120  # letters
 
 
 class AdapterFileError(ValueError):
@@ -46,11 +49,12 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
+    check_is_file(path)
     try:
         if _is_safetensors(path):
             with safetensors.safe_open(path, framework="pt") as file:
                 return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        return flatten(torch.load(path, map_location=device, weights_only=True))
+        return read_pickled(path, device)
     except OSError as error:
         raise AdapterFileError(
             f"{path.name} was expected to be a file of tensors; the system refuses to read it: "
@@ -61,29 +65,33 @@ def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[st
         raise AdapterFileError(_unreadable(path, error)) from error
 
 
+def check_is_file(path: Path) -> None:
+    """Opening a pipe would wait for ever, and reading a device may never end. Raises AdapterFileError."""
+    if path.is_file():
+        return
+    found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "not there, or a broken link"
+    raise AdapterFileError(
+        f"{path.name} was expected to be a file of tensors; it is {found}. Put the file itself there, or choose "
+        "another one."
+    )
+
+
 def some(names: Sequence[str], limit: int, prefix: str = "") -> str:
     """The first of them, for a message, and how many more there are."""
-    shown = ", ".join(prefix + name for name in names[:limit])
+    shown = ", ".join(prefix + shown_name(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def shown_name(name: str) -> str:
+    """A name out of a file, for a message: short, and without what a terminal or a page would act on."""
+    short = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
+    return short if short.isprintable() and short else ascii(short)
 
 
 def _is_safetensors(path: Path) -> bool:
     """Whether the content is: the length of a JSON header, then the header. A damaged one is known by its name."""
     with path.open("rb") as file:
         return file.read(9)[8:] == b"{" or path.suffix.lower() in (".safetensors", ".sft")
-
-
-def flatten(tree: Mapping, prefix: str = "") -> dict[str, Tensor]:
-    """Nested dicts of tensors -> one dict with dotted names. What is not a tensor is left out."""
-    if not isinstance(tree, Mapping):
-        raise ValueError(f"expected a dict of tensors, found {type(tree).__name__}")
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat.update(flatten(value, f"{prefix}{name}."))
-        elif isinstance(value, Tensor):
-            flat[f"{prefix}{name}"] = value
-    return flat
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -93,8 +101,21 @@ def _unreadable(path: Path, error: Exception) -> str:
             f"{path.name} was expected to hold tensors only; it also asks Python to run {code[1]}. "
             "Nothing in it was run. Get the file again from a source you trust, as .safetensors if there is one."
         )
+    if isinstance(error, NotTensorsError):
+        return (
+            f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one: it "
+            f"{error}. It is damaged, packed, or something else under this name, such as a web page. Nothing in it "
+            f"was run. {DOWNLOAD_AGAIN}"
+        )
     return (
-        f"{path.name} was expected to be a file of tensors; its {path.stat().st_size:,} bytes cannot be read as one. "
+        f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one. "
         f"It is cut short, damaged, or something else under this name, such as a web page. "
         f"Nothing in it was run. {DOWNLOAD_AGAIN}"
     )
+
+
+def _size(path: Path) -> str:
+    try:
+        return f"{path.stat().st_size:,}"
+    except OSError:  # gone meanwhile
+        return "0"

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from fuzzing.inputs import make
-from fuzzing.pool import SECONDS, Plan, outcomes
+from fuzzing.pool import Plan, outcomes
 from fuzzing.tally import Tally
 from fuzzing.trial import FAULTS, LOAD, REFUSAL
 
@@ -63,7 +63,9 @@ def run(plan: Plan, messages: Path | None) -> int:
     print(f"{tally.counts.total():,} inputs from seed {plan.seed}, {_rate(tally, start)}, {plan.processes} processes")
     print(f"loads {tally.counts[LOAD]:,}, refusals {tally.counts[REFUSAL]:,} with {tally.distinct} distinct messages")
     print(f"most memory for one input {tally.most_memory / 2**20:.1f} MB")
-    print(f"faults {len(tally.faults)}: {', '.join(f'{plan.seed}:{index}' for index, _ in tally.faults[:50]) or 'none'}")
+    print(
+        f"faults {len(tally.faults)}: {', '.join(f'{plan.seed}:{index}' for index, _ in tally.faults[:50]) or 'none'}"
+    )
     if messages:
         messages.write_text("\n".join(tally.examples()) + "\n", encoding="utf-8")
     return int(bool(tally.faults))

@@ -129,5 +129,3 @@ def _fault(worker: Worker, plan: Plan) -> tuple[str, str] | None:
         worker.kill()
         return HANG, f"not done after {plan.seconds:g} s"
     return None
-
-

@@ -69,6 +69,8 @@ def face(token_width: int, tokens: int = 2) -> Blueprint:
 def face_plus() -> Blueprint:
     parts = face(SD15)
     parts.add("image_proj.perceiver_resampler.", plain_adapters.reader(Plain("faceid-plus", **{**TINY, "width": SD15})))
+    parts.put("image_proj.perceiver_resampler.layers.0.1.1.weight", 8, SD15)  # to be small
+    parts.put("image_proj.perceiver_resampler.layers.0.1.3.weight", SD15, 8)
     parts.add("ip_adapter.", plain_adapters.lora(SITES, Plain("faceid-plus", rank=2)))
     return parts
 

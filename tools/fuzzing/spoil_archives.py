@@ -31,7 +31,7 @@ def packed(inside: Entries, method: int = zipfile.ZIP_STORED, only: str = "") ->
 
 
 def compressed(rng: random.Random, inside: Entries) -> bytes:
-    return packed(inside, rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)))
+    return packed(inside, rng.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)), inside[0][0])
 
 
 @functools.cache
@@ -56,14 +56,14 @@ def bombs(rng: random.Random, inside: Entries) -> bytes:
 
 
 def renamed(rng: random.Random, inside: Entries) -> bytes:
-    root = rng.choice(("", "/", "../", "/etc/", "C:\\", "a/b/", "\0", "x" * 5000 + "/", "\u202e/", "."))
+    root = rng.choice(("", "/", "../", "/etc/", "C:\\", "a/b/", "x" * 5000 + "/", "\u202e/", "."))
     return packed([(root + name.split("/", 1)[-1], content) for name, content in inside])
 
 
 def one_renamed(rng: random.Random, inside: Entries) -> bytes:
     place = rng.randrange(len(inside))
     name, content = inside[place]
-    new = rng.choice(("../../canary", "/tmp/canary", name + "x", name.upper(), "", "data.pkl", name + "/"))
+    new = rng.choice(("../../canary", "/tmp/canary", name + "x", name.upper(), "x", "data.pkl", name + "/"))
     return packed([*inside[:place], (new, content), *inside[place + 1 :]])
 
 

@@ -65,7 +65,7 @@ def strangers(rng: random.Random, tensors: Tensors) -> None:
 
 
 def many(rng: random.Random, tensors: Tensors) -> None:
-    tensors.update({f"{pick(rng, tensors)}.{i}": torch.zeros(()) for i in range(rng.choice((100, 2000)))})
+    tensors.update({f"{pick(rng, tensors)}.{i}": torch.zeros(()) for i in range(rng.choice((20, 100, 400)))})
 
 
 def numbers(rng: random.Random, tensors: Tensors) -> None:
@@ -95,9 +95,9 @@ def empty(rng: random.Random, tensors: Tensors) -> None:
 def empty_and_huge(rng: random.Random, tensors: Tensors) -> None:
     """A tensor of no bytes whose other dimension is beyond any memory."""
     name = pick(rng, tensors)
-    shape = [rng.choice((2**31, 2**40, 2**62)) for _ in range(max(1, tensors[name].ndim))]
-    shape[rng.randrange(len(shape))] = 0
-    tensors[name] = torch.empty(0, dtype=tensors[name].dtype).expand(0).reshape(0).new_empty(tuple(shape))
+    shape = [0, rng.choice((2**31, 2**40, 2**60)), 1][: max(2, tensors[name].ndim)]
+    rng.shuffle(shape)
+    tensors[name] = torch.empty_strided(shape, [0] * len(shape), dtype=tensors[name].dtype)
 
 
 def shape(rng: random.Random, tensors: Tensors) -> None:

@@ -28,7 +28,9 @@ ALLOWED_BYTES, ALLOWED_TIMES = 64 * 2**20, 4
 LONGEST_MESSAGE = 1500
 REMEDY = re.compile(r"\b(Download|Get|Put|Choose|choose|Load|Save|Make|Convert|Update|Use|download)\b")
 # Events of sys.addaudithook that nothing which reads a file of tensors gives rise to.
-EVENTS = re.compile(r"os\.(system|exec|fork|posix_spawn|spawn|putenv|mkdir|remove|rename)|subprocess\.|socket\.|shutil\.")
+EVENTS = re.compile(
+    r"os\.(system|exec|fork|posix_spawn|spawn|putenv|mkdir|remove|rename)|subprocess\.|socket\.|shutil\."
+)
 heard: list[str] = []
 listening = False
 
@@ -67,13 +69,14 @@ def attempt(given: Input, folder: Path, compute: bool = True, host: bool = False
 
 
 def _judged(given: Input, path: Path, compute: bool, host: bool) -> tuple[str, str]:
-    own = ValueError if given.reader in ("embeds", "faces") else pack_module("models.tensor_files").AdapterFileError
+    adapters_own = pack_module("models.tensor_files").AdapterFileError
+    own = (adapters_own,) if given.reader == "adapter" else (adapters_own, ValueError)
     try:
         with warnings.catch_warnings(), torch.inference_mode():  # as ComfyUI runs its nodes
             warnings.simplefilter("ignore")  # torch's, of odd pickle protocols and of empty tensors
             READERS[given.reader](path, compute, host)
     except ValueError as error:
-        if type(error) is own or (given.reader == "tower" and type(error) is ValueError):
+        if type(error) in own:
             poor = poverty(str(error), path.name)
             return (POOR_MESSAGE, f"{poor}: {error}"[:LONGEST_MESSAGE]) if poor else (REFUSAL, str(error))
         return OTHER_ERROR, _described(error)
@@ -86,7 +89,7 @@ def _judged(given: Input, path: Path, compute: bool, host: bool) -> tuple[str, s
 
 def poverty(message: str, file_name: str) -> str:
     """What a refusal's message lacks; nothing when it says what was expected, what was found and what to do."""
-    if "expected" not in message:
+    if "expected" not in message and "known widths" not in message:
         return "does not say what was expected"
     if not REMEDY.search(message):
         return "does not say what to do"
@@ -226,5 +229,3 @@ def peak() -> int:
 def _status(field: str) -> int:
     with open("/proc/self/status", encoding="ascii", errors="replace") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
-
-
