@@ -17,7 +17,7 @@ from .encoder_files import EncoderNeed
 from .families import SD15, Family, family_of_adapter
 from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
 from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, Kind, kind_of, told_as_v2
-from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes, shown_name, some
+from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes, short, some
 
 T = TypeVar("T")
 
@@ -220,7 +220,7 @@ def _check_none_is_empty(tensors: Mapping[str, Tensor], prefix: str) -> None:
     for name, tensor in tensors.items():
         if not tensor.numel():
             raise AdapterFileError(
-                f"{prefix}{shown_name(name)} was expected to hold numbers; it is {list(tensor.shape)}, which holds "
+                f"{prefix}{short(name)} was expected to hold numbers; it is {list(tensor.shape)}, which holds "
                 f"none. The file is damaged. {DOWNLOAD_AGAIN}"
             )
 

@@ -112,7 +112,7 @@ def encoder_sizes(path: Path) -> EncoderSizes | None:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             width, pooled_width, places = (_size(file, names) for names in (WIDTHS, POOLED_WIDTHS, PLACES))
-    except (safetensors.SafetensorError, OSError):
+    except (safetensors.SafetensorError, OSError, RuntimeError):
         return None
     return None if width is None else EncoderSizes(width, pooled_width, places)
 

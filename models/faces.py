@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from .stored_embeds import PACK
-from .tensor_files import check_is_file, some
+from .tensor_files import check_is_file, short, some
 from .whole_files import write_whole
 
 SUFFIX = ".face.safetensors"
@@ -81,17 +81,18 @@ def read_faces(path: Path) -> Faces:
     diffusers' [2, N, 1, 512], where zeros for the negative prompt come first.
     Raises ValueError, which says what was found and what to do, for any other file.
     """
-    check_is_file(path)
+    if path.exists():
+        check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_version(path.name, metadata)
             name = _name_of_faces(path.name, file.keys())
             tensor = file.get_tensor(name)
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:  # torch's, of too little memory
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"{path.name} was expected to be a face embedding; it cannot be read ({error}). It is cut short, damaged, "
-            f"gone or no .safetensors file. {MAKE_ONE}"
+            f"{path.name} was expected to be a face embedding; it cannot be read ({short(error)}). It is cut short, "
+            f"damaged, gone or no .safetensors file. {MAKE_ONE}"
         ) from error
     rows = _rows(path.name, name, tensor)
     try:
@@ -103,8 +104,8 @@ def read_faces(path: Path) -> Faces:
 def _check_version(file_name: str, metadata: Mapping[str, str]) -> None:
     if metadata.get("pack") == PACK and metadata.get("version") != FORMAT:
         raise ValueError(
-            f"{file_name} was expected to be of format {FORMAT}; it is of format {metadata.get('version')!r}, which a "
-            "later version of this pack writes. Update the pack."
+            f"{file_name} was expected to be of format {FORMAT}; it is of format "
+            f"{short(repr(metadata.get('version')))}, which a later version of this pack writes. Update the pack."
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import sys
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ def flatten(tree: Mapping) -> dict[str, Tensor]:
                 flat[f"{prefix}{name}"] = value
             elif isinstance(value, Mapping) and value:
                 if id(value) in seen:
-                    raise NotTensorsError(f"holds one dict in several places, the last of them {name!r}")
+                    raise NotTensorsError(f"holds one dict in several places, the last of them {str(name)[:100]!r}")
                 seen.add(id(value))
                 waiting.append((f"{prefix}{name}.", value))
     return flat
@@ -92,6 +93,10 @@ def _pickles_of_archive(path: Path) -> bytes:
         pickles = [member for member in members if member.filename.endswith("data.pkl")]
         if sum(member.file_size for member in pickles) > LONGEST_PICKLE:
             raise NotTensorsError("holds names and shapes of a length that no adapter has")
+        # Torch turns the bytes round, those of a tensor without numbers too: a crash.
+        orders = [archive.read(member) for member in members if member.filename.endswith("byteorder")]
+        if any(order != sys.byteorder.encode() for order in orders):
+            raise NotTensorsError("holds numbers in another byte order than this machine's")
         return b"".join(archive.read(member) for member in pickles)
 
 

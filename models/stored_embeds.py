@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .branches import Branch, Branches
 from .families import FAMILIES, Family
-from .tensor_files import check_is_file, some
+from .tensor_files import check_is_file, short, some
 from .whole_files import write_whole
 
 SUFFIX = ".instruct.safetensors"
@@ -99,15 +99,16 @@ def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
 
 def read_embeds(path: Path) -> StoredEmbeds:
     """Raises ValueError, which says what was found and what to do, for a file that `write_embeds` has not written."""
-    check_is_file(path)
+    if path.exists():
+        check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             _check_metadata(path.name, metadata)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (safetensors.SafetensorError, OSError, RuntimeError) as error:  # torch's, of too little memory
+    except (safetensors.SafetensorError, OSError, RuntimeError) as error:
         raise ValueError(
-            f"{path.name} was expected to be embeds saved by Save Instruct Embeds; it cannot be read ({error}). "
+            f"{path.name} was expected to be embeds saved by Save Instruct Embeds; it cannot be read ({short(error)}). "
             f"It is cut short, damaged or gone. {SAVE_AGAIN}"
         ) from error
     _check_tensors(path.name, tensors)
@@ -141,8 +142,8 @@ def _check_metadata(name: str, metadata: Mapping[str, str]) -> None:
         )
     if metadata["version"] != FORMAT:
         raise ValueError(
-            f"{name} was expected to be of format {FORMAT}; it is of format {metadata['version']!r}, which a later "
-            "version of this pack writes. Update the pack."
+            f"{name} was expected to be of format {FORMAT}; it is of format {short(repr(metadata['version']))}, which "
+            "a later version of this pack writes. Update the pack."
         )
     missing = [word for word in WORDS if word not in metadata]
     if missing:

@@ -14,7 +14,7 @@ from torch import Tensor
 from .pickled_files import NotTensorsError, read_pickled
 
 DOWNLOAD_AGAIN = "Download it again and compare its size."
-NAME_SHOWN = 120  # letters
+SHORT = 120  # letters
 
 
 class AdapterFileError(ValueError):
@@ -44,7 +44,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
-    except (safetensors.SafetensorError, OSError):
+    except (safetensors.SafetensorError, OSError, RuntimeError):
         return {}
 
 
@@ -69,7 +69,7 @@ def check_is_file(path: Path) -> None:
     """Opening a pipe would wait for ever, and reading a device may never end. Raises AdapterFileError."""
     if path.is_file():
         return
-    found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "not there, or a broken link"
+    found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "gone, or a broken link"
     raise AdapterFileError(
         f"{path.name} was expected to be a file of tensors; it is {found}. Put the file itself there, or choose "
         "another one."
@@ -78,14 +78,15 @@ def check_is_file(path: Path) -> None:
 
 def some(names: Sequence[str], limit: int, prefix: str = "") -> str:
     """The first of them, for a message, and how many more there are."""
-    shown = ", ".join(prefix + shown_name(name) for name in names[:limit])
+    shown = ", ".join(prefix + short(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
-def shown_name(name: str) -> str:
-    """A name out of a file, for a message: short, and without what a terminal or a page would act on."""
-    short = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
-    return short if short.isprintable() and short else ascii(short)
+def short(words: object) -> str:
+    """What comes out of a file, for a message: not too long, and without what a terminal or a page would act on."""
+    shown = str(words)
+    shown = shown if len(shown) <= SHORT else f"{shown[:SHORT]}..."
+    return shown if shown.isprintable() and shown else ascii(shown)
 
 
 def _is_safetensors(path: Path) -> bool:

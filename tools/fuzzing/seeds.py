@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import pickle
 import random
 import struct
 from collections.abc import Mapping
@@ -212,8 +213,43 @@ def tree(named: Mapping[str, Tensor]) -> dict:
 
 
 def as_pickle(content: object, legacy: bool = False) -> bytes:
+    if legacy:
+        return as_older_pickle(content)
     buffer = io.BytesIO()
-    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+class OlderPickler(pickle.Pickler):
+    """Calls storages by their numbers, where torch's own writer takes their places in memory."""
+
+    def __init__(self, file: io.BytesIO):
+        super().__init__(file, protocol=2)
+        self.storages: dict[int, tuple[str, torch.UntypedStorage, int]] = {}
+
+    def persistent_id(self, thing: object) -> tuple | None:
+        if isinstance(thing, torch.storage.TypedStorage):
+            storage, kind, size = thing._untyped_storage, getattr(torch, thing.pickle_storage_type()), thing.size()
+        elif isinstance(thing, torch.UntypedStorage):
+            storage, kind, size = thing, torch.UntypedStorage, thing.nbytes()
+        else:
+            return None
+        unit = storage.nbytes() // size if size else 1
+        key, _, _ = self.storages.setdefault(storage._cdata, (str(len(self.storages)), storage, unit))
+        return "storage", kind, key, "cpu", size, None
+
+
+def as_older_pickle(content: object) -> bytes:
+    """As torch.save wrote it before it wrote archives."""
+    buffer = io.BytesIO()
+    system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+    for front in (0x1950A86A20F9469CFC6C, 1001, system):
+        pickle.dump(front, buffer, protocol=2)
+    pickler = OlderPickler(buffer)
+    pickler.dump(content)
+    pickle.dump([key for key, _, _ in pickler.storages.values()], buffer, protocol=2)
+    for _, storage, unit in pickler.storages.values():
+        buffer.write(struct.pack("<q", storage.nbytes() // unit) + bytes(storage))
     return buffer.getvalue()
 
 

@@ -26,7 +26,8 @@ def packed(inside: Entries, method: int = zipfile.ZIP_STORED, only: str = "") ->
     with zipfile.ZipFile(target, "w") as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of doubled names
         for name, content in inside:
-            archive.writestr(name, content, method if name.endswith(only) else zipfile.ZIP_STORED)
+            entry = zipfile.ZipInfo(name)  # without today's date
+            archive.writestr(entry, content, method if name.endswith(only) else zipfile.ZIP_STORED)
     return target.getvalue()
 
 

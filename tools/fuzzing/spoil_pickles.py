@@ -12,12 +12,12 @@ import pickle
 import pickletools
 import random
 import struct
-import zipfile
 from collections.abc import Callable
 
 import torch
 
 from fuzzing.seeds import Tensors, as_pickle, tree
+from fuzzing.spoil_archives import entries, packed
 
 CANARY = "canary"  # in the trial's folder, which is the working directory
 TOUCH = f"touch {CANARY}"
@@ -217,12 +217,7 @@ def edited(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
     if not content.startswith(b"PK"):
         start = _legacy_start(content)
         return content[:start] + change(content[start:])
-    source, target = zipfile.ZipFile(io.BytesIO(content)), io.BytesIO()
-    with zipfile.ZipFile(target, "w") as archive:
-        for entry in source.infolist():
-            inside = source.read(entry)
-            archive.writestr(entry.filename, change(inside) if entry.filename.endswith("data.pkl") else inside)
-    return target.getvalue()
+    return packed([(name, change(i) if name.endswith("data.pkl") else i) for name, i in entries(content)])
 
 
 def _legacy_start(content: bytes) -> int:
