@@ -10,6 +10,7 @@
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
 #   make coverage        lines and branches of models/ and nodes/ that no test runs (COVERAGE_ARGS="tests/unit tests/golden")
 #   make mutation        change models/ one thing at a time and see whether a test notices (MUTATION_ARGS="layers guidance")
+#   make fuzz            read 100,000 spoilt files (FUZZ_ARGS="--inputs 1000 --seed 2", "--replay 2:17")
 #   make lint            ruff
 #   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
 #   make workflows       write workflows/*.json from their recipes, and take their pictures
@@ -25,12 +26,13 @@ SOAK_ARGS ?=
 EXAMPLES ?= 2000
 COVERAGE_ARGS ?= tests/unit tests/golden tests/host tests/server
 MUTATION_ARGS ?=
+FUZZ_ARGS ?=
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test properties serve bench soak coverage mutation lint audit workflows clean-cache
+.PHONY: setup demo test properties serve bench soak fuzz coverage mutation lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -52,12 +54,16 @@ bench:
 
 soak:
 	@$(SET_UP) && $(TOOL) "$$python" -m soak $(SOAK_ARGS)
+
 coverage:
 	@$(SET_UP) && COVERAGE_FILE=$(CURDIR)/output/coverage/data "$$python" tools/run_tests.py -q -n 2 --dist loadgroup \
 		--cov=$(CURDIR)/models --cov=$(CURDIR)/nodes --cov-report=term-missing:skip-covered $(COVERAGE_ARGS)
 
 mutation:
 	@$(SET_UP) && $(TOOL) "$$python" -m mutation $(MUTATION_ARGS)
+
+fuzz:
+	@$(SET_UP) && OMP_NUM_THREADS=1 $(TOOL) nice -n 10 "$$python" -m fuzzing --host $(FUZZ_ARGS)
 
 lint:
 	@$(SET_UP) && "$$python" -m ruff check .

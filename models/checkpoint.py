@@ -145,12 +145,18 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter
     kind, tensors = checkpoint.kind, checkpoint.image_projection
     sizes = _sizes(kind.read_sizes, tensors, IMAGE_PROJECTION)
     projection = _filled(lambda ops: kind.projection(sizes, ops), operations, tensors, IMAGE_PROJECTION)
-    parts = _joint_parts if checkpoint.family.joint_attention else _cross_parts
-    return Adapter(checkpoint.family, projection, *parts(checkpoint.attention, operations))
+    if checkpoint.family.joint_attention:
+        return Adapter(checkpoint.family, projection, *_joint_parts(checkpoint.attention, operations))
+    return Adapter(checkpoint.family, projection, *_cross_parts(checkpoint.attention, sizes.out_width, operations))
 
 
-def _cross_parts(tensors: Mapping[str, Tensor], operations: ModuleType) -> tuple[nn.Module]:
+def _cross_parts(tensors: Mapping[str, Tensor], token_width: int, operations: ModuleType) -> tuple[nn.Module]:
     widths, context_width = _sizes(site_widths, tensors, ATTENTION)
+    if context_width != token_width:
+        raise AdapterFileError(
+            f"The tensors {ATTENTION}* were expected to take image tokens {token_width} wide, as {IMAGE_PROJECTION}* "
+            f"makes them; they take {context_width}. The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
+        )
     return (_filled(lambda ops: SiteProjections(widths, context_width, ops), operations, tensors, ATTENTION),)
 
 

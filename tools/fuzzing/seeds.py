@@ -249,8 +249,12 @@ def as_older_pickle(content: object) -> bytes:
     pickler.dump(content)
     pickle.dump([key for key, _, _ in pickler.storages.values()], buffer, protocol=2)
     for _, storage, unit in pickler.storages.values():
-        buffer.write(struct.pack("<q", storage.nbytes() // unit) + bytes(storage))
+        buffer.write(struct.pack("<q", storage.nbytes() // unit) + content_of(storage))
     return buffer.getvalue()
+
+
+def content_of(storage: torch.UntypedStorage) -> bytes:
+    return torch.empty(0, dtype=torch.uint8).set_(storage).numpy().tobytes()
 
 
 def serialised(rng: random.Random, name: str, named: Mapping[str, Tensor], container: str) -> bytes:

@@ -120,7 +120,7 @@ def shape(rng: random.Random, tensors: Tensors) -> None:
 
 def related(rng: random.Random, tensors: Tensors) -> None:
     """All tensors that end alike lose or gain columns or rows together, as a file of other sizes has them."""
-    end = ".".join(pick(rng, tensors).split(".")[-2:])
+    end = rng.choice((".".join(pick(rng, tensors).split(".")[-2:]), "_ip.weight"))
     columns, more = rng.random() < 0.6, rng.random() < 0.5
     for name, one in tensors.items():
         if name.endswith(end) and one.ndim:
