@@ -99,7 +99,7 @@ def _unreadable(path: Path, error: Exception) -> str:
     code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
     if code:
         return (
-            f"{path.name} was expected to hold tensors only; it also asks Python to run {code[1]}. "
+            f"{path.name} was expected to hold tensors only; it also asks Python to run {short(code[1])}. "
             "Nothing in it was run. Get the file again from a source you trust, as .safetensors if there is one."
         )
     if isinstance(error, NotTensorsError):

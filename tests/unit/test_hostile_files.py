@@ -131,6 +131,16 @@ def test_a_pickle_that_asks_for_more_than_it_holds_is_refused(tmp_path, what, ol
     assert "Nothing in it was run. Download it again" in str(caught.value)
 
 
+def test_the_name_of_code_is_shown_without_control_characters(saved):
+    named = b"torch._utils\n_rebuild\x1b[2Jv2"
+    rewritten(
+        saved, lambda inside: {n: c.replace(b"torch._utils\n_rebuild_tensor_v2", named) for n, c in inside.items()}
+    )
+    with pytest.raises(AdapterFileError, match="asks Python to run") as caught:
+        read_file(saved)
+    assert str(caught.value).isprintable()
+
+
 def test_a_tar_is_refused_before_torch_unpacks_it_into_a_folder(tmp_path):
     with tarfile.open(tmp_path / "adapter.bin", "w") as archive:
         for name in ("sys_info", "pickle", "tensors", "storages"):
