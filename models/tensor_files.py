@@ -108,8 +108,9 @@ def _unreadable(path: Path, error: Exception) -> str:
             f"{error}. It is damaged, packed, or something else under this name, such as a web page. Nothing in it "
             f"was run. {DOWNLOAD_AGAIN}"
         )
+    reason = f" ({short(error)})" if isinstance(error, safetensors.SafetensorError) else ""
     return (
-        f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one. "
+        f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one{reason}. "
         f"It is cut short, damaged, or something else under this name, such as a web page. "
         f"Nothing in it was run. {DOWNLOAD_AGAIN}"
     )

@@ -73,6 +73,11 @@ def test_what_is_no_file_is_named_and_never_waited_for(tmp_path, place, found):
     assert encoder_sizes(path) is None
 
 
+def test_why_a_safetensors_file_cannot_be_read_is_said(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(save(tensors())[:-1])
+    refused(lambda: read_file(tmp_path / "a.safetensors"), "cannot be read as one (", "incomplete", "Download it again")
+
+
 # Archives and pickles
 
 
