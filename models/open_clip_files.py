@@ -104,6 +104,7 @@ TRANSFORMERS_BLOCK = {
 }
 BLOCK = [f"{name}.{part}" for name in TRANSFORMERS_BLOCK for part in ("weight", "bias")]
 JOINED = ("attn.in_proj_weight", "attn.in_proj_bias")
+DIMENSIONS = {"conv1.weight": 4, "positional_embedding": 2, f"{BLOCKS}0.mlp.c_fc.weight": 2, "proj": 2}
 
 # Source: mlfoundations/open_clip@v3.3.0 model_configs; the layouts, its VisionTransformer and TextTransformer, and
 # huggingface/transformers' CLIPVisionModelWithProjection and CLIPTextModel.
@@ -252,7 +253,13 @@ def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefi
     translated = {ours: _joined(name, tensors, sources) for ours, sources in places.items()}
     projection = tensors.get(layout.source("proj", prefix)) if kind is IMAGE else None
     if projection is not None:
-        translated["proj"] = projection.T if layout.beside else projection
+        translated["proj"] = projection.T if layout.beside and projection.ndim == 2 else projection
+    for ours, count in DIMENSIONS.items():
+        if ours in translated and translated[ours].ndim != count:
+            raise ValueError(
+                f"{name} was expected to hold {ours} in {count} dimensions; it is {list(translated[ours].shape)}. It is "
+                "damaged: download it again, or choose another one."
+            )
     return translated
 
 

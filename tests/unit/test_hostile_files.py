@@ -10,6 +10,7 @@ import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from files import adapter_tensors, save_adapter
+from fuzzing import seeds
 from ipadapter_instruct.models import open_clip_files
 from ipadapter_instruct.models.checkpoint import build, look_at, read_checkpoint, recognise
 from ipadapter_instruct.models.encoder_files import encoder_sizes
@@ -218,9 +219,15 @@ def test_parts_of_an_encoder_that_cannot_be_joined_are_refused(tmp_path):
     refused(read, "a.bin was expected to hold", "of one width", "[2, 2] and [2] and [2, 2]", "download it again")
 
 
-def test_embeds_of_eight_bits_are_read(tmp_path):
-    from fuzzing import seeds
+@pytest.mark.parametrize("name", ["embeddings.position_embedding.weight", "encoder.layers.0.mlp.fc1.weight"])
+def test_a_tensor_of_an_encoder_that_has_lost_a_dimension_is_refused(name):
+    tower = seeds.tensors("tower 11")
+    tower[f"vision_model.{name}"] = torch.zeros(())
+    read = lambda: open_clip_files.find_tower(tower, open_clip_files.IMAGE, "a.bin")  # noqa: E731
+    refused(read, "a.bin was expected to hold", "in 2 dimensions; it is []", "download it again")
 
+
+def test_embeds_of_eight_bits_are_read(tmp_path):
     eight = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in seeds.tensors("embeds").items()}
     (tmp_path / "a").write_bytes(save(eight, seeds.EMBEDS_WORDS))
     assert read_embeds(tmp_path / "a").image_tokens.full.dtype == torch.float8_e4m3fn
