@@ -257,8 +257,8 @@ def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefi
     for ours, count in DIMENSIONS.items():
         if ours in translated and translated[ours].ndim != count:
             raise ValueError(
-                f"{name} was expected to hold {ours} in {count} dimensions; it is {list(translated[ours].shape)}. It is "
-                "damaged: download it again, or choose another one."
+                f"{name} was expected to hold {ours} in {count} dimensions; it is {list(translated[ours].shape)}. It "
+                "is damaged: download it again, or choose another one."
             )
     return translated
 
