@@ -81,8 +81,7 @@ def read_faces(path: Path) -> Faces:
     diffusers' [2, N, 1, 512], where zeros for the negative prompt come first.
     Raises ValueError, which says what was found and what to do, for any other file.
     """
-    if path.exists():
-        check_is_file(path)
+    check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -99,8 +99,7 @@ def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
 
 def read_embeds(path: Path) -> StoredEmbeds:
     """Raises ValueError, which says what was found and what to do, for a file that `write_embeds` has not written."""
-    if path.exists():
-        check_is_file(path)
+    check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

@@ -49,12 +49,14 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
-    check_is_file(path)
     try:
+        check_is_file(path)
         if _is_safetensors(path):
             with safetensors.safe_open(path, framework="pt") as file:
                 return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return read_pickled(path, device)
+    except AdapterFileError:
+        raise
     except OSError as error:
         raise AdapterFileError(
             f"{path.name} was expected to be a file of tensors; the system refuses to read it: "
@@ -66,10 +68,13 @@ def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[st
 
 
 def check_is_file(path: Path) -> None:
-    """Opening a pipe would wait for ever, and reading a device may never end. Raises AdapterFileError."""
-    if path.is_file():
+    """Opening a pipe would wait for ever, and reading a device may never end. Raises AdapterFileError.
+
+    What is not there, or behind a broken link, is left to the opening, which says why.
+    """
+    if path.is_file() or not path.exists():
         return
-    found = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "gone, or a broken link"
+    found = "a folder" if path.is_dir() else "a pipe or a device"
     raise AdapterFileError(
         f"{path.name} was expected to be a file of tensors; it is {found}. Put the file itself there, or choose "
         "another one."

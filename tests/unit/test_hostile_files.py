@@ -59,7 +59,7 @@ PLACES = {
     "a link to itself": lambda path: path.symlink_to(path.name),
     "nothing": lambda path: None,
 }
-FOUND = ("a pipe or a device", "a folder", "a pipe or a device", "gone, or a broken link", "gone, or a broken link")
+FOUND = ("a pipe or a device", "a folder", "a pipe or a device", "symbolic links", "No such file")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no pipes in folders")
