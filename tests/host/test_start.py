@@ -6,6 +6,7 @@ The time is measured by `make bench`; here is what it depends on.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -22,13 +23,24 @@ print(json.dumps([name for name in sys.modules if name.startswith(pack.replace("
 print(json.dumps(sorted(set(nodes.NODE_CLASS_MAPPINGS) & set(wanted))))
 """
 
+# The attention function of ComfyUI 0.3.52, as far as its parameters go.
+OLD_ATTENTION = """
+import comfy.ldm.modules.attention as attention
+def old(q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False): pass
+attention.optimized_attention = old
+"""
+
+
+def load(code: str, absent: tuple[str, ...], tmp_path) -> subprocess.CompletedProcess:
+    """ComfyUI's own loading of the pack in a fresh process."""
+    arguments = [str(host().comfyui), str(pack.ROOT), str(tmp_path), " ".join(absent), "main.py", "--cpu"]
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+
 
 def started(absent: tuple[str, ...], tmp_path) -> tuple[dict, list[str], list[str]]:
-    """ComfyUI's own loading of the pack in a fresh process: what it says, the pack's modules, and its nodes."""
+    """What a start tells: as the benchmark does, the pack's modules, and its nodes."""
     wanted = list(json.loads((pack.ROOT / "node_list.json").read_text(encoding="utf-8")))
-    code = f"wanted = {wanted!r}\n{LOAD_PACK}{TELL}"
-    arguments = [str(host().comfyui), str(pack.ROOT), str(tmp_path), " ".join(absent), "main.py", "--cpu"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    done = load(f"wanted = {wanted!r}\n{LOAD_PACK}{TELL}", absent, tmp_path)
     return tuple(json.loads(line) for line in done.stdout.splitlines()[-3:])
 
 
@@ -40,3 +52,11 @@ def test_the_pack_starts_with_all_its_nodes_and_without_importing_optional_packa
     assert nodes == sorted(json.loads((pack.ROOT / "node_list.json").read_text(encoding="utf-8")))
     names = {module.rpartition(".")[2] for module in modules}
     assert not names & set(LATER)
+
+
+def test_a_comfyui_without_attention_overrides_is_told_which_one_is_needed(tmp_path):
+    floor = re.search(r'requires-comfyui = ">=(.+)"', (pack.ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+    imported = "import execution, server, nodes\n"
+    done = load(LOAD_PACK.replace(imported, imported + OLD_ATTENTION), (), tmp_path)
+    assert json.loads(done.stdout.splitlines()[-1])["loaded"] is False
+    assert f"IPAdapter-Instruct needs ComfyUI {floor} or later, this is ComfyUI" in done.stderr

@@ -64,7 +64,7 @@ ROOMS = {
         ("models", "models/patching", "nodes"),
         TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"},
     ),
-    "": Room(("nodes",), frozenset({"folder_paths"})),
+    "": Room(("nodes",), frozenset({"comfy", "comfyui_version", "folder_paths"})),
 }
 
 
