@@ -5,6 +5,7 @@
 #                        (FAMILY=sdxl or sd3 for the others; DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
 #   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
+#   make test-on         run them on other versions, in an environment of its own (TORCH=2.15.0, COMFYUI=0.3.52; PYTEST_ARGS)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
 #   make bench           measure (BENCH_ARGS=...)
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
@@ -21,6 +22,8 @@ FAMILY ?= sd15
 PORT ?= 8188
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+COMFYUI ?=
+TORCH ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
 EXAMPLES ?= 2000
@@ -32,7 +35,7 @@ TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test properties serve bench soak fuzz coverage mutation lint audit workflows clean-cache
+.PHONY: setup demo test test-on properties serve bench soak fuzz coverage mutation lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -45,6 +48,9 @@ test:
 
 properties:
 	@$(SET_UP) && PROPERTIES_EXAMPLES=$(EXAMPLES) "$$python" tools/run_tests.py -n 2 -k properties --hypothesis-show-statistics tests/unit tests/host $(PYTEST_ARGS)
+test-on: export IPADAPTER_INSTRUCT_COMFYUI = $(COMFYUI)
+test-on: export IPADAPTER_INSTRUCT_TORCH = $(TORCH)
+test-on: test
 
 serve:
 	@$(SET_UP) && PORT=$(PORT) FAMILY=$(FAMILY) $(TOOL) "$$python" -m comfyhost.server

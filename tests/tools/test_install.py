@@ -8,13 +8,14 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from comfyhost import install, places
+from comfyhost import install, places, versions
 from comfyhost.places import TOOLS, ToolError
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    for name in ("IPADAPTER_INSTRUCT_CACHE", "XDG_CACHE_HOME", "COMFYUI_PATH", "COMFYUI_PYTHON"):
+    folders = ("IPADAPTER_INSTRUCT_CACHE", "XDG_CACHE_HOME", "COMFYUI_PATH", "COMFYUI_PYTHON")
+    for name in (*folders, places.TRIED_COMFYUI, places.TRIED_TORCH):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -35,6 +36,41 @@ def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
 
 def test_the_environment_is_named_by_the_pythons_version():
     assert places.venv_folder().name == f"venv-{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def test_other_versions_have_folders_of_their_own_and_the_same_models(monkeypatch):
+    ordinary, environment, fingerprint = places.host(), places.venv_folder().name, install.fingerprint()
+    monkeypatch.setenv(places.TRIED_COMFYUI, "0.3.52")
+    monkeypatch.setenv(places.TRIED_TORCH, "2.15.0")
+    other = places.host()
+    assert places.venv_folder().name == f"{environment}-comfyui-0.3.52-torch-2.15.0"
+    assert other.comfyui == ordinary.comfyui.with_name("comfyui-0.3.52")
+    assert other.models == ordinary.models and not other.users_own
+    assert install.fingerprint() != fingerprint
+    assert "--hash=sha256:" in versions.comfyui_wheel().read_text()
+
+
+def test_the_ordinary_comfyui_may_be_named(monkeypatch):
+    environment = places.venv_folder()
+    monkeypatch.setenv(places.TRIED_COMFYUI, places.COMFYUI_VERSION)
+    monkeypatch.setenv(places.TRIED_TORCH, "")
+    assert (places.venv_folder(), versions.comfyui_wheel()) == (environment, versions.COMFYUI_WHEEL)
+
+
+def test_a_comfyui_that_no_wheel_is_known_of_is_refused(monkeypatch):
+    monkeypatch.setenv(places.TRIED_COMFYUI, "0.1.0")
+    with pytest.raises(ToolError, match=r"No wheel with ComfyUI 0\.1\.0.*0\.3\.75, 0\.3\.52"):
+        versions.comfyui_wheel()
+
+
+def test_another_torch_comes_with_its_torchvision_and_without_torchaudio(monkeypatch):
+    with versions.host_requirements() as pins:
+        assert pins.read_text() == versions.HOST_REQUIREMENTS.read_text()
+    monkeypatch.setenv(places.TRIED_TORCH, "9.8.7")
+    with versions.host_requirements() as pins:
+        lines = [line for line in pins.read_text().splitlines() if not line.startswith("#")]
+    assert lines[:2] == ["torch==9.8.7", "torchvision"]
+    assert [install.package_name(line) for line in lines] == ["torch", "torchvision", "requests"]
 
 
 def test_comfyui_path_names_the_host(monkeypatch, tmp_path):

