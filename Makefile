@@ -48,6 +48,7 @@ test:
 
 properties:
 	@$(SET_UP) && PROPERTIES_EXAMPLES=$(EXAMPLES) "$$python" tools/run_tests.py -n 2 -k properties --hypothesis-show-statistics tests/unit tests/host $(PYTEST_ARGS)
+
 test-on: export IPADAPTER_INSTRUCT_COMFYUI = $(COMFYUI)
 test-on: export IPADAPTER_INSTRUCT_TORCH = $(TORCH)
 test-on: test
