@@ -6,7 +6,9 @@ import random
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 from soak.catalogue import ADAPTERS, EMBEDS
 from soak.generator import DISTANCE, Generator, preparations
 from soak.graph import Schema
@@ -160,6 +162,17 @@ def test_a_digest_looks_at_pixels_alone(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "c.png")
     first, same, other = (digest(tmp_path / f"{name}.png") for name in "abc")
     assert first == same != other
+
+
+def test_a_digest_of_tensors_does_not_depend_on_the_order_of_what_is_said_beside_them(tmp_path):
+    tensors, said = {"a": torch.arange(3.0), "b": torch.ones(2)}, {f"word {n}": str(n) for n in range(9)}
+    for name in ("a", "b", "c"):
+        save_file(tensors, tmp_path / f"{name}.safetensors", said)
+    save_file(tensors, tmp_path / "d.safetensors", {**said, "word 0": "another"})
+    save_file({**tensors, "b": torch.zeros(2)}, tmp_path / "e.safetensors", said)
+    first, *same, beside, other = (digest(tmp_path / f"{name}.safetensors") for name in "abcde")
+    assert set(same) == {first}
+    assert len({first, beside, other}) == 3
 
 
 def test_only_the_packs_own_errors_count_as_refusals():

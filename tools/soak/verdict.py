@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from comfyhost.client import Run
 from PIL import Image
-from safetensors.numpy import load_file
 
 from soak.catalogue import ADAPTERS, EMBEDS, Adapter
 from soak.generator import Prompt
@@ -124,16 +124,18 @@ def _named_in_text(kind: str, output: Mapping, base: Path) -> list[Path]:
 
 
 def digest(file: Path) -> str:
-    """Of a picture's pixels, or of tensors; what else is in the file, such as the prompt, does not count."""
+    """Of a picture's pixels, or of tensors, and of what the pack's files say beside them; not of the prompt."""
     if file.suffix == ".png":
         with Image.open(file) as picture:
             pixels = np.asarray(picture)
         return hashlib.sha256(str(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
     if file.suffix == ".latent":
-        tensors = load_file(file)
-        content = b"".join(name.encode() + tensors[name].tobytes() for name in sorted(tensors))
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+        header.pop("__metadata__", None)
+    # safetensors writes what it says beside the tensors in another order each time
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + content[8 + length :]).hexdigest()
 
 
 class Coverage:
