@@ -54,9 +54,12 @@ def random_colours(image: Tensor, mask: Tensor, seed: int) -> Tensor:
     return pair[torch.arange(len(pair)), farther]
 
 
+SHARPEST = 0.1  # pixels; of less, a pixel's neighbours have a share that float32 rounds to 0
+
+
 def feathered(mask: Tensor, width: float) -> Tensor:
     """mask [B, H, W] with its edges softened: two thirds of the way from 0 to 1 lie within `width` pixels."""
-    if width <= 0:
+    if width < SHARPEST:
         return mask
     reach = math.ceil(2 * width)
     weights = torch.exp(-2 * (torch.arange(-reach, reach + 1, device=mask.device) / width) ** 2)
