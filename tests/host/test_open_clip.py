@@ -129,6 +129,15 @@ def test_image_states_and_embeddings_are_those_of_transformers(image_files, pixe
     assert_same(zero_image_states(encoder), expected_image.hidden_states[-2][1:])
 
 
+def test_a_file_without_the_projection_gives_the_states(tmp_path, image_weights, encoder, pixels):
+    weights = {name: weight for name, weight in image_weights.items() if name != "visual_projection.weight"}
+    assert len(weights) == len(image_weights) - 1
+    save_file(weights, tmp_path / "x.safetensors")
+    without = load_image_tower(tmp_path / "x.safetensors")
+    assert without.sizes == EncoderSizes(1280, None, 5)
+    assert torch.equal(encode_pixels(without, pixels).states, encode_pixels(encoder, pixels).states)
+
+
 @pytest.mark.parametrize("width", [1664, 1024])
 def test_a_vit_bigg_and_a_vit_l_have_the_heads_and_the_activation_of_theirs(tmp_path, pixels, width):
     """As ComfyUI ships their configurations."""
@@ -443,6 +452,26 @@ def test_a_download_can_be_interrupted_and_shows_its_progress(folders, server, m
         mm.interrupt_current_processing(False)
     assert len(bars) == 1
     assert [Path(path).suffix for path in folders["text_encoders"].iterdir()] == [".part"]
+
+
+def test_a_busy_server_is_asked_for_one_file_and_said(folders, server):
+    server.status = 503
+    with pytest.raises(ValueError, match="could not be downloaded.*too busy.*Run the workflow again later"):
+        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+    assert len(server.asked) == 1
+
+
+def test_a_download_without_room_is_said_before_anything_is_fetched(folders, server):
+    server.stated_size = server.linked_size = 10**15
+    with pytest.raises(ValueError, match=r"could not be downloaded.*1,000,000.00 GB are still to come"):
+        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+    assert server.sent == []
+
+
+def test_a_download_that_open_clip_does_not_know_is_said(folders, server, monkeypatch):
+    monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: {})
+    with pytest.raises(ValueError, match="expected to know ViT-L-14.* openai.*Update open_clip_torch, or choose"):
+        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
 
 
 def test_the_text_tower_of_an_image_encoder_alone_is_refused(folders, image_weights):

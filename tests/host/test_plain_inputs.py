@@ -203,6 +203,13 @@ def test_a_missing_face_is_asked_for(kind):
     refused(lambda: plain.encode(adapter, face=None), said, "none is connected. Connect Load Face Embedding")
 
 
+def test_an_adapter_of_faces_of_another_width_is_refused():
+    weights = dict(plain.tensors("faceid"))
+    weights["image_proj.proj.0.weight"] = weights["image_proj.proj.0.weight"][:, :256]
+    said = "Face embeddings 256 wide were expected, as small-faceid.safetensors takes them; they are 512 wide"
+    refused(lambda: plain.encode(plain.adapter("faceid", weights=weights)), said, "ArcFace")
+
+
 @pytest.mark.parametrize("kind", ["faceid-plus", "faceid-plus-v2"])
 @pytest.mark.parametrize("pictures", [1, 2])
 def test_faces_that_are_not_as_many_as_the_pictures_are_refused(kind, pictures):

@@ -19,6 +19,7 @@ class Served:
     """What the server does. Addresses that begin with /storage are the storage that `linked` redirects to.
 
     linked: as Hugging Face does, redirect, and state size and sha256 in the redirect's headers.
+    bare_link: redirect without a word of the file.
     stated_size, linked_size, linked_sha256: what is said, where it is not the truth.
     cuts: after how many bytes to close the connection, one for each request for more than a byte; then never.
     """
@@ -26,6 +27,7 @@ class Served:
     content: bytes
     tag: str = '"first"'
     linked: bool = False
+    bare_link: bool = False
     knows_range: bool = True
     status: int = 0
     content_type: str = "application/octet-stream"
@@ -82,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # noqa: N802 (the name http.server calls)
         if self.served.status:
             self.answer(self.served.status, {"Content-Length": "0"})
-        elif self.served.linked and not self.path.startswith("/storage"):
+        elif (self.served.linked or self.served.bare_link) and not self.path.startswith("/storage"):
             self.redirect()
         else:
             self.send_file()
@@ -90,7 +92,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def redirect(self) -> None:
         size, sha256 = self.served.linked_size or self.served.size, self.served.linked_sha256 or self.served.sha256
         linked = {"X-Linked-Size": str(size), "X-Linked-ETag": f'"{sha256}"'}
-        self.answer(302, {"Location": f"/storage{self.path}", "Content-Length": "0", **linked})
+        stated = {} if self.served.bare_link else linked
+        self.answer(302, {"Location": f"/storage{self.path}", "Content-Length": "0", **stated})
 
     def send_file(self) -> None:
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if self.served.knows_range else None

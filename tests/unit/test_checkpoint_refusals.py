@@ -74,6 +74,12 @@ def test_a_long_file_is_not_listed_to_its_end():
     assert "layer003 and 296 more" in message
 
 
+@pytest.mark.parametrize(("family", "first"), [("sd15", "1"), ("sd3", "0")])
+def test_an_adapter_without_a_single_layer_of_attention_is_told_the_first(family, first):
+    tensors = {name: t for name, t in one_block(family).items() if not name.startswith("ip_adapter.")}
+    assert f"missing: ip_adapter.{first}.to_k_ip.weight." in refusal({**tensors, "ip_adapter.x": torch.zeros(1)})
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_whichever_tensor_is_missing_it_is_named(family):
     tensors = one_block(family)

@@ -2,6 +2,8 @@
 
 import socket
 import ssl
+import struct
+import threading
 
 import pytest
 from file_server import Served, serving
@@ -45,6 +47,11 @@ def test_hugging_face_tells_the_sha256_on_the_way_to_its_storage(url, served):
     assert ask(url) == Remote(300_000, served.sha256, served.sha256)
 
 
+def test_a_link_that_says_nothing_of_the_file_is_followed(url, served):
+    served.bare_link = True
+    assert ask(url) == Remote(300_000, "", "first")
+
+
 def test_an_etag_that_is_a_sha256_is_taken_for_one(url, served):
     served.tag = f'"{served.sha256}"'
     assert ask(url).sha256 == served.sha256
@@ -56,6 +63,29 @@ def test_the_bytes_come_from_the_one_asked_for_or_from_the_first(url, served):
     served.knows_range = False
     with opened(url, "bytes=299990-") as answer:
         assert (answer.start, sum(map(len, answer.chunks()))) == (0, 300_000)
+
+
+def test_a_connection_that_is_reset_says_how_much_had_come():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        reset = threading.Event()
+        thread = threading.Thread(target=answer_and_reset, args=(listening, reset))
+        thread.start()
+        with opened(f"http://127.0.0.1:{listening.getsockname()[1]}/x", "bytes=0-") as answer:
+            chunks = answer.chunks()
+            assert next(chunks) == bytes(10)
+            reset.set()
+            with pytest.raises(PassingError, match="broke after 10 of 300,000 bytes.*reset"):
+                next(chunks)
+        thread.join()
+
+
+def answer_and_reset(listening: socket.socket, reset: threading.Event) -> None:
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(10_000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n" + bytes(10))
+        reset.wait(10)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @pytest.mark.parametrize(
