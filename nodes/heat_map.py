@@ -101,7 +101,8 @@ def check_seen(watch: Watch, pictures: int) -> None:
         raise ValueError(
             "A watched sampling was expected; nothing was seen yet. Connect the model of Watch IPAdapter-Instruct to "
             "the sampler, and let it sample again, with another seed if its result is kept. Nothing is seen either "
-            "where Apply has a weight of 0, or another node samples in tiles."
+            "where Apply has a weight of 0, or three-way guidance an instruct_guidance of 0, or where another node "
+            "samples in tiles."
         )
     if pictures != watch.latents:
         raise ValueError(

@@ -15,6 +15,7 @@ def applied(scene: Scene, model: list, embeds: list, plainly: bool = False, guid
     guidances = ("auto", "three-way") if guided else scene.schema.options(f"{PACK}Apply", "guidance")
     weights = (0.3, 0.8, 1.2) if plainly or guided else (0.8, 0.6, 1.2, -0.5, 0.0, 3.0)
     window = scene.random.choice(((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.3, 0.9), (1.0, 1.0)))
+    instruct = (2.0, 1.0, 5.0) if plainly else (2.0, 0.0, 1.0, 5.0)
     more = {} if plainly else _more(scene)
     start, end = (0.0, 1.0) if plainly or guided else window
     return scene.pack(
@@ -23,7 +24,7 @@ def applied(scene: Scene, model: list, embeds: list, plainly: bool = False, guid
         embeds=embeds,
         weight=scene.number(*weights),
         guidance=scene.random.choice(guidances),
-        instruct_guidance=scene.number(2.0, 0.0, 1.0, 5.0),
+        instruct_guidance=scene.number(*instruct),
         image_guidance=scene.number(1.0, 1.0, 0.0, 2.5),
         start_percent=start,
         end_percent=end,
