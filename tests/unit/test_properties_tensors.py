@@ -42,10 +42,17 @@ def filled(module: nn.Module, seed: int) -> nn.Module:
 def resamplers(draw) -> Resampler:
     small = st.integers(1, 9)
     sizes = ResamplerSizes(
-        tokens=draw(st.integers(1, 5)), width=draw(small), heads=draw(st.integers(1, 2)), blocks=draw(st.integers(1, 2)),
-        image_width=draw(small), text_width=draw(small), out_width=draw(small), image_ff=draw(small),
-        prompt_ff=draw(small), instruct_ff=draw(small),
-    )  # fmt: skip
+        tokens=draw(st.integers(1, 5)),
+        width=draw(small),
+        heads=draw(st.integers(1, 2)),
+        blocks=draw(st.integers(1, 2)),
+        image_width=draw(small),
+        text_width=draw(small),
+        out_width=draw(small),
+        image_ff=draw(small),
+        prompt_ff=draw(small),
+        instruct_ff=draw(small),
+    )
     return filled(Resampler(sizes), draw(seeds))
 
 
