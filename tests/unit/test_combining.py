@@ -111,6 +111,14 @@ def test_one_reference_averaged_with_a_weight_is_itself():
     same(combine_references(tokens(), Combining(AVERAGE, (0.3,))), of())
 
 
+def test_weights_that_do_not_fit_the_references_are_refused_by_the_inputs_name():
+    for weights in ((1.0,), (1.0, 1.0, 1.0), (0.0, 0.0)):
+        with pytest.raises(ValueError, match="^image_weights was expected"):
+            combine_references(tokens(2), Combining(weights=weights))
+    with pytest.raises(ValueError, match="^To average, image_weights was expected"):
+        combine_references(tokens(2), Combining(AVERAGE, (1.0, -1.0)))
+
+
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="mode.*concat.*average.*one per latent.*'sum'"):
         combine_references(tokens(), Combining("sum"))

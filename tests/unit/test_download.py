@@ -1,6 +1,7 @@
 """Getting a published file from a real server that misbehaves: whole, checked and under its name, or not at all."""
 
 import os
+import re
 
 import pytest
 from file_server import Served, serving
@@ -219,6 +220,10 @@ def test_too_little_space_is_seen_before_anything_is_fetched(url, models, served
     served.stated_size = 10**15
     (message,) = lacking_space([plan(PublishedFile(name, "new/folder", ""), url, models) for name in "ab"])
     assert f"2,000,000.00 GB are still to come to {models}" in message
+    assert re.search(r"Free 1,999,\d+\.\d\d GB, or name another models folder", message)
+    assert (
+        len(lacking_space(plans[:1])) == 0 and len(lacking_space([plan(PublishedFile("a", "x", ""), url, models)])) == 1
+    )
     assert served.sent == []
 
 
@@ -281,6 +286,9 @@ def test_every_family_has_its_file_and_a_mirror_has_the_same_paths():
     assert {file.folder for file in files} == {"ipadapter", "clip_vision", "text_encoders"}
 
 
-@pytest.mark.parametrize(("size", "words"), [(2_528_373_448, "2.53 GB"), (351_900_000, "352 MB"), (900, "1 kB")])
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [(2_528_373_448, "2.53 GB"), (10**9, "1.00 GB"), (351_900_000, "352 MB"), (10**6, "1 MB"), (900, "1 kB")],
+)
 def test_sizes_are_said_as_people_say_them(size, words):
     assert in_words(size) == words

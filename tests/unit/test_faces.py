@@ -140,7 +140,7 @@ def test_beside_other_tensors_a_known_name_is_taken(tmp_path, name):
 def test_other_precisions_are_read_as_float32(tmp_path, dtype):
     given = embeddings().to(dtype)
     found = read_faces(saved(tmp_path / "a", embedding=given))
-    assert torch.equal(found.embeddings, given.float())
+    assert torch.equal(found.embeddings, given.float()) and found.embeddings.dtype == torch.float32
 
 
 # Files that are something else
@@ -223,3 +223,9 @@ def test_without_insightface_files_are_read_and_the_analysis_says_how_to_install
     assert "which cannot be imported here (ModuleNotFoundError" in run.stdout
     assert f'"{sys.executable}" -m pip install insightface onnxruntime' in run.stdout
     assert "Load Face Embedding needs neither" in run.stdout
+
+
+def test_a_first_face_of_zeros_is_no_negative_where_there_is_no_axis_for_one(tmp_path):
+    two = torch.cat([torch.zeros(1, WIDTH), embeddings()])
+    refused(lambda: read_faces(saved(tmp_path / "a", embeds=two)), "1 of 2 are zero")
+    assert torch.equal(read_faces(saved(tmp_path / "b", embeds=two[:, None])).embeddings, embeddings())

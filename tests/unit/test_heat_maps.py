@@ -187,7 +187,25 @@ def test_a_mean_is_that_of_all_that_was_added():
     same(total.as_one().coverage, torch.ones(4, 5))
 
 
+def test_where_some_of_a_mean_is_missing_what_there_is_counts_once():
+    total = Mean(torch.tensor([0.0, 0.5, 3.0]), torch.tensor([0.0, 1.0, 2.0]))
+    same(total.as_one().total, torch.tensor([0.0, 0.5, 1.5]))
+    same(total.as_one().coverage, torch.tensor([0.0, 1.0, 1.0]))
+
+
+def test_a_larger_map_of_an_area_is_averaged():
+    given = maps(1, 1, 16, 16)
+    found = placed(given, (8, 8, 0, 4), (8, 12))
+    same(found.total[..., 4:], torch.nn.functional.avg_pool2d(given, 2), 1e-6)
+
+
 # Pictures
+
+
+def test_a_map_made_smaller_is_averaged_and_no_point_of_it_passed_over():
+    given = torch.zeros(1, 40, 40)
+    given[:, 17, 23] = 1.0
+    assert enlarged(given, (4, 4)).sum() == pytest.approx(0.01, rel=0.3)
 
 
 def test_each_maps_largest_value_is_1_or_the_largest_of_all():

@@ -348,6 +348,7 @@ def test_an_elongated_whole_picture_stands_between_blank_borders():
     same(found[:10], blank)
     same(found[10:30], torch.ones(20, 40, 3), tolerance=1e-6)
     same(found[30:], blank)
+    same(tiled(image.transpose(1, 2), 2, overlap=0.0, whole=True)[0], found.transpose(0, 1), tolerance=1e-6)
 
 
 @pytest.mark.parametrize("whole", [True, False])

@@ -103,20 +103,24 @@ def test_other_texts_are_refused_with_what_was_expected_and_found(text):
 
 
 def test_a_list_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="A schedule was expected"):
+    with pytest.raises(ValueError, match="A schedule was expected.* it is ''"):
         from_list([])
+    with pytest.raises(ValueError, match=r"A schedule was expected.* it is '1\.0, nan'"):
+        from_list([1.0, math.nan])
 
 
 @pytest.mark.parametrize("between, along", [("jump", NOISE), (HOLD, "seconds")])
 def test_unknown_choices_are_refused_by_name(between, along):
-    with pytest.raises(ValueError, match="jump|seconds"):
+    name = "between" if along == NOISE else "along"
+    with pytest.raises(ValueError, match=f"^{name} was expected to be one of .* it is '(jump|seconds)'"):
         parse_schedule("1", between, along)
 
 
 @pytest.mark.parametrize("along", ALONG)
 def test_a_schedule_keeps_what_it_was_made_of(along):
-    made = parse_schedule("0: 1, 1: 0", SMOOTH, along)
-    assert (made.between, made.along, made.curve) == (SMOOTH, along, None)
+    for text in ("0: 1, 1: 0", "1, 0"):
+        made = parse_schedule(text, SMOOTH, along)
+        assert (made.between, made.along, made.curve) == (SMOOTH, along, None)
 
 
 def test_a_curve_is_asked_for_positions_from_0_to_1_alone():

@@ -1,5 +1,7 @@
 """What `auto` chooses, against the table of the reference, and its trained tasks."""
 
+import dataclasses
+
 import pytest
 from ipadapter_instruct.models.families import FAMILIES, SD3, SD15, SDXL, Settings
 from ipadapter_instruct.models.tasks import SIMPLE, TASKS, THREE_WAY, advise, describe_instruction, recommended
@@ -107,3 +109,13 @@ def test_the_authors_settings_are_recommended(family, task):
     if family is SDXL and task.name in STRONGER_ON_SDXL:
         expected = Settings(0.9, 7.0, 6.0, 0.5)
     assert recommended(family, task) == expected
+
+
+def test_changes_of_several_words_add_up():
+    family = dataclasses.replace(SD15, weight_changes=((("pose",), -0.25), (("light",), 0.5)))
+    advice = advise(family, "use the pose and the light")
+    assert advice.weight_change == 0.25
+    assert [reason for reason in advice.reasons if reason.startswith("weight")] == [
+        "weight -0.25 for 'pose'",
+        "weight +0.5 for 'light'",
+    ]
