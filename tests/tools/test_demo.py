@@ -6,6 +6,7 @@ import io
 
 import pytest
 from comfyhost import demo
+from comfyhost.client import Run
 from comfyhost.places import REPO_ROOT, ToolError
 from PIL import Image
 
@@ -86,3 +87,12 @@ def test_a_picture_must_show_something_of_the_right_size():
 def test_a_workflow_that_is_not_shipped_is_refused_with_those_that_are():
     with pytest.raises(ToolError, match="instruct_sd15.json"):
         demo.read_workflow(REPO_ROOT / "workflows" / "instruct_sd99.json")
+
+
+def test_the_seconds_of_a_run_are_told_apart_and_none_is_lost():
+    types = {"1": "CheckpointLoaderSimple", "2": "IPAdapterInstructLoader", "3": "KSampler", "4": "SaveImage"}
+    prompt = {node_id: {"class_type": kind} for node_id, kind in types.items()}
+    run = Run("a", seconds={"1": 2.0, "2": 0.5, "3": 4.25, "4": 0.125})
+    said = demo.parts_of(prompt, run, 7.0)
+    assert said.startswith("loading 2.50 s, ") and "sampling 4.25 s" in said and "decoding 0.00 s" in said
+    assert said.endswith("rest 0.25 s")
