@@ -14,7 +14,7 @@ import sys
 from functools import partial
 
 import torch
-from benchmarks import controls, encoding, growth, sampling, starting, wall_clock
+from benchmarks import controls, encoding, growth, reruns, sampling, starting, wall_clock
 from benchmarks.report import PROMISES, Report, Topic
 from comfyhost.places import REPO_ROOT
 
@@ -32,6 +32,7 @@ def topics(quick: bool) -> list[Topic]:
         Topic("Growth: a full-size step, simple guidance; bytes kept in fp16", growth.growth),
         Topic("Schedules and layer weights: a full-size step, simple guidance; bytes kept in fp16", controls.controls),
         Topic("Image-encoder runs", encoding.image_encoder_runs),
+        Topic("What runs again on a server, and the seconds of a small picture", reruns.reruns),
         Topic("Loading the pack at ComfyUI's start (meant: under 50 ms)", partial(starting.start_up, starts)),
         Topic("Time of a small UNet's step, in bare steps (this machine's)", partial(wall_clock.ratios, seconds)),
     ]
