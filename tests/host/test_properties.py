@@ -3,13 +3,17 @@
 `make properties` runs many more examples than the test suite does.
 """
 
+from dataclasses import replace
+
 import drawn
 import pytest
+import torch
+from beside import in_parts
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from sampling import close
+from sampling import close, same
 from situation_oracle import expected
-from situations import applied
+from situations import applied, bare
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 FEW = max(settings.default.max_examples // 10, 1)  # each takes a second
@@ -30,3 +34,45 @@ def test_any_situation_gives_the_latent_of_an_independent_model(family, data):
         assert not found.isfinite().all()
         return
     close(found, reference, 1e-3)
+
+
+@settings(max_examples=FEW)
+@given(data=st.data())
+def test_laws_of_any_situation(family, data):
+    """Bit for bit but for the split: run again, weight 0, and each latent of a batch as if it were alone."""
+    situation = data.draw(drawn.situations(family))
+    model = applied(situation)
+    found = situation.sampled(model)
+    if not found.isfinite().all():
+        return
+    same(situation.sampled(model), found)
+    without = replace(situation, links=tuple(replace(link, weight=0.0) for link in situation.links))
+    same(without.sampled(applied(without)), situation.sampled(bare(family)))
+    close(situation.sampled(in_parts(model, *split(data.draw, situation.batch))), found, 1e-3)
+
+
+def split(draw, batch: int) -> list[list[int]]:
+    """The latents in any order, in two parts or one."""
+    order, at = draw(st.permutations(range(batch))), draw(st.integers(0, batch - 1))
+    return [part for part in (list(order[:at]), list(order[at:])) if part]
+
+
+ROUNDING = {torch.float16: 0.01, torch.bfloat16: 0.08}  # of the largest value, as in test_precision
+
+
+@settings(max_examples=max(FEW // 3, 1))
+@given(data=st.data())
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, dtype, data):
+    """Of the first step, and of scales that do not make much of rounding."""
+    links = data.draw(st.lists(drawn.links(family), min_size=1, max_size=3))
+    moderate = tuple(replace(link, instruct_scale=2.0, image_scale=0.5) for link in links)
+    fixed = {"links": moderate, "sampler": "euler", "scheduler": "normal", "steps": 1, "cfg": 3.0, "scales": (2.0, 0.5)}
+    situation = data.draw(drawn.situations(family, **fixed))
+
+    def error(model_of) -> float:
+        found, reference = (situation.sampled(model_of(kept)) for kept in (dtype, torch.float32))
+        return float((found - reference).abs().max() / reference.abs().max())
+
+    rounding = error(lambda kept: bare(family, kept))
+    assert error(lambda kept: applied(situation, bare(family, kept))) < ROUNDING[dtype] + 3 * rounding

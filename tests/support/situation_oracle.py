@@ -23,7 +23,8 @@ from torch import Tensor
 
 SAME_PLACE = 1e-6  # a step that begins at a schedule's point has its factor
 
-# instruction -> by family: what `auto` makes of guidance and of the weight. Source: REFERENCE of the authors' demos.
+# instruction -> by family: what `auto` makes of guidance and of the weight.
+# Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos.
 AUTO = {
     "a dog": {"sd15": ("three-way", 0.0), "sdxl": ("three-way", 0.0), "sd3": ("three-way", 0.0)},
     "use the style": {"sd15": ("simple", 0.0), "sdxl": ("simple", 0.0), "sd3": ("simple", 0.0)},

@@ -16,6 +16,7 @@ from golden_cases import golden_case
 from in_process import run_node
 from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.combining import Combining, combine_references
+from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
 from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
@@ -145,7 +146,10 @@ class Situation:
     def _guider(self, model, positive: list, negative: list):
         if self.through == BASIC:
             return custom.BasicGuider.execute(model, positive).args[0]
-        if any(link.guidance != "simple" for link in self.links) and not hasattr(model.model, "situation"):
+        if (
+            any(link.guidance != "simple" for link in self.links)
+            and CHAIN in model.model_options["transformer_options"]
+        ):
             names = ("text_guidance", "instruct_guidance", "image_guidance")
             scales = dict(zip(names, (self.cfg, *self.scales), strict=True))
             return run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales).args[
@@ -156,8 +160,8 @@ class Situation:
 
 @functools.cache
 @torch.inference_mode(False)  # kept for later tests, as golden_case is
-def bare(family: str):
-    return small.small_model(family)
+def bare(family: str, dtype: torch.dtype = torch.float32):
+    return small.small_model(family, dtype=dtype)
 
 
 @functools.cache

@@ -70,11 +70,11 @@ class SmallModel(comfy.model_base.BaseModel):
         return conds
 
 
-def small_model(family: str = "sd15", model_class=SmallModel):
+def small_model(family: str = "sd15", model_class=SmallModel, dtype: torch.dtype = torch.float32):
     """A ModelPatcher of the golden case's denoiser."""
     case, small = golden_case(family), FAMILIES[family]
-    config = small.config_class({"dtype": torch.float32})
-    config.unet_config = {"dtype": torch.float32, **small.sizes(case.config)}  # in place of the class's head width
+    config = small.config_class({"dtype": dtype})
+    config.unet_config = {"dtype": dtype, **small.sizes(case.config)}  # in place of the class's head width
     model = model_class(config, small.model_type, device="cpu", unet_model=small.denoiser_class)
     model.diffusion_model.load_state_dict(case.base_weights)
     model.family = family

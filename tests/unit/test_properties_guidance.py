@@ -1,10 +1,8 @@
 """Guidance with any scales over any predictions, and where a noise level stands among any steps."""
 
-import math
-
 import pytest
 import torch
-from hypothesis import assume, event, given
+from hypothesis import event, given
 from hypothesis import strategies as st
 from ipadapter_instruct.models.branches import Branch, Branches, branch_texts
 from ipadapter_instruct.models.guidance import (
@@ -130,9 +128,9 @@ def test_a_position_on_a_noise_schedule_is_where_it_has_the_level(power, largest
     def level(place: float) -> float:
         return largest * (1 - place) ** power
 
-    sigma = level(percent)
-    assume(sigma > 1e-9 * largest)
-    found = noise_position(level, sigma)
-    assert math.isclose(level(found), sigma, rel_tol=1e-4, abs_tol=1e-4 * largest) and 0 <= found <= 1
+    found = noise_position(level, level(percent))
+    assert 0 <= found <= 1
     if percent < 0.99:
         assert found == pytest.approx(percent, abs=1e-6)
+    else:  # where the level may fall so steeply that its digits tell little
+        assert found > 0.98

@@ -42,23 +42,16 @@ def filled(module: nn.Module, seed: int) -> nn.Module:
 def resamplers(draw) -> Resampler:
     small = st.integers(1, 9)
     sizes = ResamplerSizes(
-        tokens=draw(st.integers(1, 5)),
-        width=draw(small),
-        heads=draw(st.integers(1, 2)),
-        blocks=draw(st.integers(1, 2)),
-        image_width=draw(small),
-        text_width=draw(small),
-        out_width=draw(small),
-        image_ff=draw(small),
-        prompt_ff=draw(small),
-        instruct_ff=draw(small),
-    )
+        tokens=draw(small), width=draw(small), heads=draw(st.integers(1, 2)), blocks=draw(st.integers(1, 2)),
+        image_width=draw(small), text_width=draw(small), out_width=draw(small), image_ff=draw(small),
+        prompt_ff=draw(small), instruct_ff=draw(small),
+    )  # fmt: skip
     return filled(Resampler(sizes), draw(seeds))
 
 
 @settings(max_examples=FEWER)
 @given(resamplers(), st.integers(2, 4), st.integers(1, 6), st.integers(1, 4), seeds, st.data())
-def test_a_resampler_reads_each_picture_alone_and_patches_in_any_order(resampler, rows, patches, words, seed, data):
+def test_a_resampler_takes_pictures_and_patches_in_any_order(resampler, rows, patches, words, seed, data):
     sizes = resampler.sizes
     image, texts = randn(seed, rows, patches, sizes.image_width), randn(seed + 1, 2, rows, words, sizes.text_width)
     whole = resampler(image, *texts)
