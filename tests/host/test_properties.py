@@ -16,7 +16,7 @@ from situation_oracle import expected
 from situations import applied, bare
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
-FEW = max(settings.default.max_examples // 10, 1)  # each takes a second
+FEW = max(settings.default.max_examples // 16, 1)  # each takes a second
 
 
 @pytest.fixture(params=FAMILIES, scope="module")
