@@ -133,6 +133,10 @@ class Client:
         """Unload the models and forget cached results."""
         self.do(self.request("POST", "/free", json={"unload_models": True, "free_memory": True}))
 
+    def forget_history(self) -> None:
+        """Drop what the server keeps about finished prompts."""
+        self.do(self.request("POST", "/history", json={"clear": True}))
+
     def queue(self, prompt: dict, workflow: dict | None = None) -> str:
         """Queue an API prompt; its id. Raises PromptRejectedError with the server's reasons.
 

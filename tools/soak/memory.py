@@ -8,7 +8,8 @@ from pathlib import Path
 
 from comfyhost.client import Client
 
-QUIET_SECONDS = 1.5
+QUIET_SECONDS, LONGEST_SECONDS = 1.5, 30
+MODELS = "ModelPatcher"
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}  # glibc keeps what threads have freed in arenas of their own otherwise
 
 
@@ -31,10 +32,15 @@ class Level:
 
 
 def level(client: Client, pid: int, prompts: int) -> Level:
-    """Bring an idle server to rest as a user would (POST /free), and measure."""
+    """Bring an idle server to rest as a user would, without models, results and the list of past prompts; measure."""
+    client.forget_history()
     client.free()
-    time.sleep(QUIET_SECONDS)  # its worker thread drops models and results, and collects garbage
-    alive = client.do(client.request("GET", "/soak/settle"))
+    end = time.monotonic() + LONGEST_SECONDS
+    while True:
+        time.sleep(QUIET_SECONDS)  # its worker thread drops models and results, and collects garbage
+        alive = client.do(client.request("GET", "/soak/settle"))
+        if not alive.get(MODELS) or time.monotonic() > end:
+            break
     sizes = rollup(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))
     return Level(prompts, sizes["Pss_Anon"] / 1000, sizes["Rss"] / 1000, alive)
 
