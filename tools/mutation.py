@@ -134,8 +134,13 @@ def copy_changed(source: Path, target: Path) -> None:
 
 
 def mutmut(python: Path, folder: Path, *arguments: str) -> None:
-    """Run mutmut. One thread for torch: the process that forks must have no other."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    """Run mutmut. One thread for torch: the process that forks must have no other.
+
+    Temporary files have a folder of their own, since thousands of runs of pytest clear away after one another.
+    """
+    scratch = folder / "tmp"
+    scratch.mkdir(exist_ok=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TMPDIR": str(scratch)}
     environment.pop("PYTHONPATH", None)
     if subprocess.run([python.parent / "mutmut", *arguments], cwd=folder, env=environment).returncode:
         raise ToolError(f"mutmut broke off in {folder}; what it said is above. The tests must pass before it can run.")
