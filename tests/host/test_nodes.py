@@ -15,6 +15,8 @@ import pytest
 import small
 import torch
 from comfy_api.latest import io
+from comfyhost.plain_adapters import Plain, plain_adapter
+from comfyhost.weights import draw
 from host import COMFYUI
 from in_process import run_node
 from ipadapter_instruct.models.branches import Branch
@@ -22,6 +24,7 @@ from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension
 from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
 from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
+from ipadapter_instruct.nodes.schema import schema
 
 import nodes as host_nodes
 
@@ -104,6 +107,20 @@ def test_the_extension_hands_out_the_nodes(folders):
     found = asyncio.run(IPAdapterInstructExtension().get_node_list())
     assert {node.GET_SCHEMA().node_id for node in found} == SCHEMA.keys()
     assert all(issubclass(node, io.ComfyNode) for node in found)
+
+
+def test_fields_that_this_comfyui_does_not_know_are_left_out():
+    made = schema(io.Schema(node_id="x"), display_name="Known", of_a_later_version=1)
+    assert made.display_name == "Known"
+    assert not hasattr(made, "of_a_later_version")
+
+
+def test_for_an_adapter_of_faces_the_loader_says_that_no_encoder_is_needed(folders):
+    file = draw(plain_adapter(Plain("faceid"), (8,)), 0, torch.float32)
+    files.save_adapter(file, folders["ipadapter"] / "face.safetensors")
+    output = run_node(IPAdapterInstructLoader, adapter_name="face.safetensors", image_encoder="auto")
+    assert output.args[0].encoder_file is None
+    assert output.ui["text"][-1] == "image encoder: none needed, it reads a face embedding"
 
 
 # The pack as ComfyUI loads it

@@ -167,6 +167,13 @@ def test_what_clip_vision_encode_has_read_is_the_picture(kind):
         close(found.image_tokens[branch], expected.image_tokens[branch], tolerance=1e-5)
 
 
+def test_stored_embeds_of_another_encoder_are_refused_with_their_width():
+    inputs = {"adapter": AdapterWithEncoder(plain.adapter("base"), None), "clip": encoders.small_clip()}
+    texts = {"instruction": "", "prompt": "", "negative_prompt": ""}
+    call = lambda: run_node(IPAdapterInstructEncodeStored, **inputs, **texts, embeds=torch.ones(2, 7))  # noqa: E731
+    refused(call, "pooled embeds", "[2, 7], pooled embeds 7 wide, of another encoder", "with a base model")
+
+
 def saved_and_loaded(embeds, adapter):
     run_node(IPAdapterInstructSaveEmbeds, embeds=embeds, filename_prefix="embeds/plain")
     file = "embeds/plain_00001_.instruct.safetensors [output]"

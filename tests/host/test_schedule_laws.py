@@ -7,6 +7,7 @@ import torch
 from comfy_extras import nodes_hooks, nodes_model_advanced
 from in_process import run_node
 from ipadapter_instruct.models.layers import LayerWeights
+from ipadapter_instruct.models.patching import run
 from ipadapter_instruct.models.schedules import Schedule, noise_position
 from ipadapter_instruct.nodes.schedule_weight import IPAdapterInstructSchedule
 from operations import CALLS, operations
@@ -69,6 +70,14 @@ def test_factors_of_steps_and_of_frames_multiply(bare, embeds, guidance):
         for own, latent in zip(frames, batch, strict=True)
     ]
     close(found, torch.cat(apart))
+
+
+def test_more_factors_than_are_kept_change_nothing(bare, embeds, monkeypatch):
+    own = schedule("1, 0.5, 0.25", along="steps")
+    model, batch = small.applied(bare, embeds, frame_weights=(1.0, -0.25), schedule=own), noise(bare, 2, 8, 12)
+    expected = sample(model, batch)
+    monkeypatch.setattr(run, "KEPT", 1)
+    same(sample(model, batch), expected)
 
 
 @pytest.mark.parametrize("guidance", MODES)

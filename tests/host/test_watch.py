@@ -385,6 +385,11 @@ def test_an_adapter_is_seen_only_in_the_steps_in_which_it_acts(bare, one, other,
     close(watch.mean()[1], torch.stack(acting).mean(dim=0))
 
 
+def test_calls_in_which_no_adapter_acts_are_no_moments(bare, one, batch):
+    assert len(seen(small.applied(bare, one), batch).moments) == STEPS
+    assert 0 < len(seen(small.applied(bare, one, start_percent=0.5), batch).moments) < STEPS
+
+
 # Memory
 
 

@@ -3,6 +3,7 @@
 Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
 """
 
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
 from host_samplers import ksampler
+from ipadapter_instruct.models.patching.watch import watched
 from sampling import close, same, sample
 from scenes import OracleForm, PackForm, Scene
 
@@ -197,6 +199,20 @@ def test_calls_of_the_model_may_be_wrapped(scene, order, name):
     close(found, expected)
     alike = torch.allclose(found, ksampler(PackForm(scene), batch=2), atol=0.01)
     assert alike == (name == "chunk by chunk")
+
+
+def copying_its_options(apply_model, args):
+    """As a node does that changes the options of this call alone."""
+    options = copy.deepcopy(args["c"]["transformer_options"])
+    return apply_model(args["input"], args["timestep"], **{**args["c"], "transformer_options": options})
+
+
+@pytest.mark.parametrize("guidance", ["simple", "three-way"])
+def test_a_call_with_a_copy_of_its_options_is_the_same_and_is_watched(bare, embeds, guidance):
+    model, watch = watched(small.applied(bare, embeds, guidance=guidance))
+    expected, share = sample(model), watch.mean()
+    same(sample(with_function_wrapper(copying_its_options)(model)), expected)
+    same(watch.mean(), share)
 
 
 def test_a_step_may_be_asked_for_more_before_the_adapter_acts(scene):
