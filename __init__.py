@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 
 import folder_paths
-from comfy.ldm.modules import attention
 
 WEB_DIRECTORY = "./js"
 MODEL_FOLDER = "ipadapter"
-OLDEST_COMFYUI = "0.3.64"  # as in pyproject.toml
+OLDEST_COMFYUI = "0.3.52"  # as in pyproject.toml
 
 
 def _check_comfyui() -> None:
-    """Image tokens enter SD3's attention by an override that older attention functions do not take."""
-    parameters = inspect.signature(attention.optimized_attention).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    """The pack's nodes are written for the node API that came with this version."""
+    try:
+        import comfy_api.latest  # noqa: F401
+    except ModuleNotFoundError as error:
+        if error.name not in ("comfy_api", "comfy_api.latest"):
+            raise
+    else:
         return
     try:
         from comfyui_version import __version__ as found
     except ImportError:
         found = "of an unknown version"
     raise ImportError(
-        f"IPAdapter-Instruct needs ComfyUI {OLDEST_COMFYUI} or later, this is ComfyUI {found}, whose attention "
-        "functions take no transformer_options. Update ComfyUI; nothing of the pack is loaded until then."
+        f"IPAdapter-Instruct needs ComfyUI {OLDEST_COMFYUI} or later, this is ComfyUI {found}, which has no "
+        "comfy_api.latest. Update ComfyUI; nothing of the pack is loaded until then."
     )
 
 

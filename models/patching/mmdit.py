@@ -9,15 +9,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import comfyui_version
 import torch
-from comfy.ldm.modules import attention
 from torch import Tensor, nn
 
+from .host_attention import OVERRIDE, TAKES_OPTIONS, attend
 from .run import ActingAdapter, BatchRows
 from .sites import Site, SiteKey
 from .watch import LOOK, Attention
 
-OVERRIDE = "optimized_attention_override"
 BLOCK = "double_block"
 
 
@@ -30,6 +30,15 @@ def joint_sites(diffusion_model: nn.Module) -> list[Site]:
         for number, block in blocks
         if number % 2 == 0
     ]
+
+
+def check_host() -> None:
+    """Raises ValueError where the host's attention cannot be overridden, which is how image tokens enter it here."""
+    if not TAKES_OPTIONS:
+        raise ValueError(
+            "For SD3, ComfyUI 0.3.64 or later was expected, whose attention can be added to from outside; this is "
+            f"ComfyUI {comfyui_version.__version__}. Update ComfyUI, or use SD1.5 or SDXL with its adapter."
+        )
 
 
 def joint_notes(diffusion_model: nn.Module) -> tuple[str, ...]:
@@ -94,7 +103,7 @@ class JointImageAttention:
             queries, others = q[:, self.text_tokens :], keys[:, : self.image_positions]
             attention_seen = Attention(queries, token_keys, others, heads, self._grid())
             self.options[LOOK].see(adapter, site, rows, attention_seen)
-        out = attention.optimized_attention(q, keys, values, heads=heads, transformer_options=self.options)
+        out = attend(q, keys, values, heads, self.options)
         text = layers.proj_encoder_hidden_states_ip(out[:, : self.text_tokens])
         image = layers.proj_ip(out[:, self.text_tokens :])
         if adapter.masks is not None:

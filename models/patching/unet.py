@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from comfy.ldm.modules import attention
 from torch import Tensor
 
 from ..layers import V_ONLY
+from . import host_attention
 from .run import ActingAdapter, BatchRows
 from .scaling import scaled
 from .sites import SiteKey
@@ -75,12 +75,6 @@ def _grid(extra_options: dict) -> tuple[int, int]:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
-    """The host's attention, with whatever a user has put in its place."""
-    return attention.optimized_attention(
-        q,
-        k,
-        v,
-        heads=extra_options["n_heads"],
-        attn_precision=extra_options["attn_precision"],
-        transformer_options=extra_options,
-    )
+    """The host's attention for one of its cross-attention layers."""
+    heads, precision = extra_options["n_heads"], extra_options["attn_precision"]
+    return host_attention.attend(q, k, v, heads, extra_options, attn_precision=precision)

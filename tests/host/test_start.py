@@ -23,11 +23,13 @@ print(json.dumps([name for name in sys.modules if name.startswith(pack.replace("
 print(json.dumps(sorted(set(nodes.NODE_CLASS_MAPPINGS) & set(wanted))))
 """
 
-# The attention function of ComfyUI 0.3.52, as far as its parameters go.
-OLD_ATTENTION = """
-import comfy.ldm.modules.attention as attention
-def old(q, k, v, heads, mask=None, attn_precision=None, skip_reshape=False, skip_output_reshape=False): pass
-attention.optimized_attention = old
+# What the pack meets in a ComfyUI that is older than its node API.
+WITHOUT_NODE_API = """
+for name in [name for name in sys.modules if name.startswith("comfy_api.latest")]:
+    del sys.modules[name]
+import comfy_api
+del comfy_api.latest
+sys.modules["comfy_api.latest"] = None
 """
 
 
@@ -54,9 +56,9 @@ def test_the_pack_starts_with_all_its_nodes_and_without_importing_optional_packa
     assert not names & set(LATER)
 
 
-def test_a_comfyui_without_attention_overrides_is_told_which_one_is_needed(tmp_path):
+def test_a_comfyui_without_the_node_api_is_told_which_one_is_needed(tmp_path):
     floor = re.search(r'requires-comfyui = ">=(.+)"', (pack.ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
     imported = "import execution, server, nodes\n"
-    done = load(LOAD_PACK.replace(imported, imported + OLD_ATTENTION), (), tmp_path)
+    done = load(LOAD_PACK.replace(imported, imported + WITHOUT_NODE_API), (), tmp_path)
     assert json.loads(done.stdout.splitlines()[-1])["loaded"] is False
     assert f"IPAdapter-Instruct needs ComfyUI {floor} or later, this is ComfyUI" in done.stderr

@@ -58,13 +58,15 @@ class Room:
 
 TORCH = frozenset({"torch", "einops", "safetensors"})
 ROOMS = {
-    "models/patching": Room(("models", "models/patching"), TORCH | {"comfy"}, lazily=frozenset({"open_clip"})),
+    "models/patching": Room(
+        ("models", "models/patching"), TORCH | {"comfy", "comfyui_version"}, lazily=frozenset({"open_clip"})
+    ),
     "models": Room(("models",), TORCH, lazily=frozenset({"certifi", "filelock", "insightface", "onnxruntime"})),
     "nodes": Room(
         ("models", "models/patching", "nodes"),
         TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"},
     ),
-    "": Room(("nodes",), frozenset({"comfy", "comfyui_version", "folder_paths"})),
+    "": Room(("nodes",), frozenset({"comfy_api", "comfyui_version", "folder_paths"})),
 }
 
 
