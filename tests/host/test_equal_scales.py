@@ -9,6 +9,7 @@ import small
 from comfy.patcher_extension import WrappersMP
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced, nodes_perpneg
+from host_node import host_node
 from host_samplers import check, custom_advanced, ksampler, pair
 from passes import passes, rows
 from sampling import CFG, STEPS, close, same, sample
@@ -137,7 +138,7 @@ def test_no_pass_is_left_out_by_a_guider_of_two_scales(family, scale, alone, poo
     def run(form):
         positive, negative = pair(form)
         middle = form.conditions("positive", text("middle", family))
-        guider = custom.DualCFGGuider.execute(form.model, positive, middle, negative, CFG, 2.0, "regular")
+        guider = host_node(custom.DualCFGGuider, form.model, positive, middle, negative, CFG, 2.0, "regular")
         return custom_advanced(form, guider)
 
     scene = Scene(family, (Link(instruct_scale=scale),))
@@ -149,6 +150,6 @@ def test_no_pass_is_left_out_by_a_guider_of_two_scales(family, scale, alone, poo
 def test_no_pass_is_left_out_by_a_guider_with_a_formula_of_its_own(equal):
     def run(form):
         empty = form.conditions("further negative", text("empty", equal.family))
-        return custom_advanced(form, nodes_perpneg.PerpNegGuider.execute(form.model, *pair(form), empty, CFG, 0.7))
+        return custom_advanced(form, host_node(nodes_perpneg.PerpNegGuider, form.model, *pair(form), empty, CFG, 0.7))
 
     check(run, equal)

@@ -6,6 +6,7 @@ import torch
 from comfy.context_windows import IndexListContextHandler, IndexListContextWindow
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
+from host_node import host_node
 from ipadapter_instruct.models.patching.frames import divide_call, frames_of_call
 from sampling import close, noise, same, sample
 
@@ -85,7 +86,7 @@ class Handler(IndexListContextHandler):
 
 
 def in_host_windows(model, schedule: str = "standard_static", fuse: str = "flat"):
-    model = ContextWindowsManualNode.execute(model, WINDOW, OVERLAP, schedule, 1, True, fuse, 0).args[0]
+    model = host_node(ContextWindowsManualNode, model, WINDOW, OVERLAP, schedule, 1, True, fuse, 0)[0]
     model.model_options["context_handler"].__class__ = Handler
     return model
 

@@ -5,6 +5,7 @@ import pytest
 import small
 import torch
 from comfy_extras import nodes_custom_sampler as custom
+from host_node import host_node
 from in_process import run_node
 from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
@@ -35,14 +36,14 @@ def conds(model) -> tuple[list, list]:
 
 def run(model, guider) -> torch.Tensor:
     channels = model.model.latent_format.latent_channels
-    sigmas = custom.BasicScheduler.execute(model, "normal", STEPS, 1.0).args[0]
-    sampler, noise = custom.KSamplerSelect.execute("euler").args[0], custom.RandomNoise.execute(1).args[0]
+    sigmas = host_node(custom.BasicScheduler, model, "normal", STEPS, 1.0)[0]
+    sampler, noise = host_node(custom.KSamplerSelect, "euler")[0], host_node(custom.RandomNoise, 1)[0]
     latent = {"samples": torch.zeros(1, channels, 16, 24)}
-    return custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).args[0]["samples"]
+    return host_node(custom.SamplerCustomAdvanced, noise, guider, sampler, sigmas, latent)[0]["samples"]
 
 
 def host_guided(model, cfg: float = CFG) -> torch.Tensor:
-    return run(model, custom.CFGGuider.execute(model, *conds(model), cfg).args[0])
+    return run(model, host_node(custom.CFGGuider, model, *conds(model), cfg)[0])
 
 
 def node(model, text: float = CFG, instruct: float = 2.0, image: float = 1.0):

@@ -20,6 +20,7 @@ from comfy_extras import (
     nodes_sag,
     nodes_tomesd,
 )
+from host_node import host_node
 from sampling import close, noise, same, sample
 from scenes import Scene
 
@@ -57,13 +58,13 @@ def free_u_v2(model):
 
 def hyper_tile(model):
     """The small latent is cut into 2 x 3 tiles, always the same."""
-    return nodes_hypertile.HyperTile.execute(model, 64, 1, 1, False)[0]
+    return host_node(nodes_hypertile.HyperTile, model, 64, 1, 1, False)[0]
 
 
 def deep_shrink(after_skip: bool, factor: float = 2.0):
     def patch(model):
         node = nodes_model_downscale.PatchModelAddDownscale
-        return node.execute(model, 3, factor, 0.0, 1.0, after_skip, "bicubic", "bicubic").args[0]
+        return host_node(node, model, 3, factor, 0.0, 1.0, after_skip, "bicubic", "bicubic")[0]
 
     return patch
 
@@ -75,13 +76,13 @@ def token_merging(model):
         torch.manual_seed(1)
         return executor(*args, **kwargs)
 
-    model = nodes_tomesd.TomePatchModel.execute(model, 0.5).args[0]
+    model = host_node(nodes_tomesd.TomePatchModel, model, 0.5)[0]
     model.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "seeded", seeded)
     return model
 
 
 def cross_attention_multiply(model):
-    return nodes_attention_multiply.UNetCrossAttentionMultiply.execute(model, 1.3, 0.7, 1.1, 0.9).args[0]
+    return host_node(nodes_attention_multiply.UNetCrossAttentionMultiply, model, 1.3, 0.7, 1.1, 0.9)[0]
 
 
 def hypernetwork(model):
@@ -102,11 +103,11 @@ def changed_output(model):
 
 
 def lazy_cache(model):
-    return nodes_easycache.LazyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
+    return host_node(nodes_easycache.LazyCacheNode, model, 3.0, 0.0, 1.0, False)[0]
 
 
 def easy_cache(model):
-    return nodes_easycache.EasyCacheNode.execute(model, 3.0, 0.0, 1.0, False).args[0]
+    return host_node(nodes_easycache.EasyCacheNode, model, 3.0, 0.0, 1.0, False)[0]
 
 
 CORE = {
@@ -138,7 +139,7 @@ def test_weight_0_leaves_the_hosts_nodes_as_they_are(bare, embeds, core, order):
 
 def test_self_attention_guidance_stands_before_or_after(embeds, bare, order):
     def guided(model):
-        return nodes_sag.SelfAttentionGuidance.execute(model, 0.5, 2.0).args[0]
+        return host_node(nodes_sag.SelfAttentionGuidance, model, 0.5, 2.0)[0]
 
     one, other = (applied_with(guided, at, bare, embeds, guidance="three-way") for at in ("before", "after"))
     same(sample(one), sample(other))

@@ -8,6 +8,7 @@ import pytest
 import small
 import torch
 from comfy_extras import nodes_pag
+from host_node import host_node
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct, resolve
 from passes import passes
 from sampling import CFG, STEPS, close, same, sample
@@ -68,7 +69,7 @@ def test_auto_at_cfg_1_is_simple_for_a_node_that_asks_for_a_pass_again(bare, emb
 
     def with_pag(guidance, weight):
         model = small.applied(bare, embeds, guidance=guidance, weight=weight)
-        return nodes_pag.PerturbedAttentionGuidance.execute(model, 2.0).args[0]
+        return host_node(nodes_pag.PerturbedAttentionGuidance, model, 2.0)[0]
 
     close(sample(with_pag("auto", 0.8), cfg=1.0), sample(with_pag("simple", weight), cfg=1.0))
 

@@ -13,6 +13,7 @@ import small_plain as plain
 import torch
 from comfy_extras import nodes_custom_sampler as custom
 from golden_cases import golden_case
+from host_node import host_node
 from host_samplers import check, custom_advanced, ksampler, pair
 from in_process import run_node
 from ipadapter_instruct.models.combining import AVERAGE, CONCAT, PER_LATENT
@@ -281,8 +282,8 @@ def test_the_guider_on_a_mixed_chain_guides_the_instruct_adapter_alone():
     found, expected = PackForm(scene), OracleForm(scene)
     scales = {"instruct_guidance": 2.0, "image_guidance": 0.75}  # the links' own
     close(
-        custom_advanced(found, guider(found.model, *pair(found), **scales)),
-        custom_advanced(expected, custom.CFGGuider.execute(expected.model, *pair(expected), CFG)),
+        custom_advanced(found, guider(found.model, *pair(found), **scales).args),
+        custom_advanced(expected, host_node(custom.CFGGuider, expected.model, *pair(expected), CFG)),
     )
 
 
@@ -299,7 +300,7 @@ def test_the_guider_on_a_plain_adapter_alone_is_a_cfg_guider_and_says_so(bare, k
     form = SimpleNamespace(model=plain.applied(bare, of_kind(kind)))
     conds = [small.golden_conditioning("sd15", name) for name in ("positive", "negative")]
     output = guider(form.model, *conds, instruct_guidance=3.0, image_guidance=0.5)
-    expected = custom.CFGGuider.execute(form.model, *conds, CFG)
-    same(custom_advanced(form, output), custom_advanced(form, expected))
+    expected = host_node(custom.CFGGuider, form.model, *conds, CFG)
+    same(custom_advanced(form, output.args), custom_advanced(form, expected))
     assert "passes a step: 2" in output.ui["text"]
     assert "guided simply by text_guidance: a plain IP-Adapter takes no instruction" in output.ui["text"]

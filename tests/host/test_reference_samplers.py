@@ -8,6 +8,7 @@ import pytest
 import small
 import torch
 from comfy_extras import nodes_custom_sampler as custom
+from host_node import host_node
 from host_samplers import CFG, SEED, STEPS, check, ksampler, latent, sampled
 from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
@@ -65,10 +66,12 @@ def test_dual_cfg_gives_each_latent_its_reference(family, chain):
     def run(form):
         second = form.conditions("positive", text("second", family))
         conds = (form.conditions("positive"), second, form.conditions("negative"))
-        guider = custom.DualCFGGuider.execute(form.model, *conds, 3.0, CFG, "regular").args[0]
-        sigmas = custom.BasicScheduler.execute(form.model, "normal", STEPS, 1.0).args[0]
-        sampler, noise = custom.KSamplerSelect.execute("euler").args[0], custom.RandomNoise.execute(SEED).args[0]
-        return sampled(custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent(form, REFERENCES)))
+        guider = host_node(custom.DualCFGGuider, form.model, *conds, 3.0, CFG, "regular")[0]
+        sigmas = host_node(custom.BasicScheduler, form.model, "normal", STEPS, 1.0)[0]
+        sampler, noise = host_node(custom.KSamplerSelect, "euler")[0], host_node(custom.RandomNoise, SEED)[0]
+        return sampled(
+            host_node(custom.SamplerCustomAdvanced, noise, guider, sampler, sigmas, latent(form, REFERENCES))
+        )
 
     check(run, scene)
 

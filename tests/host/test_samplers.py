@@ -6,6 +6,7 @@ import comfy.model_management
 import pytest
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced, nodes_pag, nodes_perpneg, nodes_sag, nodes_sd3, nodes_slg
+from host_node import host_node
 from host_samplers import CFG, SEED, STEPS, check, custom_advanced, ksampler, latent, pair, sampled
 from scenes import Link, OracleForm, Scene, text
 
@@ -70,21 +71,23 @@ def test_ksampler_advanced_with_leftover_noise(scene):
 def test_sampler_custom(scene):
     def run(form):
         positive, negative = pair(form)
-        sigmas = custom.BasicScheduler.execute(form.model, "normal", STEPS, 1.0).args[0]
-        sampler = custom.KSamplerSelect.execute("euler").args[0]
+        sigmas = host_node(custom.BasicScheduler, form.model, "normal", STEPS, 1.0)[0]
+        sampler = host_node(custom.KSamplerSelect, "euler")[0]
         return sampled(
-            custom.SamplerCustom.execute(form.model, True, SEED, CFG, positive, negative, sampler, sigmas, latent(form))
+            host_node(
+                custom.SamplerCustom, form.model, True, SEED, CFG, positive, negative, sampler, sigmas, latent(form)
+            )
         )
 
     check(run, scene)
 
 
 def test_cfg_guider(scene):
-    check(lambda form: custom_advanced(form, custom.CFGGuider.execute(form.model, *pair(form), CFG)), scene)
+    check(lambda form: custom_advanced(form, host_node(custom.CFGGuider, form.model, *pair(form), CFG)), scene)
 
 
 def test_basic_guider_gets_the_full_branch_alone(scene):
-    check(lambda form: custom_advanced(form, custom.BasicGuider.execute(form.model, form.conditions("full"))), scene)
+    check(lambda form: custom_advanced(form, host_node(custom.BasicGuider, form.model, form.conditions("full"))), scene)
 
 
 @pytest.mark.parametrize("style", ["regular", "nested"])
@@ -92,7 +95,7 @@ def test_dual_cfg_guider(scene, style):
     def run(form):
         positive, negative = pair(form)
         middle = form.conditions("positive", text("middle", scene.family))
-        guider = custom.DualCFGGuider.execute(form.model, positive, middle, negative, 3.0, 2.0, style)
+        guider = host_node(custom.DualCFGGuider, form.model, positive, middle, negative, 3.0, 2.0, style)
         return custom_advanced(form, guider)
 
     check(run, scene)
@@ -101,7 +104,7 @@ def test_dual_cfg_guider(scene, style):
 def test_perp_neg_guider(scene):
     def run(form):
         empty = form.conditions("further negative", text("empty", scene.family))
-        guider = nodes_perpneg.PerpNegGuider.execute(form.model, *pair(form), empty, CFG, 0.7)
+        guider = host_node(nodes_perpneg.PerpNegGuider, form.model, *pair(form), empty, CFG, 0.7)
         return custom_advanced(form, guider)
 
     check(run, scene)
@@ -110,19 +113,19 @@ def test_perp_neg_guider(scene):
 def test_perp_neg_patch(scene):
     def run(form):
         empty = form.conditions("further negative", text("empty", scene.family))
-        return ksampler(form, nodes_perpneg.PerpNeg.execute(form.model, empty, 0.7).args[0])
+        return ksampler(form, host_node(nodes_perpneg.PerpNeg, form.model, empty, 0.7)[0])
 
     check(run, scene)
 
 
 def test_perturbed_attention_guidance(scene):
-    check(lambda form: ksampler(form, nodes_pag.PerturbedAttentionGuidance.execute(form.model, 2.0).args[0]), scene)
+    check(lambda form: ksampler(form, host_node(nodes_pag.PerturbedAttentionGuidance, form.model, 2.0)[0]), scene)
 
 
 def test_self_attention_guidance(scene):
     if scene.family == "sd3":
         pytest.skip("the host's node looks at a UNet's middle block")
-    check(lambda form: ksampler(form, nodes_sag.SelfAttentionGuidance.execute(form.model, 0.5, 2.0).args[0]), scene)
+    check(lambda form: ksampler(form, host_node(nodes_sag.SelfAttentionGuidance, form.model, 0.5, 2.0)[0]), scene)
 
 
 def test_rescale_cfg(scene):
@@ -145,7 +148,7 @@ SKIPS = {
 @pytest.mark.parametrize("node", SKIPS)
 def test_skip_layer_guidance(links, node):
     skip, values = SKIPS[node]
-    check(lambda form: ksampler(form, skip.execute(form.model, **values).args[0]), Scene("sd3", links))
+    check(lambda form: ksampler(form, host_node(skip, form.model, **values)[0]), Scene("sd3", links))
 
 
 def test_area_conditioning(scene):

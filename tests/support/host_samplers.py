@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from comfy_extras import nodes_custom_sampler as custom
+from host_node import host_node
 from sampling import close
 from scenes import OracleForm, PackForm, Scene
 
@@ -29,7 +30,7 @@ def pair(form, **values) -> tuple[list, list]:
 
 
 def sampled(output) -> torch.Tensor:
-    return output.args[0]["samples"] if hasattr(output, "args") else output[0]["samples"]
+    return output[0]["samples"]
 
 
 def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sampler: str = "euler"):
@@ -43,7 +44,7 @@ def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sam
 
 
 def custom_advanced(form, guider) -> torch.Tensor:
-    sigmas = custom.BasicScheduler.execute(form.model, "normal", STEPS, 1.0).args[0]
-    sampler = custom.KSamplerSelect.execute("euler").args[0]
-    noise = custom.RandomNoise.execute(SEED).args[0]
-    return sampled(custom.SamplerCustomAdvanced.execute(noise, guider.args[0], sampler, sigmas, latent(form)))
+    sigmas = host_node(custom.BasicScheduler, form.model, "normal", STEPS, 1.0)[0]
+    sampler = host_node(custom.KSamplerSelect, "euler")[0]
+    noise = host_node(custom.RandomNoise, SEED)[0]
+    return sampled(host_node(custom.SamplerCustomAdvanced, noise, guider[0], sampler, sigmas, latent(form)))

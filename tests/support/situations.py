@@ -13,6 +13,7 @@ import small
 import torch
 from comfy_extras import nodes_custom_sampler as custom
 from golden_cases import golden_case
+from host_node import host_node
 from in_process import run_node
 from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.combining import Combining, combine_references
@@ -139,13 +140,13 @@ class Situation:
                 self.denoise,
             )[0]["samples"]  # fmt: skip
         guider = self._guider(model, positive, negative)
-        sigmas = custom.BasicScheduler.execute(model, self.scheduler, self.steps, self.denoise).args[0]
-        sampler, noise = comfy.samplers.sampler_object(self.sampler), custom.RandomNoise.execute(self.seed).args[0]
-        return custom.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent).args[0]["samples"]
+        sigmas = host_node(custom.BasicScheduler, model, self.scheduler, self.steps, self.denoise)[0]
+        sampler, noise = comfy.samplers.sampler_object(self.sampler), host_node(custom.RandomNoise, self.seed)[0]
+        return host_node(custom.SamplerCustomAdvanced, noise, guider, sampler, sigmas, latent)[0]["samples"]
 
     def _guider(self, model, positive: list, negative: list):
         if self.through == BASIC:
-            return custom.BasicGuider.execute(model, positive).args[0]
+            return host_node(custom.BasicGuider, model, positive)[0]
         if (
             any(link.guidance != "simple" for link in self.links)
             and CHAIN in model.model_options["transformer_options"]
@@ -155,7 +156,7 @@ class Situation:
             return run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales).args[
                 0
             ]
-        return custom.CFGGuider.execute(model, positive, negative, self.cfg).args[0]
+        return host_node(custom.CFGGuider, model, positive, negative, self.cfg)[0]
 
 
 @functools.cache
