@@ -6,7 +6,7 @@ Axes: B batch, T image tokens, D width.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType
 
 from torch import Size, Tensor, nn
@@ -49,10 +49,11 @@ class SiteProjections(nn.Module):
                 site.add_module(name, operations.Linear(context_width, widths[number], bias=False))
             self.add_module(str(number), site)
 
-    def forward(self, image_tokens: Tensor, wanted: Collection[int] | None = None) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, image_tokens: Tensor, wanted: Collection[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """image_tokens [B, T, context_width] -> for each site keys and values, [B, T, site width].
 
         wanted: the places, from 0, of the sites that are asked for; None for all.
         """
-        sites = [site for place, site in enumerate(self.children()) if wanted is None or place in wanted]
-        return [(getattr(site, KEYS)(image_tokens), getattr(site, VALUES)(image_tokens)) for site in sites]
+        for place, site in enumerate(self.children()):
+            if wanted is None or place in wanted:
+                yield getattr(site, KEYS)(image_tokens), getattr(site, VALUES)(image_tokens)

@@ -8,7 +8,7 @@ Source: unity-research/IP-Adapter-Instruct@57efbe4, the SD3 attention processor.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import ModuleType
 
 from torch import Tensor, nn
@@ -47,17 +47,15 @@ class TokenProjections(BlockLayers):
 
     layers = TOKEN_LAYERS
 
-    def forward(self, image_tokens: Tensor, wanted: Collection[int] | None = None) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, image_tokens: Tensor, wanted: Collection[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """image_tokens [B, T, D], through the model's context_embedder -> keys and values [B, T, D] of each block.
 
         wanted: the places, from 0, of the blocks that are asked for; None for all.
         """
-        keys_values = []
         for place, block in enumerate(self.children()):
             if wanted is None or place in wanted:
-                keys_values.append((block.add_k_proj_ip(image_tokens), block.add_v_proj_ip(image_tokens)))
+                yield block.add_k_proj_ip(image_tokens), block.add_v_proj_ip(image_tokens)
             image_tokens = block.proj_encoder_passthrough_ip(image_tokens)
-        return keys_values
 
 
 class StreamProjections(BlockLayers):

@@ -14,7 +14,7 @@ import sys
 from functools import partial
 
 import torch
-from benchmarks import controls, encoding, growth, reruns, sampling, starting, wall_clock
+from benchmarks import controls, encoding, growth, loading, reruns, sampling, starting, wall_clock
 from benchmarks.report import PROMISES, Report, Topic
 from comfyhost.places import REPO_ROOT
 
@@ -31,6 +31,9 @@ def topics(quick: bool) -> list[Topic]:
         Topic("Bytes while a full-size model samples in fp16: what is kept of the adapter", sampling.memory),
         Topic("Growth: a full-size step, simple guidance; bytes kept in fp16", growth.growth),
         Topic("Schedules and layer weights: a full-size step, simple guidance; bytes kept in fp16", controls.controls),
+        Topic(
+            "Memory beside the file of a full-size adapter, and its loading beside reading the file", loading.loading
+        ),
         Topic("Image-encoder runs", encoding.image_encoder_runs),
         Topic("What runs again on a server, and the seconds of a small picture", reruns.reruns),
         Topic("Loading the pack at ComfyUI's start (meant: under 50 ms)", partial(starting.start_up, starts)),

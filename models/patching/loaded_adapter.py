@@ -78,9 +78,17 @@ class LoadedAdapter:
         """Image tokens [rows, T, width] -> keys and values, [rows, T, site width], on their device.
 
         wanted: the sites' places in the adapter's order; None for all.
+
+        Room for all is made first. Else each would come to lie where a widened weight has just been, the next weight
+        would not fit there any more, and memory would grow by a weight with each layer.
         """
+        widths = [width for place, width in enumerate(self.projections.widths) if wanted is None or place in wanted]
+        pairs = [image_tokens.new_empty((2, *image_tokens.shape[:2], width), dtype=dtype) for width in widths]
         with torch.no_grad():
-            return [(k.to(dtype), v.to(dtype)) for k, v in self.projections(image_tokens.float(), wanted)]
+            for pair, made in zip(pairs, self.projections(image_tokens.float(), wanted), strict=True):
+                for room, tensor in zip(pair, made, strict=True):
+                    room.copy_(tensor)
+        return [(keys, values) for keys, values in pairs]
 
     def stream_layers(self, block: int) -> nn.Module:
         """SD3's four layers for a block's streams."""
