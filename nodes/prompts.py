@@ -24,4 +24,6 @@ def encoded_outputs() -> list[io.Output]:
 
 def conditioning(clip, prompt: str, negative_prompt: str) -> list:
     """Positive and negative, just as CLIP Text Encode makes them."""
-    return [clip.encode_from_tokens_scheduled(clip.tokenize(text)) for text in (prompt, negative_prompt)]
+    from ..models.patching.kept_texts import conditionings
+
+    return conditionings(clip, (prompt, negative_prompt))

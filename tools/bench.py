@@ -34,7 +34,7 @@ def topics(quick: bool) -> list[Topic]:
         Topic(
             "Memory beside the file of a full-size adapter, and its loading beside reading the file", loading.loading
         ),
-        Topic("Image-encoder runs", encoding.image_encoder_runs),
+        Topic("Encoder runs", encoding.encoder_runs),
         Topic("What runs again on a server, and the seconds of a small picture", reruns.reruns),
         Topic("Loading the pack at ComfyUI's start (meant: under 50 ms)", partial(starting.start_up, starts)),
         Topic("Time of a small UNet's step, in bare steps (this machine's)", partial(wall_clock.ratios, seconds)),

@@ -14,8 +14,8 @@ from torch import Tensor
 from ..branches import Branch, Branches, branch_texts
 from ..faces import Faces
 from ..features import Features
+from .kept_texts import text_states
 from .loaded_adapter import LoadedAdapter
-from .text_encoder import encode_texts
 
 TokenEncoder = Callable[[Features], Branches[Tensor]]
 
@@ -90,7 +90,7 @@ class InstructTokens:
     def __init__(self, adapter: LoadedAdapter, clip, texts: Texts, zero_states: Tensor):
         negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
         self._texts = branch_texts(texts.instruction, texts.prompt, negative_prompt, texts.negative_instruction)
-        self._states = encode_texts(clip, (text for _, t in self._texts.items() for text in (t.instruct, t.prompt)))
+        self._states = text_states(clip, (text for _, t in self._texts.items() for text in (t.instruct, t.prompt)))
         self._adapter = adapter
         self._zero = None if texts.negative_instruction else self._tokens(zero_states, Branch.UNCOND)
 

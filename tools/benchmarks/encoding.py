@@ -1,4 +1,4 @@
-"""How often the image encoder runs when inputs of the Encode node change."""
+"""How often the encoders run when inputs of the Encode node change."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ VIT_H_OF_THREE_LAYERS = {
 }
 LANDSCAPE, PORTRAIT = torch.full((1, 256, 320, 3), 0.3), torch.full((1, 320, 256, 3), 0.6)
 TEXTS = {"instruction": "use the style", "prompt": "a house", "negative_prompt": "blurry"}
-ENCODES = (  # what, changed inputs, promised runs (the first time, one is the blank picture's)
-    ("first picture", {"image": LANDSCAPE}, 2),
-    ("changed instruction", {"instruction": "use the pose"}, 0),
-    ("changed prompt", {"prompt": "a boat"}, 0),
-    ("changed negative prompt", {"negative_prompt": "dark"}, 0),
-    ("changed picture", {"image": PORTRAIT}, 1),
-    ("the first picture again", {"image": LANDSCAPE}, 0),
+ENCODES = (  # what, changed inputs, promised runs of the image encoder and of the text encoder
+    # The first time, one picture is the blank one. Texts: the instruction, the everything branch's, "", both prompts,
+    # and for the sampler both prompts once more, as CLIP Text Encode reads them.
+    ("first picture", {"image": LANDSCAPE}, 2, 7),
+    ("changed instruction", {"instruction": "use the pose"}, 0, 1),
+    ("changed prompt", {"prompt": "a boat"}, 0, 2),
+    ("changed negative prompt", {"negative_prompt": "dark"}, 0, 2),
+    ("changed picture", {"image": PORTRAIT}, 1, 0),
+    ("the first picture and instruction again", {"image": LANDSCAPE, "instruction": TEXTS["instruction"]}, 0, 0),
 )
 
 
-def image_encoder_runs() -> Iterator[Result]:
+def encoder_runs() -> Iterator[Result]:
     encoder = image_encoder()
     weights = {**draw(clip_l_text(), 0, torch.float16), "text_projection.weight": torch.eye(768)}
     clip = comfy.sd.load_text_encoder_state_dicts([weights])
@@ -52,12 +54,17 @@ def image_encoder_runs() -> Iterator[Result]:
         "clip_vision": encoder,
         **TEXTS,
     }
-    with counted([encoder.model]) as runs:
-        for what, changed, promised in ENCODES:
-            before = len(runs)
+    with (
+        counted([encoder.model]) as pictures,
+        counted([clip.cond_stage_model.clip_l.transformer.text_model.encoder]) as texts,
+    ):
+        for what, changed, *promised in ENCODES:
+            before = len(pictures), len(texts)
             inputs |= changed
             IPAdapterInstructEncode.execute(**inputs)
-            yield Result(what, {"runs": len(runs) - before}, {"runs": promised})
+            runs = len(pictures) - before[0], len(texts) - before[1]
+            names = "image encoder", "text encoder"
+            yield Result(what, dict(zip(names, runs, strict=True)), dict(zip(names, promised, strict=True)))
 
 
 def image_encoder() -> comfy.clip_vision.ClipVisionModel:
