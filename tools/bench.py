@@ -20,7 +20,7 @@ from comfyhost.places import REPO_ROOT
 
 
 def topics(quick: bool) -> list[Topic]:
-    starts, seconds = (3, 10) if quick else (5, 45)
+    starts, seconds = (3, 20) if quick else (5, 80)
     return [
         Topic("Passes a step (rows at SD1.5's UNet)", sampling.passes),
         Topic("That attention and its FLOPs are counted", sampling.attention_counted),
@@ -37,7 +37,7 @@ def topics(quick: bool) -> list[Topic]:
         Topic("Encoder runs", encoding.encoder_runs),
         Topic("What runs again on a server, and the seconds of a small picture", reruns.reruns),
         Topic("Loading the pack at ComfyUI's start (meant: under 50 ms)", partial(starting.start_up, starts)),
-        Topic("Time of a small UNet's step, in bare steps (this machine's)", partial(wall_clock.ratios, seconds)),
+        Topic("Time of a small model's step, in bare steps (this machine's)", partial(wall_clock.ratios, seconds)),
     ]
 
 

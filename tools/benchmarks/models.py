@@ -92,6 +92,13 @@ SMALL = replace(
     latent=16,
     layout={"model_channels": SMALL_CHANNELS},
 )
+SMALL_MMDIT = MMDiT(depth=6)
+SMALL_SD3 = replace(
+    SD3,
+    denoiser=mmdit(SMALL_MMDIT),
+    site_widths=tuple(joint_block_widths(SMALL_MMDIT)),
+    latent=32,
+)
 SIMPLE, THREE_WAY = {"guidance": "simple"}, {"guidance": "three-way"}
 
 

@@ -1,4 +1,7 @@
-"""How long a patched step takes beside a bare one. Times of one machine, taken in turn so that its moods cancel."""
+"""How long a patched step takes beside a bare one. Times of one machine, taken in turn so that its moods cancel.
+
+Beside the time a row takes stand the FLOPs it takes, both in those of a bare row.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +11,55 @@ from collections.abc import Callable, Iterator
 
 import torch
 from ipadapter_instruct.models.patching.watch import watched
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.counting import in_a_run
-from benchmarks.models import SIMPLE, SMALL, THREE_WAY, applied, fill, real_model
+from benchmarks.models import SIMPLE, SMALL, SMALL_SD3, THREE_WAY, Base, applied, fill, real_model
 from benchmarks.report import Result
 
-LATENTS = (32, 64)
+SIZES = ((SMALL, 32), (SMALL, 64), (SMALL_SD3, 32), (SMALL_SD3, 64))  # latents
 LEAST_TURNS = 5
+CFG = 7.0
+ROWS = {"simple": 2, "simple, watched": 2, "three-way": 3}
 
 
 def ratios(seconds_in_all: float) -> Iterator[Result]:
     """As many turns as the time allows, and five at least."""
     torch.set_num_threads(1)  # several wait for each other when the machine is busy
-    bare = real_model(SMALL)
+    models = {base: forms(base) for base in (SMALL, SMALL_SD3)}
+    for base, latent in SIZES:
+        yield from at_size(models[base], base, latent, seconds_in_all / len(SIZES))
+
+
+def forms(base: Base) -> dict:
+    bare = real_model(base)
     fill(bare.model.diffusion_model)
-    models = {
+    simple = applied(bare, base, SIMPLE)
+    return {
         "bare": bare,
-        "simple": applied(bare, SMALL, SIMPLE),
-        "simple, watched": watched(applied(bare, SMALL, SIMPLE))[0],
-        "three-way": applied(bare, SMALL, THREE_WAY),
+        "simple": simple,
+        "simple, watched": watched(simple)[0],
+        "three-way": applied(bare, base, THREE_WAY),
     }
-    for latent in LATENTS:
-        yield from at_size(models, latent, seconds_in_all / len(LATENTS))
 
 
-def at_size(models: dict, latent: int, seconds_in_all: float) -> Iterator[Result]:
+def at_size(models: dict, base: Base, latent: int, seconds_in_all: float) -> Iterator[Result]:
+    work = {name: in_a_run(model, base, CFG, flops, latent) for name, model in models.items()}
     times, end = [], time.perf_counter() + seconds_in_all
     while len(times) < LEAST_TURNS or time.perf_counter() < end:
-        times.append({name: in_a_run(model, SMALL, 7.0, seconds, latent) for name, model in models.items()})
-    for name, rows in (("simple", 2), ("simple, watched", 2), ("three-way", 3)):
+        times.append({name: in_a_run(model, base, CFG, seconds, latent) for name, model in models.items()})
+    for name, rows in ROWS.items():
         found = [turn[name] / turn["bare"] for turn in times]
         median = statistics.median(found)
         values = {"median": median, "min": min(found), "max": max(found), "median a row": median * 2 / rows}
-        values["turns"] = len(times)
-        yield Result(f"{latent}x{latent} latents, {name}, {rows} rows to 2", values)
+        values |= {"FLOPs a row": work[name] / work["bare"] * 2 / rows, "turns": len(times)}
+        yield Result(f"{base.title}, {latent}x{latent} latents, {name}, {rows} rows to 2", values)
+
+
+def flops(step: Callable, options: dict) -> int:
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
 
 
 def seconds(step: Callable, options: dict) -> float:
