@@ -4,6 +4,7 @@
 `test_properties_notice`.
 """
 
+import math
 from dataclasses import replace
 
 import drawn
@@ -16,6 +17,10 @@ from situations import applied, bare
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 FEW = max(settings.default.max_examples // 16, 1)  # each takes a second
+# From its eleventh example on hypothesis makes four of five out of those before, which are seldom anything new.
+FRESH = 10
+rounds = pytest.mark.parametrize("_round", range(math.ceil(FEW / FRESH)))
+few = settings(max_examples=min(FEW, FRESH))
 
 
 @pytest.fixture(params=FAMILIES, scope="module")
@@ -23,15 +28,17 @@ def family(request) -> str:
     return request.param
 
 
-@settings(max_examples=FEW)
+@rounds
+@few
 @given(data=st.data())
-def test_any_situation_gives_the_latent_of_an_independent_model(family, data):
+def test_any_situation_gives_the_latent_of_an_independent_model(family, data, _round):
     as_the_oracle_says(data.draw(drawn.situations(family)))
 
 
-@settings(max_examples=FEW)
+@rounds
+@few
 @given(data=st.data())
-def test_laws_of_any_situation(family, data):
+def test_laws_of_any_situation(family, data, _round):
     situation = data.draw(drawn.situations(family))
     lawful(situation, data.draw(drawn.parts(situation.batch)))
 
@@ -39,10 +46,11 @@ def test_laws_of_any_situation(family, data):
 ROUNDING = {torch.float16: 0.01, torch.bfloat16: 0.08}  # of the largest value, as in test_precision
 
 
-@settings(max_examples=max(FEW // 3, 1))
+@rounds
+@settings(max_examples=max(min(FEW, FRESH) // 3, 1))
 @given(data=st.data())
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
-def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, dtype, data):
+def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, dtype, data, _round):
     """Of the first step, and of scales that do not make much of rounding."""
     links = data.draw(st.lists(drawn.links(family), min_size=1, max_size=3))
     moderate = tuple(replace(link, instruct_scale=2.0, image_scale=0.5) for link in links)

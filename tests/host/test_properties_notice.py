@@ -1,10 +1,15 @@
-"""A pack that is broken in one way fails the laws of `test_properties`, and with that way mended does not."""
+"""A pack that is broken in one way fails the laws of `test_properties`, and mended it does not.
+
+`make properties` shows it of all faults (EXAMPLES=1 hardly runs anything else), the test suite of those soon seen.
+"""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from drawn import parts, situations
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 from ipadapter_instruct.models.patching import apply, begin, hooks
 from ipadapter_instruct.models.patching.chain import Chain
@@ -13,7 +18,7 @@ from ipadapter_instruct.models.patching.masks import SiteMasks
 from ipadapter_instruct.models.patching.run import BranchKeysValues
 from situation_laws import as_the_oracle_says, lawful
 
-EXAMPLES = 60  # at most; the first that notices is the last
+ROUNDS, EXAMPLES = 8, 10  # at most; the first example that notices is the last
 
 
 def mask_of_the_next_latent(patch):
@@ -66,7 +71,9 @@ def second_pictures_ignored(patch):
 
 def window_of_frames_ignored(patch):
     divide = hooks.divide_call
-    patch(hooks, "divide_call", lambda *call: (lambda frames, tiles: (tuple(range(len(frames))), tiles))(*divide(*call)))
+    patch(
+        hooks, "divide_call", lambda *call: (lambda frames, tiles: (tuple(range(len(frames))), tiles))(*divide(*call))
+    )
 
 
 def something_kept_from_run_to_run(patch):
@@ -99,19 +106,28 @@ LAW_OF = {
 }
 
 
-@pytest.mark.parametrize("fault", LAW_OF, ids=lambda fault: fault.__name__)
+SOON = [
+    mask_mirrored,
+    frame_weights_of_the_next_latent,
+    second_pictures_ignored,
+    window_of_frames_ignored,
+    something_kept_from_run_to_run,
+]
+FAULTS = list(LAW_OF) if os.environ.get("PROPERTIES_EXAMPLES") else SOON
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_the_laws_notice(fault, monkeypatch):
     law, examples = LAW_OF[fault]
     seen = []
 
-    @settings(max_examples=EXAMPLES, phases=[Phase.generate], derandomize=True, database=None)
-    @given(examples)
     def hold(example):
         seen.append(example)
         law(*example)
 
     with monkeypatch.context() as broken, pytest.raises(AssertionError):
         fault(broken.setattr)
-        hold()
-    print("NOTICED", fault.__name__, len(seen))
+        for number in range(ROUNDS):
+            fresh = settings(max_examples=EXAMPLES, phases=[Phase.generate], database=None)
+            seed(number)(fresh(given(examples)(hold)))()
     law(*seen[-1])

@@ -17,7 +17,9 @@ SAMPLERS = [name for name in comfy.samplers.SAMPLER_NAMES if name != "dpm_adapti
 SCALINGS = ("V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty")
 
 # Height and width. The small UNets cannot normalise a single position, which is left of 8 or fewer on both sides.
-sizes = st.tuples(st.integers(9, 18), st.integers(1, 18) | st.just(1), st.booleans()).map(lambda s: s[:2] if s[2] else s[1::-1])
+sizes = st.tuples(st.integers(9, 18), st.integers(-2, 18), st.booleans()).map(
+    lambda s: (s[0], max(s[1], 1)) if s[2] else (max(s[1], 1), s[0])
+)
 rarely, often = (st.integers(0, last).map(lambda n, last=last: n == last) for last in (3, 1))
 fractions = st.sampled_from((0.0, 1.0, 0.5, 0.25, 0.35, 0.75, 0.999, 0.001)) | st.integers(0, 1000).map(
     lambda n: n / 1000
@@ -52,10 +54,11 @@ masks = st.builds(Mask, st.integers(1, 3), st.integers(1, 40), st.integers(1, 40
 @st.composite
 def schedules(draw) -> Schedule:
     between, along = draw(st.sampled_from(("hold", "linear", "smooth"))), draw(st.sampled_from(("steps", "percent")))
+    least = draw(st.sampled_from((1, 2, 2)))
     along = {"percent": "percent of the schedule"}.get(along, along)
     if draw(st.booleans()):
-        return Schedule(tuple(draw(st.lists(factors, min_size=1, max_size=4))), between, along)
-    places = sorted(draw(st.lists(fractions, min_size=1, max_size=4, unique=True)))
+        return Schedule(tuple(draw(st.lists(factors, min_size=least, max_size=4))), between, along)
+    places = sorted(draw(st.lists(fractions, min_size=least, max_size=4, unique=True)))
     return Schedule(tuple((place, draw(factors)) for place in places), between, along)
 
 
@@ -105,7 +108,7 @@ def situations(draw, family: str, **fixed) -> Situation:
         "width": width,
         "sampler": draw(st.sampled_from(SAMPLERS)),
         "scheduler": draw(st.sampled_from(comfy.samplers.SCHEDULER_NAMES)),
-        "steps": draw(st.integers(1, 3)),
+        "steps": draw(st.sampled_from((1, 2, 3, 3))),
         "cfg": draw(st.sampled_from((4.0, 1.0, 2.0)) | hundredths(0, 7)),
         "denoise": draw(sometimes(hundredths(0.3, 1), 1.0)),
         "seed": draw(st.integers(0, 2**32)),
