@@ -14,6 +14,7 @@ from .schema import advanced, schema
 from .sockets import CATEGORY
 
 WIDEST = 4096
+MOST_PIXELS = 1 << 28  # of all cells together: 3 GB
 
 
 class IPAdapterInstructLabelGrid(io.ComfyNode):
@@ -85,9 +86,17 @@ def _side_by_side(images: Tensor) -> Tensor:
 
 
 def _of_width(cells: Tensor, width: int) -> Tensor:
-    """cells [N, H, W, C] at another width, in proportion; at 0 and their own, bit for bit as they are."""
+    """cells [N, H, W, C] at another width, in proportion; at 0 and their own, bit for bit as they are.
+
+    Raises ValueError for a width at which they would not fit into memory.
+    """
     if width in (0, cells.shape[2]):
         return cells
     size = max(1, round(cells.shape[1] * width / cells.shape[2])), width
+    if len(cells) * size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"cell_width was expected to leave at most {MOST_PIXELS:,} pixels in all; {len(cells)} picture(s) would be "
+            f"{size[1]:,} x {size[0]:,} each. Make it smaller, or 0."
+        )
     resized = F.interpolate(cells.movedim(-1, 1), size=size, mode="bicubic", antialias=True)
     return resized.clamp(0, 1).movedim(1, -1)

@@ -258,6 +258,12 @@ def test_labels_of_a_megabyte_are_refused(name):
     refused(lambda: run_node(nodes.IPAdapterInstructLabelGrid, **call), f"{name} was expected to hold at most 100,000")
 
 
+def test_a_cell_width_that_makes_pictures_of_gigabytes_is_refused():
+    call = {"images": torch.zeros(2, 4096, 1, 3), "row_labels": "", "column_labels": "a\nb", "cell_width": 4096}
+    said = "cell_width was expected to leave at most 268,435,456 pixels", "2 picture(s) would be 4,096 x 16,777,216"
+    refused(lambda: run_node(nodes.IPAdapterInstructLabelGrid, **call), *said)
+
+
 def test_a_label_of_letters_without_width_is_drawn_at_once():
     began = time.process_time()
     run_node(nodes.IPAdapterInstructLabelGrid, images=PICTURE, row_labels="", column_labels="\u200b" * 90_000 + "x")

@@ -65,7 +65,7 @@ def keys_in_bfloat16(patch):
     patch(LoadedAdapter, "keys_values", lambda self, *given: coarse(made(self, *given)))
 
 
-def second_pictures_ignored(patch):
+def windows_ignored(patch):
     patch(begin, "SigmaWindow", type("AllTheTime", (), {"from_percents": staticmethod(lambda *_, **__: None)}))
 
 
@@ -96,7 +96,7 @@ ORACLE = [
     adapters_in_reverse,
     pictures_of_the_next_latent,
     keys_in_bfloat16,
-    second_pictures_ignored,
+    windows_ignored,
 ]
 LAWS = [window_of_frames_ignored, something_kept_from_run_to_run]
 some = st.sampled_from(("sd15", "sd3")).flatmap(situations)
@@ -109,7 +109,7 @@ LAW_OF = {
 SOON = [
     mask_mirrored,
     frame_weights_of_the_next_latent,
-    second_pictures_ignored,
+    windows_ignored,
     window_of_frames_ignored,
     something_kept_from_run_to_run,
 ]
