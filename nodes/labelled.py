@@ -20,7 +20,7 @@ SMALLEST, LARGEST = 12, 48  # of letters, in pixels
 NARROWEST = 7  # a column's room for its label, in heights of a letter
 MOST_LINES = 4
 ELLIPSIS = "..."
-LONGEST_LABEL = 1000  # letters that are looked at; those without width would all fit
+LONGEST_LABEL = 1000  # letters that are looked at: fitting n takes n squared, and a font may have some without width
 
 Lines = list[str]
 

@@ -264,12 +264,6 @@ def test_a_cell_width_that_makes_pictures_of_gigabytes_is_refused():
     refused(lambda: run_node(nodes.IPAdapterInstructLabelGrid, **call), *said)
 
 
-def test_a_label_of_letters_without_width_is_drawn_at_once():
-    began = time.process_time()
-    run_node(nodes.IPAdapterInstructLabelGrid, images=PICTURE, row_labels="", column_labels="\u200b" * 90_000 + "x")
-    assert time.process_time() - began < 5
-
-
 def test_a_seed_of_thousands_of_digits_is_refused_in_the_packs_words():
     refused(lambda: axis("rows", "seed", "1 " + "9" * 5000), "row_values was expected to hold seeds", "(5,000 letters)")
 
