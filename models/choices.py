@@ -30,9 +30,13 @@ def check_length(name: str, text: str) -> None:
 def check_numbers(low: float = -math.inf, high: float = math.inf, **numbers: float) -> None:
     """Raises ValueError unless each is a number in this range, its ends included, and finite."""
     for name, number in numbers.items():
-        if not (math.isfinite(number) and low <= number <= high):
+        try:
+            said, right = f"{number:g}", math.isfinite(number) and low <= number <= high
+        except OverflowError:  # a whole number that no float can hold
+            said, right = "larger than any such number", False
+        if not right:
             span = "a finite number" if math.inf in (-low, high) else f"a number from {low:g} to {high:g}"
-            raise ValueError(f"{name} was expected to be {span}; it is {number:g}. Correct it, or the node it is from.")
+            raise ValueError(f"{name} was expected to be {span}; it is {said}. Correct it, or the node it is from.")
 
 
 def shown(value: object) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import ComfyExtension, io
 
 from .add_reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
@@ -14,6 +16,7 @@ from .encode_instruct import IPAdapterInstructEncode
 from .encode_stored import IPAdapterInstructEncodeStored
 from .face_analysis import IPAdapterInstructFaceAnalysis
 from .face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
+from .folders import unreadable
 from .grid import IPAdapterInstructGrid
 from .guider import IPAdapterInstructGuider
 from .heat_map import IPAdapterInstructHeatMap
@@ -30,6 +33,8 @@ from .take_turns import IPAdapterInstructThen
 from .task import IPAdapterInstructTask
 from .tile import IPAdapterInstructTile
 from .watch_attention import IPAdapterInstructWatch
+
+log = logging.getLogger(__name__)
 
 NODES: list[type[io.ComfyNode]] = [
     IPAdapterInstructLoader,
@@ -66,4 +71,6 @@ NODES: list[type[io.ComfyNode]] = [
 class IPAdapterInstructExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         add_routes()
+        if found := unreadable("ipadapter"):
+            log.warning("IPAdapter-Instruct: %s", found)
         return NODES

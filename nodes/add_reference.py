@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..models.choices import check_numbers
 from ..models.patching.pixels import CENTER_CROP, FITS
 from ..models.tasks import describe_reading
 from . import sockets
@@ -11,6 +12,8 @@ from .feedback import output_with_text
 from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
 from .sockets import CATEGORY, Adapter
+
+MOST_WEIGHT = 3.0
 
 
 class IPAdapterInstructReference(io.ComfyNode):
@@ -30,8 +33,8 @@ class IPAdapterInstructReference(io.ComfyNode):
                     io.Float.Input(
                         "weight",
                         default=1.0,
-                        min=-3.0,
-                        max=3.0,
+                        min=-MOST_WEIGHT,
+                        max=MOST_WEIGHT,
                         step=0.05,
                         tooltip="How much of it beside the others; 0 leaves it out. Apply's weight is for all.",
                     ),
@@ -62,6 +65,7 @@ class IPAdapterInstructReference(io.ComfyNode):
     ) -> io.NodeOutput:
         from ..models.patching.embeds import Reference, References
 
+        check_numbers(-MOST_WEIGHT, MOST_WEIGHT, weight=weight)
         added = Reference(References(image, image_mask, fit), instruction, weight)
         return io.NodeOutput((*(references or ()), added))
 

@@ -16,6 +16,7 @@ from .sockets import CATEGORY
 
 RANDOM = "random"
 MOST_FEATHER = 64.0  # pixels
+MOST_SEED = 2**64 - 1
 
 
 class IPAdapterInstructCutOut(io.ComfyNode):
@@ -42,7 +43,7 @@ class IPAdapterInstructCutOut(io.ComfyNode):
                         "seed",
                         default=0,
                         min=0,
-                        max=0xFFFFFFFFFFFFFFFF,
+                        max=MOST_SEED,
                         control_after_generate=False,
                         tooltip="Draws the random colours. The same seed draws the same.",
                     ),
@@ -78,6 +79,7 @@ class IPAdapterInstructCutOut(io.ComfyNode):
         colour = None if background.strip().lower() == RANDOM else _colour(background)
         check_image(image)
         check_numbers(0.0, MOST_FEATHER, feather=feather)
+        check_numbers(0, MOST_SEED, seed=seed)
         frames = mask_frames(mask, "mask")
         kept = feathered(mask_for_each(1 - frames if invert else frames, image), feather)
         colours = random_colours(image, kept, seed) if colour is None else colour

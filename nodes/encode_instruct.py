@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..models.combining import CONCAT, Combining, parse_numbers
 from ..models.patching.pixels import CENTER_CROP, FITS
 from ..models.tasks import describe_reading
-from .face_inputs import describe_face, face_inputs
+from .face_inputs import check_structure, describe_face, face_inputs
 from .feedback import output_with_text
 from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
@@ -88,6 +88,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
         from ..models.patching.text_encoder import check_clip
         from ..models.patching.tokens import GivenFaces, Texts
 
+        check_structure(face_structure)
         check_clip(clip)
         how = Combining(several, parse_numbers(image_weights, "image_weights"))
         references = References(image, image_mask, fit)

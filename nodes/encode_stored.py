@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..models.combining import CONCAT, Combining, parse_numbers
 from ..models.tasks import describe_reading
-from .face_inputs import describe_face, face_inputs
+from .face_inputs import check_structure, describe_face, face_inputs
 from .feedback import output_with_text
 from .prompts import conditioning, encoded_outputs, prompt_inputs
 from .schema import schema
@@ -100,6 +100,7 @@ class IPAdapterInstructEncodeStored(io.ComfyNode):
         from ..models.patching.tokens import Texts
 
         how = Combining(several, parse_numbers(image_weights, "image_weights"))
+        check_structure(face_structure)
         check_clip(clip)
         check_texts(adapter.adapter, instruct_clip or clip)
         features, zero_states = _read(adapter, (clip_vision_output, embeds, neg_embeds), clip_vision, face)

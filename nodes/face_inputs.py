@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..models.choices import check_numbers
 from .schema import advanced
 from .sockets import Face
+
+MOST_STRUCTURE = 5.0
 
 
 def face_inputs() -> list[io.Input]:
@@ -21,13 +24,18 @@ def face_inputs() -> list[io.Input]:
                 "face_structure",
                 default=1.0,
                 min=0.0,
-                max=5.0,
+                max=MOST_STRUCTURE,
                 step=0.05,
                 optional=True,
                 tooltip="FaceID-PlusV2 only. How much of the picture of the face is added to its embedding.",
             )
         ),
     ]
+
+
+def check_structure(face_structure: float) -> None:
+    """Raises ValueError for one that came by a link and is out of the input's range."""
+    check_numbers(0.0, MOST_STRUCTURE, face_structure=face_structure)
 
 
 def describe_face(adapter, face) -> list[str]:

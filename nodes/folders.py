@@ -19,8 +19,8 @@ def adapter_path(name: str) -> Path:
         folders = ", ".join(folder_paths.get_folder_paths("ipadapter"))
         family = next((f for f in FAMILIES if f.published_file == name), SD15)
         raise ValueError(
-            f"{_short(name)} was expected in {folders} and is not there. Get {family.url} and put it there, or choose "
-            "another."
+            f"{_short(name)} was expected in {folders} and is not there. {unreadable('ipadapter')}Get {family.url} and "
+            "put it there, or choose another."
         )
     return path
 
@@ -31,10 +31,25 @@ def encoder_path(folder: str, name: str) -> Path:
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths(folder))
         raise ValueError(
-            f"{_short(name)} was expected in {folders} and is not there. Put it there, or refresh the page (R) and "
-            "choose another."
+            f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}Put it there, or refresh "
+            "the page (R) and choose another."
         )
     return path
+
+
+def unreadable(folder: str) -> str:
+    """What is wrong with folders of this kind that are there, a sentence each; the host lists them as empty."""
+    return "".join(map(_why_not, folder_paths.get_folder_paths(folder)))
+
+
+def _why_not(place: str) -> str:
+    try:
+        os.scandir(place).close()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{place} cannot be read ({error.strerror}): make it a folder that ComfyUI may read. "
+    return ""
 
 
 def paths_in(folder: str) -> dict[str, Path]:

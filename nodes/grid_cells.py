@@ -137,7 +137,8 @@ def _guidances(text: str, of_input: str) -> tuple[str, ...]:
 def _seeds(text: str, of_input: str) -> tuple[int, ...]:
     words = _words(text)
     for word in words:
-        if not (word.isascii() and word.isdigit() and int(word) <= SEEDS[1]):
+        short = len(word) <= len(str(SEEDS[1]))  # Python refuses to read thousands of digits
+        if not (short and word.isascii() and word.isdigit() and int(word) <= SEEDS[1]):
             raise ValueError(
                 f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {shown(word)}. "
                 "Correct it."

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.choices import check_choice
+from ..models.choices import check_choice, check_numbers
 from ..models.heat_maps import EACH_MAP, SCALES, enlarged, normalised, overlaid
 from ..models.patching.pixels import check_image
 from .feedback import output_with_text
@@ -86,6 +86,7 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
     def execute(cls, watch: Watch, image: Tensor, view: str, opacity: float, scale: str) -> io.NodeOutput:
         check_choice("view", view, VIEWS)
         check_choice("scale", scale, SCALES)
+        check_numbers(0.0, 1.0, opacity=opacity)
         check_image(image)
         check_seen(watch, len(image))
         pictures = image[..., :3].float().cpu()

@@ -7,13 +7,14 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.choices import check_numbers
+from ..models.choices import check_length, check_numbers
 from ..models.patching.pixels import check_image
 from .labelled import grid_shape, labelled_grid
 from .schema import advanced, schema
 from .sockets import CATEGORY
 
 WIDEST = 4096
+MOST_PIXELS = 1 << 28  # of all cells together: 3 GB
 
 
 class IPAdapterInstructLabelGrid(io.ComfyNode):
@@ -62,6 +63,8 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
     def execute(cls, images, row_labels: str, column_labels: str, cell_width: int = 0, **more) -> io.NodeOutput:
         """`more`: further cells, by names in order, which only Instruct Grid connects. Each may be a batch itself."""
         check_numbers(0, WIDEST, cell_width=cell_width)
+        check_length("row_labels", row_labels)
+        check_length("column_labels", column_labels)
         parts = [images, *(more[name] for name in sorted(more))]
         for part in parts:
             check_image(part)
@@ -83,9 +86,17 @@ def _side_by_side(images: Tensor) -> Tensor:
 
 
 def _of_width(cells: Tensor, width: int) -> Tensor:
-    """cells [N, H, W, C] at another width, in proportion; at 0 and their own, bit for bit as they are."""
+    """cells [N, H, W, C] at another width, in proportion; at 0 and their own, bit for bit as they are.
+
+    Raises ValueError for a width at which they would not fit into memory.
+    """
     if width in (0, cells.shape[2]):
         return cells
     size = max(1, round(cells.shape[1] * width / cells.shape[2])), width
+    if len(cells) * size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"cell_width was expected to leave at most {MOST_PIXELS:,} pixels in all; {len(cells)} picture(s) would be "
+            f"{size[1]:,} x {size[0]:,} each. Make it smaller, or 0."
+        )
     resized = F.interpolate(cells.movedim(-1, 1), size=size, mode="bicubic", antialias=True)
     return resized.clamp(0, 1).movedim(1, -1)

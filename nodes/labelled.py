@@ -20,6 +20,7 @@ SMALLEST, LARGEST = 12, 48  # of letters, in pixels
 NARROWEST = 7  # a column's room for its label, in heights of a letter
 MOST_LINES = 4
 ELLIPSIS = "..."
+LONGEST_LABEL = 1000  # letters that are looked at: fitting n takes n squared, and a font may have some without width
 
 Lines = list[str]
 
@@ -59,12 +60,13 @@ def grid_shape(cells: int, rows: Sequence[str], columns: Sequence[str]) -> tuple
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> Lines:
     """The text in at most so many lines of at most this width; what is still too long ends in an ellipsis."""
     lines: Lines = []
-    rest = " ".join(text.split())
+    words = " ".join(text.split())
+    rest = words[:LONGEST_LABEL]
     while rest and len(lines) < most:
         line = _first_line(rest, font, width)
         lines.append(line)
         rest = rest[len(line) :].lstrip()
-    if rest:
+    if rest or len(words) > LONGEST_LABEL:
         lines[-1] = _shortened(lines[-1], font, width)
     return lines
 

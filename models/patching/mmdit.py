@@ -5,6 +5,7 @@ Axes: R rows of a batch (chunks x latents), C chunks, N image positions, L text 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -112,10 +113,13 @@ class JointImageAttention:
         return torch.cat((text, image), dim=1) * adapter.weight(site, rows, q)
 
     def _grid(self) -> tuple[int, int]:
-        """Height and width of the image positions, patches of the latent that this call is for."""
+        """Height and width of the image positions, patches of the latent that this call is for; edges are filled up.
+
+        Larger patches make neither side longer, so there is one grid of so many positions.
+        """
         height, width = self.patch.rows.input_size
-        side = round(math.sqrt(height * width / self.image_positions))
-        return math.ceil(height / side), math.ceil(width / side)
+        grids = ((math.ceil(height / side), math.ceil(width / side)) for side in itertools.count(1))
+        return next(grid for grid in grids if math.prod(grid) <= self.image_positions)
 
 
 def _for_each_row(chunks: Tensor, rows: int) -> Tensor:

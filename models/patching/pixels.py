@@ -18,9 +18,10 @@ FITS = (CENTER_CROP, PAD, STRETCH)
 
 def check_image(image: Tensor) -> None:
     """Raises ValueError unless `image` is a batch of finite pictures, [B, H, W, 3 or 4]."""
-    if image.ndim != 4 or image.shape[-1] not in (3, 4):
+    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (3, 4):
+        found = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(
-            f"The image was expected to be [batch, height, width, 3 or 4 channels]; it is {list(image.shape)}. "
+            f"The image was expected to be [batch, height, width, 3 or 4 channels]; it is {found}. "
             "Connect the IMAGE of a Load Image node, or convert what is connected to RGB."
         )
     if 0 in image.shape:

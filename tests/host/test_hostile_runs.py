@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 import encoders
 import files
+import folder_paths
 import in_process
 import pytest
 import small
 import torch
+from file_server import Served, serving
 from in_process import run_node
 from ipadapter_instruct import nodes
 from ipadapter_instruct.models.faces import Faces
 from ipadapter_instruct.nodes.grid_cells import axis, cells_of
 from refusals import refused
+from safetensors.torch import save, save_file
 from sampling import noise, sample
+
+import nodes as host_nodes
+
+pytest.importorskip("insightface")
+face_models = pytest.importorskip("face_models")  # needs onnx
 
 pytestmark = pytest.mark.xdist_group("nodes")
 FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 NAN, INFINITE = float("nan"), float("inf")
 PICTURE, MASK = torch.rand(1, 40, 50, 3), torch.ones(1, 40, 50)
-# These need a model of their own, or make other nodes; the others all run below.
-NOT_RUN = {"ImageEncoder", "TextEncoder", "FaceAnalysis", "ReadFace", "EncodeStored", "Grid"}
+TEXTS = {"prompt": "a dog", "negative_prompt": ""}
+DOWNLOAD = "ViT-L-14 openai (download)"
+FACE = face_models.picture_of([face_models.Mark(128, 128)])
+GRID = {
+    **dict(instruction="use the style", weight=0.8, guidance="auto", instruct_guidance=2.0, image_guidance=1.0),
+    **dict(seed=1, steps=1, cfg=4.0, sampler_name="euler", scheduler="normal", denoise=1.0),
+    **dict(rows="seed", row_values="1, 2", columns="cfg", column_values="4"),
+}
 
 
 class Watcher:
@@ -71,14 +87,21 @@ def run_all(folders, clip, vit_h) -> set[str]:
 
     def node(kind: str, **inputs):
         ran.add(kind)
-        return run_node(getattr(nodes, f"IPAdapterInstruct{kind}"), **inputs).args
+        own = getattr(nodes, f"IPAdapterInstruct{kind}")
+        own.GET_SCHEMA()  # the host has asked for it when a node runs
+        return run_node(own, **inputs).args
 
+    for kind in ("ImageEncoder", "TextEncoder"):
+        node(kind, encoder="small.safetensors")
+    analysis = node("FaceAnalysis", model_pack="buffalo_l", device="CPU")[0]
+    node("ReadFace", face_analysis=analysis, image=FACE, which="largest", together="each")
     files.save_adapter(files.adapter_tensors(), folders["ipadapter"] / "a.bin")
     adapter = node("Loader", adapter_name="a.bin", image_encoder="auto")[0]
     node("Convert", adapter_name="a.bin", precision="fp16", overwrite=False)
-    texts = {"prompt": "a dog", "negative_prompt": ""}
-    common = {"adapter": adapter, "clip": clip, "clip_vision": vit_h, **texts}
+    common = {"adapter": adapter, "clip": clip, "clip_vision": vit_h, **TEXTS}
     embeds = node("Encode", image=PICTURE, instruction="use the style", **common)[0]
+    (states,) = host_nodes.CLIPVisionEncode().encode(vit_h, PICTURE, "center")
+    node("EncodeStored", clip_vision_output=states, instruction="use the style", **common)
     references = node("Reference", image=PICTURE, instruction="use the pose", weight=1.0)[0]
     other = node("EncodeReferences", references=references, **common)[0]
     node("Combine", embeds_1=embeds, embeds_2=other, method="concat", weight_1=1.0, weight_2=0.5)
@@ -101,6 +124,8 @@ def run_all(folders, clip, vit_h) -> set[str]:
     model, watch = node("Watch", model=applied)
     sample(model, noise(model))
     node("HeatMap", watch=watch, image=PICTURE, view="picture", opacity=0.5, scale="each map")
+    made = {"model": ["a", 0], "vae": ["a", 1], "latent": ["b", 0], "image": ["c", 0]}  # links: it makes other nodes
+    node("Grid", **{**GRID, **common, **made})
     return ran
 
 
@@ -111,22 +136,64 @@ def apply(ran: set[str], **changes):
     return run_node(nodes.IPAdapterInstructApply, **{**inputs, **scales, **changes}).args[0]
 
 
-def test_no_run_of_a_node_does_more_than_read_and_write_its_folders(places, watcher):
-    (places / "models").mkdir()
-    given = encoders.small_clip(), encoders.clip_vision(width=1280, layers=2, patches=2)
-    with in_process.model_folders(places / "models") as folders:
-        run_all(folders, *given)  # what is imported late runs code of files, as every import
-        for path in places.rglob("*_00001_*"):
-            path.unlink()
-        (folders["ipadapter"] / "a-fp16.safetensors").unlink()
-        watcher.allowed = (str(places), os.devnull, tempfile.gettempdir() + "/torchinductor")
-        try:
-            ran = run_all(folders, *given)
-        finally:
-            watcher.allowed = ()
-    seen, watcher.seen = watcher.seen, []
+@pytest.fixture
+def folders(places, monkeypatch):
+    """ComfyUI's model folders, with an encoder of few layers in two of them and a face analysis pack."""
+    root = places / "models"
+    root.mkdir()
+    monkeypatch.setattr(folder_paths, "models_dir", str(root))
+    monkeypatch.delitem(folder_paths.folder_names_and_paths, "insightface", raising=False)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "text_encoders", ([str(root / "texts")], {".safetensors"}))
+    face_models.save_pack(root / "insightface" / "models" / "buffalo_l")
+    (root / "texts").mkdir()
+    with in_process.model_folders(root) as found:
+        for folder in (root / "texts", found["clip_vision"]):
+            save_file(encoders.small_vit_l(), folder / "small.safetensors")
+        folder_paths.filename_list_cache.clear()
+        yield found
+    folder_paths.filename_list_cache.clear()
+
+
+@contextlib.contextmanager
+def watching(watcher: Watcher, places) -> Iterator[list[str]]:
+    """What is seen that a node may not do."""
+    watcher.allowed = (str(places), os.devnull, tempfile.gettempdir() + "/torchinductor")
+    seen: list[str] = []
+    try:
+        yield seen
+    finally:
+        watcher.allowed = ()
+        seen += watcher.seen
+        watcher.seen.clear()
+
+
+def test_no_run_of_a_node_does_more_than_read_and_write_its_folders(places, folders, watcher):
+    given = encoders.small_clip(), encoders.clip_vision(width=1280, layers=2, patches=16)
+    run_all(folders, *given)  # what is imported late runs code of files, as every import
+    for path in places.rglob("*_00001_*"):
+        path.unlink()
+    (folders["ipadapter"] / "a-fp16.safetensors").unlink()
+    with watching(watcher, places) as seen:
+        ran = run_all(folders, *given)
     assert seen == []
-    assert ran | NOT_RUN == {node.__name__.removeprefix("IPAdapterInstruct") for node in nodes.NODES}
+    assert ran == {node.__name__.removeprefix("IPAdapterInstruct") for node in nodes.NODES}
+
+
+def test_a_download_that_was_chosen_is_the_only_access_to_the_network(places, folders, watcher, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with serving(Served(save(encoders.small_vit_l()), linked=True)) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        host, port = address.removeprefix("http://").split(":")
+        run_node(nodes.IPAdapterInstructImageEncoder, encoder=DOWNLOAD)  # what is imported late
+        (folders["clip_vision"] / "ViT-L-14-openai.safetensors").unlink()
+        with watching(watcher, places) as seen:
+            run_node(nodes.IPAdapterInstructImageEncoder, encoder=DOWNLOAD)
+    assert seen, "the hook should have seen the download"
+    assert {one.split()[0] for one in seen} <= {"socket.connect", "socket.getaddrinfo"}
+    assert all(f"'{host}', {port}" in one for one in seen)
+    with watching(watcher, places) as seen:
+        run_node(nodes.IPAdapterInstructTextEncoder, encoder=DOWNLOAD)  # the same file has both
+    assert seen == []
 
 
 def test_the_hook_would_see_it(watcher, tmp_path):
@@ -156,6 +223,49 @@ def test_tiles_beyond_all_measure_are_refused(tiles, overlap):
 def test_a_feather_beyond_all_measure_is_refused(feather):
     call = {"image": PICTURE, "mask": MASK, "background": "red", "seed": 0, "feather": feather, "invert": False}
     refused(lambda: run_node(nodes.IPAdapterInstructCutOut, **call), "feather was expected to be a number from 0 to 64")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64, 10**400])
+def test_a_seed_that_no_generator_takes_is_refused(seed):
+    call = {"image": PICTURE, "mask": MASK, "background": "random", "seed": seed, "feather": 0.0, "invert": False}
+    refused(lambda: run_node(nodes.IPAdapterInstructCutOut, **call), "seed was expected to be a number from 0", "it is")
+
+
+@pytest.mark.parametrize("weight", [NAN, 3.5, -1e9])
+def test_a_weight_of_a_reference_beyond_all_measure_is_refused(weight):
+    call = {"image": PICTURE, "instruction": "use the style", "weight": weight}
+    refused(lambda: run_node(nodes.IPAdapterInstructReference, **call), "weight was expected to be a number from -3 to")
+
+
+@pytest.mark.parametrize("structure", [NAN, INFINITE, -0.1, 10**400])
+@pytest.mark.parametrize("kind", ["Encode", "EncodeStored"])
+def test_more_structure_of_a_face_than_there_is_is_refused(kind, structure):
+    node = getattr(nodes, f"IPAdapterInstruct{kind}")
+    own = {"image": PICTURE} if kind == "Encode" else {"embeds": PICTURE}
+    call = {"adapter": None, "clip": None, "instruction": "", "face_structure": structure, **TEXTS, **own}
+    refused(lambda: run_node(node, **call), "face_structure was expected to be a number from 0 to 5")
+
+
+@pytest.mark.parametrize("opacity", [NAN, -1.0, 1.01])
+def test_an_opacity_beyond_all_measure_is_refused(opacity):
+    call = {"watch": None, "image": PICTURE, "view": "picture", "opacity": opacity, "scale": "each map"}
+    refused(lambda: run_node(nodes.IPAdapterInstructHeatMap, **call), "opacity was expected to be a number from 0 to 1")
+
+
+@pytest.mark.parametrize("name", ["row_labels", "column_labels"])
+def test_labels_of_a_megabyte_are_refused(name):
+    call = {"images": PICTURE, "row_labels": "", "column_labels": "", name: "x" * 1_000_000}
+    refused(lambda: run_node(nodes.IPAdapterInstructLabelGrid, **call), f"{name} was expected to hold at most 100,000")
+
+
+def test_a_cell_width_that_makes_pictures_of_gigabytes_is_refused():
+    call = {"images": torch.zeros(2, 4096, 1, 3), "row_labels": "", "column_labels": "a\nb", "cell_width": 4096}
+    said = "cell_width was expected to leave at most 268,435,456 pixels", "2 picture(s) would be 4,096 x 16,777,216"
+    refused(lambda: run_node(nodes.IPAdapterInstructLabelGrid, **call), *said)
+
+
+def test_a_seed_of_thousands_of_digits_is_refused_in_the_packs_words():
+    refused(lambda: axis("rows", "seed", "1 " + "9" * 5000), "row_values was expected to hold seeds", "(5,000 letters)")
 
 
 @pytest.mark.parametrize("padding", [math.inf, NAN, 1e300])

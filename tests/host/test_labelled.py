@@ -82,6 +82,12 @@ def test_a_long_label_is_wrapped_and_then_cut():
     assert all(font.getlength(line) <= 200 for line in (*whole, *cut))
 
 
+def test_a_label_is_cut_after_a_thousand_letters_even_where_there_is_room():
+    font = font_for("", SMALLEST)
+    assert wrapped("x" * 1000, font, 1e6, 1) == ["x" * 1000]
+    assert wrapped("x" * 90_000, font, 1e6, 1) == ["x" * 1000 + "..."]
+
+
 def test_a_text_without_spaces_is_wrapped_within_itself():
     font = ImageFont.load_default(12)
     lines = wrapped("x" * 100, font, 60, 100)

@@ -144,3 +144,11 @@ def test_windows_that_move_on_and_on_do_not_gather_masks():
         found = masks.at((2, 2), (4, 4), (None,), (frame,), like)
     assert len(masks._made) <= KEPT
     same(found, SiteMasks(masks._mask).at((2, 2), (4, 4), (None,), (999,), like))
+
+
+@pytest.mark.parametrize("size", [(1, 64), (64, 1), (2, 64), (3, 7), (1, 2), (5, 1)], ids=str)
+def test_a_mask_of_ones_is_no_mask_for_sd3_latents_of_any_shape(size):
+    """SD3's patches are 2 x 2, of which the last row and column may be half empty. Bit for bit."""
+    bare, embeds = small.small_model("sd3"), small.golden_embeds("sd3")
+    start = noise(bare, 1, *size)
+    same(sample(small.applied(bare, embeds, torch.ones(1, 37, 53)), start), sample(small.applied(bare, embeds), start))

@@ -347,18 +347,10 @@ def server(monkeypatch):
     """A server that has a small ViT-L and its text tower, in open_clip's layout, under every address."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(download_module, "WAITS", (0, 0))
-    served = Served(save(whole_clip()), linked=True)
+    served = Served(save(encoders.small_vit_l()), linked=True)
     with serving(served) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         yield served
-
-
-def whole_clip() -> dict[str, torch.Tensor]:
-    config = open_clip.get_model_config("ViT-L-14-quickgelu")
-    config["vision_cfg"] |= {"layers": 2, "image_size": 28}
-    config["text_cfg"] |= {"layers": 1, "vocab_size": 49408}
-    torch.manual_seed(0)
-    return {name: x.half() for name, x in open_clip.CLIP(**config).state_dict().items()}
 
 
 def choices(node) -> list[str]:

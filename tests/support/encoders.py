@@ -111,6 +111,15 @@ def open_clip_text_model(weights: Mapping[str, Tensor]) -> TextTransformer:
 # ViT-H's image tower
 
 
+def small_vit_l() -> dict[str, Tensor]:
+    """Both towers of a ViT-L-14 with few layers, in open_clip's layout."""
+    config = open_clip.get_model_config("ViT-L-14-quickgelu")
+    config["vision_cfg"] |= {"layers": 2, "image_size": 28}
+    config["text_cfg"] |= {"layers": 1, "vocab_size": 49408}
+    torch.manual_seed(0)
+    return {name: x.half() for name, x in open_clip.CLIP(**config).state_dict().items()}
+
+
 def vit_weights(width: int = HEAD * 2, layers: int = 4, patches: int = 16) -> dict[str, Tensor]:
     """fp16, in transformers' names; by default a tower of ViT-H's structure and a fraction of its size.
 

@@ -292,8 +292,10 @@ def test_weights_of_a_set_for_all_latents_are_repeated_too():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_sets_for_other_numbers_of_latents_are_refused(method):
-    with pytest.raises(ValueError, match="for as many latents were expected.* for 2 and 3. Encode as many pictures"):
-        combine_two(of(2), of(3), method, (1.0, 1.0))
+    for first, second in ((2, 3), (3, 2), (4, 2)):
+        said = f"for as many latents were expected.* for {first} and {second}. Encode as many pictures"
+        with pytest.raises(ValueError, match=said):
+            combine_two(of(first), of(second), method, (1.0, 1.0))
 
 
 @pytest.mark.parametrize("method", [AVERAGE, ADD, SUBTRACT])
@@ -314,12 +316,22 @@ def test_sets_on_two_devices_come_together_on_the_firsts(method):
 
 
 def test_two_sets_need_a_known_method_and_a_weight_other_than_0():
-    with pytest.raises(ValueError, match="method.*concat.*average.*add.*subtract.*'multiply'"):
+    with pytest.raises(
+        ValueError, match="^method was expected to be one of concat, average, add, subtract; it is 'multiply'"
+    ):
         combine_two(of(), of(), "multiply", (1.0, 1.0))
     with pytest.raises(ValueError, match="weight_1 and weight_2 was expected to hold a number other than 0"):
         combine_two(of(), of(), CONCAT, (0.0, 0.0))
     with pytest.raises(ValueError, match="To average, weight_1 and weight_2.*sum other than 0"):
         combine_two(of(), of(), AVERAGE, (1.0, -1.0))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("method", METHODS)
+def test_each_of_two_weights_that_is_no_number_is_refused_by_its_name(method, number):
+    for name, weights in (("weight_1", (number, 1.0)), ("weight_2", (1.0, number))):
+        with pytest.raises(ValueError, match=f"^{name} was expected to be a finite number; it is {number}"):
+            combine_two(of(), of(seed=2), method, weights)
 
 
 @pytest.mark.parametrize("weights", list(itertools.product([0.0, 0.5, 1.0], repeat=3)))

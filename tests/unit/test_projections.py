@@ -181,6 +181,14 @@ def test_features_split_into_batches_and_stack_to_the_same():
     assert all(torch.equal(part, vars(given)[name]) for name, part in vars(stacked(parts)).items())
 
 
+@pytest.mark.parametrize("known", [("states", "pooled", "face"), ("states",), ("pooled", "face")])
+def test_one_batch_of_features_is_stacked_to_itself(known):
+    given = Features(**{name: vars(features(rows=2))[name] for name in known})
+    found = stacked([given])
+    assert {name for name, part in vars(found).items() if part is not None} == set(known)
+    assert all(torch.equal(vars(found)[name], vars(given)[name]) for name in known)
+
+
 def test_features_of_which_only_faces_are_known_have_nothing_else():
     faces = Features(face=features(rows=3).face)
     parts = faces.split(2)

@@ -26,6 +26,12 @@ def test_an_error_that_the_system_has_no_words_for_is_shown_itself():
     assert "refused: odd. Make room" in cannot_write("The embeds", Path("/somewhere"), OSError("odd"))
 
 
+def test_an_error_that_does_not_come_from_the_system_is_shown_itself():
+    assert "refused: header too large. Make room" in cannot_write(
+        "The weights", Path("/a"), ValueError("header too large")
+    )
+
+
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path):
     (tmp_path / "a").write_bytes(b"first")
     with pytest.raises(ValueError, match=r"a is there already, and is never written over\. Choose another name"):

@@ -1,0 +1,34 @@
+"""What holds in every situation, whatever a user has set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from beside import in_parts
+from hypothesis import event
+from sampling import close, same
+from situation_oracle import expected
+from situations import Situation, applied, bare
+
+
+def as_the_oracle_says(situation: Situation) -> None:
+    """The latent is that of an independent model."""
+    found, reference = situation.sampled(applied(situation)), expected(situation)
+    if not reference.isfinite().all():
+        event("not finite, whatever the model")
+        assert not found.isfinite().all()
+        return
+    close(found, reference, 1e-3)
+
+
+def lawful(situation: Situation, parts: Sequence[list[int]]) -> None:
+    """Bit for bit but for the split: run again, weight 0, and the latents of these parts as if they were alone."""
+    model = applied(situation)
+    found = situation.sampled(model)
+    if not found.isfinite().all():
+        return
+    same(situation.sampled(model), found)
+    without = replace(situation, links=tuple(replace(link, weight=0.0) for link in situation.links))
+    same(without.sampled(applied(without)), situation.sampled(bare(situation.family)))
+    close(situation.sampled(in_parts(model, *parts)), found, 1e-3)
