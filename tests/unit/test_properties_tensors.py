@@ -75,7 +75,7 @@ def test_keys_and_values_are_linear_and_only_of_the_wanted_sites(widths, context
     one, other = randn(seed, 2, 3, context), randn(seed + 1, 2, 3, context)
     wanted = data.draw(st.sets(st.integers(0, len(widths) - 1)))
     for projections in (sites, blocks):
-        both, first, second = (projections(x) for x in (one + factor * other, one, other))
+        both, first, second = (list(projections(x)) for x in (one + factor * other, one, other))
         for found, a, b in zip(both, first, second, strict=True):
             for x, y, z in zip(found, a, b, strict=True):
                 close(x, y + factor * z)
