@@ -45,7 +45,7 @@ class Stage:
     learns_encoder: bool
 
 
-STAGES = {"joint": Stage(4000, 1e-3, True), "decoder": Stage(3000, 5e-4, False)}
+STAGES = {"joint": Stage(2400, 1e-3, True), "decoder": Stage(3000, 5e-4, False)}
 
 
 def main() -> int:
