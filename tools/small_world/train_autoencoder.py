@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from small_world.autoencoder import Autoencoder, folded
 from small_world.drawing import SIDE, draw
+from small_world.latents import as_batch
 from small_world.scenes import random_scene
 from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
 
@@ -135,12 +136,6 @@ def crops(drawn: random.Random) -> Tensor:
             top, left = (8 * drawn.randrange((SIDE - CROP) // 8 + 1) for _ in range(2))
             found.append(picture[top : top + CROP, left : left + CROP])
     return as_batch(found)
-
-
-def as_batch(pictures: list[np.ndarray]) -> Tensor:
-    """Pictures [H, W, 3] as a batch [B, 3, H, W]."""
-    batch = torch.from_numpy(np.stack(pictures)).movedim(-1, 1)
-    return batch.contiguous(memory_format=torch.channels_last)
 
 
 def finish(autoencoder: Autoencoder, stage: Stage, path: Path, steps: int) -> None:
