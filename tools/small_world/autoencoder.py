@@ -5,12 +5,12 @@ B pictures, C latent channels; a picture is [B, 3, 64, 64] in 0..1, its latents 
 
 from __future__ import annotations
 
-import small_world.in_process  # noqa: F401, I001  (first: makes comfy importable)
-
-import comfy.latent_formats
 import torch
-from comfy.taesd.taesd import TAESD, Block
 from torch import Tensor, nn
+
+from small_world.in_process import comfy
+
+TAESD, Block = comfy.taesd.taesd.TAESD, comfy.taesd.taesd.Block
 
 CHANNELS = 16
 LATENT_NOISE = 0.1  # the decoder learns to take latents that a denoiser leaves a little wrong

@@ -5,18 +5,15 @@ B pictures, C = 16 latent channels of 8 x 8, L text tokens.
 
 from __future__ import annotations
 
-import small_world.in_process  # noqa: F401, I001  (first: makes comfy importable)
-
 import math
 
-import comfy.model_base
-import comfy.ops
-import comfy.supported_models
 import torch
 from torch import Tensor, nn
 
 from small_world.autoencoder import CHANNELS
 from small_world.encoders import WIDTH as TEXT_WIDTH
+from small_world.in_process import comfy
+from small_world.short_texts import Texts
 
 BLOCKS = 3
 WIDTH = 64 * BLOCKS
@@ -73,7 +70,9 @@ def first_weight(name: str, parameter: Tensor, generator: torch.Generator) -> No
         parameter.normal_(0.0, math.sqrt(1 / fan_in), generator=generator)
 
 
-def velocity_loss(base: comfy.model_base.SD3, latents: Tensor, texts, noise: Tensor, sigmas: Tensor, options: dict) -> Tensor:
+def velocity_loss(
+    base: comfy.model_base.SD3, latents: Tensor, texts: Texts, noise: Tensor, sigmas: Tensor, options: dict
+) -> Tensor:
     """How far the predicted velocity is from noise - latents, for every picture [B].
 
     latents and noise [B, 16, 8, 8], as SD3's latent format has them; sigmas [B] in 0..1.

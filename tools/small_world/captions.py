@@ -75,8 +75,10 @@ def thing_words(thing: Thing, told: Collection[str], drawn: random.Random, choos
 
 
 def ground_words(pattern: str) -> str:
-    return f"an {pattern} background" if pattern == "even" else (
-        f"a {pattern} background" if pattern == "plain" else f"a background with {pattern}"
+    return (
+        f"an {pattern} background"
+        if pattern == "even"
+        else (f"a {pattern} background" if pattern == "plain" else f"a background with {pattern}")
     )
 
 

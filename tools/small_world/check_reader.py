@@ -1,6 +1,6 @@
 """How often the reader is right about each attribute of fresh scenes, clean and spoilt.
 
-    PYTHONPATH=tools python -m small_world.check_reader [scenes]
+PYTHONPATH=tools python -m small_world.check_reader [scenes]
 """
 
 from __future__ import annotations

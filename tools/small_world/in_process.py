@@ -1,4 +1,4 @@
-"""The real ComfyUI in this process, as its server would have it with --cpu. Import this before `comfy`."""
+"""The real ComfyUI in this process, as its server would have it with --cpu: `from small_world.in_process import comfy`."""
 
 from __future__ import annotations
 
@@ -28,3 +28,13 @@ def import_comfyui() -> None:
 
 
 import_comfyui()
+
+import comfy.latent_formats  # noqa: E402
+import comfy.model_base  # noqa: E402
+import comfy.sample  # noqa: E402
+import comfy.sd  # noqa: E402
+import comfy.sd1_clip  # noqa: E402
+import comfy.supported_models  # noqa: E402
+import comfy.taesd.taesd  # noqa: E402
+
+__all__ = ["comfy"]

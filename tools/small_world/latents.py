@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import small_world.in_process  # noqa: F401, I001  (first: makes comfy importable)
-
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from comfy.taesd.taesd import TAESD
 from safetensors.torch import load_file
 from torch import Tensor
 
-from small_world.autoencoder import CHANNELS
+from small_world.autoencoder import CHANNELS, TAESD
 
 
 def as_batch(pictures: Sequence[np.ndarray]) -> Tensor:

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from small_world.encoders import END, HEADS, LENGTH, SPELLED, TEXT_LAYERS, WIDTH
+from small_world.in_process import comfy
 
 SHORT = SPELLED + 1
 COPIES = LENGTH - SPELLED
@@ -37,8 +38,6 @@ class ShortTexts:
     """Encodes texts as ComfyUI does for SD3 with CLIP-L alone, short and without the layers that do nothing."""
 
     def __init__(self, file: Path) -> None:
-        import comfy.sd1_clip
-
         self.tokenizer = comfy.sd1_clip.SDTokenizer()
         weights = load_file(file)
         layer = f"{TEXT_LAYERS}0.self_attn."

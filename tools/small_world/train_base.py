@@ -14,8 +14,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import small_world.in_process  # noqa: F401, I001  (first: makes comfy importable)
-
 import torch
 from torch import Tensor, nn
 
