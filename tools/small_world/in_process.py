@@ -1,4 +1,4 @@
-"""The real ComfyUI in this process, as its server would have it with --cpu: `from small_world.in_process import comfy`."""
+"""The real ComfyUI in this process, as its server has it with --cpu: `from small_world.in_process import comfy`."""
 
 from __future__ import annotations
 

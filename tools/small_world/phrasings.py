@@ -54,7 +54,7 @@ PHRASINGS: Mapping[str, tuple[str, ...]] = {
         "transfer the composition to the new picture",
         "reuse the composition that you see",
         "follow the composition of the image",
-        "compose it like the reference, with its composition",
+        "lay it out in the composition of the reference",
         "make its composition the same",
         "borrow the composition",
         "let the composition come from the image",
