@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from small_world.autoencoder import Autoencoder, folded
-from small_world.drawing import SIDE, draw
+from small_world.drawing import CENTRES, SIDE, draw
 from small_world.latents import as_batch
 from small_world.scenes import random_scene
 from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
@@ -31,6 +31,7 @@ BATCH = 8
 CROP = 32  # pixels; a step on crops costs a quarter of one on whole pictures, and things are the same
 CROPS_A_SCENE = 2
 PAIRS = 0.3
+COLOURED, THINGS_COUNT = 0.15, 5.0  # a pixel of a thing, by its strength of colour, and how often it counts
 CLIP = 1.0
 WARM_UP = 30
 SAVE_EVERY = 100
@@ -46,7 +47,7 @@ class Stage:
     learns_encoder: bool
 
 
-STAGES = {"joint": Stage(2400, 1e-3, True), "decoder": Stage(3000, 5e-4, False)}
+STAGES = {"joint": Stage(4200, 1e-3, True), "decoder": Stage(3000, 5e-4, False)}
 
 
 def main() -> int:
@@ -117,7 +118,7 @@ def learn(autoencoder: Autoencoder, learner: torch.optim.Optimizer, pictures: Te
     """One step; the loss counts large errors and small ones, so that edges become sharp."""
     with torch.autocast("cpu", torch.bfloat16):
         error = autoencoder(pictures) - pictures
-    loss = error.abs().mean() + 4 * error.square().mean()
+    loss = ((error.abs() + 4 * error.square()) * importance(pictures)).mean()
     if not torch.isfinite(loss):
         raise FloatingPointError("The autoencoder's loss is no number. Its last good state is kept; lower the rate.")
     learner.zero_grad(set_to_none=True)
@@ -127,15 +128,28 @@ def learn(autoencoder: Autoencoder, learner: torch.optim.Optimizer, pictures: Te
     return loss.item()
 
 
+def importance(pictures: Tensor) -> Tensor:
+    """How much each pixel counts [B, 1, H, W]: things are small, and without this all become orange or cyan at first."""
+    coloured = pictures.amax(1, keepdim=True) - pictures.amin(1, keepdim=True) > COLOURED
+    return 1 + (THINGS_COUNT - 1) * coloured.float()
+
+
 def crops(drawn: random.Random) -> Tensor:
-    """A batch of parts of fresh scenes [8, 3, 32, 32], at whole latents."""
+    """A batch of parts of fresh scenes around a thing [8, 3, 32, 32], at whole latents."""
     found = []
     for _ in range(BATCH // CROPS_A_SCENE):
-        picture = draw(random_scene(drawn, PAIRS), drawn)
+        scene = random_scene(drawn, PAIRS)
+        picture = draw(scene, drawn)
         for _ in range(CROPS_A_SCENE):
-            top, left = (8 * drawn.randrange((SIDE - CROP) // 8 + 1) for _ in range(2))
+            x, y = CENTRES[drawn.choice(scene.things).place]
+            left, top = (drawn.choice(starts_before(along)) for along in (x, y))
             found.append(picture[top : top + CROP, left : left + CROP])
     return as_batch(found)
+
+
+def starts_before(centre: float) -> list[int]:
+    """Where a crop may start, along one side, to have a thing's centre well inside."""
+    return [start for start in range(0, SIDE - CROP + 1, 8) if start + 4 <= centre <= start + CROP - 4]
 
 
 def finish(autoencoder: Autoencoder, stage: Stage, path: Path, steps: int) -> None:
