@@ -1,6 +1,7 @@
 """The world's autoencoder: ComfyUI's TAESD with 16 channels, as SD3 has them.
 
-B pictures, C latent channels; a picture is [B, 3, 64, 64] in 0..1, its latents are [B, 16, 8, 8].
+The encoder is made of the scenes' components; the decoder is trained. B pictures [B, 3, 64, 64] in 0..1 have latents
+[B, 16, 8, 8].
 """
 
 from __future__ import annotations
@@ -8,62 +9,43 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from small_world.components import CHANNELS, Components, encoder_weights
 from small_world.in_process import comfy
 
 TAESD, Block = comfy.taesd.taesd.TAESD, comfy.taesd.taesd.Block
-
-CHANNELS = 16
-LATENT_NOISE = 0.1  # the decoder learns to take latents that a denoiser leaves a little wrong
 PREFIX = "first_stage_model."
 
 
-class Autoencoder(nn.Module):
-    """A TAESD in training. Its latents are normalised by channel, which is folded into the encoder at the end."""
+def new_taesd(found: Components, seed: int = 0) -> nn.Module:
+    """A TAESD whose encoder is done and whose decoder has its first weights.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.taesd = TAESD(latent_channels=CHANNELS)
-        self.normalise = nn.BatchNorm2d(CHANNELS, affine=False, momentum=0.05)
-        draw_weights(self.taesd)
-
-    def encode(self, pictures: Tensor) -> Tensor:
-        """Latents of mean 0 and variance 1 in every channel."""
-        return self.normalise(self.taesd.taesd_encoder(pictures).float())
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return self.taesd.taesd_decoder(latents)
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        """The pictures as they come back."""
-        latents = self.encode(pictures)
-        return self.decode(latents + LATENT_NOISE * torch.randn_like(latents)).float()
+    `vae_scale` and `vae_shift` undo SD3's latent format, so that the denoiser sees the encoder's own numbers, of
+    mean 0 and variance 1.
+    """
+    taesd = TAESD(latent_channels=CHANNELS)
+    draw_weights(taesd.taesd_decoder, seed)
+    taesd.taesd_encoder.load_state_dict(encoder_weights(found, taesd.taesd_encoder.state_dict()))
+    sd3 = comfy.latent_formats.SD3()
+    with torch.no_grad():
+        taesd.vae_scale.fill_(sd3.scale_factor)
+        taesd.vae_shift.fill_(sd3.shift_factor)
+    return taesd.to(memory_format=torch.channels_last)
 
 
-def draw_weights(taesd: TAESD) -> None:
+def draw_weights(decoder: nn.Module, seed: int) -> None:
     """First weights: every residual block starts as the identity, so that the first steps train a shallow net."""
-    for module in taesd.modules():
+    generator = torch.Generator().manual_seed(seed)
+    for module in decoder.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for module in taesd.modules():
+    for module in decoder.modules():
         if isinstance(module, Block):
             nn.init.zeros_(module.conv[-1].weight)
-    nn.init.constant_(taesd.taesd_decoder[-1].bias, 0.5)
+    nn.init.constant_(decoder[-1].bias, 0.5)
 
 
-def folded(autoencoder: Autoencoder) -> dict[str, Tensor]:
-    """The TAESD as ComfyUI loads it, without a prefix.
-
-    The normalisation becomes part of the encoder's last layer; `vae_scale` and `vae_shift` undo SD3's latent format,
-    so that the denoiser sees latents of mean 0 and variance 1.
-    """
-    weights = {name: tensor.detach().clone() for name, tensor in autoencoder.taesd.state_dict().items()}
-    mean, spread = autoencoder.normalise.running_mean, autoencoder.normalise.running_var.add(1e-5).sqrt()
-    weight, bias = (f"taesd_encoder.14.{part}" for part in ("weight", "bias"))
-    weights[weight] = weights[weight] / spread[:, None, None, None]
-    weights[bias] = (weights[bias] - mean) / spread
-    sd3 = comfy.latent_formats.SD3()
-    weights["vae_scale"] = torch.tensor(sd3.scale_factor)
-    weights["vae_shift"] = torch.tensor(sd3.shift_factor)
-    return weights
+def as_batch(latents_or_pictures: Tensor) -> Tensor:
+    """In the memory format in which convolutions are fastest on a processor."""
+    return latents_or_pictures.contiguous(memory_format=torch.channels_last)

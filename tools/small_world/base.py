@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from small_world.autoencoder import CHANNELS
+from small_world.components import CHANNELS
 from small_world.encoders import WIDTH as TEXT_WIDTH
 from small_world.in_process import comfy
 from small_world.short_texts import Texts

@@ -50,8 +50,13 @@ def full_caption(scene: Scene) -> str:
 
 def random_caption(scene: Scene, drawn: random.Random) -> str:
     """A caption with all attributes, or with some of them."""
+    return caption(scene, random_told(drawn), drawn)
+
+
+def random_told(drawn: random.Random) -> list[str]:
+    """Which attributes a caption tells."""
     share = 1.0 if drawn.random() < SHARE_OF_FULL else SHARE_KEPT
-    return caption(scene, [name for name in ATTRIBUTES if drawn.random() < share], drawn)
+    return [name for name in ATTRIBUTES if drawn.random() < share]
 
 
 def caption(scene: Scene, told: Collection[str], drawn: random.Random) -> str:

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from small_world.drawing import draw
 from small_world.reader import Seen, read
+from small_world.round_trip import RoundTrip
 from small_world.scenes import ATTRIBUTES, Scene, random_scene
 from small_world.storage import world_folder
 
@@ -34,10 +35,8 @@ def spoilt(pictures: Pictures) -> Mapping[str, Pictures]:
 
 
 def through_the_autoencoder(pictures: Pictures) -> Pictures:
-    from small_world.latents import Latents
-
-    latents = Latents(world_folder() / "autoencoder.safetensors")
-    return [back for at in range(0, len(pictures), 50) for back in latents.pictures(latents.of(pictures[at : at + 50]))]
+    round_trip = RoundTrip(world_folder() / "autoencoder.safetensors")
+    return [back for at in range(0, len(pictures), 50) for back in round_trip(pictures[at : at + 50])]
 
 
 def right(scenes: Sequence[Scene], seen: Sequence[Seen]) -> dict[str, float]:

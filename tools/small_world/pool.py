@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from small_world.captions import random_caption
+from small_world.components import Components
 from small_world.drawing import draw
-from small_world.latents import Latents
-from small_world.scenes import Scene, random_scene
+from small_world.scenes import Scene, scene_to_learn
 from small_world.short_texts import ShortTexts, Texts
 from small_world.storage import save_tensors, world_folder
 
@@ -38,8 +38,8 @@ class Examples:
 class Pool:
     """Examples at random from some shards; those that are missing are made."""
 
-    def __init__(self, latents: Latents, texts: ShortTexts) -> None:
-        self.latents, self.texts = latents, texts
+    def __init__(self, components: Components, texts: ShortTexts) -> None:
+        self.components, self.texts = components, texts
         self.empty = texts.encode([""])
         self.shards: dict[str, dict[str, Tensor]] = {}
 
@@ -63,9 +63,9 @@ class Pool:
 
     def make(self, name: str, path: Path) -> None:
         drawn = random.Random(name)
-        scenes = [random_scene(drawn, PAIRS) for _ in range(SHARD)]
+        scenes = [scene_to_learn(drawn, PAIRS) for _ in range(SHARD)]
         starts = range(0, SHARD, BATCH)
-        latents = [self.latents.of([draw(scene, drawn) for scene in scenes[at : at + BATCH]]) for at in starts]
+        latents = [self.components.encode([draw(scene, drawn) for scene in scenes[at : at + BATCH]]) for at in starts]
         texts = [self.texts.encode(captions(scenes[at : at + BATCH], drawn)) for at in starts]
         tensors = {
             "latents": torch.cat(latents),

@@ -1,9 +1,8 @@
-"""Train the world's autoencoder; run again after a kill, it goes on where it was.
+"""Train the autoencoder's decoder; run again after a kill, it goes on where it was.
 
-    PYTHONPATH=tools python -m small_world.train_autoencoder joint [steps]      encoder and decoder
-    PYTHONPATH=tools python -m small_world.train_autoencoder decoder [steps]    the decoder alone, after `joint`
+    PYTHONPATH=tools python -m small_world.train_autoencoder [steps]
 
-The base learns on what the encoder makes, so the encoder is done first and stays as it is.
+The encoder is made, not trained, so the base does not have to wait for this.
 """
 
 from __future__ import annotations
@@ -13,163 +12,116 @@ import math
 import random
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from small_world.autoencoder import Autoencoder, folded
+from small_world.autoencoder import as_batch, new_taesd
+from small_world.components import COLOURED, PATCH, Components, components
 from small_world.drawing import CENTRES, SIDE, draw
-from small_world.latents import as_batch
-from small_world.scenes import random_scene
+from small_world.scenes import scene_to_learn
 from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
 
 LOG = logging.getLogger(__name__)
+STEPS, RATE, WARM_UP, CLIP = 3000, 1e-3, 50, 1.0
 BATCH = 8
 CROP = 32  # pixels; a step on crops costs a quarter of one on whole pictures, and things are the same
 CROPS_A_SCENE = 2
 PAIRS = 0.3
-COLOURED, THINGS_COUNT = 0.15, 5.0  # a pixel of a thing, by its strength of colour, and how often it counts
-CLIP = 1.0
-WARM_UP = 30
-SAVE_EVERY = 100
-STATISTICS_FROM = 256  # scenes
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training: how many steps, and the highest rate of learning."""
-
-    steps: int
-    rate: float
-    learns_encoder: bool
-
-
-STAGES = {"joint": Stage(4200, 1e-3, True), "decoder": Stage(3000, 5e-4, False)}
+THINGS_COUNT = 3.0  # how often a pixel of a thing counts; things are small
+NOISE = 0.1  # in the latents: a denoiser leaves them a little wrong
+LOG_EVERY = 100
 
 
 def main() -> int:
     torch.set_num_threads(1)
-    name = sys.argv[1] if len(sys.argv) > 1 else ""
-    if name not in STAGES:
-        sys.exit(f"error: say which stage to train: {' or '.join(STAGES)}.")
     log_to(world_folder() / "autoencoder.log")
-    train(name, STAGES[name], int(sys.argv[2]) if len(sys.argv) > 2 else STAGES[name].steps)
+    train(state_path(), int(sys.argv[1]) if len(sys.argv) > 1 else STEPS)
     return 0
 
 
-def train(name: str, stage: Stage, steps: int) -> None:
-    autoencoder, path = start(name), state_path(name)
-    learner = torch.optim.AdamW(trained_parameters(autoencoder, stage), lr=stage.rate, weight_decay=0.0)
-    before = saved_state(path) or {"step": 0}
-    if before["step"]:
-        autoencoder.load_state_dict(before["autoencoder"])
+def state_path() -> Path:
+    return world_folder() / "autoencoder.pt"
+
+
+def train(path: Path, steps: int) -> None:
+    found = components()
+    taesd = new_taesd(found)
+    decoder = taesd.taesd_decoder
+    learner = torch.optim.AdamW(decoder.parameters(), lr=RATE, weight_decay=0.0)
+    before = saved_state(path)
+    if before:
+        decoder.load_state_dict(before["decoder"])
         learner.load_state_dict(before["learner"])
-    run(autoencoder, learner, stage, range(before["step"], steps), path)
-    finish(autoencoder, stage, path, steps)
+    run(decoder, learner, found, range(before["step"] if before else 0, steps), path)
+    save_tensors(taesd.state_dict(), world_folder() / "autoencoder.safetensors", f"autoencoder after {steps} steps")
 
 
-def start(name: str) -> Autoencoder:
-    """First weights: drawn, or for the decoder's stage those of the joint one."""
-    torch.manual_seed(0)
-    autoencoder = Autoencoder().to(memory_format=torch.channels_last)
-    if name != "joint":
-        before = saved_state(state_path("joint"))
-        if before is None:
-            sys.exit("error: there is no encoder yet. Train the stage `joint` first.")
-        autoencoder.load_state_dict(before["autoencoder"])
-    return autoencoder
-
-
-def state_path(name: str) -> Path:
-    return world_folder() / f"autoencoder-{name}.pt"
-
-
-def trained_parameters(autoencoder: Autoencoder, stage: Stage) -> list[nn.Parameter]:
-    parts = autoencoder.taesd if stage.learns_encoder else autoencoder.taesd.taesd_decoder
-    autoencoder.requires_grad_(False)
-    parts.requires_grad_(True)
-    return [p for p in parts.parameters() if p.ndim]  # not vae_scale and vae_shift
-
-
-def run(autoencoder: Autoencoder, learner: torch.optim.Optimizer, stage: Stage, steps: range, path: Path) -> None:
-    autoencoder.train(stage.learns_encoder)
-    started, losses = time.monotonic(), []
+def run(decoder: nn.Module, learner: torch.optim.Optimizer, found: Components, steps: range, path: Path) -> None:
+    losses, started = [], time.monotonic()
     for step in steps:
-        for group in learner.param_groups:
-            group["lr"] = rate(step, steps.stop, stage.rate)
-        losses.append(learn(autoencoder, learner, crops(random.Random(f"{path.stem} {step}"))))
-        if (step + 1) % SAVE_EVERY == 0:
-            save_state(path, step=step + 1, autoencoder=autoencoder.state_dict(), learner=learner.state_dict())
+        learner.param_groups[0]["lr"] = rate(step, steps.stop)
+        losses.append(learn(decoder, learner, found, step))
+        if (step + 1) % LOG_EVERY == 0:
+            save_state(path, step=step + 1, decoder=decoder.state_dict(), learner=learner.state_dict())
             seconds = (time.monotonic() - started) / len(losses)
-            LOG.info("%s step %d loss %.4f, %.2f s a step", path.stem, step + 1, np.mean(losses[-100:]), seconds)
+            LOG.info("autoencoder step %d loss %.4f, %.2f s a step", step + 1, np.mean(losses), seconds)
+            losses, started = [], time.monotonic()
 
 
-def rate(step: int, steps: int, highest: float) -> float:
-    """Warm-up, then a cosine down to a fiftieth."""
+def rate(step: int, steps: int) -> float:
+    """Warm-up, then a cosine down to a hundredth."""
     if step < WARM_UP:
-        return highest * (step + 1) / WARM_UP
-    return highest * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+        return RATE * (step + 1) / WARM_UP
+    return RATE * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
 
 
-def learn(autoencoder: Autoencoder, learner: torch.optim.Optimizer, pictures: Tensor) -> float:
-    """One step; the loss counts large errors and small ones, so that edges become sharp."""
+def learn(decoder: nn.Module, learner: torch.optim.Optimizer, found: Components, step: int) -> float:
+    """One step; everything random in it comes from its number.
+
+    The loss counts large errors and small ones, so that edges become sharp.
+    """
+    generator = torch.Generator().manual_seed(step)
+    pictures = crops(random.Random(step))
+    latents = found.encode(pictures)
+    noisy = latents + NOISE * torch.randn(latents.shape, generator=generator)
+    wanted = as_batch(torch.from_numpy(np.stack(pictures)).movedim(-1, 1))
     with torch.autocast("cpu", torch.bfloat16):
-        error = autoencoder(pictures) - pictures
-    loss = ((error.abs() + 4 * error.square()) * importance(pictures)).mean()
+        error = decoder(as_batch(noisy)).float() - wanted
+    loss = ((error.abs() + 4 * error.square()) * importance(wanted)).mean()
     if not torch.isfinite(loss):
-        raise FloatingPointError("The autoencoder's loss is no number. Its last good state is kept; lower the rate.")
+        raise FloatingPointError("The decoder's loss is no number. Its last good state is kept; lower the rate.")
     learner.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(learner.param_groups[0]["params"], CLIP)
+    nn.utils.clip_grad_norm_(decoder.parameters(), CLIP)
     learner.step()
     return loss.item()
 
 
 def importance(pictures: Tensor) -> Tensor:
-    """How much each pixel counts [B, 1, H, W]: things are small, and without this all become orange or cyan at first."""
+    """How much each pixel counts [B, 1, H, W]."""
     coloured = pictures.amax(1, keepdim=True) - pictures.amin(1, keepdim=True) > COLOURED
     return 1 + (THINGS_COUNT - 1) * coloured.float()
 
 
-def crops(drawn: random.Random) -> Tensor:
-    """A batch of parts of fresh scenes around a thing [8, 3, 32, 32], at whole latents."""
+def crops(drawn: random.Random) -> list[np.ndarray]:
+    """Parts of fresh scenes around a thing [32, 32, 3], at whole patches."""
     found = []
     for _ in range(BATCH // CROPS_A_SCENE):
-        scene = random_scene(drawn, PAIRS)
+        scene = scene_to_learn(drawn, PAIRS)
         picture = draw(scene, drawn)
         for _ in range(CROPS_A_SCENE):
             x, y = CENTRES[drawn.choice(scene.things).place]
             left, top = (drawn.choice(starts_before(along)) for along in (x, y))
             found.append(picture[top : top + CROP, left : left + CROP])
-    return as_batch(found)
+    return found
 
 
 def starts_before(centre: float) -> list[int]:
     """Where a crop may start, along one side, to have a thing's centre well inside."""
-    return [start for start in range(0, SIDE - CROP + 1, 8) if start + 4 <= centre <= start + CROP - 4]
-
-
-def finish(autoencoder: Autoencoder, stage: Stage, path: Path, steps: int) -> None:
-    """Leave the file that ComfyUI loads, and after the encoder's stage also its exact statistics."""
-    if stage.learns_encoder:
-        measure_statistics(autoencoder)
-        save_state(path, step=steps, autoencoder=autoencoder.state_dict(), learner={})
-    save_tensors(folded(autoencoder), world_folder() / "autoencoder.safetensors", "autoencoder, float32")
-    LOG.info("%s finished", path.stem)
-
-
-@torch.no_grad()
-def measure_statistics(autoencoder: Autoencoder) -> None:
-    """Each channel's mean and variance on whole scenes, instead of running ones on crops."""
-    drawn = random.Random("statistics")
-    batches = [[draw(random_scene(drawn, 0.15), drawn) for _ in range(32)] for _ in range(STATISTICS_FROM // 32)]
-    autoencoder.eval()
-    latents = torch.cat([autoencoder.taesd.taesd_encoder(as_batch(batch)) for batch in batches])
-    autoencoder.normalise.running_var.copy_(latents.var((0, 2, 3)))
-    autoencoder.normalise.running_mean.copy_(latents.mean((0, 2, 3)))
+    return [start for start in range(0, SIDE - CROP + 1, PATCH) if start + 4 <= centre <= start + CROP - 4]
 
 
 if __name__ == "__main__":

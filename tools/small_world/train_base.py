@@ -2,7 +2,7 @@
 
     PYTHONPATH=tools python -m small_world.train_base [steps]
 
-Needs the autoencoder's stage `joint`. Scenes are encoded as they are needed: a shard more every few hundred steps.
+Scenes are encoded as they are needed: a shard more every few hundred steps.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from small_world.base import new_base, velocity_loss
+from small_world.components import components
 from small_world.encoders import ENCODERS
-from small_world.latents import Latents
 from small_world.pool import BATCH, Examples, Pool
 from small_world.short_texts import TRANSFORMER_OPTIONS, ShortTexts
 from small_world.storage import log_to, save_state, saved_state, world_folder
@@ -50,10 +50,7 @@ class Learning:
 def main() -> int:
     torch.set_num_threads(1)
     log_to(world_folder() / "base.log")
-    autoencoder = world_folder() / "autoencoder.safetensors"
-    if not autoencoder.is_file():
-        sys.exit("error: there is no autoencoder yet. Run `python -m small_world.train_autoencoder joint` first.")
-    pool = Pool(Latents(autoencoder), ShortTexts(ENCODERS["text"].built()))
+    pool = Pool(components(), ShortTexts(ENCODERS["text"].built()))
     train(pool, state_path(), int(sys.argv[1]) if len(sys.argv) > 1 else STEPS)
     return 0
 
