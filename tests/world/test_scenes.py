@@ -8,7 +8,19 @@ import numpy as np
 import pytest
 from small_world.drawing import CENTRES, HUES, RADII, SIDE, draw
 from small_world.patterns import PATTERN_COVERAGES, PATTERN_PERIODS
-from small_world.scenes import ATTRIBUTES, CORNERS, TASKS, Scene, Thing, random_scene, scene_of, taken
+from small_world.scenes import (
+    ATTRIBUTES,
+    CORNERS,
+    TASKS,
+    Scene,
+    Thing,
+    held_out_scene,
+    is_held_out,
+    random_scene,
+    scene_of,
+    scene_to_learn,
+    taken,
+)
 from small_world.shapes import SHAPE_DISTANCES, coverage
 
 MANY = 6000
@@ -127,3 +139,11 @@ def test_backgrounds_have_no_colour_of_their_own():
     for pattern in ATTRIBUTES["pattern"]:
         picture = draw(Scene((), pattern), random.Random(0))
         assert (picture.max(-1) - picture.min(-1)).max() < 0.04
+
+
+def test_one_scene_in_sixteen_is_held_out_of_training():
+    share = np.mean([is_held_out(scene) for scene in scenes(7, MANY)])
+    assert share == pytest.approx(1 / 16, abs=0.02)
+    drawn = random.Random(8)
+    assert not any(is_held_out(scene_to_learn(drawn, 0.2)) for _ in range(500))
+    assert all(is_held_out(held_out_scene(drawn)) for _ in range(50))

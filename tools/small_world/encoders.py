@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from comfyhost.encoders import clip_l_text, vit_h
-from comfyhost.weights import Blueprint, Weight, draw
+from comfyhost.weights import Blueprint, Weight, draw_one
 from torch import Tensor
 
 from small_world.storage import save_tensors, world_folder
@@ -57,7 +57,7 @@ def text_weights(seed: int = 1) -> dict[str, Tensor]:
     parts.put(f"{embeddings}token_embedding.weight", 49408, WIDTH, spread=1.0)
     parts.put(f"{embeddings}position_embedding.weight", LENGTH, WIDTH, spread=0.7)
     parts.linear(f"{TEXT_LAYERS}0.self_attn.out_proj", WIDTH, WIDTH, gain=MIXED)
-    weights = draw(passing_on(parts, TEXT_LAYERS, active=1), seed, torch.float16)
+    weights = drawn(passing_on(parts, TEXT_LAYERS, active=1), seed)
     weights[f"{TEXT_LAYERS}0.mlp.fc2.weight"].zero_()
     mark_the_end(weights, embeddings)
     return weights
@@ -84,12 +84,23 @@ def picture_weights(seed: int = 2) -> dict[str, Tensor]:
     """ViT-H's image tower in transformers' names, fp16."""
     parts = vit_h()
     parts.put("vision_model.embeddings.position_embedding.weight", 257, 1280, spread=0.5)
-    return draw(passing_on(parts, PICTURE_TOWER, active=PICTURE_LAYERS), seed, torch.float16)
+    return drawn(passing_on(parts, PICTURE_TOWER, active=PICTURE_LAYERS), seed)
 
 
 def passing_on(parts: Blueprint, tower: str, active: int) -> Blueprint:
     """The tower with plain norms and without biases, whose layers from `active` on add nothing to their input."""
     return Blueprint({name: simpler(name, weight, tower, active) for name, weight in parts.items()})
+
+
+def drawn(parts: Blueprint, seed: int) -> dict[str, Tensor]:
+    """fp16 tensors, the same for the same seed. What has no spread, most of a tower, takes no time."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: draw_one(weight, generator, torch.float16)
+        if weight.spread
+        else torch.full(weight.shape, weight.mean, dtype=torch.float16)
+        for name, weight in parts.items()
+    }
 
 
 def simpler(name: str, weight: Weight, tower: str, active: int) -> Weight:
