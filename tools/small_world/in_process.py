@@ -29,6 +29,7 @@ def import_comfyui() -> None:
 
 import_comfyui()
 
+import comfy.clip_vision  # noqa: E402
 import comfy.latent_formats  # noqa: E402
 import comfy.model_base  # noqa: E402
 import comfy.sample  # noqa: E402
