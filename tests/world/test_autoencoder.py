@@ -25,7 +25,7 @@ def as_tensor(found) -> torch.Tensor:
 
 def linear_decoding(found: Components, latents: torch.Tensor) -> np.ndarray:
     """Pictures [B, 64, 64, 3] from latents, as well as a linear decoder can."""
-    patches = (latents.movedim(1, -1) / found.scales) @ found.axes + found.mean
+    patches = latents.movedim(1, -1) @ torch.linalg.pinv(found.axes).T + found.mean
     grid = patches.reshape(-1, ACROSS, ACROSS, 8, 8, 3).swapaxes(2, 3)
     return grid.reshape(-1, 64, 64, 3).clamp(0, 1).numpy()
 
@@ -54,6 +54,8 @@ def test_latents_have_about_mean_0_and_variance_1(few_components):
     assert latents.shape == (300, CHANNELS, 8, 8)
     assert latents.mean((0, 2, 3)).abs().max() < 0.2
     assert latents.var().item() == pytest.approx(1, abs=0.15)
+    assert 0.5 < latents.std((0, 2, 3)).min() < latents.std((0, 2, 3)).max() < 1.5
+    assert latents.abs().quantile(0.999) < 5
 
 
 def test_every_attribute_is_still_in_the_latents(few_components):

@@ -31,19 +31,15 @@ COLOURED, COLOURED_COUNT = 0.2, 8.0  # a patch with a thing, by its strongest co
 
 @dataclass(frozen=True)
 class Components:
-    """latents = (patches - mean) @ axes.T * scales.
-
-    mean [V]; axes [16, V] of length one, the most important first; scales [16].
-    """
+    """latents = (patches - mean) @ axes.T, with a mean [V] and axes [16, V]."""
 
     mean: Tensor
     axes: Tensor
-    scales: Tensor
 
     def encode(self, pictures: Sequence[np.ndarray]) -> Tensor:
         """Latents [B, 16, h / 8, w / 8] of pictures [h, w, 3] in 0..1, as the denoiser has them."""
         patches = torch.from_numpy(np.stack([patches_of(picture) for picture in pictures])).float()
-        return ((patches - self.mean) @ self.axes.T * self.scales).movedim(-1, 1)
+        return ((patches - self.mean) @ self.axes.T).movedim(-1, 1)
 
 
 def patches_of(picture: np.ndarray) -> np.ndarray:
@@ -57,8 +53,7 @@ def components() -> Components:
     path = components_path()
     if not path.is_file():
         found = find_components()
-        tensors = {"mean": found.mean, "axes": found.axes, "scales": found.scales}
-        save_tensors(tensors, path, "principal components of the scenes' patches")
+        save_tensors({"mean": found.mean, "axes": found.axes}, path, "principal components of the scenes' patches")
     return Components(**load_file(path))
 
 
@@ -69,9 +64,10 @@ def components_path() -> Path:
 def find_components(scenes: int = SCENES, seed: str = "components") -> Components:
     """Components of drawn scenes' patches.
 
-    Patches with a thing are few and count more. Each channel is divided by the root of its spread, a middle way
+    Patches with a thing are few and count more. Each component is divided by the root of its spread, a middle way
     between all alike, where the finest detail would cost a denoiser as much as the rest, and as found. One factor for
-    all then makes the variance of latents one.
+    all makes the variance of latents one. Then they are turned so that every channel has a share of each: strong
+    colours, alone in a channel, would go to 9, and TAESD's decoder cuts off at 3.
     """
     drawn = random.Random(seed)
     pictures = [draw(scene_to_learn(drawn, PAIRS), drawn) for _ in range(scenes)]
@@ -80,10 +76,18 @@ def find_components(scenes: int = SCENES, seed: str = "components") -> Component
     mean = (counts @ patches) / counts.sum()
     spreads, axes = torch.linalg.eigh((counts * (patches - mean).T) @ (patches - mean) / counts.sum())
     axes, spreads = axes.T.flip(0)[:CHANNELS], spreads.flip(0)[:CHANNELS].sqrt()
-    projected = (patches - mean) @ axes.T * spreads.rsqrt()
-    scales = spreads.rsqrt() / projected.var(0).mean().sqrt()
+    axes = evenly_turned(axes * spreads.rsqrt()[:, None])
     centre = patches.mean(0)  # so that latents are around zero, whatever counts more
-    return Components(centre.float(), axes.float().contiguous(), scales.float())
+    spread = ((patches - centre) @ axes.T).var(0).mean().sqrt()
+    return Components(centre.float(), (axes / spread).float())
+
+
+def evenly_turned(axes: Tensor) -> Tensor:
+    """Axes [16, V], each of the new ones a quarter of every old one, with Hadamard's signs."""
+    signs = torch.ones(1, 1, dtype=axes.dtype)
+    while len(signs) < len(axes):
+        signs = torch.cat([torch.cat([signs, signs], 1), torch.cat([signs, -signs], 1)])
+    return signs @ axes / len(axes) ** 0.5
 
 
 def has_thing(patches: Tensor) -> Tensor:
@@ -109,8 +113,8 @@ def encoder_weights(found: Components, weights: dict[str, Tensor]) -> dict[str, 
             rows = slice(first, 2 * CHANNELS, 2)
             made["10.weight"][rows, :48, 1 + quarter // 2, 1 + quarter % 2] = sign * axes[:, quarter]
     for sign, first in ((1, 0), (-1, 1)):
-        made["14.weight"][range(CHANNELS), range(first, 2 * CHANNELS, 2), 1, 1] = sign * found.scales
-    made["14.bias"] = -(found.axes @ found.mean) * found.scales
+        made["14.weight"][range(CHANNELS), range(first, 2 * CHANNELS, 2), 1, 1] = sign
+    made["14.bias"] = -(found.axes @ found.mean)
     return made
 
 

@@ -25,13 +25,13 @@ from small_world.scenes import scene_to_learn
 from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
 
 LOG = logging.getLogger(__name__)
-STEPS, RATE, WARM_UP, CLIP = 3000, 1e-3, 50, 1.0
+STEPS, RATE, WARM_UP, CLIP = 4000, 1e-3, 50, 1.0
 BATCH = 8
 CROP = 32  # pixels; a step on crops costs a quarter of one on whole pictures, and things are the same
 CROPS_A_SCENE = 2
 PAIRS = 0.3
 THINGS_COUNT = 3.0  # how often a pixel of a thing counts; things are small
-NOISE = 0.1  # in the latents: a denoiser leaves them a little wrong
+NOISE = 0.07  # in the latents: a denoiser leaves them a little wrong
 LOG_EVERY = 100
 
 
