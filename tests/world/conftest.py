@@ -1,0 +1,36 @@
+"""ComfyUI is importable here. Small tensors gain nothing from a second thread."""
+
+import host  # noqa: F401
+import pytest
+import torch
+from small_world.components import find_components
+from small_world.encoders import text_weights
+from small_world.short_texts import ShortTexts
+from small_world.storage import save_tensors
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def few_components():
+    """Components of a few scenes."""
+    return find_components(scenes=80)
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoders") / "text.safetensors"
+    save_tensors(text_weights(), path, "for tests")
+    yield path
+    path.unlink()  # 246 MB
+
+
+@pytest.fixture(scope="session")
+def short_texts(text_file):
+    return ShortTexts(text_file)
