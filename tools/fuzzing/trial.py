@@ -123,7 +123,8 @@ def _use(projection: torch.nn.Module, kind: object, projections: torch.nn.Module
     tokens = projection(*_inputs(kind, projection.sizes))
     _check(tokens.shape[-1] == projection.sizes.out_width and tokens.shape[1] > 0, tokens)
     width = getattr(projections, "context_width", None) or projections.widths[0]  # SD3: behind a layer of the model's
-    projections(torch.zeros(1, 3, width) if tokens.shape[-1] != width and _is_joint(projections) else tokens)
+    taken = torch.zeros(1, 3, width) if tokens.shape[-1] != width and _is_joint(projections) else tokens
+    list(projections(taken))
 
 
 def _is_joint(projections: torch.nn.Module) -> bool:
