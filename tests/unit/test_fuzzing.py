@@ -120,7 +120,7 @@ def _careless(path, **options):
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="memory is watched on Linux only")
 def test_memory_that_the_file_does_not_account_for_is_noticed(tmp_path, monkeypatch):
     reader = pack_module("models.checkpoint").read_file
-    monkeypatch.setattr(pack_module("models.checkpoint"), "read_file", lambda path: bytearray(2**27) and reader(path))
+    monkeypatch.setattr(pack_module("models.checkpoint"), "read_file", lambda path: bytearray(2**29) and reader(path))
     assert attempt(valid(), tmp_path).verdict == MEMORY
 
 
