@@ -1,20 +1,12 @@
-"""ComfyUI is importable here. Small tensors gain nothing from a second thread."""
+"""ComfyUI is importable here, and every test runs on one thread."""
 
 import host  # noqa: F401
 import pytest
-import torch
+from one_thread import one_thread  # noqa: F401
 from small_world.components import find_components
 from small_world.encoders import text_weights
 from small_world.short_texts import ShortTexts
 from small_world.storage import save_tensors
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from comfyhost.encoders import vit_h
 from comfyhost.install import only_one, say
 from comfyhost.places import ToolError, host
 from comfyhost.weights import Blueprint, draw
+from comfyhost.whole_files import whole
 
 NOTE = {"stand-in": "random weights, made for tests; not the published file"}
 RECORD = "stand-ins.json"
@@ -121,20 +121,18 @@ def write(models: Path, stand_in: StandIn) -> None:
     """Draw the weights, write them beside the final name, move them there, and record them."""
     path, parts = models / stand_in.path, stand_in.describe()
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        save(draw(parts, stand_in.seed, stand_in.dtype), partial, path.suffix)
-        os.replace(partial, path)
+        with whole(path) as partial:
+            save(draw(parts, stand_in.seed, stand_in.dtype), partial, path.suffix)
     except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own for a full disk
         raise ToolError(
             f"The stand-in {path} could not be written ({error}). Free some disk space (it takes "
             f"{parts.size(stand_in.dtype) / 1e9:.1f} GB), or set IPADAPTER_INSTRUCT_CACHE to a folder "
             "elsewhere."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
     record = {**read_record(models), stand_in.path: entry(stand_in, path.stat().st_size)}
-    replace_text(models / RECORD, json.dumps(record, indent=1))
+    with whole(models / RECORD) as partial:
+        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def save(tensors: dict[str, torch.Tensor], path: Path, suffix: str) -> None:
@@ -157,12 +155,6 @@ def read_record(models: Path) -> dict:
         return json.loads((models / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def replace_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

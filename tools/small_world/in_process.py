@@ -2,30 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from comfyhost.places import ToolError, host
-
-HOST_ARGUMENTS = ["main.py", "--cpu"]
-
-
-def import_comfyui() -> None:
-    """ComfyUI reads sys.argv while it is imported."""
-    comfyui = host().comfyui
-    if not (comfyui / "comfy").is_dir():
-        raise ToolError(f"There is no ComfyUI at {comfyui}. Run `make setup`, or set COMFYUI_PATH to one of your own.")
-    if str(comfyui) in sys.path:
-        return
-    own_arguments, sys.argv = sys.argv, HOST_ARGUMENTS
-    sys.path.insert(0, str(comfyui))
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.model_management  # noqa: F401  (reads the arguments)
-    import utils.extra_config  # noqa: F401  (as main.py does, before nodes.py hides this package by comfy/utils.py)
-
-    sys.argv = own_arguments
-
+from comfyhost.in_process import import_comfyui
 
 import_comfyui()
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from comfyhost.places import cache_folder
+from comfyhost.whole_files import whole
 from safetensors.torch import save_file
 
 LOG = logging.getLogger(__name__)
@@ -22,22 +21,17 @@ def world_folder() -> Path:
     return folder
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file beside its name and move it there, so that no one ever finds half of it."""
-    partial = path.with_name(f"{path.name}.partial")
-    write(partial)
-    os.replace(partial, path)
-
-
 def save_tensors(tensors: dict[str, torch.Tensor], path: Path, note: str) -> None:
     """A safetensors file with a note on what it is."""
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_whole(path, lambda partial: save_file(plain, partial, metadata={"small world": note}))
+    with whole(path) as partial:
+        save_file(plain, partial, metadata={"small world": note})
 
 
 def save_state(path: Path, **parts: Any) -> None:
     """The state of a training, to be resumed."""
-    write_whole(path, lambda partial: torch.save(parts, partial))
+    with whole(path) as partial:
+        torch.save(parts, partial)
 
 
 def saved_state(path: Path) -> dict[str, Any] | None:

@@ -8,7 +8,6 @@ The encoder is made, not trained, so the base does not have to wait for this.
 from __future__ import annotations
 
 import logging
-import math
 import random
 import sys
 import time
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from small_world.autoencoder import as_batch, new_taesd
 from small_world.components import COLOURED, PATCH, Components, components
 from small_world.drawing import CENTRES, SIDE, draw
+from small_world.learning_rate import warm_up_and_cosine
 from small_world.scenes import scene_to_learn
 from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
 
@@ -72,10 +72,7 @@ def run(decoder: nn.Module, learner: torch.optim.Optimizer, found: Components, s
 
 
 def rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine down to a hundredth."""
-    if step < WARM_UP:
-        return RATE * (step + 1) / WARM_UP
-    return RATE * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+    return warm_up_and_cosine(step, steps, RATE, WARM_UP)
 
 
 def learn(decoder: nn.Module, learner: torch.optim.Optimizer, found: Components, step: int) -> float:

@@ -8,7 +8,6 @@ Scenes are encoded as they are needed: a shard more every few hundred steps.
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from small_world.base import new_base, velocity_loss
 from small_world.components import components
 from small_world.encoders import ENCODERS
+from small_world.learning_rate import warm_up_and_cosine
 from small_world.pool import BATCH, Examples, Pool
 from small_world.short_texts import TRANSFORMER_OPTIONS, ShortTexts
 from small_world.storage import log_to, save_state, saved_state, world_folder
@@ -91,10 +91,7 @@ def begun(path: Path) -> tuple[Learning, int]:
 
 
 def rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine down to a hundredth."""
-    if step < WARM_UP:
-        return RATE * (step + 1) / WARM_UP
-    return RATE * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * step / steps)))
+    return warm_up_and_cosine(step, steps, RATE, WARM_UP)
 
 
 def learn(learning: Learning, pool: Pool, step: int, learning_rate: float) -> float:

@@ -21,6 +21,7 @@ from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.standins import VIT_H as VIT_H_STAND_IN
 from comfyhost.standins import StandIn, save, write_stand_ins
 from comfyhost.weights import Blueprint, draw
+from comfyhost.whole_files import whole
 from PIL import Image
 
 from soak import catalogue
@@ -135,9 +136,8 @@ class World:
     @staticmethod
     def _replace(source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f"{target.name}.partial")
-        shutil.copyfile(source, partial)
-        os.replace(partial, target)
+        with whole(target) as partial:
+            shutil.copyfile(source, partial)
 
 
 class Changes:
