@@ -83,13 +83,17 @@ def small_model(family: str = "sd15", model_class=SmallModel, dtype: torch.dtype
 
 def small_adapter(family: str = "sd15", change=lambda name, weight: weight) -> LoadedAdapter:
     """The golden case's adapter; `change` may make another one of it."""
+    return LoadedAdapter("small.safetensors", small_checkpoint(family, change))
+
+
+def small_checkpoint(family: str = "sd15", change=lambda name, weight: weight) -> AdapterCheckpoint:
     weights = {name: change(name, weight) for name, weight in golden_case(family).adapter_weights.items()}
     parts = [
         {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
         for prefix in ("image_proj.", "ip_adapter.")
     ]
     parts[0] = {name.replace("_big.", "."): weight for name, weight in parts[0].items()}
-    return LoadedAdapter("small.safetensors", AdapterCheckpoint(FAMILIES[family].family, *parts))
+    return AdapterCheckpoint(FAMILIES[family].family, *parts)
 
 
 def golden_tokens(case: GoldenCase, adapter: LoadedAdapter) -> Branches[torch.Tensor]:

@@ -1,0 +1,98 @@
+"""What an adapter learns from at one step.
+
+Axes: B pairs, N image patches and class token, L text tokens, M text tokens of the denoiser, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .recipe import Recipe
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the adapter and the denoiser are told of B pairs.
+
+    image_states: of the reference, [B, N, D]. instruct_states, prompt_states: the resampler's texts, [B, L, D].
+    context: the denoiser's own text tokens, [B, M, D]; pooled: its pooled text, [B, D], None where it takes none.
+    """
+
+    image_states: Tensor
+    instruct_states: Tensor
+    prompt_states: Tensor
+    context: Tensor
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_states)
+
+    def to(self, device: torch.device) -> Seen:
+        return Seen(*(part if part is None else part.to(device, torch.float32) for part in self.parts()))
+
+    def parts(self) -> tuple[Tensor | None, ...]:
+        return tuple(getattr(self, part.name) for part in fields(self))
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Pairs: latents of the targets, [B, C, h, w] as the denoiser has them, and what is told of each."""
+
+    latents: Tensor
+    seen: Seen
+
+    def to(self, device: torch.device) -> Batch:
+        return Batch(self.latents.to(device, torch.float32), self.seen.to(device))
+
+
+class Lessons(Protocol):
+    """Where batches come from. blank: what is told when all is dropped: a zero image and empty texts, one row."""
+
+    blank: Seen
+
+    def batch(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` examples, everything random in them drawn from the generator."""
+
+
+def with_dropped(seen: Seen, blank: Seen, recipe: Recipe, generator: torch.Generator) -> Seen:
+    """Some of the pairs without their texts, some without their picture, some without both.
+
+    Texts are the prompt, for the resampler and the denoiser, and the instruction.
+    """
+    drawn = torch.rand(len(seen), generator=generator)
+    both = drawn < recipe.drop_both
+    text = both | ((drawn >= recipe.drop_both) & (drawn < recipe.drop_both + recipe.drop_text))
+    image = both | ((drawn >= recipe.drop_both + recipe.drop_text) & (drawn < recipe.dropped))
+    context, nothing = as_long(seen.context, blank.context)
+    return replace(
+        seen,
+        image_states=_replaced(seen.image_states, blank.image_states, image),
+        instruct_states=_replaced(seen.instruct_states, blank.instruct_states, text),
+        prompt_states=_replaced(seen.prompt_states, blank.prompt_states, text),
+        context=_replaced(context, nothing, text),
+        pooled=None if seen.pooled is None else _replaced(seen.pooled, blank.pooled, text),
+    )
+
+
+def as_long(*contexts: Tensor) -> list[Tensor]:
+    """Text tokens repeated until all are equally many, which attention does not notice; as the host batches them."""
+    length = math.lcm(*(context.shape[1] for context in contexts))
+    return [context.repeat(1, length // context.shape[1], 1) for context in contexts]
+
+
+def stacked(seen: Sequence[Seen]) -> Seen:
+    """One after another."""
+    contexts = as_long(*(one.context for one in seen))
+    seen = [replace(one, context=context) for one, context in zip(seen, contexts, strict=True)]
+    columns = zip(*(one.parts() for one in seen), strict=True)
+    return Seen(*(None if column[0] is None else torch.cat(column) for column in columns))
+
+
+def _replaced(rows: Tensor, blank: Tensor, where: Tensor) -> Tensor:
+    return torch.where(where.to(rows.device).view(-1, *[1] * (rows.ndim - 1)), blank.to(rows), rows)

@@ -1,0 +1,163 @@
+"""A frozen base model to teach an adapter on, through ComfyUI's own classes.
+
+Axes: B pairs, C latent channels, h and w latent sides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import comfy.model_management as mm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..branches import Branch
+from ..families import Family
+from ..patching.entrances import entrance_of, family_of_model
+from ..patching.host_attention import OVERRIDE
+from ..patching.run import BatchRows
+from ..patching.sites import Site
+from .batch import Batch, Seen
+from .learner import LearningAdapter, TeachingAdapter
+
+PIXELS = 8  # a latent's side in pixels
+Attention = Callable[..., Tensor]
+
+
+def plain_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, mask=None, **settings) -> Tensor:
+    """Attention with gradients, in place of the host's, some of which have none.
+
+    q, k, v [B, N, D] or [B, N, H, d] -> [B, N, D]; where the host has put heads first (skip_reshape), [B, H, N, d].
+    """
+    if not settings.get("skip_reshape"):
+        q, k, v = (x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    return out if settings.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
+
+
+def family_to_teach(model) -> Family:
+    """The family whose adapters a ModelPatcher takes. Raises ValueError when there is none."""
+    family = family_of_model(model.get_model_object("diffusion_model"))
+    if family is None:
+        raise ValueError(
+            "A model of SD1.5, SDXL or SD3 was expected to teach an adapter on; the connected one is "
+            f"{type(model.model).__name__}. Connect one of these."
+        )
+    return family
+
+
+class FrozenBase:
+    """The denoiser of a ComfyUI ModelPatcher, whose weights are read and never written.
+
+    family: see `family_to_teach`. dtype: what it computes in.
+    attention: what computes the denoiser's attention; see `plain_attention`.
+    """
+
+    def __init__(
+        self, model, family: Family, dtype: torch.dtype = torch.float32, attention: Attention = plain_attention
+    ):
+        """Raises ValueError on a ComfyUI whose attention cannot be added to."""
+        self.patcher, self.family = model.clone(), family
+        self.patcher.set_model_compute_dtype(dtype)
+        self.attention, self.dtype = attention, dtype
+        denoiser = self.patcher.get_model_object("diffusion_model")
+        entrance_of(self.family).check_host()
+        self.sites: list[Site] = entrance_of(self.family).sites(denoiser)
+
+    @property
+    def model(self):
+        """ComfyUI's BaseModel."""
+        return self.patcher.model
+
+    @property
+    def device(self) -> torch.device:
+        return self.patcher.load_device
+
+    @contextlib.contextmanager
+    def loaded(self) -> Iterator[None]:
+        """The whole model on its device, with its LoRAs, fit for forward and backward passes.
+
+        ComfyUI loads models in torch's inference mode, whose tensors autograd refuses; others would gather gradients.
+        So meanwhile each weight's memory is seen through another tensor.
+        """
+        mm.load_models_gpu([self.patcher], force_full_load=True)
+        with torch.inference_mode(False), _frozen(self.model):
+            yield
+
+    def noise_levels(self, positions: Tensor) -> Tensor:
+        """The model's noise levels [B] at positions 0..1 of its own schedule."""
+        sampling = self.model.model_sampling
+        last = sampling.timestep(sampling.sigma_max.cpu())
+        return sampling.sigma(positions.cpu() * last).to(positions)
+
+    def losses(self, learner: LearningAdapter, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
+        """The mean square error of the denoiser's own prediction for each pair, [B].
+
+        That is noise for SD1.5 and SDXL and velocity for SD3, and whatever else a checkpoint of these classes predicts:
+        ComfyUI gives what is denoised, which is linear in the prediction.
+        noise [B, C, h, w]; sigmas [B].
+        """
+        sampling = self.model.model_sampling
+        noisy = sampling.noise_scaling(_column(sigmas), noise, batch.latents)
+        denoised = self.denoised(learner, batch.seen, noisy, sigmas)
+        error = (denoised - batch.latents) / self._slope(sigmas)
+        return error.square().mean((1, 2, 3))
+
+    def _slope(self, sigmas: Tensor) -> Tensor:
+        """What is denoised changes by so much when the prediction changes by one, [B, 1, 1, 1]."""
+        sampling, one = self.model.model_sampling, torch.ones_like(_column(sigmas))
+        zero = torch.zeros_like(one)
+        return sampling.calculate_denoised(sigmas, one, zero) - sampling.calculate_denoised(sigmas, zero, zero)
+
+    def denoised(self, learner: LearningAdapter, seen: Seen, noisy: Tensor, sigmas: Tensor) -> Tensor:
+        """What the model, which must be `loaded`, makes of noisy latents [B, C, h, w] with the adapter's tokens."""
+        entrance = entrance_of(self.family)
+        tokens = entrance.embed(self.model.diffusion_model, learner.tokens(seen), self.dtype)
+        pairs = learner.projections(tokens.float())
+        keys = [site.key for site in self.sites]
+        adapter = TeachingAdapter(learner, dict(zip(keys, pairs, strict=True)))
+        size = tuple(noisy.shape[-2:])
+        rows = BatchRows((Branch.FULL,), (None,), size, size, tuple(range(len(noisy))))
+        options = entrance.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (adapter,), rows)
+        return self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conditions(seen, noisy))
+
+    def _conditions(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
+        """Texts as the model's class takes them when it samples."""
+        height, width = noisy.shape[-2:]
+        made = self.model.extra_conds(
+            cross_attn=seen.context,
+            pooled_output=seen.pooled,
+            noise=noisy,
+            device=noisy.device,
+            width=width * PIXELS,
+            height=height * PIXELS,
+            prompt_type="positive",
+        )
+        return {name: cond.cond for name, cond in made.items()}
+
+
+def _column(values: Tensor) -> Tensor:
+    return values[:, None, None, None]
+
+
+@contextlib.contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    stores = [store for owner in module.modules() for store in (owner._parameters, owner._buffers)]
+    own = [(store, name, tensor) for store in stores for name, tensor in store.items() if tensor is not None]
+    try:
+        for store, name, tensor in own:
+            store[name] = _without_gradient(tensor)
+        yield
+    finally:
+        for store, name, tensor in own:
+            store[name] = tensor
+
+
+def _without_gradient(tensor: Tensor) -> Tensor:
+    """The same memory."""
+    if tensor.is_inference():
+        empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        tensor = empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
+    return tensor.detach()

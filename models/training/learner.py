@@ -1,0 +1,120 @@
+"""An adapter that learns: the modules that sampling uses, in float32 and with gradients.
+
+Axes: B pairs, T image tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import ATTENTION, IMAGE_PROJECTION, SD3_NAMES, AdapterCheckpoint, build, recognise
+from ..families import Family
+from ..kinds import INSTRUCT
+from ..layers import V_ONLY
+from ..patching.run import BatchRows
+from ..patching.sites import SiteKey
+from .batch import Seen
+
+
+class LearningAdapter(nn.Module):
+    """The trainable parts of an IPAdapter-Instruct.
+
+    image_projection: the resampler. projections: image tokens to keys and values. streams: SD3's layers for the
+    model's streams, or None.
+    """
+
+    @torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors learn nothing
+    def __init__(self, checkpoint: AdapterCheckpoint):
+        """Raises ValueError for an adapter that takes no instruction."""
+        if checkpoint.kind is not INSTRUCT:
+            raise ValueError(
+                f"An IPAdapter-Instruct was expected to be taught; this is {checkpoint.kind}. Start from its file "
+                "as a Plus adapter, or from scratch."
+            )
+        super().__init__()
+        adapter = build(checkpoint)
+        self.family: Family = checkpoint.family
+        self.image_projection, self.projections = adapter.image_projection, adapter.projections
+        self.streams = adapter.streams
+        for name, parameter in list(self.named_parameters()):
+            own = nn.Parameter(parameter.detach().to(torch.float32, copy=True))
+            self.get_submodule(name.rpartition(".")[0]).register_parameter(name.rpartition(".")[2], own)
+        if self.streams is not None:  # no block after the last reads the tokens that it passes on
+            list(self.projections.children())[-1].proj_encoder_passthrough_ip.requires_grad_(False)
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Its weights that a gradient reaches."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
+
+    def tokens(self, seen: Seen) -> Tensor:
+        """Image tokens [B, T, D]."""
+        return self.image_projection(seen.image_states, seen.instruct_states, seen.prompt_states)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights under the names of published files."""
+        return published(self.family, {name: weight.detach() for name, weight in self.named_parameters()})
+
+    def checkpoint(self) -> AdapterCheckpoint:
+        """The adapter as it is now, to be loaded and sampled with."""
+        return recognise({name: weight.clone() for name, weight in self.tensors().items()})
+
+
+def published(family: Family, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A learner's weights, or averages of them, under the names of published files."""
+    named = {}
+    for name, weight in weights.items():
+        part, _, rest = name.partition(".")
+        if part == "image_projection":
+            named[IMAGE_PROJECTION + _published_projection(family, rest)] = weight
+        else:
+            named[ATTENTION + rest] = weight
+    return named
+
+
+def _published_projection(family: Family, name: str) -> str:
+    if family.joint_attention:
+        for theirs, ours in SD3_NAMES.items():
+            if name.startswith(ours):
+                return theirs + name[len(ours) :]
+    return name
+
+
+@dataclass(frozen=True, eq=False)
+class TeachingAdapter:
+    """The learner at one step, as `CrossAttentionPatch` and `JointBlockPatch` ask a running adapter.
+
+    pairs: keys and values of each site, [B, T, D], a row for each latent. It acts with weight 1, everywhere.
+    """
+
+    learner: LearningAdapter
+    pairs: Mapping[SiteKey, tuple[Tensor, Tensor]]
+    masks: None = None
+    scaling: str = V_ONLY
+
+    @property
+    def applied(self) -> TeachingAdapter:
+        return self
+
+    @property
+    def adapter(self) -> TeachingAdapter:
+        return self
+
+    @property
+    def sites(self):
+        return self.pairs.keys()
+
+    def is_on_negative(self, site: SiteKey) -> bool:
+        return False
+
+    def keys_values(self, site: SiteKey, rows: BatchRows) -> tuple[Tensor, Tensor]:
+        return self.pairs[site]
+
+    def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float:
+        return 1.0
+
+    def stream_layers(self, block: int) -> nn.Module:
+        return self.learner.streams.at(block)

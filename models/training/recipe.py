@@ -1,0 +1,73 @@
+"""How an adapter learns: numbers a user may set, and the learning rate at every step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..choices import check_choice
+
+FULL, HALF = "float32", "bf16"
+ARITHMETICS = (FULL, HALF)
+LAST = 0.01  # of the highest rate
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast an adapter learns, and what it is not shown.
+
+    steps: changes of the weights. batch: pairs in one pass. accumulate: passes before a change.
+    rate: the highest learning rate, reached after warm_up steps; from there on half a cosine goes down to a hundredth.
+    decay: AdamW's weight decay. clip: the longest gradient. average: how much of the averaged weights each step keeps.
+    drop_text, drop_image, drop_both: the shares of examples without them, for classifier-free guidance.
+    Source: arXiv 2308.06721 section 4.1; arXiv 2408.03209 section 4.
+    """
+
+    steps: int
+    batch: int = 8
+    accumulate: int = 1
+    rate: float = 1e-4
+    warm_up: int = 100
+    decay: float = 0.01
+    clip: float = 1.0
+    average: float = 0.999
+    drop_text: float = 0.05
+    drop_image: float = 0.05
+    drop_both: float = 0.05
+    arithmetic: str = FULL
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for numbers that nothing can be learnt with."""
+        check_choice("arithmetic", self.arithmetic, ARITHMETICS)
+        for name in ("steps", "batch", "accumulate"):
+            _check(name, getattr(self, name), 1, math.inf)
+        _check("warm_up", self.warm_up, 0, math.inf)
+        _check("decay", self.decay, 0, 1)
+        for name in ("rate", "clip"):
+            _check(name, getattr(self, name), 1e-12, 1e6)
+        _check("average", self.average, 0, 0.999999)
+        for name in ("drop_text", "drop_image", "drop_both"):
+            _check(name, getattr(self, name), 0, 1)
+        _check("drop_text, drop_image and drop_both together", self.dropped, 0, 1)
+
+    @property
+    def dropped(self) -> float:
+        return self.drop_text + self.drop_image + self.drop_both
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate at a step, the first being 0."""
+        if step < self.warm_up:
+            return self.rate * (step + 1) / self.warm_up
+        position = (step - self.warm_up) / max(1, self.steps - self.warm_up)
+        return self.rate * (LAST + (1 - LAST) * (0.5 + 0.5 * math.cos(math.pi * position)))
+
+    def average_at(self, step: int) -> float:
+        """How much of the average a step keeps: little at first, when there is not much to average."""
+        return min(self.average, (1 + step) / (10 + step))
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not (math.isfinite(value) and least <= value <= most):
+        limits = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
+        raise ValueError(f"{name} was expected to be {limits}; it is {value:g}. Correct it.")

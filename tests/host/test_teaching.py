@@ -1,0 +1,150 @@
+"""Teaching on the golden cases' small models: what is learnt on is what is sampled with, and nothing else changes."""
+
+from __future__ import annotations
+
+import lessons
+import pytest
+import small
+import torch
+from golden_cases import golden_case
+from ipadapter_instruct.models.branches import Branches
+from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from ipadapter_instruct.models.training.batch import Batch
+from ipadapter_instruct.models.training.loop import TeachingStopped
+from sampling import close, noise_prediction, same
+
+FAMILIES = ("sd15", "sdxl", "sd3")
+each_family = pytest.mark.parametrize("family", FAMILIES)
+
+
+@each_family
+def test_the_base_predicts_while_teaching_what_it_predicts_while_sampling(family):
+    base, learner = lessons.base(family), lessons.learner(family)
+    sigma = base.noise_levels(torch.tensor([0.6]))
+    x = torch.randn(1, lessons.GoldenLessons(family).channels, *lessons.LATENT) * sigma
+    adapter = small.small_adapter(family)
+    embeds = InstructEmbeds(adapter, "", small.golden_tokens(golden_case(family), adapter))
+    model = small.applied(small.small_model(family), embeds, weight=1.0, guidance="simple")
+    conds = tuple(small.golden_conditioning(family, name) for name in ("positive", "negative"))
+    sampled = x - sigma * noise_prediction(model, conds, 1.0, x, sigma)
+    with base.loaded(), torch.no_grad():
+        taught = base.denoised(learner, lessons.seen(family), x.clone(), sigma.clone())
+    close(taught, sampled, 2e-5)
+
+
+@each_family
+def test_the_loss_is_the_mean_square_error_of_the_models_own_prediction(family):
+    base, learner = lessons.base(family), lessons.learner(family)
+    generator = torch.Generator().manual_seed(1)
+    with base.loaded(), torch.no_grad():
+        batch = lessons.GoldenLessons(family).batch(2, generator)
+        noise = torch.randn(batch.latents.shape, generator=generator)
+        sigmas = base.noise_levels(torch.tensor([0.3, 0.8]))
+        level = sigmas[:, None, None, None]
+        is_flow = family == "sd3"
+        noisy = level * noise + (1 - level) * batch.latents if is_flow else batch.latents + level * noise
+        denoised = base.denoised(learner, batch.seen, noisy, sigmas)
+        predicted = (noisy - denoised) / level
+        wanted = noise - batch.latents if is_flow else noise
+        expected = (predicted - wanted).square().mean((1, 2, 3))
+        found = base.losses(learner, batch, noise, sigmas)
+    close(found, expected, 1e-4)
+
+
+@each_family
+def test_teaching_changes_every_part_of_the_adapter_and_nothing_of_the_base(family):
+    model = small.small_model(family)
+    before = lessons.weights(model)
+    teaching = lessons.teaching(family)
+    teaching.base.patcher.model = model.model
+    first = lessons.weights(teaching.learner)
+    reports = list(teaching.run())
+    assert [report.step for report in reports] == [1, 2, 3, 4]
+    for name, weight in lessons.weights(model).items():
+        same(weight, before[name])
+    unchanged = [name for name, weight in lessons.weights(teaching.learner).items() if torch.equal(weight, first[name])]
+    assert unchanged == (["projections.2.proj_encoder_passthrough_ip.weight"] if family == "sd3" else [])  # the last
+    assert not any(parameter.requires_grad and parameter.grad is not None for parameter in model.model.parameters())
+
+
+@each_family
+def test_a_stopped_and_resumed_run_ends_with_the_same_bits(family):
+    whole = lessons.teaching(family)
+    list(whole.run())
+    stopped, resumed = lessons.teaching(family), lessons.teaching(family)
+    run = stopped.run()
+    next(run), next(run)
+    resumed.resume(stopped.state())
+    list(resumed.run())
+    for name, weight in whole.averaged().items():
+        same(resumed.averaged()[name], weight)
+    assert whole.learner.state_dict().keys() == resumed.learner.state_dict().keys()
+    for name, weight in lessons.weights(whole.learner).items():
+        same(lessons.weights(resumed.learner)[name], weight)
+
+
+@each_family
+def test_a_batch_that_an_adapter_can_explain_is_learnt_by_heart(family):
+    """Targets and noise are made so that the golden adapter's loss is zero; the learner starts far from it."""
+    base, teacher, learner = lessons.base(family), lessons.learner(family), lessons.learner(family)
+    generator = torch.Generator().manual_seed(2)
+    with base.loaded(), torch.no_grad():
+        for weight in learner.trainable():
+            weight.add_(torch.randn(weight.shape, generator=generator) * weight.std() * 0.5)
+        channels = lessons.GoldenLessons(family).channels
+        sigmas, noisy = base.noise_levels(torch.tensor([0.7])), torch.randn(1, channels, 4, 4, generator=generator)
+        latents = base.denoised(teacher, lessons.seen(family), noisy, sigmas)
+        clean = 1 - sigmas if family == "sd3" else 1.0
+        batch, noise = Batch(latents, lessons.seen(family)), (noisy - clean * latents) / sigmas
+    optimiser, losses = torch.optim.AdamW(learner.trainable(), lr=1e-3), []
+    with base.loaded(), torch.enable_grad():
+        for _ in range(60):
+            optimiser.zero_grad()
+            loss = base.losses(learner, batch, noise, sigmas).mean()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+    assert losses[0] > 1e-3
+    assert losses[-1] < 0.01 * losses[0]
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_weights():
+    teaching = lessons.teaching("sd15")
+    run = teaching.run()
+    next(run)
+    good = lessons.weights(teaching.learner)
+    teaching.lessons.channels, drawn = 4, teaching.lessons._drawn
+    teaching.lessons._drawn = lambda generator: Batch(drawn(generator).latents * float("nan"), drawn(generator).seen)
+    with pytest.raises(TeachingStopped, match=r"step 1 a loss was expected to be a number; it is nan.*learning rate"):
+        next(run)
+    for name, weight in lessons.weights(teaching.learner).items():
+        same(weight, good[name])
+
+
+@each_family
+def test_gradients_are_those_of_finite_differences(family):
+    """Of the loss along random directions in the space of each part's weights."""
+    base, learner = lessons.base(family), lessons.learner(family)
+    generator = torch.Generator().manual_seed(3)
+    with base.loaded(), torch.enable_grad():
+        batch = lessons.GoldenLessons(family).batch(2, generator)
+        noise = torch.randn(batch.latents.shape, generator=generator)
+        sigmas = base.noise_levels(torch.tensor([0.4, 0.7]))
+
+        def loss() -> torch.Tensor:
+            return base.losses(learner, batch, noise, sigmas).double().mean()
+
+        loss().backward()
+        for part in ("image_projection", "projections", *(["streams"] if family == "sd3" else [])):
+            parameters = [p for p in getattr(learner, part).parameters() if p.requires_grad]
+            directions = [torch.randn(p.shape, generator=generator) * p.detach().std() for p in parameters]
+            slope = sum((p.grad * d).sum() for p, d in zip(parameters, directions, strict=True)).item()
+            step, ends = 2e-3, []
+            for sign in (1, -2, 1):
+                with torch.no_grad():
+                    for p, d in zip(parameters, directions, strict=True):
+                        p.add_(d, alpha=sign * step)
+                    ends.append(loss().item())
+            found = (ends[0] - ends[1]) / (2 * step)
+            assert found == pytest.approx(slope, rel=2e-2), part
+            assert abs(slope) > 1e-4, part
