@@ -22,7 +22,7 @@ from .recipe import HALF, Recipe
 BETAS = (0.9, 0.999)
 
 
-class TeachingStopped(ArithmeticError):
+class TeachingError(ArithmeticError):
     """A loss or gradient that is no number. The weights are those of the last good step."""
 
 
@@ -65,7 +65,7 @@ class Teaching:
         self.step = 0
 
     def run(self) -> Iterator[Report]:
-        """Each step of what is left of the recipe, after it is done. Raises TeachingStopped."""
+        """Each step of what is left of the recipe, after it is done. Raises TeachingError."""
         while self.step < self.recipe.steps:
             with self.base.loaded(), torch.enable_grad():
                 report = self._learn()
@@ -79,7 +79,7 @@ class Teaching:
         gradient = nn.utils.clip_grad_norm_(self.learner.trainable(), self.recipe.clip)
         if not (torch.isfinite(loss) and torch.isfinite(gradient)):
             self.optimiser.zero_grad(set_to_none=True)
-            raise TeachingStopped(
+            raise TeachingError(
                 f"At step {self.step} a loss was expected to be a number; it is {loss.item():g}, with a gradient of "
                 f"{gradient.item():g}. The weights are those of the step before. Lower the learning rate, or look at "
                 "the pairs that were learnt last."

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..choices import check_choice
+from ..choices import check_choice, check_numbers
 
 FULL, HALF = "float32", "bf16"
 ARITHMETICS = (FULL, HALF)
 LAST = 0.01  # of the highest rate
+MOST, SMALLEST = 1e9, 1e-12
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,12 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that nothing can be learnt with."""
         check_choice("arithmetic", self.arithmetic, ARITHMETICS)
-        for name in ("steps", "batch", "accumulate"):
-            _check(name, getattr(self, name), 1, math.inf)
-        _check("warm_up", self.warm_up, 0, math.inf)
-        _check("decay", self.decay, 0, 1)
-        for name in ("rate", "clip"):
-            _check(name, getattr(self, name), 1e-12, 1e6)
-        _check("average", self.average, 0, 0.999999)
-        for name in ("drop_text", "drop_image", "drop_both"):
-            _check(name, getattr(self, name), 0, 1)
-        _check("drop_text, drop_image and drop_both together", self.dropped, 0, 1)
+        check_numbers(1, MOST, steps=self.steps, batch=self.batch, accumulate=self.accumulate)
+        check_numbers(0, MOST, warm_up=self.warm_up)
+        check_numbers(SMALLEST, 1, rate=self.rate)
+        check_numbers(SMALLEST, MOST, clip=self.clip)
+        shares = {name: getattr(self, name) for name in ("drop_text", "drop_image", "drop_both")}
+        check_numbers(0, 1, decay=self.decay, average=self.average, **shares, the_dropped_together=self.dropped)
 
     @property
     def dropped(self) -> float:
@@ -65,9 +62,3 @@ class Recipe:
     def average_at(self, step: int) -> float:
         """How much of the average a step keeps: little at first, when there is not much to average."""
         return min(self.average, (1 + step) / (10 + step))
-
-
-def _check(name: str, value: float, least: float, most: float) -> None:
-    if not (math.isfinite(value) and least <= value <= most):
-        limits = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
-        raise ValueError(f"{name} was expected to be {limits}; it is {value:g}. Correct it.")

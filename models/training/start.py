@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise
 from ..cross_attention import SiteProjections

@@ -7,10 +7,9 @@ import pytest
 import small
 import torch
 from golden_cases import golden_case
-from ipadapter_instruct.models.branches import Branches
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from ipadapter_instruct.models.training.batch import Batch
-from ipadapter_instruct.models.training.loop import TeachingStopped
+from ipadapter_instruct.models.training.loop import TeachingError
 from sampling import close, noise_prediction, same
 
 FAMILIES = ("sd15", "sdxl", "sd3")
@@ -115,7 +114,7 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_weights():
     good = lessons.weights(teaching.learner)
     teaching.lessons.channels, drawn = 4, teaching.lessons._drawn
     teaching.lessons._drawn = lambda generator: Batch(drawn(generator).latents * float("nan"), drawn(generator).seen)
-    with pytest.raises(TeachingStopped, match=r"step 1 a loss was expected to be a number; it is nan.*learning rate"):
+    with pytest.raises(TeachingError, match=r"step 1 a loss was expected to be a number; it is nan.*learning rate"):
         next(run)
     for name, weight in lessons.weights(teaching.learner).items():
         same(weight, good[name])

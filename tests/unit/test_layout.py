@@ -61,9 +61,14 @@ ROOMS = {
     "models/patching": Room(
         ("models", "models/patching"), TORCH | {"comfy", "comfyui_version"}, lazily=frozenset({"open_clip"})
     ),
+    "models/training": Room(
+        ("models", "models/patching", "models/training"),
+        TORCH | {"comfy"},
+        lazily=frozenset({"PIL", "accelerate", "webdataset"}),
+    ),
     "models": Room(("models",), TORCH, lazily=frozenset({"certifi", "filelock", "insightface", "onnxruntime"})),
     "nodes": Room(
-        ("models", "models/patching", "nodes"),
+        ("models", "models/patching", "models/training", "nodes"),
         TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"},
     ),
     "": Room(("nodes",), frozenset({"comfy_api", "comfyui_version", "folder_paths"})),

@@ -1,10 +1,15 @@
-"""The real ComfyUI in this process, as its server has it with --cpu: `from small_world.in_process import comfy`."""
+"""The real ComfyUI and the pack in this process, as its server has them with --cpu.
+
+from small_world.in_process import comfy
+from ipadapter_instruct.models import ...  # after it
+"""
 
 from __future__ import annotations
 
-from comfyhost.in_process import import_comfyui
+from comfyhost.in_process import import_comfyui, import_pack
 
 import_comfyui()
+import_pack()
 
 import comfy.clip_vision  # noqa: E402
 import comfy.latent_formats  # noqa: E402

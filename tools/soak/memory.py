@@ -10,7 +10,9 @@ from comfyhost.client import Client
 
 QUIET_SECONDS, LONGEST_SECONDS = 1.5, 30
 MODELS = "ModelPatcher"
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "2"}  # glibc keeps what threads have freed in arenas of their own otherwise
+# What is measured should be what is held. Otherwise glibc keeps what threads have freed in arenas of their own, and
+# comes to take large pieces, whose end leaves holes, from the heap; a fixed threshold gives each its own mapping.
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
 
 
 @dataclass(frozen=True)

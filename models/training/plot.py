@@ -1,0 +1,53 @@
+"""The losses of a run as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+SIZE, MARGIN = (640, 360), 48
+INK, PALE, LINE = (40, 40, 40), (190, 205, 230), (40, 90, 190)
+SMOOTHED = 0.97
+
+
+def loss_plot(losses: Sequence[float], size: tuple[int, int] = SIZE) -> Tensor:
+    """Losses of steps 1, 2 ... as [1, H, W, 3] in 0..1: each as it was, pale, and a running mean of them."""
+    from PIL import Image, ImageDraw
+
+    picture = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(picture)
+    smooth = running_mean(losses)
+    low, high = (min(losses), max(losses)) if losses else (0.0, 1.0)
+    high = high if high > low else low + 1.0
+    width, height = size[0] - 2 * MARGIN, size[1] - 2 * MARGIN
+
+    def points(values: Sequence[float]) -> list[tuple[float, float]]:
+        across = max(1, len(values) - 1)
+        return [
+            (MARGIN + width * n / across, MARGIN + height * (high - v) / (high - low)) for n, v in enumerate(values)
+        ]
+
+    for values, colour, thickness in ((losses, PALE, 1), (smooth, LINE, 2)):
+        if len(values) > 1:
+            pen.line(points(values), colour, thickness)
+    pen.line([(MARGIN, MARGIN), (MARGIN, MARGIN + height), (MARGIN + width, MARGIN + height)], INK, 1)
+    for text, place in (
+        (f"{high:.4g}", (4, MARGIN - 6)),
+        (f"{low:.4g}", (4, MARGIN + height - 6)),
+        ("1", (MARGIN, MARGIN + height + 6)),
+        (f"{len(losses)} steps", (MARGIN + width - 50, MARGIN + height + 6)),
+        (f"loss, last mean {smooth[-1]:.4g}" if losses else "loss", (MARGIN, 14)),
+    ):
+        pen.text(place, text, INK)
+    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, size[1], size[0], 3).float() / 255
+
+
+def running_mean(values: Sequence[float], kept: float = SMOOTHED) -> list[float]:
+    """Of the values so far, the later ones counting more."""
+    means, total, weight = [], 0.0, 0.0
+    for value in values:
+        total, weight = kept * total + value, kept * weight + 1.0
+        means.append(total / weight)
+    return means

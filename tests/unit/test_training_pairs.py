@@ -1,0 +1,138 @@
+"""Pairs in folders and shards, their instructions, and what is said of lines that are none."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import pytest
+import torch
+from ipadapter_instruct.models.phrasings import phrasings
+from ipadapter_instruct.models.tasks import TASKS
+from ipadapter_instruct.models.training.instructions import check_apart, in_other_words, instructions_of
+from ipadapter_instruct.models.training.pairs import by_task, read_pairs
+from PIL import Image
+
+STYLE = {"condition": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}
+
+
+def picture(colour: tuple[int, int, int]) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (6, 4), colour).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "a.png").write_bytes(picture((255, 0, 0)))
+    (tmp_path / "b.png").write_bytes(picture((0, 255, 0)))
+    return tmp_path
+
+
+def write(folder, *lines) -> None:
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / "pairs.jsonl").write_text("\n".join(texts), encoding="utf-8")
+
+
+def test_a_folder_of_pairs_is_read(folder):
+    write(folder, STYLE, "", {**STYLE, "caption": "a dog"})
+    first, second = read_pairs(folder)
+    assert (first.caption, second.caption, first.task) == ("a cat", "a dog", "style")
+    assert second.name == "line 3 of pairs.jsonl"
+    assert first.condition().shape == (4, 6, 3)
+    assert first.condition()[0, 0].tolist() == [1, 0, 0]
+    assert first.target()[0, 0].tolist() == [0, 1, 0]
+    assert first.instructions == phrasings(next(task for task in TASKS if task.name == "style"))
+
+
+def test_an_own_instruction_names_its_own_task(folder):
+    line = {key: value for key, value in STYLE.items() if key != "task"}
+    write(folder, {**line, "instruction": "use the brush strokes"})
+    (pair,) = read_pairs(folder)
+    assert pair.task == "use the brush strokes"
+    assert pair.instructions[:3] == ("use the brush strokes", "take the brush strokes", "keep the brush strokes")
+
+
+def test_given_phrasings_are_taken_as_they_are(folder):
+    write(folder, {**STYLE, "task": "strokes", "instruction": ["as painted", " use its strokes "]})
+    (pair,) = read_pairs(folder)
+    assert (pair.task, pair.instructions) == ("strokes", ("as painted", "use its strokes"))
+    assert by_task([pair, pair]) == {"strokes": ("as painted", "use its strokes")}
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("{", "line 1 of pairs.jsonl was expected to be JSON"),
+        ("[]", "name a picture as condition; it has None"),
+        ({**STYLE, "caption": None}, "line 1 of pairs.jsonl was expected to be an object with a caption"),
+        ({**STYLE, "weight": 2}, r"it has \['weight'\]"),
+        ({**STYLE, "condition": "c.png"}, "as condition; c.png is not there"),
+        ({**STYLE, "target": 3}, "name a picture as target; it has 3"),
+        ({**STYLE, "instruction": 3}, "instruction was expected to be a text or a list of texts"),
+        ({**STYLE, "task": None}, "to have a task or an instruction; it has none"),
+        ({**STYLE, "task": "mood"}, "An instruction was expected for the task 'mood'"),
+    ],
+)
+def test_a_line_that_is_no_pair_is_refused_by_its_number(folder, line, said):
+    write(folder, line)
+    with pytest.raises(ValueError, match=said):
+        read_pairs(folder)
+
+
+def test_a_place_without_pairs_is_refused(folder):
+    with pytest.raises(ValueError, match=r"A folder with pairs.jsonl, or .tar shards, was expected"):
+        read_pairs(folder)
+    write(folder, "")
+    with pytest.raises(ValueError, match="it holds none"):
+        read_pairs(folder)
+
+
+def test_shards_hold_the_same_pairs_as_a_folder(folder):
+    pytest.importorskip("webdataset")
+    line = {"caption": "a cat", "task": "style"}
+    members = {
+        "0.condition.png": picture((255, 0, 0)),
+        "0.target.png": picture((0, 255, 0)),
+        "0.json": json.dumps(line),
+    }
+    with tarfile.open(folder / "pairs-0.tar", "w") as shard:
+        for name, content in members.items():
+            content = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            shard.addfile(info, io.BytesIO(content))
+    (pair,) = read_pairs(folder)
+    assert (pair.name, pair.caption, pair.task) == ("0 of pairs-0.tar", "a cat", "style")
+    assert pair.target()[0, 0].tolist() == [0, 1, 0]
+    assert read_pairs(folder / "pairs-0.tar")[0].caption == "a cat"
+
+
+def test_an_instruction_that_names_another_task_is_refused():
+    check_apart({"style": ["use the style"], "colour": ["use the color"]})
+    with pytest.raises(
+        ValueError, match="'style' was expected to name no other task; 'use the colour style' names 'colour'"
+    ):
+        check_apart({"style": ["use the colour style"], "colour": ["use the colour"]})
+    with pytest.raises(ValueError, match="names 'strokes'"):
+        check_apart({"style": ["use the Strokes"], "strokes": ["as painted"]})
+
+
+def test_known_tasks_never_name_one_another():
+    check_apart({task.name: instructions_of(task.name) for task in TASKS})
+
+
+def test_other_words_keep_what_is_asked_for():
+    assert in_other_words("as it is") == ("as it is",)
+    words = in_other_words("take the mood")
+    assert words[0] == "take the mood"
+    assert len(words) == len(set(words)) == 8
+    assert all("the mood" in text for text in words)
+
+
+def test_pixels_survive_reading(folder):
+    noise = torch.randint(256, (4, 6, 3), dtype=torch.uint8)
+    Image.fromarray(noise.numpy()).save(folder / "a.png")
+    write(folder, STYLE)
+    assert torch.equal((read_pairs(folder)[0].condition() * 255).round().to(torch.uint8), noise)

@@ -1,0 +1,133 @@
+"""Teach an IPAdapter-Instruct on your own pairs of pictures.
+
+    python custom_nodes/ipadapter-instruct/train.py --data pairs --checkpoint models/checkpoints/sd15.safetensors \\
+        --clip-vision models/clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors \\
+        --start models/ipadapter/ip-adapter-instruct-sd15.bin --output models/ipadapter/mine.safetensors --steps 2000
+
+Run it with the python that runs ComfyUI, from ComfyUI's folder, and with `accelerate launch` in place of `python` on
+several devices. Run again after it was stopped, it goes on where it was. ComfyUI itself never imports this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import types
+from pathlib import Path
+
+PACK = "ipadapter_instruct_command"
+FOLDER = Path(__file__).resolve().parent
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or 1 with a message on stderr when nothing can be taught with what was given."""
+    wanted = parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("comfy").setLevel(logging.WARNING)
+    try:
+        pack()
+        engine = module("accelerated").Accelerated(wanted.cpu)  # before ComfyUI looks for a device
+        import_comfyui(Path(wanted.comfyui), wanted.cpu)
+        jobs = module("job")
+        jobs.run(job(jobs, wanted), engine)
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command to go on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def pack() -> None:
+    """The pack as a package of a fixed name: its folder may have any."""
+    package = types.ModuleType(PACK)
+    package.__path__ = [str(FOLDER)]
+    sys.modules[PACK] = package
+
+
+def module(name: str) -> types.ModuleType:
+    return importlib.import_module(f"{PACK}.models.training.{name}")
+
+
+def import_comfyui(folder: Path, on_cpu: bool) -> None:
+    """Make `comfy` importable, as ComfyUI's main.py has it. Raises ValueError where there is none."""
+    if not (folder / "comfy").is_dir():
+        raise ValueError(f"ComfyUI was expected in {folder}, which has no folder comfy. Give its folder as --comfyui.")
+    own_arguments, sys.argv = sys.argv, ["main.py", *(["--cpu"] if on_cpu else [])]
+    sys.path.insert(0, str(folder))
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    import comfy.cli_args  # noqa: F401  (reads sys.argv)
+
+    sys.argv = own_arguments
+
+
+def job(jobs: types.ModuleType, wanted: argparse.Namespace):
+    """What was asked for. Raises ValueError for numbers that make no sense."""
+    recipe, start = module("recipe"), module("start")
+    names = ("steps", "batch", "accumulate", "rate", "warm_up", "decay", "clip", "average", "arithmetic", "seed")
+    names += ("drop_text", "drop_image", "drop_both")
+    output = Path(wanted.output)
+    return jobs.Job(
+        data=Path(wanted.data),
+        checkpoint=Path(wanted.checkpoint),
+        clip_vision=Path(wanted.clip_vision),
+        output=output,
+        work=Path(wanted.work) if wanted.work else output.with_name(output.stem + "-training"),
+        recipe=recipe.Recipe(**{name: getattr(wanted, name) for name in names}),
+        clip=tuple(map(Path, wanted.text_encoder)),
+        vae=Path(wanted.vae) if wanted.vae else None,
+        start=Path(wanted.start) if wanted.start else None,
+        shape=start.Shape(wanted.tokens, wanted.width, wanted.heads, wanted.blocks, wanted.image_ff, wanted.text_ff),
+        size=wanted.size,
+        log_every=wanted.log_every,
+        save_every=wanted.save_every,
+        validate_every=wanted.validate_every,
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    files = made.add_argument_group("files")
+    files.add_argument("--data", required=True, help="a folder with pairs.jsonl, or webdataset shards")
+    files.add_argument("--checkpoint", required=True, help="the base model")
+    files.add_argument("--clip-vision", required=True, help="the image encoder, ViT-H")
+    files.add_argument("--text-encoder", action="append", default=[], help="where the checkpoint has none; repeatable")
+    files.add_argument("--vae", help="where the checkpoint has none")
+    files.add_argument("--start", help="an IPAdapter-Instruct or IP-Adapter Plus to start from; without, from scratch")
+    files.add_argument("--output", required=True, help="the adapter to write, .safetensors")
+    files.add_argument("--work", help="folder for states, samples and resuming; by default beside the output")
+    files.add_argument("--comfyui", default=str(FOLDER.parent.parent), help="ComfyUI's folder")
+    how = made.add_argument_group("learning")
+    how.add_argument("--steps", type=int, required=True)
+    how.add_argument("--batch", type=int, default=8, help="pairs in a pass, on each device")
+    how.add_argument("--accumulate", type=int, default=1, help="passes in a step")
+    how.add_argument("--rate", type=float, default=1e-4, help="the highest learning rate")
+    how.add_argument("--warm-up", type=int, default=100, help="steps until it is reached")
+    how.add_argument("--decay", type=float, default=0.01, help="weight decay")
+    how.add_argument("--clip", type=float, default=1.0, help="the longest gradient")
+    how.add_argument("--average", type=float, default=0.999, help="kept of the averaged weights at each step")
+    for part in ("text", "image", "both"):
+        how.add_argument(f"--drop-{part}", type=float, default=0.05, help="share of examples without")
+    how.add_argument("--arithmetic", choices=["float32", "bf16"], default="float32")
+    how.add_argument("--size", type=int, default=512, help="a side of the targets, in pixels")
+    how.add_argument("--seed", type=int, default=0)
+    shape = made.add_argument_group("shape of an adapter from scratch; 0 is what the published ones have")
+    for name, default in (("tokens", 16), ("width", 0), ("heads", 0), ("blocks", 4), ("image-ff", 4), ("text-ff", 2)):
+        shape.add_argument(f"--{name}", type=int, default=default)
+    saying = made.add_argument_group("reports, every so many steps")
+    saying.add_argument("--log-every", type=int, default=10)
+    saying.add_argument("--save-every", type=int, default=500)
+    saying.add_argument("--validate-every", type=int, default=500)
+    made.add_argument("--cpu", action="store_true", help="without a graphics card")
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
