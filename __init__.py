@@ -31,11 +31,15 @@ def _check_comfyui() -> None:
 
 
 def _register_model_folder() -> None:
-    """Make models/ipadapter known beside whatever other packs or extra_model_paths made of the key."""
-    own = os.path.join(folder_paths.models_dir, MODEL_FOLDER)
+    """Make models/ipadapter known beside whatever other packs or extra_model_paths made of the key.
+
+    And output/ipadapter, where what was trained is saved, as the host does it with output/loras.
+    """
     folders, extensions = folder_paths.folder_names_and_paths.get(MODEL_FOLDER, ([], set()))
-    if own not in folders:
-        folders.append(own)
+    for place in (folder_paths.models_dir, folder_paths.get_output_directory()):
+        own = os.path.join(place, MODEL_FOLDER)
+        if own not in folders:
+            folders.append(own)
     folder_paths.folder_names_and_paths[MODEL_FOLDER] = (
         folders,
         set(extensions) | folder_paths.supported_pt_extensions,

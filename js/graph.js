@@ -24,7 +24,8 @@ export const SPEAKING = [
   'IPAdapterInstructReadFace',
   'IPAdapterInstructSaveFace',
   'IPAdapterInstructLoadFace',
-  'IPAdapterInstructConvert'
+  'IPAdapterInstructConvert',
+  'IPAdapterInstructTrain'
 ]
 
 const LONGEST = 100 // steps along reroutes, should they ever form a circle

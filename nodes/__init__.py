@@ -32,6 +32,7 @@ from .schedule_weight import IPAdapterInstructSchedule
 from .take_turns import IPAdapterInstructThen
 from .task import IPAdapterInstructTask
 from .tile import IPAdapterInstructTile
+from .train_adapter import IPAdapterInstructTrain
 from .watch_attention import IPAdapterInstructWatch
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ NODES: list[type[io.ComfyNode]] = [
     IPAdapterInstructWatch,
     IPAdapterInstructHeatMap,
     IPAdapterInstructConvert,
+    IPAdapterInstructTrain,
     IPAdapterInstructImageEncoder,
     IPAdapterInstructTextEncoder,
     IPAdapterInstructFaceAnalysis,

@@ -12,7 +12,6 @@ from pathlib import Path
 import comfy.clip_vision
 import comfy.sd
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..checkpoint import read_checkpoint, recognise
@@ -30,6 +29,7 @@ from .recipe import HALF, Recipe
 from .start import IMAGE_WIDTH, Shape, from_file, from_scratch
 from .store import StateStore
 from .validation import Sampling, divided, one_of_each_task, sample_grid, validation_losses
+from .writing import write_adapter
 
 LOG = logging.getLogger(__name__)
 STATE, LOSSES, RECIPE = "state.pt", "losses.jsonl", "recipe.json"
@@ -177,14 +177,6 @@ def save(job: Job, teaching: Teaching) -> None:
         write_adapter(teaching.averaged(), job.output, f"taught on {job.checkpoint.name}, {teaching.step} steps")
     except (OSError, RuntimeError) as error:  # torch's, of a full disk
         raise ValueError(cannot_write("The adapter and its state", job.work, error)) from error
-
-
-def write_adapter(weights: dict[str, Tensor], target: Path, note: str) -> None:
-    """An adapter file in half precision, as the loader takes it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    halves = {name: weight.to("cpu", torch.float16).contiguous() for name, weight in weights.items()}
-    with whole(target) as partial:
-        save_file(halves, partial, metadata={"format": "pt", "taught": note})
 
 
 def _validate(

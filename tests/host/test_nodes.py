@@ -150,30 +150,31 @@ def other_packs_folder(monkeypatch):
     sys.modules.pop("pack_as_comfyui_loads_it", None)
 
 
-def own_folder() -> str:
-    return str(COMFYUI.joinpath("models", "ipadapter"))
+def own_folders() -> list[str]:
+    """The models folder's, and the output folder's, where trained adapters are saved."""
+    return [str(COMFYUI.joinpath(place, "ipadapter")) for place in ("models", "output")]
 
 
 def test_the_model_folder_is_registered(other_packs_folder):
     other_packs_folder(None)
     load_pack()
-    assert folder_paths.folder_names_and_paths["ipadapter"] == ([own_folder()], folder_paths.supported_pt_extensions)
+    assert folder_paths.folder_names_and_paths["ipadapter"] == (own_folders(), folder_paths.supported_pt_extensions)
 
 
 def test_folders_and_extensions_of_another_pack_are_kept(other_packs_folder):
     other_packs_folder((["/elsewhere/ipadapter"], {".onnx"}))
     load_pack()
     folders, extensions = folder_paths.folder_names_and_paths["ipadapter"]
-    assert folders == ["/elsewhere/ipadapter", own_folder()]
+    assert folders == ["/elsewhere/ipadapter", *own_folders()]
     assert extensions == folder_paths.supported_pt_extensions | {".onnx"}
     assert ".onnx" not in folder_paths.supported_pt_extensions
 
 
 def test_a_folder_that_is_registered_already_is_not_registered_twice(other_packs_folder):
-    other_packs_folder(([own_folder()], {".bin"}))
+    other_packs_folder((own_folders(), {".bin"}))
     load_pack()
     load_pack()
-    assert folder_paths.folder_names_and_paths["ipadapter"][0] == [own_folder()]
+    assert folder_paths.folder_names_and_paths["ipadapter"][0] == own_folders()
 
 
 def test_the_entry_point_gives_the_extension_under_any_package_name(other_packs_folder):

@@ -38,6 +38,7 @@ NODE_IDS = {
     "IPAdapterInstructWatch",
     "IPAdapterInstructHeatMap",
     "IPAdapterInstructConvert",
+    "IPAdapterInstructTrain",
     "IPAdapterInstructImageEncoder",
     "IPAdapterInstructTextEncoder",
     "IPAdapterInstructFaceAnalysis",

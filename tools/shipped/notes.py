@@ -247,6 +247,19 @@ are not in the file: give the sampler the same ones, with *CLIP Text Encode*.
 To make a picture with the colour, connect its three outputs to *Apply* and *KSampler* instead.
 
 {files("sd15")}"""
+TEACH_INSTRUCTION = f"""## A new instruction from eight pairs
+
+*Train IPAdapter-Instruct* shows the adapter eight references with the pictures that should come out of them, and says \
+an instruction with each. The new adapter is a file of its own in output/ipadapter; its output can be used at once.
+
+For your own: connect two batches of pictures, references and targets in the same order (*Batch Images* puts single \
+ones together), write the instruction, and what the targets show as captions. Watch the loss and the preview; *Cancel* \
+keeps what has been learnt so far.
+
+Eight pairs of one picture teach little beyond it. Twenty or more, of different pictures, are better; help (i) says \
+what it costs.
+
+{files("sd15")}"""
 COMPARE_ADAPTERS = f"""## One picture, three adapters
 
 The same picture, prompt and seed through a base IP-Adapter, an IP-Adapter Plus and IPAdapter-Instruct. The nodes are \

@@ -45,6 +45,7 @@ from shipped.parts import (
 from shipped.plain import compare_adapters, faceid_embeddings
 from shipped.reading import detail_tiles, negative_instruction, object_cut_out, stored_embeds
 from shipped.references import batch_of_references, blend_instructions, regions, several_references
+from shipped.teaching import teach_instruction
 
 
 def family_workflow(workflow: Workflow, family: str) -> None:
@@ -226,4 +227,5 @@ RECIPES: Mapping[str, Callable[[Workflow], None]] = {
     "heat_map": heat_map,
     "compare_adapters": compare_adapters,
     "faceid_embeddings": faceid_embeddings,
+    "teach_instruction": teach_instruction,
 }

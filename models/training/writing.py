@@ -1,0 +1,30 @@
+"""Adapter files that were taught."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..whole_files import cannot_write, whole
+
+ELSEWHERE = "choose another place"
+
+
+def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str) -> None:
+    """Weights under published names as a file in half precision, whole or not at all.
+
+    Raises ValueError when it cannot be written.
+    """
+    halves = {name: weight.detach().to("cpu", torch.float16).contiguous() for name, weight in weights.items()}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole(target) as partial:
+            save_file(halves, partial, metadata={"format": "pt", "taught": note})
+    except (OSError, SafetensorError) as error:
+        size = sum(weight.nbytes for weight in halves.values())
+        raise ValueError(cannot_write("The adapter", target.parent, error, size, ELSEWHERE)) from error

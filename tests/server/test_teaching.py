@@ -1,0 +1,120 @@
+"""Train IPAdapter-Instruct in a real ComfyUI: what it learns is a file that the loader takes, and the same again."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from comfyhost.client import Client, NodeFailedError, Progress, RunInterruptedError
+from PIL import Image
+from safetensors.numpy import load_file
+
+TRAIN, LOADER, ENCODE = "IPAdapterInstructTrain", "IPAdapterInstructLoader", "IPAdapterInstructEncode"
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def taught(tiny):
+    """Four pairs cut from the reference picture, taught to the tiny adapter; its output takes the loader's place."""
+    graph = tiny.with_node(
+        "tiles", "IPAdapterInstructTile", image=tiny.output("LoadImage"), max_tiles=4, overlap=0.0, whole=False
+    )
+    graph = graph.with_node("targets", "ImageInvert", image=["tiles", 0])
+    graph = graph.with_node("small", "ImageScale", image=["targets", 0], **scale())
+    inputs = {
+        "model": tiny.output("CheckpointLoaderSimple"),
+        "clip": tiny.output("CheckpointLoaderSimple", 1),
+        "vae": tiny.output("CheckpointLoaderSimple", 2),
+        "references": ["tiles", 0],
+        "targets": ["small", 0],
+        "instruction": "use the inverted look",
+        "captions": "a picture",
+        "start": tiny.inputs(LOADER)["adapter_name"],
+        "steps": STEPS,
+        "batch": 2,
+        "rate": 1e-3,
+        "seed": 0,
+        "filename_prefix": "taught",
+        "preview_every": 2,
+    }
+    graph = graph.with_node("taught", TRAIN, **inputs).with_node("plot", "PreviewImage", images=["taught", 1])
+    return graph.changed(ENCODE, adapter=["taught", 0], instruction="use the inverted look")
+
+
+def scale() -> dict:
+    return {"upscale_method": "bilinear", "width": 64, "height": 64, "crop": "disabled"}
+
+
+def pictures(client: Client, graph: dict) -> list[np.ndarray]:
+    found = client.run(graph).images()
+    return [np.asarray(Image.open(io.BytesIO(client.download(image))).convert("RGB")) for image in found]
+
+
+def adapters(server) -> dict[str, dict]:
+    """The trained files, by name, and their tensors."""
+    return {path.name: load_file(path) for path in sorted((server.base / "output" / "ipadapter").glob("*"))}
+
+
+def test_what_was_taught_is_used_at_once_and_saved_and_can_be_loaded(client, server, tiny, taught):
+    seen: list[Progress] = []
+    run = client.run(taught, seen.append)
+    words = run.outputs["taught"]["text"]
+    name = words[0].split(" ")[0]
+    assert f"4 pairs, {STEPS} steps, loss" in words[1]
+    assert {p.value for p in seen if p.node_id == "taught" and p.maximum == STEPS} >= {1, STEPS}
+    assert name in adapters(server)
+    made = {image["type"]: client.download(image) for image in run.images()}
+    plot = Image.open(io.BytesIO(made["temp"]))
+    assert plot.size == (640, 360)
+
+    offered = client.object_info()[LOADER]["input"]["required"]["adapter_name"]
+    assert name in str(offered)
+    loaded = tiny.changed(LOADER, adapter_name=name).changed(ENCODE, instruction="use the inverted look")
+    assert np.array_equal(
+        pictures(client, loaded)[0], np.asarray(Image.open(io.BytesIO(made["output"])).convert("RGB"))
+    )
+    untaught = tiny.changed(ENCODE, instruction="use the inverted look")
+    assert (pictures(client, untaught)[0] != pictures(client, loaded)[0]).any()
+
+
+def test_the_same_seed_learns_the_same_and_another_one_something_else(client, server, taught):
+    before = set(adapters(server))
+    for seed in (1, 2, 1):
+        client.run(taught.changed(TRAIN, seed=seed, filename_prefix=f"seed{seed}"))
+    files = adapters(server)
+    made = [files[name] for name in sorted(files) if name not in before and name.startswith("seed")]
+    first, again, other = made
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert any(not np.array_equal(first[name], other[name]) for name in first)
+
+
+def test_an_interrupt_keeps_what_was_learnt(client, server, taught):
+    asked: list[Progress] = []
+
+    def interrupt_while_learning(progress: Progress) -> None:
+        if progress.node_id == "taught" and progress.value >= 3 and not asked:
+            asked.append(progress)
+            client.interrupt()
+
+    with pytest.raises(RunInterruptedError, match=TRAIN):
+        client.run(taught.changed(TRAIN, steps=100_000, filename_prefix="stopped"), interrupt_while_learning)
+    assert "stopped_00001.safetensors" in adapters(server)
+    assert pictures(client, taught)[0].std() > 1
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({"references": ["tiles", 0], "targets": ["one", 0]}, "As many targets as references were expected, 4"),
+        ({"captions": "one\ntwo"}, "One caption for all 4 pairs, or a line for each, was expected; there are 2 lines"),
+        ({"instruction": " \n"}, "An instruction was expected, such as"),
+        ({"filename_prefix": "../taught"}, "file's name without a folder"),
+    ],
+)
+def test_what_cannot_be_learnt_from_is_refused_before_a_step(client, server, taught, changed, said):
+    before = set(adapters(server))
+    graph = taught.with_node("one", "ImageFromBatch", image=["small", 0], batch_index=0, length=1)
+    with pytest.raises(NodeFailedError, match=said):
+        client.run(graph.changed(TRAIN, **changed))
+    assert set(adapters(server)) == before
