@@ -33,8 +33,14 @@ class Seen:
     def __len__(self) -> int:
         return len(self.image_states)
 
-    def to(self, device: torch.device) -> Seen:
-        return Seen(*(part if part is None else part.to(device, torch.float32) for part in self.parts()))
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Seen:
+        """dtype: of what the resampler reads; the denoiser's own texts are float32."""
+        read = ("image_states", "instruct_states", "prompt_states")
+        return Seen(
+            *(getattr(self, name).to(device, dtype) for name in read),
+            self.context.to(device, torch.float32),
+            None if self.pooled is None else self.pooled.to(device, torch.float32),
+        )
 
     def parts(self) -> tuple[Tensor | None, ...]:
         return tuple(getattr(self, part.name) for part in fields(self))
@@ -47,8 +53,9 @@ class Batch:
     latents: Tensor
     seen: Seen
 
-    def to(self, device: torch.device) -> Batch:
-        return Batch(self.latents.to(device, torch.float32), self.seen.to(device))
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
+        """dtype: as for `Seen`."""
+        return Batch(self.latents.to(device, torch.float32), self.seen.to(device, dtype))
 
 
 class Lessons(Protocol):
@@ -57,11 +64,11 @@ class Lessons(Protocol):
     blank: Seen
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
-        """`count` examples, everything random in them drawn from the generator."""
+        """`count` examples, everything random in them drawn from the generator. Their tensors are nobody else's."""
 
 
 def with_dropped(seen: Seen, blank: Seen, recipe: Recipe, generator: torch.Generator) -> Seen:
-    """Some of the pairs without their texts, some without their picture, some without both.
+    """Some of the pairs without their texts, some without their picture, some without both. Written in place.
 
     Texts are the prompt, for the resampler and the denoiser, and the instruction.
     """
@@ -70,14 +77,13 @@ def with_dropped(seen: Seen, blank: Seen, recipe: Recipe, generator: torch.Gener
     text = both | ((drawn >= recipe.drop_both) & (drawn < recipe.drop_both + recipe.drop_text))
     image = both | ((drawn >= recipe.drop_both + recipe.drop_text) & (drawn < recipe.dropped))
     context, nothing = as_long(seen.context, blank.context)
-    return replace(
-        seen,
-        image_states=_replaced(seen.image_states, blank.image_states, image),
-        instruct_states=_replaced(seen.instruct_states, blank.instruct_states, text),
-        prompt_states=_replaced(seen.prompt_states, blank.prompt_states, text),
-        context=_replaced(context, nothing, text),
-        pooled=None if seen.pooled is None else _replaced(seen.pooled, blank.pooled, text),
-    )
+    _put(seen.image_states, blank.image_states, image)
+    _put(seen.instruct_states, blank.instruct_states, text)
+    _put(seen.prompt_states, blank.prompt_states, text)
+    _put(context, nothing, text)
+    if seen.pooled is not None:
+        _put(seen.pooled, blank.pooled, text)
+    return replace(seen, context=context)
 
 
 def as_long(*contexts: Tensor) -> list[Tensor]:
@@ -94,5 +100,6 @@ def stacked(seen: Sequence[Seen]) -> Seen:
     return Seen(*(None if column[0] is None else torch.cat(column) for column in columns))
 
 
-def _replaced(rows: Tensor, blank: Tensor, where: Tensor) -> Tensor:
-    return torch.where(where.to(rows.device).view(-1, *[1] * (rows.ndim - 1)), blank.to(rows), rows)
+def _put(rows: Tensor, blank: Tensor, where: Tensor) -> None:
+    if where.any():
+        rows[where.to(rows.device)] = blank.to(rows)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from shipped import notes
-from shipped.files import ADAPTERS
+from shipped.files import ADAPTERS, CHECKPOINTS, ENCODER
 from shipped.graph import Workflow
 from shipped.parts import (
     APPLYING,
+    HEIGHTS,
     LOADING,
     NEGATIVE,
     READING,
@@ -14,9 +15,11 @@ from shipped.parts import (
     SAMPLINGS,
     TOP,
     apply,
+    decode_and_save,
     empty_latent,
-    load,
-    sample_and_save,
+    picture,
+    recommended,
+    sample,
 )
 
 FAMILY = "sd15"
@@ -27,27 +30,34 @@ PAIRS = 8
 
 def teach_instruction(workflow: Workflow) -> None:
     """Eight pairs cut from one picture, taught to the published adapter, which then follows the new instruction."""
-    loaded = load(workflow, FAMILY, "A picture to cut references from")
+    checkpoint = workflow.add(
+        "CheckpointLoaderSimple",
+        (LOADING, TOP),
+        (360, HEIGHTS["loader"]),
+        models=[CHECKPOINTS[FAMILY]],
+        ckpt_name=CHECKPOINTS[FAMILY]["name"],
+    )
+    source = picture(workflow, (LOADING, TOP + 160), "A picture to cut references from")
     tiles = workflow.add(
         "IPAdapterInstructTile",
-        (LOADING, TOP + 790),
+        (LOADING, TOP + 610),
         (360, 170),
-        image=loaded.picture["IMAGE"],
+        image=source["IMAGE"],
         max_tiles=9,
         whole=False,
     )
     references = workflow.add(
-        "ImageFromBatch", (LOADING, TOP + 1010), (360, 110), "References", image=tiles["image"], length=PAIRS
+        "ImageFromBatch", (LOADING, TOP + 830), (360, 110), "References", image=tiles["image"], length=PAIRS
     )
-    targets = workflow.add("ImageInvert", (LOADING, TOP + 1170), (360, 60), "Targets", image=references["IMAGE"])
+    targets = workflow.add("ImageInvert", (LOADING, TOP + 990), (360, 60), "Targets", image=references["IMAGE"])
     taught = workflow.add(
         "IPAdapterInstructTrain",
         (READING, TOP),
         (400, 640),
-        models=[ADAPTERS[FAMILY]],
-        model=loaded.checkpoint["MODEL"],
-        clip=loaded.checkpoint["CLIP"],
-        vae=loaded.checkpoint["VAE"],
+        models=[ADAPTERS[FAMILY], ENCODER],
+        model=checkpoint["MODEL"],
+        clip=checkpoint["CLIP"],
+        vae=checkpoint["VAE"],
         references=references["IMAGE"],
         targets=targets["IMAGE"],
         instruction=INSTRUCTION,
@@ -64,17 +74,19 @@ def teach_instruction(workflow: Workflow) -> None:
         (APPLYING, TOP),
         (360, 500),
         adapter=taught["adapter"],
-        clip=loaded.checkpoint["CLIP"],
-        image=loaded.picture["IMAGE"],
+        clip=checkpoint["CLIP"],
+        image=source["IMAGE"],
         instruction=INSTRUCTION,
         prompt=CAPTION,
         negative_prompt=NEGATIVE,
     )
-    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, "style", (APPLYING, TOP + 560))["MODEL"]
+    model = apply(workflow, checkpoint["MODEL"], encoded, FAMILY, "style", (APPLYING, TOP + 560))["MODEL"]
     latent = empty_latent(workflow, SAMPLINGS[FAMILY], (APPLYING, TOP + 1000))
-    sample_and_save(workflow, FAMILY, loaded, model, encoded, latent)
+    how = SAMPLINGS[FAMILY]
+    samples = sample(workflow, how, recommended(FAMILY, "style").cfg, model, encoded, latent)
+    decode_and_save(workflow, samples, checkpoint["VAE"])
     workflow.note(notes.TEACH_INSTRUCTION, (SAMPLING, 760), (780, 400))
-    workflow.group("Load and pair", 20, 10, 400, 1360)
+    workflow.group("Load and pair", 20, 10, 400, 1180)
     workflow.group("Teach", 440, 10, 440, 1120)
     workflow.group("Instruct", 900, 10, 400, 1260)
     workflow.group("Sample and save", 1320, 10, 820, 680)

@@ -37,7 +37,7 @@ class References:
         """[N, 257, 1280]"""
         with safe_open(self.path, "pt") as file:
             rows = file.get_slice("states")
-            return torch.stack([rows[number] for number in numbers]).float()
+            return torch.stack([rows[number] for number in numbers])
 
 
 def all_scenes() -> list[Scene]:
