@@ -1,8 +1,9 @@
 """How well the base follows captions of held-out scenes, read back from its pictures.
 
-    PYTHONPATH=tools python -m small_world.check_base [captions]
+    PYTHONPATH=tools python -m small_world.check_base [captions] [--store]
 
-Writes the checkpoint from what is trained so far, samples it through ComfyUI, and leaves a sheet of samples beside it.
+Samples the stored base through ComfyUI (with --store what is trained so far, which is then the stored one), and
+leaves a sheet of samples in the cache folder.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from small_world.captions import caption, random_told
-from small_world.files import checkpoint_path, write_checkpoint
+from small_world.files import checkpoint, note_of, store_base
 from small_world.reader import Seen, read
 from small_world.sampling import World, conditioning, loaded, sample
 from small_world.scenes import ATTRIBUTES, Scene, held_out_scene
@@ -95,12 +96,15 @@ def wrapped(text: str, width: int) -> list[str]:
 
 
 def main() -> int:
-    step = write_checkpoint()
-    tried = trials(int(sys.argv[1]) if len(sys.argv) > 1 else CAPTIONS)
-    pictures = pictures_of(loaded(checkpoint_path()), [trial.text for trial in tried])
+    if "--store" in sys.argv:
+        store_base()
+    counts = [int(argument) for argument in sys.argv[1:] if argument.isdigit()]
+    tried = trials(*(counts or [CAPTIONS]))
+    path = checkpoint()
+    pictures = pictures_of(loaded(path), [trial.text for trial in tried])
     seen = [read(picture) for picture in pictures]
     shares = followed(tried, seen)
-    print(f"base after {step} steps, {len(tried)} held-out captions:")
+    print(f"{note_of(path)}; {len(tried)} held-out captions:")
     print("  ".join(f"{name} {share:.3f}" for name, share in shares.items()))
     print(f"all that is told, and one thing: {all_followed(tried, seen):.3f}")
     sheet = world_folder() / "base-samples.png"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from small_world.components import components
 from small_world.encoders import ENCODERS
-from small_world.files import checkpoint_path
+from small_world.files import checkpoint
 from small_world.in_process import comfy
 from small_world.lessons import TRAINED, Phrasings, WorldLessons
 from small_world.phrasings import PLAIN
@@ -41,7 +41,7 @@ JOINT, FIXED = "joint", "fixed"
 NAMES = (JOINT, *TASKS, FIXED)
 SHAPE = Shape(tokens=16, width=64, heads=2, blocks=3, image_ff=2, text_ff=1)
 STEPS = 12_000
-BATCH, RATE, WARM_UP, AVERAGED = 64, 2e-3, 300, 0.999
+BATCH, RATE, WARM_UP, AVERAGED = 32, 1.5e-3, 300, 0.999
 LOG_EVERY, SAVE_SECONDS = 100, 60
 
 
@@ -58,7 +58,7 @@ def short_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, *args
 
 
 def teaching(name: str, steps: int) -> Teaching:
-    model = comfy.sd.load_checkpoint_guess_config(str(checkpoint_path()), output_clip=False, output_vae=False)[0]
+    model = comfy.sd.load_checkpoint_guess_config(str(checkpoint()), output_clip=False, output_vae=False)[0]
     for block in model.get_model_object("diffusion_model").joint_blocks:
         block.forward = partial(block.forward, use_checkpoint=False)  # there is memory enough to keep everything
     family = family_to_teach(model)
