@@ -19,7 +19,7 @@ from torch import Tensor
 
 from small_world.components import components
 from small_world.encoders import ENCODERS
-from small_world.files import checkpoint
+from small_world.files import STORED, checkpoint
 from small_world.in_process import comfy
 from small_world.lessons import TRAINED, Phrasings, WorldLessons
 from small_world.phrasings import PLAIN
@@ -92,7 +92,14 @@ def write_adapter(learning: Teaching, path: Path) -> None:
 
 
 def adapter_path(name: str) -> Path:
+    """Where an adapter is while it is trained."""
     return world_folder() / f"small_world_{name}.safetensors"
+
+
+def stored_adapter(name: str) -> Path:
+    """Where a trained adapter is: in the repository, or where it was trained on this machine."""
+    stored = STORED / f"{name}.safetensors"
+    return stored if stored.is_file() else adapter_path(name)
 
 
 def main() -> int:

@@ -1,0 +1,89 @@
+"""The paper's table in the small world: does an instruction decide what crosses over from a picture?
+
+    PYTHONPATH=tools python -m small_world.table [--count 500] [--adapters joint fixed ...] [--weights 0.4 0.8 1.2]
+
+Each adapter is tried on held-out references of each of its tasks; attributes are read back from the pixels. Writes
+output/small_world.md and .json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from comfyhost.places import REPO_ROOT
+
+from small_world.conditions import HELD_OUT, PLAINLY, Outcome, conditions, outcome
+from small_world.reader import read
+from small_world.scenes import ATTRIBUTES, TASKS
+from small_world.train_adapter import FIXED, JOINT, NAMES, stored_adapter
+from small_world.transfer import Setting, Transfer, short_world
+
+COUNT = 500
+WEIGHTS = (0.4, 0.6, 0.8, 1.0, 1.2)
+GUIDANCES = ("simple", "three-way")
+COLUMNS = ("adapter", "setting", "task", "asked", "others", "leak", *ATTRIBUTES)
+
+
+def tried(transfer: Transfer, names: Sequence[str], settings: Sequence[Setting], count: int) -> Iterator[dict]:
+    """A row for each adapter, setting and task."""
+    for task in TASKS:
+        states = None
+        for name in [one for one in names if one in (task, JOINT, FIXED)]:
+            own = conditions(task, count, PLAINLY if name == FIXED else HELD_OUT)
+            states = transfer.states(own) if states is None else states
+            for how in settings:
+                began = time.monotonic()
+                seen = [read(picture) for picture in transfer.pictures(stored_adapter(name), own, states, how)]
+                found = row(name, how, outcome(own, seen))
+                print(line(found), f"{time.monotonic() - began:.0f} s", flush=True)
+                yield found
+
+
+def row(name: str, how: Setting, found: Outcome) -> dict:
+    shares = {"asked": found.asked, "others": found.others, "leak": found.leak}
+    return {"adapter": name, "setting": str(how), "task": found.task, **shares, **asdict(found)}
+
+
+def line(found: dict) -> str:
+    """A line of the table: for each attribute the reference's share, and the prompt's."""
+    shares = [f"{found['of_reference'][name]:.2f} / {found['of_prompt'][name]:.2f}" for name in ATTRIBUTES]
+    numbers = ["" if found[name] is None else f"{found[name]:.3f}" for name in ("asked", "others", "leak")]
+    return "| " + " | ".join([found["adapter"], found["setting"], found["task"], *numbers, *shares]) + " |"
+
+
+def table(rows: Sequence[dict]) -> str:
+    head = "| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS)
+    return "\n".join([head, *map(line, rows)])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=COUNT, help="conditions a task")
+    parser.add_argument("--adapters", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--weights", nargs="+", type=float, default=list(WEIGHTS))
+    parser.add_argument("--guidances", nargs="+", choices=GUIDANCES, default=list(GUIDANCES))
+    wanted = parser.parse_args()
+    logging.getLogger().setLevel(logging.WARNING)
+    settings = [Setting(0.0), *(Setting(w, g) for g in wanted.guidances for w in wanted.weights)]
+    rows = list(tried(Transfer(short_world()), wanted.adapters, settings, wanted.count))
+    write(rows, REPO_ROOT / "output")
+    return 0
+
+
+def write(rows: Sequence[dict], folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "small_world.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    (folder / "small_world.md").write_text(table(rows) + f"\n\ntorch {torch.__version__}\n", encoding="utf-8")
+    print(folder / "small_world.md")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Pictures by an adapter in the small world: the pack's nodes and ComfyUI's sampler, many conditions in a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from small_world.check_encoders import short_image_encoder
+from small_world.conditions import Condition
+from small_world.encoders import ENCODERS
+from small_world.files import checkpoint
+from small_world.in_process import comfy
+from small_world.references import blank_states
+from small_world.sampling import World, conditioning, sample
+
+from ipadapter_instruct.models.branches import Branches  # isort: skip (after ComfyUI)
+from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder  # isort: skip
+from ipadapter_instruct.models.patching.image_encoder import encode_pixels  # isort: skip
+from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter  # isort: skip
+from ipadapter_instruct.models.patching.pixels import CENTER_CROP, pixel_values  # isort: skip
+from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply  # isort: skip
+from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored  # isort: skip
+
+BATCH = 50
+LAYERS = 2  # of the text encoder, whose later ones pass their input on
+CFG = 4.0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an adapter is applied. instruct, image: three-way guidance's scales beside the sampler's cfg."""
+
+    weight: float = 1.0
+    guidance: str = "simple"
+    instruct: float = CFG
+    image: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.guidance}, weight {self.weight:g}"
+
+
+def short_world() -> World:
+    """The world without those layers of the text encoder that do nothing."""
+    model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint()), output_clip=False)
+    options = {"clip_l_model_config": {"num_hidden_layers": LAYERS}}
+    text = str(ENCODERS["text"].built())
+    return World(model, comfy.sd.load_clip([text], clip_type=comfy.sd.CLIPType.SD3, model_options=options), vae)
+
+
+class Transfer:
+    """Samples conditions with adapters. References are encoded once."""
+
+    def __init__(self, world: World):
+        self.world, self.blank = world, blank_states()
+        self.encoder = short_image_encoder(ENCODERS["picture"].built())
+
+    @torch.inference_mode()
+    def states(self, tried: Sequence[Condition]) -> list[Tensor]:
+        """Of each condition's reference, [1, 257, 1280]."""
+        pictures = torch.from_numpy(np.stack([condition.picture for condition in tried])).float()
+        batches = [pixel_values(self.encoder, rows, None, CENTER_CROP) for rows in pictures.split(16)]
+        states = [encode_pixels(self.encoder, pixels).states for pixels in batches]
+        return list(torch.cat(states).split(1))
+
+    @torch.inference_mode()
+    def pictures(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor], how: Setting) -> list:
+        """One [64, 64, 3] in 0..1 for each condition."""
+        loaded = AdapterWithEncoder(LoadedAdapter.read(adapter), None)
+        made = []
+        for at in range(0, len(tried), BATCH):
+            own = slice(at, at + BATCH)
+            made += self._batch(loaded, tried[own], states[own], how, seed=at)
+        return made
+
+    def _batch(
+        self, adapter: AdapterWithEncoder, tried: Sequence[Condition], states: Sequence[Tensor], how: Setting, seed: int
+    ) -> list[np.ndarray]:
+        encoded = [self._encoded(adapter, c, s) for c, s in zip(tried, states, strict=True)]
+        tokens = Branches(
+            *(torch.cat([e.image_tokens[branch] for e in encoded]) for branch, _ in encoded[0].image_tokens.items())
+        )
+        model = run(
+            IPAdapterInstructApply,
+            model=self.world.model,
+            embeds=replace(encoded[0], image_tokens=tokens),
+            weight=how.weight,
+            guidance=how.guidance,
+            instruct_guidance=how.instruct,
+            image_guidance=how.image,
+            start_percent=0.0,
+            end_percent=1.0,
+        )[0]
+        positive = conditioning(self.world, [condition.text for condition in tried])
+        return sample(replace(self.world, model=model), positive, conditioning(self.world, [""]), seed)
+
+    def _encoded(self, adapter: AdapterWithEncoder, condition: Condition, states: Tensor):
+        return run(
+            IPAdapterInstructEncodeStored,
+            adapter=adapter,
+            clip=self.world.clip,
+            instruction=condition.instruction,
+            prompt=condition.text,
+            negative_prompt="",
+            embeds=states,
+            neg_embeds=self.blank,
+        )[0]
+
+
+def run(node: type, **inputs) -> tuple:
+    """A node's outputs, run as ComfyUI's executor runs it."""
+    return node.PREPARE_CLASS_CLONE({"unique_id": None}).EXECUTE_NORMALIZED(**inputs).args
