@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -10,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+import comfy.sd
 import encoders
 import files
 import folder_paths
@@ -17,6 +19,8 @@ import in_process
 import pytest
 import small
 import torch
+from comfyhost.checkpoints import checkpoint
+from comfyhost.weights import draw
 from file_server import Served, serving
 from in_process import run_node
 from ipadapter_instruct import nodes
@@ -126,7 +130,20 @@ def run_all(folders, clip, vit_h) -> set[str]:
     node("HeatMap", watch=watch, image=PICTURE, view="picture", opacity=0.5, scale="each map")
     made = {"model": ["a", 0], "vae": ["a", 1], "latent": ["b", 0], "image": ["c", 0]}  # links: it makes other nodes
     node("Grid", **{**GRID, **common, **made})
+    model, clip, vae = sd15()
+    taught = {"model": model, "clip": clip, "vae": vae, "references": PICTURE, "targets": PICTURE, "captions": ""}
+    how = {"start": "from scratch", "steps": 2, "batch": 1, "rate": 1e-4, "seed": 0, "preview_every": 1}
+    node("Train", **taught, **how, instruction="use the light", filename_prefix="x", clip_vision=vit_h)
     return ran
+
+
+@functools.cache
+def sd15() -> tuple:
+    """A checkpoint's MODEL, CLIP and VAE, the smallest that ComfyUI takes for SD1.5."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "sd15.safetensors")
+        save_file(draw(checkpoint("sd15"), seed=1, dtype=torch.float16), path)
+        return comfy.sd.load_checkpoint_guess_config(path)[:3]
 
 
 def apply(ran: set[str], **changes):
@@ -142,6 +159,7 @@ def folders(places, monkeypatch):
     root = places / "models"
     root.mkdir()
     monkeypatch.setattr(folder_paths, "models_dir", str(root))
+    monkeypatch.setattr(folder_paths, "temp_directory", str(places / "temp"))
     monkeypatch.delitem(folder_paths.folder_names_and_paths, "insightface", raising=False)
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "text_encoders", ([str(root / "texts")], {".safetensors"}))
     face_models.save_pack(root / "insightface" / "models" / "buffalo_l")
@@ -170,7 +188,7 @@ def watching(watcher: Watcher, places) -> Iterator[list[str]]:
 def test_no_run_of_a_node_does_more_than_read_and_write_its_folders(places, folders, watcher):
     given = encoders.small_clip(), encoders.clip_vision(width=1280, layers=2, patches=16)
     run_all(folders, *given)  # what is imported late runs code of files, as every import
-    for path in places.rglob("*_00001_*"):
+    for path in places.rglob("*_00001*"):
         path.unlink()
     (folders["ipadapter"] / "a-fp16.safetensors").unlink()
     with watching(watcher, places) as seen:
