@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import comfy.conds
@@ -86,8 +86,12 @@ def small_adapter(family: str = "sd15", change=lambda name, weight: weight) -> L
     return LoadedAdapter("small.safetensors", small_checkpoint(family, change))
 
 
-def small_checkpoint(family: str = "sd15", change=lambda name, weight: weight) -> AdapterCheckpoint:
-    weights = {name: change(name, weight) for name, weight in golden_case(family).adapter_weights.items()}
+def small_checkpoint(
+    family: str = "sd15", change=lambda name, weight: weight, weights: Mapping[str, torch.Tensor] | None = None
+) -> AdapterCheckpoint:
+    """The golden case's weights, or other ones of its widths, which are not the published ones."""
+    weights = golden_case(family).adapter_weights if weights is None else weights
+    weights = {name: change(name, weight) for name, weight in weights.items()}
     parts = [
         {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
         for prefix in ("image_proj.", "ip_adapter.")
