@@ -149,8 +149,17 @@ class Teaching:
                 "Resume it with the settings it was begun with, or begin anew in another folder."
             )
         self.learner.load_state_dict(state["weights"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(_own(state["optimiser"]))
         with torch.no_grad():
             for name, weight in state["average"].items():
                 self.average[name].copy_(weight)
         self.step = state["step"]
+
+
+def _own(state: object) -> object:
+    """An optimiser's state with tensors of its own, made outside of inference mode, whatever they were read in."""
+    if isinstance(state, Tensor):
+        return state.clone()
+    if isinstance(state, dict):
+        return {name: _own(part) for name, part in state.items()}
+    return [_own(part) for part in state] if isinstance(state, list) else state

@@ -1,0 +1,131 @@
+"""train.py on small files: a run to a file, killed and resumed, on two processes; and what it says of wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from comfyhost.places import REPO_ROOT, host
+from comfyhost.small_models import small_models
+from ipadapter_instruct.models.checkpoint import build, read_checkpoint
+from ipadapter_instruct.models.kinds import INSTRUCT
+from PIL import Image
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.xdist_group("train.py")
+STEPS, SIDE = 4, 64
+SMALL = ("--width", "64", "--blocks", "1", "--tokens", "4")
+COLOURS = ("red", "green", "blue", "yellow")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    """Four pairs of two tasks."""
+    folder = tmp_path_factory.mktemp("pairs")
+    lines = []
+    for number, colour in enumerate(COLOURS):
+        Image.new("RGB", (80, 80), colour).save(folder / f"{colour}.png")
+        Image.linear_gradient("L").convert("RGB").rotate(90 * number).save(folder / f"target-{number}.png")
+        task = ("style", "colour")[number % 2]
+        line = {"condition": f"{colour}.png", "target": f"target-{number}.png", "caption": "a slope", "task": task}
+        lines.append(json.dumps(line))
+    (folder / "pairs.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def command(pairs: Path, output: Path, *more: str, steps: int = STEPS) -> list[str]:
+    models = small_models()
+    (encoder,) = (models / "clip_vision").glob("*")
+    checkpoint = models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
+    files = ["--data", pairs, "--checkpoint", checkpoint, "--clip-vision", encoder, "--output", output]
+    how = ["--steps", steps, "--batch", "2", "--size", SIDE, "--warm-up", "2", "--log-every", "1", "--save-every", "1"]
+    rest = ["--validate-every", "100", "--comfyui", host().comfyui, "--cpu"]
+    return [str(REPO_ROOT / "train.py"), *map(str, [*files, *how, *rest]), *SMALL, *more]
+
+
+def run(arguments: list[str], *launcher: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, *launcher, *arguments], env=environment, capture_output=True, text=True, timeout=500
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(pairs, tmp_path_factory) -> Path:
+    """What a run that nothing disturbs writes."""
+    output = tmp_path_factory.mktemp("whole") / "whole.safetensors"
+    done = run(command(pairs, output))
+    assert done.returncode == 0, done.stderr[-3000:]
+    return output
+
+
+def test_a_run_writes_an_adapter_its_losses_and_samples(whole):
+    checkpoint = read_checkpoint(whole)
+    assert checkpoint.kind is INSTRUCT
+    assert build(checkpoint).image_projection.sizes.tokens == 4
+    work = whole.with_name("whole-training")
+    losses = [json.loads(line) for line in (work / "losses.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in losses] == list(range(1, STEPS + 1))
+    assert Image.open(work / "samples" / f"{STEPS:06d}.png").size == (3 * SIDE, 2 * SIDE)
+    assert Image.open(work / "losses.png").size == (640, 360)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(pairs, whole, tmp_path):
+    output = tmp_path / "killed.safetensors"
+    states = ["--work", str(tmp_path / "work")]
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "states").symlink_to(whole.with_name("whole-training") / "states")
+    arguments = [sys.executable, *command(pairs, output, *states)]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as killed:
+        for line in killed.stderr:
+            if line.startswith("step 2 of"):
+                killed.send_signal(signal.SIGKILL)
+    before = torch.load(tmp_path / "work" / "state.pt", weights_only=True)["step"]
+    assert 1 <= before < STEPS
+    done = run(command(pairs, output, *states))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"resumed after step {before}" in done.stderr
+    found, expected = load_file(output), load_file(whole)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
+
+    other = run(command(pairs, output, *states, "--rate", "0.01"))
+    assert other.returncode == 1
+    assert "rate was 0.0001 and is now 0.01" in other.stderr
+
+
+def test_two_processes_learn_together(pairs, whole, tmp_path):
+    output = tmp_path / "both.safetensors"
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "states").symlink_to(whole.with_name("whole-training") / "states")
+    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
+    arguments = command(pairs, output, "--work", str(tmp_path / "work"), "--accumulate", "2", steps=2)
+    done = run(arguments, *launcher, "--mixed_precision", "no", "--dynamo_backend", "no")
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = load_file(output)
+    assert all(torch.isfinite(weight).all() for weight in found.values())
+    lines = (tmp_path / "work" / "losses.jsonl").read_text().splitlines()
+    assert len(lines) == 2, "one process alone writes"
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        (["--data", "nowhere"], "A folder with pairs.jsonl, or .tar shards, was expected at nowhere"),
+        (["--checkpoint", "nowhere.safetensors"], "A file was expected at nowhere.safetensors"),
+        (["--rate", "0"], "rate was expected to be a number"),
+        (["--comfyui", "/"], "ComfyUI was expected in /"),
+    ],
+)
+def test_wrong_input_is_said_in_a_sentence(pairs, tmp_path, changed, said):
+    done = run([*command(pairs, tmp_path / "x.safetensors"), *changed])
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
