@@ -43,7 +43,9 @@ CONFIGURATION = f"""
 [tool.mutmut]
 source_paths = ["{PACKAGE}/models"]
 do_not_mutate = [{", ".join(f'"{PACKAGE}/models/{pattern}"' for pattern in PROVED_ELSEWHERE)}]
-pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]
+pytest_add_cli_args = [
+    "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov", "-o", "tmp_path_retention_policy=none",
+]
 pytest_add_cli_args_test_selection = [
     "tests/unit",
     "tests/golden",
@@ -169,7 +171,7 @@ def write_report(python: Path, folder: Path) -> None:
 
 def results(folder: Path) -> Iterator[tuple[str, tuple[str, int]]]:
     """Each mutant that was run: its name, its file, and how its tests ended."""
-    for path in sorted((folder / "mutants" / PACKAGE).glob("models/*.meta")):
+    for path in sorted((folder / "mutants" / PACKAGE).glob("models/**/*.meta")):
         source = path.relative_to(folder / "mutants").as_posix().removesuffix(".meta")
         for name, code in json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"].items():
             if code is not None:
@@ -200,7 +202,7 @@ def table(status: dict[str, str]) -> list[str]:
     """Mutants by file and by what became of them."""
     files: dict[str, Counter] = {}
     for name, found in status.items():
-        files.setdefault(name.split(".")[2], Counter())[found] += 1
+        files.setdefault(name.removeprefix(f"{MODELS}.").rpartition(".")[0], Counter())[found] += 1
     files["all"] = sum(files.values(), Counter())
     lines = [f"| file | mutants | {' | '.join(COLUMNS)} |", f"|---{'|---' * (len(COLUMNS) + 1)}|"]
     for file, counts in files.items():

@@ -27,4 +27,4 @@ def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str) -> Non
             save_file(halves, partial, metadata={"format": "pt", "taught": note})
     except (OSError, SafetensorError) as error:
         size = sum(weight.nbytes for weight in halves.values())
-        raise ValueError(cannot_write("The adapter", target.parent, error, size, ELSEWHERE)) from error
+        raise ValueError(cannot_write("The adapter's weights", target.parent, error, size, ELSEWHERE)) from error

@@ -152,3 +152,7 @@ def test_an_unknown_need_says_its_width_and_where_to_look():
     message = wrong_encoder("x", EncoderNeed(77, pooled=True))
     assert "an encoder with a pooled embedding 77 wide" in message
     assert "the adapter's page names" in message
+
+
+def test_an_adapter_that_reads_states_does_without_a_projection():
+    check_sizes(EncoderSizes(1280), EncoderNeed(1280), "x")

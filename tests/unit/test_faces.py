@@ -229,3 +229,7 @@ def test_a_first_face_of_zeros_is_no_negative_where_there_is_no_axis_for_one(tmp
     two = torch.cat([torch.zeros(1, WIDTH), embeddings()])
     refused(lambda: read_faces(saved(tmp_path / "a", embeds=two)), "1 of 2 are zero")
     assert torch.equal(read_faces(saved(tmp_path / "b", embeds=two[:, None])).embeddings, embeddings())
+
+
+def test_an_embedding_shorter_than_1_is_a_face_too():
+    assert Faces(torch.full((1, 512), 0.001)).normed.norm().item() == pytest.approx(1.0)

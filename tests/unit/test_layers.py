@@ -10,6 +10,7 @@ from ipadapter_instruct.models.layers import (
     PARTS,
     SCALINGS,
     TABLE_NAMES,
+    TABLES,
     WEIGHT_TYPES,
     Layer,
     LayerFactor,
@@ -151,3 +152,11 @@ def test_unknown_choices_are_refused(weights):
 
 def test_there_are_as_many_types_as_are_named_once():
     assert len(set(WEIGHT_TYPES)) == len(WEIGHT_TYPES) == 16
+
+
+@pytest.mark.parametrize("family", [SD15, SDXL], ids=["sd15", "sdxl"])
+@pytest.mark.parametrize("name", TABLE_NAMES)
+def test_each_group_has_its_tables_factor_and_the_others_none(family, name):
+    groups = range(max(layer.group for layer in LAYERS[family]) + 1)
+    assert by_group(family, LayerWeights(name)) == [TABLES[family.name][name].get(group, 0.0) for group in groups]
+    assert any(TABLES[family.name][name].values())

@@ -355,3 +355,9 @@ def test_an_elongated_whole_picture_stands_between_blank_borders():
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_tiles_stay_within_the_range(size, whole):
     assert in_range(tiled(pictures(2, *size).round(), 9, whole=whole))
+
+
+def test_what_is_just_under_half_of_a_masks_highest_value_is_not_marked():
+    mask = torch.zeros(1, 40, 40)
+    mask[:, 10:20, 10:20], mask[:, 30:40, 30:40] = 1.0, 0.49
+    assert crop_around(torch.rand(1, 40, 40, 3), mask, padding=0.0)[0].shape == (1, 10, 10, 3)

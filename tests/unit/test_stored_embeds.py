@@ -335,3 +335,9 @@ def test_embeds_take_their_words_from_the_adapter_that_made_them():
     words = (stored.instruction, stored.family, stored.adapter, stored.fingerprint)
     assert words == ("use the pose", "sd15", "half.safetensors", "ab12")
     assert stored.tensors.keys() == made.tensors.keys()
+
+
+def test_the_fingerprint_of_an_adapter_stays_what_files_of_earlier_versions_hold():
+    numbers = {"b": torch.tensor([1.0, -2.0, 0.0]), "a": torch.tensor([[-1.0]])}
+    assert fingerprint(numbers) == "4c6586b1373bcc27f43eaaf0f9f9ad9521cdcc6ae2575c219570bbbff680cb50"
+    assert fingerprint(numbers, "plus") != fingerprint(numbers)

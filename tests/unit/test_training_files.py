@@ -1,4 +1,4 @@
-"""The store of states and the plot of losses."""
+"""The store of states, the plot of losses, and adapters that were taught."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import os
 
 import pytest
 import torch
+from files import adapter_tensors
+from ipadapter_instruct.models.checkpoint import read_checkpoint
+from ipadapter_instruct.models.tensor_files import read_metadata
 from ipadapter_instruct.models.training.plot import loss_plot, running_mean
 from ipadapter_instruct.models.training.store import StateStore
+from ipadapter_instruct.models.training.writing import write_adapter
 from safetensors.torch import load_file
 
 
@@ -73,3 +77,23 @@ def test_falling_losses_are_drawn_falling():
     blue = (picture[..., 2] - picture[..., 0] > 0.4).nonzero().float()
     left, right = blue[blue[:, 1] < 200], blue[blue[:, 1] > 440]
     assert left[:, 0].mean() < right[:, 0].mean()
+
+
+def test_a_taught_adapter_is_written_in_half_precision_with_a_note_and_can_be_read(tmp_path):
+    tensors = adapter_tensors("sd15")
+    write_adapter(tensors, tmp_path / "made" / "taught.safetensors", "on a test")
+    path = tmp_path / "made" / "taught.safetensors"
+    found = load_file(path)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name].half()) for name in tensors)
+    assert read_checkpoint(path).family.name == "sd15"
+    assert read_metadata(path) == {"format": "pt", "taught": "on a test"}
+    assert [file.name for file in path.parent.iterdir()] == ["taught.safetensors"]
+
+
+def test_an_adapter_that_cannot_be_written_is_said_with_its_size(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ValueError, match=r"The adapter's weights were to be saved in .*2\.0 MB are needed.*choose another place"
+    ):
+        write_adapter({"a": torch.zeros(1_000_000)}, tmp_path / "file" / "taught.safetensors", "")

@@ -135,3 +135,9 @@ def test_a_proxy_that_answers_with_its_own_page_is_seen(url, served, monkeypatch
     served.content_type = "text/html"
     with pytest.raises(DownloadError, match=r"expected from http://huggingface\.invalid/adapter\.bin .* A proxy"):
         ask("http://huggingface.invalid/adapter.bin")
+
+
+@pytest.mark.parametrize("tag", ['W/"second"', '"second"', "second"])
+def test_a_tag_is_told_by_what_is_in_its_quotes(url, served, tag):
+    served.tag = tag
+    assert ask(url).version == "second"

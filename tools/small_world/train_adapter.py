@@ -20,6 +20,7 @@ from torch import Tensor
 from small_world.components import components
 from small_world.encoders import ENCODERS
 from small_world.files import STORED, checkpoint
+from small_world.first_layer import first_layer_for
 from small_world.in_process import comfy
 from small_world.lessons import TRAINED, Phrasings, WorldLessons
 from small_world.phrasings import PLAIN
@@ -64,7 +65,9 @@ def teaching(name: str, steps: int) -> Teaching:
     family = family_to_teach(model)
     base = FrozenBase(model, family, attention=short_attention)
     start = from_scratch(family, base.sites, model.get_model_object("diffusion_model"), SHAPE, seed=0)
-    lessons = WorldLessons(references(), components(), ShortTexts(ENCODERS["text"].built()), phrasings_for(name))
+    pool = references()
+    start["image_proj.proj_in.weight"], start["image_proj.proj_in.bias"] = first_layer_for(pool, SHAPE.width)
+    lessons = WorldLessons(pool, components(), ShortTexts(ENCODERS["text"].built()), phrasings_for(name))
     recipe = Recipe(steps, BATCH, rate=RATE, warm_up=WARM_UP, average=AVERAGED, arithmetic=HALF)
     return Teaching(LearningAdapter(recognise(start)), base, lessons, recipe, OneDevice())
 

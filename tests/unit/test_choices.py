@@ -1,0 +1,43 @@
+"""Checks of what a user types or links, at their edges."""
+
+from __future__ import annotations
+
+import pytest
+from ipadapter_instruct.models.choices import LONGEST, SHOWN, check_length, check_numbers, shown
+from ipadapter_instruct.models.tensor_files import some
+
+INFINITE = float("inf")
+
+
+def test_a_number_that_no_float_can_hold_is_refused_in_words():
+    with pytest.raises(ValueError, match="weight was expected to be a number from 0 to 3; it is larger than any such"):
+        check_numbers(0, 3, weight=10**400)
+
+
+@pytest.mark.parametrize(
+    "low, high, said",
+    [(0.0, 1.0, "a number from 0 to 1"), (-INFINITE, 1.0, "a finite number"), (0.0, INFINITE, "a finite number")],
+)
+def test_the_range_is_said_where_it_has_two_ends(low, high, said):
+    with pytest.raises(ValueError, match=f"weight was expected to be {said}; it is nan"):
+        check_numbers(low, high, weight=float("nan"))
+
+
+def test_both_ends_of_a_range_are_in_it():
+    check_numbers(0, 1, first=0, last=1)
+
+
+def test_a_list_may_be_as_long_as_the_limit():
+    check_length("weights", "1" * LONGEST)
+    with pytest.raises(ValueError, match=f"weights was expected to hold at most {LONGEST:,} letters; it holds"):
+        check_length("weights", "1" * (LONGEST + 1))
+
+
+def test_a_text_as_long_as_is_shown_is_shown_whole():
+    assert shown("a" * SHOWN) == repr("a" * SHOWN)
+    assert shown("a" * (SHOWN + 1)).endswith(f"({SHOWN + 1} letters)")
+
+
+def test_names_are_counted_only_when_some_are_left_out():
+    assert some(["a", "b"], 2) == "a, b"
+    assert some(["a", "b", "c"], 2, prefix="x.") == "x.a, x.b and 1 more"
