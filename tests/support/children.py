@@ -54,9 +54,13 @@ def as_nobody() -> None:
 
 
 def killed_while(work: Callable[[], object], there: Callable[[], Path | None], seconds: float = 20) -> None:
-    """Kill a child in the midst of `work`, as soon as there is an unfinished file."""
+    """Kill a child in the midst of `work`, as soon as there is an unfinished file.
+
+    Giving the file its name, the last thing that `work` does, takes until then: else a busy machine might be too late.
+    """
     child = os.fork()
     if child == 0:
+        os.replace = lambda source, target: time.sleep(seconds)
         try:
             work()
         finally:
