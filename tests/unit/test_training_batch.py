@@ -57,3 +57,13 @@ def test_rows_are_stacked_in_order():
     assert found.image_states[:, 0, 0].tolist() == [1, 2, 2]
     assert found.pooled[:, 0].tolist() == [1, 2, 2]
     assert stacked([seen(1, 1.0, pooled=False)]).pooled is None
+
+
+def test_what_is_dropped_is_decided_by_the_generator():
+    recipe = Recipe(steps=1, drop_both=0.5)
+
+    def dropped(seed: int) -> list[bool]:
+        found = with_dropped(seen(50, 1.0), seen(1, 0.0), recipe, torch.Generator().manual_seed(seed))
+        return (found.image_states[:, 0, 0] == 0).tolist()
+
+    assert dropped(1) == dropped(1) != dropped(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import tarfile
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from ipadapter_instruct.models.phrasings import phrasings
 from ipadapter_instruct.models.tasks import TASKS
 from ipadapter_instruct.models.training.instructions import check_apart, in_other_words, instructions_of
-from ipadapter_instruct.models.training.pairs import by_task, read_pairs
+from ipadapter_instruct.models.training.pairs import Pair, by_task, read_pairs
 from PIL import Image
 
 STYLE = {"condition": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}
@@ -31,7 +32,7 @@ def folder(tmp_path):
 
 
 def write(folder, *lines) -> None:
-    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
     (folder / "pairs.jsonl").write_text("\n".join(texts), encoding="utf-8")
 
 
@@ -89,24 +90,79 @@ def test_a_place_without_pairs_is_refused(folder):
         read_pairs(folder)
 
 
-def test_shards_hold_the_same_pairs_as_a_folder(folder):
-    pytest.importorskip("webdataset")
-    line = {"caption": "a cat", "task": "style"}
-    members = {
-        "0.condition.png": picture((255, 0, 0)),
-        "0.target.png": picture((0, 255, 0)),
-        "0.json": json.dumps(line),
-    }
-    with tarfile.open(folder / "pairs-0.tar", "w") as shard:
+def write_shard(path, key: str, line: object = None, pictures=("condition", "target")) -> None:
+    members = {f"{key}.{name}.png": picture((255, 0, 0) if name == "condition" else (0, 255, 0)) for name in pictures}
+    if line is not None:
+        members[f"{key}.json"] = json.dumps(line).encode()
+    with tarfile.open(path, "w") as shard:
         for name, content in members.items():
-            content = content.encode() if isinstance(content, str) else content
             info = tarfile.TarInfo(name)
             info.size = len(content)
             shard.addfile(info, io.BytesIO(content))
+
+
+IN_SHARD = {"caption": "a cat", "task": "style"}
+
+
+def test_shards_hold_the_same_pairs_as_a_folder(folder):
+    pytest.importorskip("webdataset")
+    for number in range(12):
+        write_shard(folder / f"pairs-{number:02}.tar", str(number), IN_SHARD)
+    pairs = read_pairs(folder)
+    assert [pair.name for pair in pairs] == [f"{n} of pairs-{n:02}.tar" for n in range(12)]
+    assert (pairs[0].caption, pairs[0].task) == ("a cat", "style")
+    assert pairs[0].condition()[0, 0].tolist() == [1, 0, 0]
+    assert pairs[0].target()[0, 0].tolist() == [0, 1, 0]
+    assert [pair.name for pair in read_pairs(folder / "pairs-03.tar")] == ["3 of pairs-03.tar"]
+
+
+@pytest.mark.parametrize(
+    "written, said",
+    [
+        ({"line": None}, "7 of pairs.tar was expected to be an object with a caption; it is None"),
+        ({"line": IN_SHARD, "pictures": ["condition"]}, "7 of pairs.tar was expected to hold a picture target.png"),
+        ({"line": {**IN_SHARD, "task": "mood"}}, "7 of pairs.tar: An instruction was expected for the task 'mood'"),
+    ],
+)
+def test_what_is_no_pair_in_a_shard_is_refused_by_its_key(folder, written, said):
+    pytest.importorskip("webdataset")
+    write_shard(folder / "pairs.tar", "7", **written)
+    with pytest.raises(ValueError, match=said):
+        read_pairs(folder)
+
+
+def test_without_webdataset_shards_are_refused_with_what_to_install(folder, monkeypatch):
+    write_shard(folder / "pairs.tar", "7", IN_SHARD)
+    monkeypatch.setitem(sys.modules, "webdataset", None)
+    with pytest.raises(ValueError, match="pairs.tar is a webdataset shard.*Run: pip install webdataset"):
+        read_pairs(folder)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
+def test_pictures_of_every_mode_are_read_as_rgb(folder, mode):
+    Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(folder / "a.png")
+    write(folder, {**STYLE, "caption": "a caf\u00e9"})
     (pair,) = read_pairs(folder)
-    assert (pair.name, pair.caption, pair.task) == ("0 of pairs-0.tar", "a cat", "style")
-    assert pair.target()[0, 0].tolist() == [0, 1, 0]
-    assert read_pairs(folder / "pairs-0.tar")[0].caption == "a cat"
+    assert pair.condition().shape == (4, 6, 3)
+    assert pair.condition().min() == 1
+    assert pair.caption == "a caf\u00e9"
+
+
+def test_pairs_of_one_task_have_their_phrasings_together():
+    first, second = (
+        Pair("", None, None, "", "mood", phrasing)
+        for phrasing in (("the mood", "its mood"), ("as it feels", "the mood"))
+    )
+    other = Pair("", None, None, "", "style", ("the style",))
+    assert by_task([first, other, second]) == {
+        "mood": ("the mood", "its mood", "as it feels"),
+        "style": ("the style",),
+    }
+
+
+def test_a_tasks_other_words_name_it_too():
+    with pytest.raises(ValueError, match="'keep the facial features' names 'face'"):
+        check_apart({"style": ["keep the facial features"], "face": ["use the face"]})
 
 
 def test_an_instruction_that_names_another_task_is_refused():
