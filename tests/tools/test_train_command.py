@@ -50,10 +50,13 @@ def command(pairs: Path, output: Path, *more: str, steps: int = STEPS) -> list[s
 
 
 def run(arguments: list[str], *launcher: str) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, *launcher, *arguments], env=environment, capture_output=True, text=True, timeout=500
-    )
+    whole = [sys.executable, *launcher, *arguments]
+    return subprocess.run(whole, env=one_thread(), capture_output=True, text=True, timeout=500)
+
+
+def one_thread() -> dict[str, str]:
+    """Sums depend on how many threads they are divided among."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(pairs, whole, tmp_path):
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "states").symlink_to(whole.with_name("whole-training") / "states")
     arguments = [sys.executable, *command(pairs, output, *states)]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as killed:
+    with subprocess.Popen(arguments, env=one_thread(), stderr=subprocess.PIPE, text=True) as killed:
         for line in killed.stderr:
             if line.startswith("step 2 of"):
                 killed.send_signal(signal.SIGKILL)
