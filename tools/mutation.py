@@ -43,9 +43,7 @@ CONFIGURATION = f"""
 [tool.mutmut]
 source_paths = ["{PACKAGE}/models"]
 do_not_mutate = [{", ".join(f'"{PACKAGE}/models/{pattern}"' for pattern in PROVED_ELSEWHERE)}]
-pytest_add_cli_args = [
-    "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov", "-o", "tmp_path_retention_policy=none",
-]
+pytest_add_cli_args = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:cov"]
 pytest_add_cli_args_test_selection = [
     "tests/unit",
     "tests/golden",

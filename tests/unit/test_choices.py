@@ -17,6 +17,7 @@ def test_a_number_that_no_float_can_hold_is_refused_in_words():
 @pytest.mark.parametrize(
     "low, high, said",
     [(0.0, 1.0, "a number from 0 to 1"), (-INFINITE, 1.0, "a finite number"), (0.0, INFINITE, "a finite number")],
+    ids=["both", "no low one", "no high one"],
 )
 def test_the_range_is_said_where_it_has_two_ends(low, high, said):
     with pytest.raises(ValueError, match=f"weight was expected to be {said}; it is nan"):

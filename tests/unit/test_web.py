@@ -137,7 +137,7 @@ def test_a_proxy_that_answers_with_its_own_page_is_seen(url, served, monkeypatch
         ask("http://huggingface.invalid/adapter.bin")
 
 
-@pytest.mark.parametrize("tag", ['W/"second"', '"second"', "second"])
+@pytest.mark.parametrize("tag", ['W/"second"', '"second"', "second"], ids=["weak", "quoted", "bare"])
 def test_a_tag_is_told_by_what_is_in_its_quotes(url, served, tag):
     served.tag = tag
     assert ask(url).version == "second"
