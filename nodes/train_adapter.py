@@ -12,14 +12,14 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..models.choices import check_choice, shown
+from ..models.choices import shown
+from ..models.training.recipe import ARITHMETICS
 from .feedback import output_with_text
 from .folders import adapter_path, paths_in, stamps_of
 from .schema import advanced, schema
 from .sockets import CATEGORY, Adapter, instruct_clip_input
 
 SCRATCH = "from scratch"
-ARITHMETICS = ("float32", "bf16")
 PREVIEW_SIDE = 512
 STATES = "ipadapter-instruct-states"  # in ComfyUI's temporary folder
 
@@ -142,7 +142,6 @@ class IPAdapterInstructTrain(io.ComfyNode):
         from ..models.training.small_set import SmallSet, SmallTeaching, captions_of, lines_of
 
         check_clip(clip)
-        check_choice("arithmetic", arithmetic, ARITHMETICS)
         small_set = SmallSet(references, targets, tuple(captions_of(captions)), lines_of(instruction))
         recipe = Recipe(steps, batch, rate=rate, warm_up=min(100, steps // 10), arithmetic=arithmetic, seed=seed)
         target = _next_file(filename_prefix)
@@ -165,6 +164,7 @@ def _taught(node, run, recipe, target: Path, preview_every: int) -> list[float]:
     """The losses of a run, whose adapter is written in the end, and when it is stopped in between."""
     from ..models.training.loop import TeachingError
     from ..models.training.plot import loss_plot
+    from ..models.training.validation import fitted
 
     bar = comfy.utils.ProgressBar(recipe.steps, node_id=node.hidden.unique_id)
     states = Path(folder_paths.get_temp_directory()) / STATES
@@ -178,7 +178,8 @@ def _taught(node, run, recipe, target: Path, preview_every: int) -> list[float]:
             losses.append(report.loss)
             preview = None
             if preview_every and report.step % preview_every == 0 and report.step < recipe.steps:
-                preview = _preview(torch.cat([_fitted(run.sample()), loss_plot(losses)[0]], 1))
+                plot = loss_plot(losses)[0]
+                preview = _preview(torch.cat([fitted(run.sample(), plot.shape[:2]), plot], 1))
             bar.update_absolute(report.step, recipe.steps, preview)
             mm.throw_exception_if_processing_interrupted()
     except (TeachingError, mm.InterruptProcessingException):
@@ -193,12 +194,6 @@ def _write(run, target: Path) -> None:
     from ..models.training.writing import write_adapter
 
     write_adapter(run.teaching.averaged(), target, f"taught in ComfyUI, {run.teaching.step} steps")
-
-
-def _fitted(picture: torch.Tensor) -> torch.Tensor:
-    """At the height of the plot beside it."""
-    rows = picture.movedim(-1, 0)[None]
-    return torch.nn.functional.interpolate(rows, (360, 360), mode="bilinear", antialias=True)[0].movedim(0, -1)
 
 
 def _preview(picture: torch.Tensor) -> tuple:

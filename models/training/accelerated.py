@@ -43,7 +43,3 @@ class Accelerated:
 
     def mean(self, value: Tensor) -> Tensor:
         return self._accelerator.reduce(value, "mean")
-
-    def wait(self) -> None:
-        """Until all processes have come so far."""
-        self._accelerator.wait_for_everyone()

@@ -14,7 +14,7 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..checkpoint import read_checkpoint, recognise
+from ..checkpoint import read_checkpoint
 from ..encoder_files import EncoderNeed
 from ..patching.image_encoder import check_encoder
 from ..whole_files import cannot_write, whole
@@ -25,8 +25,8 @@ from .learner import LearningAdapter
 from .loop import Teaching, TeachingError
 from .pairs import Pair, read_pairs
 from .plot import loss_plot
-from .recipe import HALF, Recipe
-from .start import IMAGE_WIDTH, Shape, from_file, from_scratch
+from .recipe import Recipe
+from .start import IMAGE_WIDTH, Shape, begun
 from .store import StateStore
 from .validation import Sampling, divided, one_of_each_task, sample_grid, validation_losses
 from .writing import write_adapter
@@ -71,8 +71,10 @@ def run(job: Job, engine: Engine) -> None:
     pairs, held = divided(read_pairs(job.data))
     model, encoders = loaded(job)
     family = family_to_teach(model)
-    base = FrozenBase(model, family, torch.bfloat16 if job.recipe.arithmetic == HALF else torch.float32)
-    learner = LearningAdapter(_start(job, base))
+    base = FrozenBase(model, family, job.recipe.dtype)
+    start = job.shape if job.start is None else read_checkpoint(job.start)
+    denoiser = base.patcher.get_model_object("diffusion_model")
+    learner = LearningAdapter(begun(start, family, base.sites, denoiser, job.recipe.seed))
     check_same_recipe(job)
     store = StateStore(job.work / "states")
     lessons = encoded(pairs, encoders, base, store, _told)
@@ -89,11 +91,10 @@ def loaded(job: Job) -> tuple:
     for path in (job.checkpoint, job.clip_vision, *job.clip, *filter(None, (job.vae, job.start))):
         if not path.is_file():
             raise ValueError(f"A file was expected at {path}; there is none. Correct the path.")
-    with torch.inference_mode():
-        model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(job.checkpoint))
-        clip = _text_encoders(job, model) if job.clip else clip
-        vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(job.vae))) if job.vae else vae
-        clip_vision = comfy.clip_vision.load(str(job.clip_vision))
+    model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(job.checkpoint))
+    clip = _text_encoders(job, model) if job.clip else clip
+    vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(job.vae))) if job.vae else vae
+    clip_vision = comfy.clip_vision.load(str(job.clip_vision))
     for part, found in (("text encoder", clip), ("autoencoder", vae), ("image encoder", clip_vision)):
         if found is None:
             raise ValueError(f"A {part} was expected; none of the files holds one. Give its file, too.")
@@ -102,16 +103,9 @@ def loaded(job: Job) -> tuple:
 
 
 def _text_encoders(job: Job, model):
-    types = {"sd3": comfy.sd.CLIPType.SD3, "sdxl": comfy.sd.CLIPType.STABLE_DIFFUSION}
-    kind = types.get(family_to_teach(model).name, comfy.sd.CLIPType.STABLE_DIFFUSION)
+    types = comfy.sd.CLIPType
+    kind = types.SD3 if family_to_teach(model).joint_attention else types.STABLE_DIFFUSION
     return comfy.sd.load_clip([str(path) for path in job.clip], clip_type=kind)
-
-
-def _start(job: Job, base: FrozenBase):
-    if job.start is not None:
-        return from_file(read_checkpoint(job.start), base.family, base.sites, job.recipe.seed)
-    denoiser = base.patcher.get_model_object("diffusion_model")
-    return recognise(from_scratch(base.family, base.sites, denoiser, job.shape, job.recipe.seed))
 
 
 def check_same_recipe(job: Job) -> None:

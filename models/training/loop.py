@@ -95,7 +95,7 @@ class Teaching:
         """A forward and a backward pass; the mean loss."""
         generator = self._generator(part)
         count = self.recipe.batch
-        batch = self.lessons.batch(count, generator).to(self.base.device, self.reads)
+        batch = self.lessons.batch(count, generator).to(self.base.device, self.recipe.dtype)
         seen = with_dropped(batch.seen, self.blank, self.recipe, generator)
         even = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
         sigmas = self.base.noise_levels(even).to(self.base.device)
@@ -106,11 +106,6 @@ class Teaching:
                 loss = self.taught(Batch(batch.latents, seen), noise, sigmas).mean()
             self.engine.backward(loss / self.recipe.accumulate)
         return loss.detach()
-
-    @property
-    def reads(self) -> torch.dtype:
-        """What states are read in: they are far more numbers than anything else."""
-        return torch.bfloat16 if self.recipe.arithmetic == HALF else torch.float32
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.base.device.type, torch.bfloat16, enabled=self.recipe.arithmetic == HALF)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from ..choices import check_choice, check_numbers
 
 FULL, HALF = "float32", "bf16"
@@ -51,6 +53,11 @@ class Recipe:
     @property
     def dropped(self) -> float:
         return self.drop_text + self.drop_image + self.drop_both
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the base computes in, and what states are read in."""
+        return torch.bfloat16 if self.arithmetic == HALF else torch.float32
 
     def rate_at(self, step: int) -> float:
         """The learning rate at a step, the first being 0."""

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from ..checkpoint import AdapterCheckpoint, recognise
+from ..checkpoint import AdapterCheckpoint
 from ..patching.pixels import check_image
 from .encoding import Encoders, Progress, encoded
 from .engine import OneDevice
@@ -19,12 +17,11 @@ from .instructions import instructions_of
 from .learner import LearningAdapter
 from .loop import Report, Teaching
 from .pairs import Pair
-from .recipe import HALF, Recipe
-from .start import Shape, from_file, from_scratch
+from .recipe import Recipe
+from .start import Shape, begun
 from .store import StateStore
 from .validation import Sampling, sampled
 
-LOG = logging.getLogger(__name__)
 SIDES = 16  # a target's sides are multiples of it
 
 
@@ -86,11 +83,9 @@ class SmallTeaching:
     ):
         """Raises ValueError for a model that cannot be taught on, and an adapter that does not fit it."""
         family = family_to_teach(model)
-        self.base = FrozenBase(model, family, torch.bfloat16 if recipe.arithmetic == HALF else torch.float32)
-        if isinstance(start, Shape):
-            denoiser = self.base.patcher.get_model_object("diffusion_model")
-            start = recognise(from_scratch(family, self.base.sites, denoiser, start, recipe.seed))
-        self._start = from_file(start, family, self.base.sites, recipe.seed)
+        self.base = FrozenBase(model, family, recipe.dtype)
+        denoiser = self.base.patcher.get_model_object("diffusion_model")
+        self._start = begun(start, family, self.base.sites, denoiser, recipe.seed)
         self._encoders, self._recipe, self._pairs = encoders, recipe, small_set.pairs()
         self.teaching: Teaching | None = None
 

@@ -41,6 +41,15 @@ class Shape:
     text_ff: int = 2
 
 
+def begun(
+    start: AdapterCheckpoint | Shape, family: Family, sites: Sequence[Site], denoiser: nn.Module, seed: int
+) -> AdapterCheckpoint:
+    """The adapter to begin with: a drawn one of a shape, or what `from_file` makes of a given one."""
+    if isinstance(start, Shape):
+        return recognise(from_scratch(family, sites, denoiser, start, seed))
+    return from_file(start, family, sites, seed)
+
+
 def from_scratch(family: Family, sites: Sequence[Site], denoiser: nn.Module, shape: Shape, seed: int) -> Mapping:
     """Tensors of a new adapter under published names.
 

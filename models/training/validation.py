@@ -123,7 +123,7 @@ def sample_grid(teaching: Teaching, encoders: Encoders, pairs: Sequence[Pair], h
     for pair in pairs:
         made = sampled(teaching, encoders, pair.condition(), pair.caption, pair.instructions[0], how)
         size = made.shape[:2]
-        rows.append(torch.cat([_fitted(pair.condition(), size), made, _fitted(pair.target(), size)], 1))
+        rows.append(torch.cat([fitted(pair.condition(), size), made, fitted(pair.target(), size)], 1))
     return torch.cat(rows)[None]
 
 
@@ -135,5 +135,6 @@ def _latent_shape(teaching: Teaching, encoders: Encoders) -> tuple[int, int, int
     return teaching.base.model.latent_format.latent_channels, *(side // 8 for side in encoders.size)
 
 
-def _fitted(picture: Tensor, size: tuple[int, int]) -> Tensor:
+def fitted(picture: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture [H, W, 3] at another height and width."""
     return F.interpolate(picture.movedim(-1, 0)[None], size, mode="bilinear", antialias=True)[0].movedim(0, -1)

@@ -70,13 +70,7 @@ def load(
     workflow: Workflow, family: str, title: str = "Reference picture", pos: tuple[int, int] = (LOADING, TOP + 340)
 ) -> Loaded:
     """The three loaders; `pos`: the picture's place."""
-    checkpoint = workflow.add(
-        "CheckpointLoaderSimple",
-        (LOADING, TOP),
-        (360, HEIGHTS["loader"]),
-        models=[CHECKPOINTS[family]],
-        ckpt_name=CHECKPOINTS[family]["name"],
-    )
+    checkpoint = load_checkpoint(workflow, family)
     adapter = workflow.add(
         "IPAdapterInstructLoader",
         (LOADING, TOP + 160),
@@ -85,6 +79,16 @@ def load(
         adapter_name=ADAPTERS[family]["name"],
     )
     return Loaded(checkpoint, adapter, picture(workflow, pos, title))
+
+
+def load_checkpoint(workflow: Workflow, family: str) -> Node:
+    return workflow.add(
+        "CheckpointLoaderSimple",
+        (LOADING, TOP),
+        (360, HEIGHTS["loader"]),
+        models=[CHECKPOINTS[family]],
+        ckpt_name=CHECKPOINTS[family]["name"],
+    )
 
 
 def picture(workflow: Workflow, pos: tuple[int, int], title: str) -> Node:

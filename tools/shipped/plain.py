@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shipped import notes
-from shipped.files import CHECKPOINTS, ENCODER, FACE_ID, PLAIN, PLUS
+from shipped.files import ENCODER, FACE_ID, PLAIN, PLUS
 from shipped.graph import Node, Output, Workflow
 from shipped.parts import (
     APPLYING,
@@ -21,6 +21,7 @@ from shipped.parts import (
     empty_latent,
     encode,
     load,
+    load_checkpoint,
     picture,
     recommended,
     sample,
@@ -87,13 +88,7 @@ def one_adapter(workflow: Workflow, loaded: Loaded, latent: Output, top: int) ->
 
 def faceid_embeddings(workflow: Workflow) -> None:
     """A face from a file of its embedding; and, muted, how such a file is made of a photo."""
-    checkpoint = workflow.add(
-        "CheckpointLoaderSimple",
-        (LOADING, TOP),
-        (360, HEIGHTS["loader"]),
-        models=[CHECKPOINTS[FAMILY]],
-        ckpt_name=CHECKPOINTS[FAMILY]["name"],
-    )
+    checkpoint = load_checkpoint(workflow, FAMILY)
     loader = workflow.add(
         "IPAdapterInstructLoader",
         (LOADING, TOP + 160),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from shipped import notes
-from shipped.files import ADAPTERS, CHECKPOINTS, ENCODER
+from shipped.files import ADAPTERS, ENCODER
 from shipped.graph import Workflow
 from shipped.parts import (
     APPLYING,
-    HEIGHTS,
     LOADING,
     NEGATIVE,
     READING,
@@ -17,6 +16,7 @@ from shipped.parts import (
     apply,
     decode_and_save,
     empty_latent,
+    load_checkpoint,
     picture,
     recommended,
     sample,
@@ -30,13 +30,7 @@ PAIRS = 8
 
 def teach_instruction(workflow: Workflow) -> None:
     """Eight pairs cut from one picture, taught to the published adapter, which then follows the new instruction."""
-    checkpoint = workflow.add(
-        "CheckpointLoaderSimple",
-        (LOADING, TOP),
-        (360, HEIGHTS["loader"]),
-        models=[CHECKPOINTS[FAMILY]],
-        ckpt_name=CHECKPOINTS[FAMILY]["name"],
-    )
+    checkpoint = load_checkpoint(workflow, FAMILY)
     source = picture(workflow, (LOADING, TOP + 160), "A picture to cut references from")
     tiles = workflow.add(
         "IPAdapterInstructTile",

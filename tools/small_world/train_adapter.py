@@ -27,7 +27,7 @@ from small_world.phrasings import PLAIN
 from small_world.references import references
 from small_world.scenes import TASKS
 from small_world.short_texts import ShortTexts, counting_copies
-from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
+from small_world.storage import log_to, save_state, saved_state, world_folder
 
 from ipadapter_instruct.models.checkpoint import recognise  # isort: skip (after ComfyUI)
 from ipadapter_instruct.models.training.engine import OneDevice  # isort: skip
@@ -36,6 +36,7 @@ from ipadapter_instruct.models.training.learner import LearningAdapter  # isort:
 from ipadapter_instruct.models.training.loop import Teaching  # isort: skip
 from ipadapter_instruct.models.training.recipe import HALF, Recipe  # isort: skip
 from ipadapter_instruct.models.training.start import Shape, from_scratch  # isort: skip
+from ipadapter_instruct.models.training.writing import write_adapter  # isort: skip
 
 LOG = logging.getLogger(__name__)
 JOINT, FIXED = "joint", "fixed"
@@ -85,13 +86,8 @@ def train(learning: Teaching, state_file: Path, adapter_file: Path) -> None:
             losses, started = [], time.monotonic()
         if report.step == learning.recipe.steps or time.monotonic() - saved > SAVE_SECONDS:
             save_state(state_file, **learning.state())
-            write_adapter(learning, adapter_file)
+            write_adapter(learning.averaged(), adapter_file, f"in the small world, {learning.step} steps")
             saved = time.monotonic()
-
-
-def write_adapter(learning: Teaching, path: Path) -> None:
-    weights = {name: weight.to(torch.float16) for name, weight in learning.averaged().items()}
-    save_tensors(weights, path, f"instruct adapter, {learning.step} steps")
 
 
 def adapter_path(name: str) -> Path:
