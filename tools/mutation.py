@@ -21,6 +21,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,7 @@ PROVED_ELSEWHERE = ("patching/*", "face_analysis.py", *(f"training/{name}.py" fo
 STATUSES = {0: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout", 33: "no test"}
 COLUMNS = ("killed", "timeout", "survived", "message text", "no test", "other")
 SHOWN = ("survived", "no test", "other")
+OLD_SECONDS = 300
 # The first two read the sources, which mutmut rewrites; the third runs a python that has no mutmut.
 CONFIGURATION = f"""
 [tool.mutmut]
@@ -138,14 +140,31 @@ def copy_changed(source: Path, target: Path) -> None:
 def mutmut(python: Path, folder: Path, *arguments: str) -> None:
     """Run mutmut. One thread for torch: the process that forks must have no other.
 
-    Temporary files have a folder of their own, since thousands of runs of pytest clear away after one another.
+    Temporary files have a folder of their own, since thousands of runs of pytest clear away after one another; and
+    each leaves what it wrote, 27 GB of them, which is cleared away here.
     """
     scratch = folder / "tmp"
     scratch.mkdir(exist_ok=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TMPDIR": str(scratch)}
     environment.pop("PYTHONPATH", None)
-    if subprocess.run([python.parent / "mutmut", *arguments], cwd=folder, env=environment).returncode:
+    process = subprocess.Popen([python.parent / "mutmut", *arguments], cwd=folder, env=environment)
+    try:
+        while process.poll() is None:
+            time.sleep(10)
+            remove_older(scratch, OLD_SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+    remove(scratch)
+    if process.returncode:
         raise ToolError(f"mutmut broke off in {folder}; what it said is above. The tests must pass before it can run.")
+
+
+def remove_older(scratch: Path, seconds: float) -> None:
+    """The folders of runs of pytest that began so long ago."""
+    for run in scratch.glob("pytest-of-*/pytest-*"):
+        if not run.is_symlink() and time.time() - run.stat().st_mtime > seconds:
+            shutil.rmtree(run, ignore_errors=True)
 
 
 def write_report(python: Path, folder: Path) -> None:

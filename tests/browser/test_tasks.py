@@ -15,6 +15,7 @@ ENCODE, APPLY, LOADER = "IPAdapterInstructEncode", "IPAdapterInstructApply", "IP
 OWN, UNTRAINED = "own words", "⚠ not a trained task"
 TASKS = ["everything", "style", "colour", "pose", "composition", "face"]
 ONLY_SD15 = ["foreground", "background", "object"]
+TRIES = 10
 GUIDANCE = ("weight", "guidance", "instruct_guidance", "image_guidance")
 SAVED = "(type) => app.graph.serialize().nodes.find((node) => node.type === type)"
 PROMPT = "async (type) => Object.values((await app.graphToPrompt()).output).find((node) => node.class_type === type)"
@@ -44,7 +45,10 @@ def sd15(page: ComfyPage) -> ComfyPage:
 
 
 def wait_for_task(page: ComfyPage, task: str) -> None:
-    page.settle()
+    for _ in range(TRIES):  # a busy machine's page takes more than one
+        page.settle()
+        if page.value(ENCODE, "task") == task:
+            return
     assert page.value(ENCODE, "task") == task
 
 

@@ -50,7 +50,9 @@ class VueWidgets:
         combo = self.node(node_id).locator(f'[role="combobox"][aria-label="{name}"]')
         if combo.count():
             combo.click()
-            self.page.get_by_role("option", name=str(value), exact=True).click()
+            option = self.page.get_by_role("option", name=str(value), exact=True)
+            option.click()
+            option.wait_for(state="hidden")
             return
         field = self.field(node_id, name)
         field.click(force=True)  # 1.58 has a handle for dragging numbers above it, which passes clicks on
