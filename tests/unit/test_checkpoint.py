@@ -96,7 +96,7 @@ def test_a_tensor_that_nothing_uses_is_warned_of_and_the_adapter_still_loads(ten
 
     assert {name for name, _ in by_file_names(adapter)} == tensors.keys()
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert name in caplog.text
+    assert f"holds tensors that nothing uses: {name}" in caplog.text
 
 
 def test_a_built_adapter_is_for_inference_only(tensors):
@@ -141,6 +141,11 @@ def test_sd3_is_recognised_by_the_names_of_its_last_layers_which_become_the_comm
 def test_flattening_leaves_out_what_is_not_a_tensor():
     weight = torch.zeros(1)
     assert flatten({"a": {"b": weight, "step": 3}, "epoch": "last"}) == {"a.b": weight}
+
+
+def test_flattening_leaves_out_what_has_no_name_and_takes_what_follows():
+    weight = torch.zeros(1)
+    assert flatten({(1, 2): weight, "a": {None: weight, 0: weight}}) == {"a.0": weight}
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])

@@ -74,6 +74,12 @@ def test_a_long_file_is_not_listed_to_its_end():
     assert "layer003 and 296 more" in message
 
 
+@pytest.mark.parametrize("part", ["image_proj.", "ip_adapter."])
+def test_one_part_of_an_adapter_alone_is_none(part):
+    with pytest.raises(AdapterFileError, match=f"{EXPECTED} .*; this file holds {part}"):
+        recognise({name: tensor for name, tensor in TENSORS.items() if name.startswith(part)})
+
+
 @pytest.mark.parametrize(("family", "first"), [("sd15", "1"), ("sd3", "0")])
 def test_an_adapter_without_a_single_layer_of_attention_is_told_the_first(family, first):
     tensors = {name: t for name, t in one_block(family).items() if not name.startswith("ip_adapter.")}
@@ -156,6 +162,7 @@ def test_a_file_that_is_cut_short_is_refused_with_its_size(tmp_path, suffix, par
 
     assert f"{path.name} was expected to be a file of tensors" in message
     assert f"{path.stat().st_size:,} bytes" in message
+    assert "cannot be read as one (" in message if suffix == ".safetensors" else "cannot be read as one. " in message
     assert "cut short" in message
     assert DOWNLOAD_AGAIN in message
 
@@ -163,7 +170,9 @@ def test_a_file_that_is_cut_short_is_refused_with_its_size(tmp_path, suffix, par
 @pytest.mark.parametrize("content", [[torch.zeros(1)], torch.zeros(1), 3], ids=["a list", "a tensor", "a number"])
 def test_a_pickle_of_anything_but_a_dict_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "adapter.bin")
-    assert "expected to be a file of tensors" in refusal_of_file(tmp_path / "adapter.bin")
+    message = refusal_of_file(tmp_path / "adapter.bin")
+    assert "expected to be a file of tensors" in message
+    assert f"it holds no dict of tensors but {type(content).__name__}. It is damaged" in message
 
 
 class CreatesAFile:
@@ -202,6 +211,13 @@ def test_code_in_a_published_layout_is_named(tmp_path):
 
     assert "adapter.bin was expected to hold tensors only; it also asks Python to run io.open" in message
     assert "Get the file again from a source you trust" in message
+
+
+def test_code_is_not_run_where_torch_is_told_to_run_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    torch.save({"image_proj": {"latents": CreatesAFile(tmp_path / "created")}}, tmp_path / "adapter.bin")
+    assert "Nothing in it was run." in refusal_of_file(tmp_path / "adapter.bin")
+    assert not (tmp_path / "created").exists()
 
 
 def test_the_code_in_these_pickles_would_create_a_file_if_it_were_run(tmp_path):

@@ -5,10 +5,12 @@ import itertools
 import pytest
 import torch
 from ipadapter_instruct.models.branches import Branch, Branches
+from ipadapter_instruct.models.choices import LONGEST
 from ipadapter_instruct.models.combining import (
     ADD,
     AVERAGE,
     CONCAT,
+    LONGEST_CYCLE,
     METHODS,
     MODES,
     PER_LATENT,
@@ -69,6 +71,11 @@ def test_what_is_no_finite_number_is_refused_by_the_inputs_name(text):
     assert repr(text) in str(caught.value)
 
 
+def test_a_list_too_long_to_be_meant_is_refused_by_the_inputs_name():
+    with pytest.raises(ValueError, match="^image_weights was expected to hold at most"):
+        parse_numbers("1" * (LONGEST + 1), "image_weights")
+
+
 @pytest.mark.parametrize("weights", [(), (1.0, 2.0), (0.0, 2.0), (-1.0, 1.0)])
 def test_no_weights_or_one_for_each_picture_are_right(weights):
     check_weights(weights, 2, "image_weights")
@@ -120,7 +127,7 @@ def test_weights_that_do_not_fit_the_references_are_refused_by_the_inputs_name()
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="mode.*concat.*average.*one per latent.*'sum'"):
+    with pytest.raises(ValueError, match="^mode was expected to be one of concat.*average.*one per latent.*'sum'"):
         combine_references(tokens(), Combining("sum"))
 
 
@@ -190,6 +197,8 @@ def test_weights_alike_on_a_latents_tokens_are_the_latents_own():
     left, own = latent_weights(of(2, weights=weights))
     same(left, of(2))
     assert own == (0.5, 0.0)
+    single = ImageTokens(tokens(2).map(lambda x: x[:, :1]), torch.tensor([[0.5], [0.0]]))
+    assert latent_weights(single)[1] == (0.5, 0.0)
 
 
 def test_weights_that_differ_within_a_latent_stay_on_the_tokens():
@@ -208,6 +217,12 @@ def test_without_weights_there_are_none_of_the_latents():
 @pytest.mark.parametrize("first, second, expected", [((), (), ()), ((2.0,), (), (2.0,)), ((), (3.0, 1.0), (3.0, 1.0))])
 def test_no_factors_leave_the_others(first, second, expected):
     assert product_of_cycles(first, second) == expected
+
+
+def test_a_product_may_be_as_long_as_the_limit():
+    assert product_of_cycles([1.0] * LONGEST_CYCLE, [2.0]) == (2.0,) * LONGEST_CYCLE
+    with pytest.raises(ValueError, match=f"within {LONGEST_CYCLE:,} pictures; of {LONGEST_CYCLE + 1:,} and 1 weights"):
+        product_of_cycles([1.0] * (LONGEST_CYCLE + 1), [2.0])
 
 
 @pytest.mark.parametrize("lengths", [(1, 1), (1, 4), (2, 3), (4, 6), (5, 5)])
@@ -254,11 +269,11 @@ def test_a_set_of_weight_0_need_not_fit_the_other(method):
 
 
 @pytest.mark.parametrize(
-    "method, a, b", [(AVERAGE, 0.75, 0.25), (ADD, 1.5, 0.5), (SUBTRACT, 1.5, -0.5)], ids=[AVERAGE, ADD, SUBTRACT]
+    "method, a, b", [(AVERAGE, 0.8, 0.2), (ADD, 2.0, 0.5), (SUBTRACT, 2.0, -0.5)], ids=[AVERAGE, ADD, SUBTRACT]
 )
 def test_two_sets_are_averaged_added_and_subtracted_by_their_weights(method, a, b):
     first, second = of(seed=1), of(seed=2)
-    found = combine_two(first, second, method, (1.5, 0.5))
+    found = combine_two(first, second, method, (2.0, 0.5))
     assert found.weights is None
     for branch in Branch:
         expected = a * first.branches[branch] + b * second.branches[branch]

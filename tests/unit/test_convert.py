@@ -107,8 +107,8 @@ def test_what_was_done_is_said_with_sizes(source, target, family):
     said = str(convert(source, target))
     title = {"sd15": "SD1.5", "sdxl": "SDXL", "sd3": "SD3"}[family]
 
-    assert said.startswith("adapter.bin (")
-    assert f"-> {target} (" in said
+    sizes = [f"{path.stat().st_size / 1e6:,.1f} MB" for path in (source, target)]
+    assert said.startswith(f"adapter.bin ({sizes[0]}) -> {target} ({sizes[1]})")
     assert said.endswith(f" MB), fp16, IPAdapter-Instruct for {title}")
 
 
@@ -123,13 +123,14 @@ def changed(tmp_path, name: str, change):
 
 
 def test_tensors_that_nothing_uses_are_kept_as_they_are(tmp_path, target):
-    source = save_adapter({**adapter_tensors(), "ip_adapter.step": torch.tensor([7])}, tmp_path / "adapter.bin")
-    convert(source, target)
-    assert torch.equal(read_file(target)["ip_adapter.step"], torch.tensor([7]))
+    step = torch.arange(6).view(2, 3).T
+    convert(save_adapter({**adapter_tensors(), "ip_adapter.step": step}, tmp_path / "adapter.bin"), target)
+    assert torch.equal(read_file(target)["ip_adapter.step"], step)
 
 
-def test_tensors_that_share_memory_or_lie_across_it_are_written_too(tmp_path, target):
-    tensors = adapter_tensors()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_tensors_that_share_memory_or_lie_across_it_are_written_too(tmp_path, target, dtype):
+    tensors = {name: tensor.to(dtype) for name, tensor in adapter_tensors().items()}
     keys = tensors["ip_adapter.1.to_k_ip.weight"]
     tensors["ip_adapter.1.to_v_ip.weight"] = keys
     tensors["ip_adapter.5.to_k_ip.weight"] = keys.T.contiguous().T
@@ -137,6 +138,10 @@ def test_tensors_that_share_memory_or_lie_across_it_are_written_too(tmp_path, ta
 
     for name in ("ip_adapter.1.to_k_ip.weight", "ip_adapter.1.to_v_ip.weight", "ip_adapter.5.to_k_ip.weight"):
         assert torch.equal(read_file(target)[name], keys.half())
+
+
+def test_an_unknown_precision_is_refused_by_name(small_source, target):
+    assert refusal(small_source, target, "int8").startswith("precision was expected to be one of fp16, bf16; it is")
 
 
 def test_a_number_too_large_for_fp16_is_refused_and_bf16_holds_it(tmp_path, target):
@@ -203,7 +208,8 @@ def test_an_interrupted_writing_leaves_nothing_behind(small_source, target, monk
         raise OSError("no space left on the disk")
 
     monkeypatch.setattr(convert_module, "save_file", interrupted)
-    with pytest.raises(ValueError, match="no space.*Make room"):
+    said = f"The converted weights were to be saved in {target.parent}; .*no space.*Make room.*with convert.py --output"
+    with pytest.raises(ValueError, match=said):
         convert(small_source, target)
     assert os.listdir(target.parent) == ["adapter.bin"]
 

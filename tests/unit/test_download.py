@@ -90,7 +90,7 @@ def test_a_connection_that_brings_nothing_is_given_up_and_what_came_is_kept(url,
     served.cuts = [1000, 0, 0, 0]
     message = fails(url, models, error=PassingError)
 
-    assert "broke after 1,000 of 300,000 bytes" in message
+    assert f"{url.split('/')[2]} broke after 1,000 of 300,000 bytes (the server closed it)" in message
     assert "Run the same command again" in message
     assert list(found(models).values()) == [CONTENT[:1000]]
 
@@ -160,7 +160,9 @@ def test_a_file_of_another_sha256_is_removed(url, models, served, known, stated)
     assert found(models) == {}
 
 
-def test_a_part_longer_than_the_file_is_removed(url, models):
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_part_longer_than_the_file_is_removed(url, models, served, linked):
+    served.linked = linked
     planned = plan(FILE, url, models)
     planned.part.parent.mkdir()
     planned.part.write_bytes(CONTENT + b"x")
@@ -178,7 +180,7 @@ def test_a_part_longer_than_the_file_is_removed(url, models):
 def test_a_server_that_says_it_has_another_file_is_not_asked_for_it(url, models, served, facts, message):
     served.linked = True
     said = fails(url, models, PublishedFile("adapter.bin", "ipadapter", "", **facts))
-    assert message in said
+    assert f"{url} was {message}" in said
     assert "HF_ENDPOINT" in said
     assert served.sent == []
 
@@ -205,6 +207,11 @@ def test_a_full_disk_is_said_and_what_came_is_kept(url, models):
     assert "is full. Free 300 kB and run the same command again" in message
     assert planned.part.is_symlink()
     assert not planned.target.exists()
+
+
+def test_the_folders_above_a_file_are_made(url, models):
+    fetch(url, models, PublishedFile("adapter.bin", "new/folder", ""))
+    assert (models / "new" / "folder" / "adapter.bin").read_bytes() == CONTENT
 
 
 def test_a_folder_that_cannot_be_written_to_is_said(url, models):

@@ -147,6 +147,12 @@ def test_a_missing_projection_is_said():
         check_sizes(EncoderSizes(1280), EncoderNeed(1024, pooled=True), "x")
 
 
+def test_a_projection_that_is_not_at_fault_is_not_spoken_of():
+    for sizes, need in ((EncoderSizes(1280), EncoderNeed(1024)), (EncoderSizes(1280, 768), EncoderNeed(1024, True))):
+        with pytest.raises(ValueError, match=r"x is ViT-H \(1280 wide\)\. Get "):
+            check_sizes(sizes, need, "x")
+
+
 def test_an_unknown_need_says_its_width_and_where_to_look():
     assert "an encoder 77 wide" in wrong_encoder("x", EncoderNeed(77))
     message = wrong_encoder("x", EncoderNeed(77, pooled=True))

@@ -102,7 +102,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_in_words(tmp_path, name):
     (tmp_path / "a_file").write_bytes(b"")
     refused(
         lambda: write_faces(Faces(embeddings()), tmp_path / name),
-        "the system refused",
+        f"The faces were to be saved in {(tmp_path / name).parent}; the system refused",
         "choose another filename_prefix",
         "Nothing was left behind",
     )

@@ -14,7 +14,9 @@ def test_published_widths_are_the_base_models():
 
 
 def test_a_width_that_no_family_has_is_refused_with_the_widths_that_there_are():
-    with pytest.raises(ValueError, match=r"width 1024 .* known widths are SD1.5 768, SDXL 2048\. Load "):
+    with pytest.raises(
+        ValueError, match=r"width 1024 to cross-attention; known widths are SD1.5 768, SDXL 2048\. Load "
+    ):
         family_of_adapter(1024, joint_attention=False)
 
 

@@ -11,7 +11,7 @@ from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from files import adapter_tensors, save_adapter
 from fuzzing import seeds
-from ipadapter_instruct.models import open_clip_files
+from ipadapter_instruct.models import open_clip_files, pickled_files, tensor_files
 from ipadapter_instruct.models.checkpoint import build, look_at, read_checkpoint, recognise
 from ipadapter_instruct.models.encoder_files import encoder_sizes
 from ipadapter_instruct.models.faces import read_faces
@@ -88,6 +88,27 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(saved):
         refused(lambda read=read: read(saved), "adapter.bin was expected", "compressed archive", "Download it again")
 
 
+def test_an_archive_with_a_password_is_refused(saved):
+    content, entry = bytearray(saved.read_bytes()), b"PK\x01\x02"
+    content[content.index(entry) + 8] |= 1
+    saved.write_bytes(content)
+    refused(lambda: read_file(saved), "compressed archive", "Download it again")
+
+
+def test_an_archive_that_holds_more_than_it_is_long_is_refused(saved):
+    content, entry = bytearray(saved.read_bytes()), b"PK\x01\x02"
+    at, length = content.index(entry), len(content)
+    content[at + 20 : at + 28] = (2**30).to_bytes(4, "little") * 2
+    saved.write_bytes(content)
+    refused(lambda: read_file(saved), "an archive that says it holds 1,07", f"in a file of {length:,}. It is damaged")
+
+
+def test_names_and_shapes_of_a_length_that_no_adapter_has_are_refused(saved):
+    long = bytes(pickled_files.LONGEST_PICKLE)
+    rewritten(saved, lambda inside: {n: c + long if n.endswith("data.pkl") else c for n, c in inside.items()})
+    refused(lambda: read_file(saved), "names and shapes of a length that no adapter has", "Download it again")
+
+
 def test_numbers_in_another_byte_order_are_refused(saved):
     rewritten(saved, lambda inside: {n: b"big" if n.endswith("byteorder") else c for n, c in inside.items()})
     for read in (read_file, read_shapes):  # torch's reader of shapes would end the process
@@ -119,10 +140,11 @@ ASKING = {
     "a byte array": (lambda: Call(bytearray, 2**30), "asks for a byte array, of any size"),
     "a tensor by its size": (lambda: Call(torch.HalfTensor, 2**20), "more numbers than there are in it"),
     "one number as many": (lambda: torch.zeros(1).expand(2**40), "of fewer numbers than that"),
+    "one number as two": (lambda: torch.zeros(1).expand(2), "of fewer numbers than that"),
     "no numbers": (lambda: torch.empty(3, device="meta"), "no plain tensor|without its numbers"),
     "a sparse tensor": (lambda: torch.eye(3).to_sparse(), "no plain tensor"),
     "a dict in very many places": (repeated, "one dict in several places"),
-    "a dict in itself": (in_itself, "one dict in several places"),
+    "a dict in itself": (in_itself, "one dict in several places, the last of them 'inner'"),
 }
 
 
@@ -152,6 +174,24 @@ def test_a_tar_is_refused_before_torch_unpacks_it_into_a_folder(tmp_path):
         for name in ("sys_info", "pickle", "tensors", "storages"):
             archive.addfile(tarfile.TarInfo(name), io.BytesIO())
     refused(lambda: read_file(tmp_path / "adapter.bin"), "does not begin as one of torch.save", "Download it again")
+
+
+def test_a_tar_whose_first_name_looks_like_torchs_older_format_is_refused_too(tmp_path):
+    name = b"N." * pickled_files.OLDER_PICKLES + pickled_files.MAGIC
+    with tarfile.open(tmp_path / "adapter.bin", "w", format=tarfile.GNU_FORMAT, encoding="utf-8") as archive:
+        archive.addfile(tarfile.TarInfo(name.decode("utf-8", "surrogateescape")), io.BytesIO())
+    assert (tmp_path / "adapter.bin").read_bytes().startswith(name)
+    refused(lambda: read_file(tmp_path / "adapter.bin"), "does not begin as one of torch.save", "Download it again")
+
+
+def test_a_tensors_name_is_not_taken_for_code(tmp_path):
+    torch.save({"GLOBAL os.system": torch.eye(3).to_sparse()}, tmp_path / "adapter.bin")
+    refused(lambda: read_file(tmp_path / "adapter.bin"), "holds GLOBAL os.system, which is no plain tensor")
+
+
+def test_a_file_that_is_gone_meanwhile_has_no_bytes(tmp_path):
+    gone = tensor_files._unreadable(tmp_path / "a.bin", EOFError())
+    assert "its 0 bytes cannot be read as one. It is cut short" in gone
 
 
 @pytest.mark.parametrize("older", [False, True], ids=["archive", "older format"])
@@ -184,14 +224,20 @@ def test_a_block_of_an_encoder_of_a_number_beyond_the_file_is_refused_before_it_
 def test_a_tensor_without_numbers_is_refused(shape):
     empty = {**tensors(), "ip_adapter.1.to_k_ip.weight": torch.empty_strided(shape, (0, 0))}
     refused(lambda: recognise(empty), "ip_adapter.1.to_k_ip.weight was expected to hold numbers", str(list(shape)))
+    empty = {**tensors(), "image_proj.proj.weight": torch.empty_strided(shape, (0, 0))}
+    refused(lambda: recognise(empty), "image_proj.proj.weight was expected to hold numbers", str(list(shape)))
 
 
 def test_matrices_larger_than_torch_can_count_are_refused():
-    wide = {"latents": (1, 1, 2**40), "proj_in.weight": (2**40, 1280), "proj_out.weight": (768, 2**40)}
+    wide = {"latents": (1, 1, 2**40), "proj_in.weight": (1, 2**40), "proj_out.weight": (768, 1)}
     made = {f"image_proj.{name}": torch.zeros(1).expand(shape) for name, shape in wide.items()}
-    refused(
-        lambda: build(recognise({**adapter_tensors(), **made})), "image_proj.", "expected to be", "Download it again"
-    )
+    refused(lambda: build(recognise({**adapter_tensors(), **made})), "image_proj.* were expected", "Download it again")
+
+
+@pytest.mark.parametrize("part", ["image_proj", "ip_adapter"])
+def test_matrices_that_are_none_are_refused_with_their_part(part):
+    flat = {name: tensor[0] if name.startswith(part) else tensor for name, tensor in tensors().items()}
+    refused(lambda: build(recognise(flat)), f"{part}.* were expected to be matrices", "Download it again")
 
 
 def test_sites_that_take_tokens_of_another_width_are_refused():

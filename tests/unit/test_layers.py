@@ -1,6 +1,7 @@
 """Layer weights: a factor for each of a model's attentions, by type or by name."""
 
 import pytest
+from ipadapter_instruct.models.choices import LONGEST
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
 from ipadapter_instruct.models.layers import (
     EASES,
@@ -125,8 +126,13 @@ def test_unknown_layers_are_refused_by_name(family, name):
 
 @pytest.mark.parametrize("text", ["3", "3: strong", "3:", "3: nan", "3: -inf", "3: 1: 2"])
 def test_what_is_no_factor_is_refused(text):
-    with pytest.raises(ValueError, match="layer_weights was expected to be layers with factors, .* Correct it"):
-        parse_layers(text, LAYERS[SD15])
+    with pytest.raises(ValueError, match=f"layers with factors, .*; it is '1: 1, {text}'. Correct it"):
+        parse_layers(f"1: 1, {text}", LAYERS[SD15])
+
+
+def test_a_list_too_long_to_be_meant_is_refused():
+    with pytest.raises(ValueError, match="^layer_weights was expected to hold at most"):
+        parse_layers("1" * (LONGEST + 1), LAYERS[SD15])
 
 
 # What a family does not have
@@ -146,7 +152,8 @@ def test_sd3_refuses_scalings_of_keys(scaling):
 
 @pytest.mark.parametrize("weights", [LayerWeights("strong"), LayerWeights(scaling="Q")])
 def test_unknown_choices_are_refused(weights):
-    with pytest.raises(ValueError, match="weight_type|scaling"):
+    name = "weight_type" if weights.weight_type == "strong" else "scaling"
+    with pytest.raises(ValueError, match=f"^{name} was expected to be one of"):
         layer_factors(weights, SD15, LAYERS[SD15])
 
 
@@ -160,3 +167,10 @@ def test_each_group_has_its_tables_factor_and_the_others_none(family, name):
     groups = range(max(layer.group for layer in LAYERS[family]) + 1)
     assert by_group(family, LayerWeights(name)) == [TABLES[family.name][name].get(group, 0.0) for group in groups]
     assert any(TABLES[family.name][name].values())
+
+
+@pytest.mark.parametrize("family", [SD15, SDXL], ids=["sd15", "sdxl"])
+def test_groups_that_are_named_without_a_factor_count_whole(family):
+    groups = range(max(layer.group for layer in LAYERS[family]) + 1)
+    assert TABLES[family.name]["strong style and composition"] == dict.fromkeys(groups, 1.0)
+    assert set(TABLES[family.name]["style transfer"].values()) == {1.0}

@@ -51,21 +51,30 @@ WRITERS = {
 }
 
 
-def says_full(message: str) -> None:
-    assert "were to be saved in" in message and "MB are needed" in message and "Make room" in message, message
+WORDS = {
+    "embeds": ("The embeds", "choose another filename_prefix"),
+    "faces": ("The faces", "choose another filename_prefix"),
+    "a conversion": ("The converted weights", "write it elsewhere with convert.py --output"),
+}
+
+
+def says_full(message: str, kind: str, folder: Path) -> None:
+    what, elsewhere = WORDS[kind]
+    for part in (f"{what} were to be saved in {folder}; ", "MB are needed", "Make room", f"or {elsewhere}."):
+        assert part in message, message
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_full_disk_leaves_nothing_and_says_what_is_needed(kind, small_disk, adapter):
     message = message_of(lambda: WRITERS[kind](small_disk, adapter))
-    says_full(message)
+    says_full(message, kind, small_disk)
     assert "No space left" in message
     assert os.listdir(small_disk) == []
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_limit_on_files_does_the_same(kind, tmp_path, adapter):
-    says_full(message_of(lambda: WRITERS[kind](tmp_path, adapter), files_at_most(20_000)))
+    says_full(message_of(lambda: WRITERS[kind](tmp_path, adapter), files_at_most(20_000)), kind, tmp_path)
     assert os.listdir(tmp_path) == []
 
 
@@ -73,7 +82,8 @@ def test_a_conversion_that_was_there_stays_whole_when_its_successor_finds_no_roo
     there = tmp_path / "new.safetensors"
     convert(adapter, there)
     before = there.read_bytes()
-    says_full(message_of(lambda: WRITERS["a conversion"](tmp_path, adapter), files_at_most(20_000)))
+    kind = "a conversion"
+    says_full(message_of(lambda: WRITERS[kind](tmp_path, adapter), files_at_most(20_000)), kind, tmp_path)
     assert there.read_bytes() == before
     assert os.listdir(tmp_path) == [there.name]
 

@@ -152,7 +152,40 @@ def test_every_download_has_a_choice_and_a_file_name_of_its_own():
         assert len({one.choice for one in weights} | {one.stem for one in weights}) == 2 * len(weights)
 
 
+def test_a_tower_says_its_file_and_its_layout(drawn):
+    tensors, found = drawn
+    assert find_tower(tensors, IMAGE, "a file").file == "a file"
+    assert find_tower(tensors, IMAGE, "a file").layout == "transformers' names"
+    assert find_tower(behind("visual.", found), IMAGE, "a file").layout == "open_clip's names"
+
+
+def test_the_projection_lies_beside_the_tower_behind_any_prefix():
+    assert find_tower(behind("clip.", image_tensors()), IMAGE, "a file").encoder_sizes.pooled_width == 1024
+
+
+def test_a_text_tower_has_no_projection():
+    tensors = in_open_clips_names(text_tensors(), TEXT)
+    assert "proj" not in in_open_clips_names({**tensors, "proj": torch.zeros(2, 2)}, TEXT)
+
+
 # What is refused
+
+
+@pytest.mark.parametrize("norm", [None, torch.zeros(())], ids=["missing", "without dimensions"])
+def test_a_tower_whose_last_norm_tells_no_width_is_not_found(norm):
+    tensors = {name: x for name, x in image_tensors().items() if name != "vision_model.post_layernorm.weight"}
+    tensors |= {} if norm is None else {"vision_model.post_layernorm.weight": norm}
+    assert "it holds other tensors" in refusal(tensors, IMAGE)
+
+
+@pytest.mark.parametrize("prefix", ["x", "visual_"])
+def test_names_that_only_end_like_a_towers_are_none(prefix, drawn):
+    assert "it holds other tensors" in refusal(behind(prefix, drawn[1]), IMAGE)
+
+
+def test_parts_of_two_widths_are_refused_with_the_files_name(drawn):
+    tensors = {**drawn[0], "vision_model.encoder.layers.0.self_attn.k_proj.weight": torch.zeros(2)}
+    assert "of one width" in refusal(tensors, IMAGE)
 
 
 def test_a_missing_tensor_is_named_and_the_others_counted():
@@ -204,6 +237,9 @@ def test_other_files_are_refused_with_what_they_are(tensors, kind, found):
 def test_a_damaged_file_and_a_pickle_with_code_are_refused(tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(b"<!DOCTYPE html>")
     torch.save({"visual": print}, tmp_path / "code.pt")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="^other.safetensors was expected to hold CLIP's image tower"):
+        read_tower(tmp_path / "other.safetensors", IMAGE)
     with pytest.raises(ValueError, match="cannot be read"):
         read_tower(tmp_path / "cut.safetensors", IMAGE)
     with pytest.raises(ValueError, match="Nothing in it was run"):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from ipadapter_instruct.models.pictures import (
     BLANK,
+    Grid,
     crop_around,
     cut_out,
     feathered,
@@ -154,6 +155,12 @@ def test_random_colours_are_8_bit_colours_far_from_the_mean_of_what_is_kept():
         assert (found - plain).norm(dim=1).min() > 0.43
 
 
+def test_a_faint_mask_keeps_the_whole_colour():
+    image, mask = torch.full((1, 4, 4, 3), 0.75), mask_of(4, 4, 1, 2, 1, 2) / 16
+    for seed in range(20):
+        same(random_colours(image, mask, seed), random_colours(image, 16 * mask, seed))
+
+
 def test_a_random_colour_with_nothing_kept_is_a_colour():
     assert in_range(random_colours(pictures(2, 4, 4), torch.zeros(2, 4, 4), seed=1))
 
@@ -183,8 +190,9 @@ def test_a_crop_is_the_square_around_the_mask_with_padding_on_every_side():
         ((0, 20, 0, 20), (0, 40, 0, 40)),
         ((80, 100, 100, 120), (60, 100, 80, 120)),
         ((45, 50, 0, 20), (27, 67, 0, 40)),
+        ((95, 100, 40, 100), (0, 100, 20, 120)),
     ],
-    ids=["upper left", "lower right", "left"],
+    ids=["upper left", "lower right", "left", "as high as the picture"],
 )
 def test_a_crop_at_the_pictures_border_is_shifted_inside(box, square):
     image = numbered(100, 120)
@@ -318,6 +326,7 @@ def test_neighbours_share_at_least_the_overlap(overlap):
 
 def test_the_overlap_gives_way_before_a_tile_reaches_beyond_the_picture():
     assert tile_grid(512, 1024, 2, overlap=0.5).side == 512
+    assert tile_grid(1024, 512, 2, overlap=0.5).side == 512
 
 
 def test_tiles_come_row_by_row():
@@ -349,6 +358,14 @@ def test_an_elongated_whole_picture_stands_between_blank_borders():
     same(found[10:30], torch.ones(20, 40, 3), tolerance=1e-6)
     same(found[30:], blank)
     same(tiled(image.transpose(1, 2), 2, overlap=0.0, whole=True)[0], found.transpose(0, 1), tolerance=1e-6)
+
+
+def test_a_picture_far_thinner_than_its_tiles_stands_in_their_middle():
+    found = tiles(torch.ones(1, 40, 1, 3), Grid(4, 1, 10), whole=True)
+    assert len(found) == 5
+    for tile in found:
+        is_blank = (tile - torch.tensor(BLANK)).abs().amax(dim=(0, 2)) < 1e-6
+        assert [column for column, blank in enumerate(is_blank) if not blank] == [5]
 
 
 @pytest.mark.parametrize("whole", [True, False])

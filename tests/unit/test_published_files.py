@@ -1,6 +1,7 @@
 """Every published file, by its names and shapes: recognised for what it is, used to the last tensor, or refused."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from ipadapter_instruct.models.encoder_files import ENCODERS, EncoderNeed, Encod
 from ipadapter_instruct.models.kinds import KINDS
 from published_files import FILES, INSTRUCT, PLAIN, blueprint, bytes_of_tensors, tensors
 from safetensors.torch import save_file
+from torch import nn
 
 OTHER_NAME = "my adapter.safetensors"
 NEED_A_NAME = ("ip-adapter-faceid-plusv2_sd15.bin",)  # its tensors are those of FaceID-Plus
@@ -160,7 +162,8 @@ def test_v2_is_told_by_the_name_and_the_note_says_so(name, kind, said):
 def test_metadata_counts_more_than_the_name(kind, name):
     checkpoint = recognise(tensors(PLUS_NAME), name, {"kind": kind})
     assert checkpoint.kind.name == kind
-    assert checkpoint.notes[0].endswith("as the file says")
+    version = "V2" if kind == "faceid-plus-v2" else ""
+    assert checkpoint.notes == (f"read as FaceID-Plus{version}, as the file says",)
 
 
 def test_sdxl_has_v2_alone():
@@ -203,6 +206,7 @@ def test_a_conversion_keeps_v2_under_any_name(name, tmp_path):
     assert kind.name == ("faceid-plus-v2" if "v2" in name else "faceid-plus")
     again = convert(tmp_path / "one.safetensors", tmp_path / "plusv2 or not.safetensors")
     assert again.kind is kind is read_checkpoint(again.target).kind
+    assert look_at(tmp_path / "one.safetensors").kind is look_at(again.target).kind is kind
 
 
 def test_a_conversion_of_a_training_file_has_the_published_names(tmp_path):
@@ -212,6 +216,15 @@ def test_a_conversion_of_a_training_file_has_the_published_names(tmp_path):
     save_file({**flat, "unet.conv_in.weight": torch.zeros(3)}, tmp_path / "trained.safetensors")
     made = convert(tmp_path / "trained.safetensors", tmp_path / "half.safetensors")
     assert used(read_checkpoint(made.target)).keys() == small_tensors("faceid").keys()
+
+
+@each_kind
+def test_every_layer_is_one_of_the_hosts(kind):
+    host = SimpleNamespace(Linear=type("Linear", (nn.Linear,), {}), LayerNorm=type("LayerNorm", (nn.LayerNorm,), {}))
+    adapter = build(recognise(small_tensors(kind)), host)
+    layers = [layer for part in (adapter.image_projection, adapter.projections) for layer in part.modules()]
+    weighted = {type(layer) for layer in layers if isinstance(layer, (nn.Linear, nn.LayerNorm))}
+    assert weighted == {host.Linear, host.LayerNorm}
 
 
 # Broken files

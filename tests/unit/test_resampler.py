@@ -4,7 +4,13 @@ import dataclasses
 
 import pytest
 import torch
-from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes
+from ipadapter_instruct.models.resampler import (
+    LONGEST_NUMBER,
+    Resampler,
+    ResamplerSizes,
+    count_blocks,
+    highest_number,
+)
 
 SMALL = ResamplerSizes(
     tokens=5, width=48, heads=2, blocks=3, image_width=40, text_width=24, out_width=56, image_ff=192, prompt_ff=96,
@@ -83,3 +89,29 @@ def test_a_missing_tensor_that_a_size_is_read_off_is_named():
     del state["new_input_layers.0.1.1.weight"]
     with pytest.raises(KeyError, match="new_input_layers.0.1.1.weight"):
         ResamplerSizes.from_state_dict(state)
+
+
+def test_without_a_numbered_block_there_is_one_to_be_missed():
+    assert highest_number(set(), 0, "layers.") == 0
+    assert count_blocks({"latents": torch.zeros(1)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [
+        ({"1", "3"}, "0"),
+        ({"0", "1", "3"}, "2"),
+        ({"0", "1", "2", "3"}, "3"),
+        ({"0", "1", "2", "9" * LONGEST_NUMBER}, "3"),
+        ({"0", "9" * 5000}, "1"),
+    ],
+    ids=["the first", "one between", "one too many", "a long one", "a very long one"],
+)
+def test_numbers_beyond_what_there_can_be_are_refused_with_the_first_that_is_missing(numbers, missing):
+    with pytest.raises(KeyError) as caught:
+        highest_number(numbers, 3, "layers.")
+    assert caught.value.args == (f"layers.{missing}",)
+
+
+def test_the_last_number_that_there_can_be_is_right():
+    assert highest_number({"0", "1", "2"}, 3, "layers.") == 2

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from ipadapter_instruct.models.choices import LONGEST
 from ipadapter_instruct.models.schedules import (
     ALONG,
     BETWEEN,
@@ -102,6 +103,11 @@ def test_other_texts_are_refused_with_what_was_expected_and_found(text):
     assert repr(text) in str(error.value)
 
 
+def test_a_text_too_long_to_be_meant_is_refused():
+    with pytest.raises(ValueError, match="^factors was expected to hold at most"):
+        parse_schedule("1" * (LONGEST + 1), HOLD, NOISE)
+
+
 def test_a_list_of_nothing_is_refused():
     with pytest.raises(ValueError, match="A schedule was expected.* it is ''"):
         from_list([])
@@ -152,6 +158,7 @@ def test_levels_that_repeat_count_as_steps():
     sigmas = [8.0, 8.0, 4.0, 0.0]
     assert step_position(sigmas, 4.0) == pytest.approx(2 / 3)
     assert step_position(sigmas, 6.0) == pytest.approx(1 / 2)
+    assert step_position(sigmas, 9.0) == 0.0
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 3.0])

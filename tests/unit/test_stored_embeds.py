@@ -183,7 +183,7 @@ def room_for(size: int):
 def test_without_room_nothing_is_left_and_the_message_says_how_much_is_needed(tmp_path):
     with room_for(100_000):
         message = refusal(lambda: write_embeds(embeds(), tmp_path / "a"))
-    assert f"saved in {tmp_path}" in message
+    assert f"The embeds were to be saved in {tmp_path}; " in message
     assert "File too large" in message
     assert "0.2 MB are needed" in message
     assert "Make room" in message

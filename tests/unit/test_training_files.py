@@ -9,7 +9,7 @@ import torch
 from files import adapter_tensors
 from ipadapter_instruct.models.checkpoint import read_checkpoint
 from ipadapter_instruct.models.tensor_files import read_metadata
-from ipadapter_instruct.models.training.plot import loss_plot, running_mean
+from ipadapter_instruct.models.training.plot import INK, LINE, PALE, loss_plot, running_mean
 from ipadapter_instruct.models.training.store import StateStore
 from ipadapter_instruct.models.training.writing import write_adapter
 from safetensors.torch import load_file
@@ -49,9 +49,12 @@ def test_a_folder_that_cannot_be_written_into_is_said(tmp_path):
     (tmp_path / "states").write_text("a file")
     store = StateStore(tmp_path / "states")
     path = store.path("text")
-    said = rf"Encoders' states were to be saved in {path.parent}; the system refused: Not a dir.*choose another folder"
+    said = (
+        rf"Encoders' states were to be saved in {path.parent}; the system refused: Not a directory\. 2\.0 MB are needed"
+        r".*choose another folder"
+    )
     with pytest.raises(ValueError, match=said):
-        store.fill(path, lambda: {"states": torch.ones(2)})
+        store.fill(path, lambda: {"states": torch.ones(500_000)})
 
 
 def test_no_part_of_a_file_is_left_when_making_fails(tmp_path):
@@ -67,11 +70,52 @@ def test_a_running_mean_follows_its_values():
     assert running_mean([]) == []
 
 
+def extent(picture: torch.Tensor, *colours: tuple[int, int, int]) -> list[int]:
+    """The first and last row and the first and last column of what has one of these colours; [] for nothing."""
+    wanted = torch.tensor(colours, dtype=torch.float32) / 255
+    rows, columns = ((picture[:, :, None] - wanted).abs().amax(-1).amin(-1) < 1e-3).nonzero(as_tuple=True)
+    return [int(edge) for places in (rows, columns) for edge in (places.min(), places.max())] if len(rows) else []
+
+
 @pytest.mark.parametrize("losses", [[], [1.0], [2.0, 1.0, 0.5], [1.0, 1.0]])
 def test_losses_are_drawn(losses):
     picture = loss_plot(losses)
     assert picture.shape == (1, 360, 640, 3)
     assert 0 <= picture.min() < picture.max() == 1
+    assert len(losses) > 1 or not extent(picture[0], PALE, LINE)
+
+
+@pytest.mark.parametrize("losses", [[5.0, 2.0], [float(n) for n in range(100, 0, -1)]], ids=["two", "many"])
+def test_losses_fill_the_frame_from_their_highest_to_their_lowest(losses):
+    picture = loss_plot(losses, (400, 300))[0]
+    assert extent(picture, PALE, LINE) == pytest.approx([48, 252, 48, 352], abs=2)
+    ink = torch.tensor(INK) / 255
+    for axis in (picture[48:253, 48], picture[252, 48:353]):
+        torch.testing.assert_close(axis, ink.expand_as(axis), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ((40, 53), (2, 46)),
+        ((244, 257), (2, 46)),
+        ((260, 270), (46, 56)),
+        ((260, 270), (300, 400)),
+        ((12, 28), (48, 240)),
+    ],
+    ids=["the highest", "the lowest", "the first step", "the number of steps", "the title"],
+)
+def test_numbers_stand_beside_the_frame(rows, columns):
+    picture = loss_plot([0.5, 0.25], (400, 300))[0].mean(-1)
+    around = picture.clone()
+    around[47:254, 47:354] = 1
+    assert (around[slice(*rows), slice(*columns)] < 0.5).any()
+
+
+def test_the_last_mean_is_in_the_title():
+    first, second = (loss_plot([2.0, last], (400, 300))[0, 12:28] for last in (1.0, 1.5))
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, loss_plot([], (400, 300))[0, 12:28])
 
 
 def test_falling_losses_are_drawn_falling():
@@ -95,7 +139,15 @@ def test_a_taught_adapter_is_written_in_half_precision_with_a_note_and_can_be_re
 
 def test_an_adapter_that_cannot_be_written_is_said_with_its_size(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        ValueError, match=r"The adapter's weights were to be saved in .*2\.0 MB are needed.*choose another place"
-    ):
+    said = (
+        rf"The adapter's weights were to be saved in {tmp_path / 'file'}; the system refused: File exists\. "
+        r"2\.0 MB are needed.*choose another place"
+    )
+    with pytest.raises(ValueError, match=said):
         write_adapter({"a": torch.zeros(1_000_000)}, tmp_path / "file" / "taught.safetensors", "")
+
+
+def test_a_taught_adapter_is_written_into_a_folder_that_is_there_and_into_one_deep_inside(tmp_path):
+    for folder in (tmp_path, tmp_path / "new" / "folder", tmp_path / "new"):
+        write_adapter({"a": torch.ones(1)}, folder / "taught.safetensors", "")
+        assert load_file(folder / "taught.safetensors")["a"] == 1

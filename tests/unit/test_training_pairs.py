@@ -66,8 +66,11 @@ def test_given_phrasings_are_taken_as_they_are(folder):
     "line, said",
     [
         ("{", "line 1 of pairs.jsonl was expected to be JSON"),
-        ("[]", "name a picture as condition; it has None"),
-        ({**STYLE, "caption": None}, "line 1 of pairs.jsonl was expected to be an object with a caption"),
+        ("[]", "^line 1 of pairs.jsonl was expected to name a picture as condition; it has None"),
+        (
+            {**STYLE, "caption": None},
+            "line 1 of pairs.jsonl was expected to be an object with a caption; it is .*'a.png'",
+        ),
         ({**STYLE, "weight": 2}, r"it has \['weight'\]"),
         ({**STYLE, "condition": "c.png"}, "as condition; c.png is not there"),
         ({**STYLE, "target": 3}, "name a picture as target; it has 3"),
@@ -93,7 +96,7 @@ def test_a_place_without_pairs_is_refused(folder):
 def write_shard(path, key: str, line: object = None, pictures=("condition", "target")) -> None:
     members = {f"{key}.{name}.png": picture((255, 0, 0) if name == "condition" else (0, 255, 0)) for name in pictures}
     if line is not None:
-        members[f"{key}.json"] = json.dumps(line).encode()
+        members[f"{key}.json"] = line if isinstance(line, bytes) else json.dumps(line).encode()
     with tarfile.open(path, "w") as shard:
         for name, content in members.items():
             info = tarfile.TarInfo(name)
@@ -120,6 +123,7 @@ def test_shards_hold_the_same_pairs_as_a_folder(folder):
     "written, said",
     [
         ({"line": None}, "7 of pairs.tar was expected to be an object with a caption; it is None"),
+        ({"line": b"{"}, "^7 of pairs.tar was expected to be JSON"),
         ({"line": IN_SHARD, "pictures": ["condition"]}, "7 of pairs.tar was expected to hold a picture target.png"),
         ({"line": {**IN_SHARD, "task": "mood"}}, "7 of pairs.tar: An instruction was expected for the task 'mood'"),
     ],
@@ -129,6 +133,19 @@ def test_what_is_no_pair_in_a_shard_is_refused_by_its_key(folder, written, said)
     write_shard(folder / "pairs.tar", "7", **written)
     with pytest.raises(ValueError, match=said):
         read_pairs(folder)
+
+
+def test_a_shard_without_pairs_is_refused(folder):
+    pytest.importorskip("webdataset")
+    tarfile.open(folder / "pairs.tar", "w").close()
+    with pytest.raises(ValueError, match="Pairs were expected in .*pairs.tar; it holds none"):
+        read_pairs(folder / "pairs.tar")
+
+
+def test_a_file_of_another_name_is_no_shard(folder):
+    write_shard(folder / "pairs.zip", "7", IN_SHARD)
+    with pytest.raises(ValueError, match=r"A folder with pairs.jsonl, or .tar shards, was expected at .*pairs.zip"):
+        read_pairs(folder / "pairs.zip")
 
 
 def test_without_webdataset_shards_are_refused_with_what_to_install(folder, monkeypatch):

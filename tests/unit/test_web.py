@@ -4,6 +4,8 @@ import socket
 import ssl
 import struct
 import threading
+from http.client import HTTPMessage
+from types import SimpleNamespace
 
 import pytest
 from file_server import Served, serving
@@ -14,6 +16,7 @@ from ipadapter_instruct.models.web import (
     UnreachableError,
     ask,
     opened,
+    read_headers,
     unreachable,
 )
 
@@ -70,11 +73,12 @@ def test_a_connection_that_is_reset_says_how_much_had_come():
         reset = threading.Event()
         thread = threading.Thread(target=answer_and_reset, args=(listening, reset))
         thread.start()
-        with opened(f"http://127.0.0.1:{listening.getsockname()[1]}/x", "bytes=0-") as answer:
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        with opened(f"http://{host}/x", "bytes=0-") as answer:
             chunks = answer.chunks()
             assert next(chunks) == bytes(10)
             reset.set()
-            with pytest.raises(PassingError, match="broke after 10 of 300,000 bytes.*reset"):
+            with pytest.raises(PassingError, match=f"{host} broke after 10 of 300,000 bytes.*reset"):
                 next(chunks)
         thread.join()
 
@@ -141,3 +145,23 @@ def test_a_proxy_that_answers_with_its_own_page_is_seen(url, served, monkeypatch
 def test_a_tag_is_told_by_what_is_in_its_quotes(url, served, tag):
     served.tag = tag
     assert ask(url).version == "second"
+
+
+def said(**headers: str) -> Remote:
+    """What is made of an answer with these headers."""
+    message = HTTPMessage()
+    for name, value in headers.items():
+        message[name.replace("_", "-")] = value
+    return read_headers("http://a/b", SimpleNamespace(headers=message, url="http://a/b"), {}).remote
+
+
+def test_a_file_of_no_stated_size_is_refused():
+    with pytest.raises(DownloadError, match=r"^http://a/b was expected .* says 0 bytes\. A proxy or mirror"):
+        said(ETag="first")
+
+
+def test_without_a_tag_the_date_of_the_last_change_is_the_version():
+    date = "Thu, 01 Aug 2024 10:00:00 GMT"
+    assert said(Content_Length="5", Last_Modified=date) == Remote(5, "", date)
+    assert said(Content_Length="5", Last_Modified=date, ETag="first") == Remote(5, "", "first")
+    assert said(Content_Length="5") == Remote(5, "", "")

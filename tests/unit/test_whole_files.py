@@ -32,6 +32,13 @@ def test_an_error_that_does_not_come_from_the_system_is_shown_itself():
     )
 
 
+def test_a_folder_that_is_not_there_is_named_with_what_was_to_be_written(tmp_path):
+    with pytest.raises(
+        ValueError, match=f"The embeds were to be saved in {tmp_path / 'a'}; the system refused: No such"
+    ):
+        write_whole(b"first", tmp_path / "a" / "b", "The embeds")
+
+
 def test_a_file_that_is_there_is_left_as_it_is(tmp_path):
     (tmp_path / "a").write_bytes(b"first")
     with pytest.raises(ValueError, match=r"a is there already, and is never written over\. Choose another name"):
