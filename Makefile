@@ -1,16 +1,17 @@
 # Everything runs on a real ComfyUI that `setup` keeps in ~/.cache/comfyui-ipadapter-instruct (7 GB, and
 # 3.6 GB of stand-in models, 8 GB for all families; IPADAPTER_INSTRUCT_CACHE moves it). COMFYUI_PATH uses an installation of your own instead.
 #
-#   make demo            run a shipped workflow headless and leave the picture in output/
-#                        (FAMILY=sdxl or sd3 for the others; DEMO_ARGS="--instruction 'use the pose'"; --help lists them)
+#   make demo            one picture, five instructions, headless; the sheet is left in output/
+#                        (FAMILY=sd15, sdxl or sd3: its workflow, on stand-ins; DEMO_ARGS="--instruction 'use the pose'")
 #   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
 #   make test-on         run them on other versions, in an environment of its own (TORCH=2.15.0, COMFYUI=0.3.52; PYTEST_ARGS)
-#   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15)
+#   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15); `make serve-world` with the demo's files
 #   make bench           measure (BENCH_ARGS=...)
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
 #   make coverage        lines and branches of models/ and nodes/ that no test runs (COVERAGE_ARGS="tests/unit tests/golden")
 #   make mutation        change models/ one thing at a time and see whether a test notices (MUTATION_ARGS="layers guidance")
+#   make world           train the demo's models anew (hours); make world-table measures them (output/small_world.md)
 #   make fuzz            read 100,000 spoilt files (FUZZ_ARGS="--inputs 1000 --seed 2", "--replay 2:17")
 #   make lint            ruff
 #   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
@@ -18,7 +19,7 @@
 #   make clean-cache     remove the cache folder
 
 PYTHON3 ?= python3
-FAMILY ?= sd15
+FAMILY ?=
 PORT ?= 8188
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
@@ -30,18 +31,19 @@ EXAMPLES ?= 2000
 COVERAGE_ARGS ?= tests/unit tests/golden tests/host tests/server
 MUTATION_ARGS ?=
 FUZZ_ARGS ?=
+WORLD_ARGS ?=
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test test-on properties serve bench soak fuzz coverage mutation lint audit workflows clean-cache
+.PHONY: setup demo test test-on properties serve serve-world world world-table bench soak fuzz coverage mutation lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
 
 demo:
-	@$(SET_UP) && $(TOOL) "$$python" -m comfyhost.demo --family $(FAMILY) $(DEMO_ARGS)
+	@$(SET_UP) && $(TOOL) "$$python" -m $(if $(FAMILY),comfyhost.demo --family $(FAMILY),small_world.demo) $(DEMO_ARGS)
 
 test:
 	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup $(PYTEST_ARGS)
@@ -52,6 +54,15 @@ properties:
 test-on: export IPADAPTER_INSTRUCT_COMFYUI = $(COMFYUI)
 test-on: export IPADAPTER_INSTRUCT_TORCH = $(TORCH)
 test-on: test
+
+serve-world:
+	@$(SET_UP) && $(TOOL) "$$python" -m small_world.demo --serve --port $(PORT)
+
+world:
+	@$(SET_UP) && $(TOOL) "$$python" -m small_world.train $(WORLD_ARGS)
+
+world-table:
+	@$(SET_UP) && $(TOOL) "$$python" -m small_world.table $(WORLD_ARGS)
 
 serve:
 	@$(SET_UP) && PORT=$(PORT) FAMILY=$(FAMILY) $(TOOL) "$$python" -m comfyhost.server

@@ -54,12 +54,14 @@ def from_scratch(family: Family, sites: Sequence[Site], denoiser: nn.Module, sha
     """Tensors of a new adapter under published names.
 
     For a UNet keys and values begin as the model's own for text. For an MMDiT what the image tokens add begins at zero.
-    Source: arXiv 2308.06721 section 3.2 for the UNet; the rest is this pack's.
+    The layers that read texts begin as in an adapter made of a Plus adapter.
+    Source: arXiv 2308.06721 section 3.2 for the UNet, 2408.03209 section 4 for texts; the rest is this pack's.
     """
     generator = torch.Generator().manual_seed(seed)
     sizes = _sizes(family, shape, sites[0].context_width)
     resampler = Resampler(sizes)
     _draw(resampler, generator)
+    _quieten_texts(resampler, generator)
     parts = {f"image_projection.{name}": weight for name, weight in resampler.state_dict().items()}
     widths = {number: site.width for number, site in zip(site_numbers(family, sites), sites, strict=True)}
     if family.joint_attention:
@@ -127,6 +129,14 @@ def _draw(module: nn.Module, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
+def _quieten_texts(resampler: Resampler, generator: torch.Generator) -> None:
+    """Have the layers that read texts say next to nothing at first, so that the picture is heard."""
+    for name, weight in resampler.named_parameters():
+        if name.startswith(NEW_LAYERS) and name.endswith(LAST_LINEARS):
+            nn.init.normal_(weight, std=SPREAD, generator=generator)
+
+
+@torch.no_grad()
 def _draw_joint(module: nn.Module, generator: torch.Generator) -> None:
     for name, weight in module.named_parameters():
         layer = name.split(".")[1]
@@ -164,9 +174,7 @@ def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
     generator = torch.Generator().manual_seed(seed)
     resampler = Resampler(sizes)
     _draw(resampler, generator)
-    for name, weight in resampler.named_parameters():
-        if name.startswith(NEW_LAYERS) and name.endswith(LAST_LINEARS):
-            nn.init.normal_(weight, std=SPREAD, generator=generator)
+    _quieten_texts(resampler, generator)
     named = {name: image.get(name, weight) for name, weight in resampler.state_dict().items()}
     return recognise(
         {

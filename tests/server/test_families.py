@@ -29,7 +29,7 @@ class Shipped:
         workflow = demo.read_workflow(REPO_ROOT / "workflows" / f"instruct_{family}.json")
         put_in_place(family)
         with Client(server.url) as client:
-            self.prompt = demo.prepare(workflow, client, options)
+            self.prompt = demo.prepare(workflow, client, demo.changes_of(options))
 
     def node(self, kind: str) -> str:
         """The id of the prompt's node of a type."""

@@ -37,7 +37,7 @@ def single(request, server, tiny) -> Iterator[dict]:
     workflow = demo.read_workflow(REPO_ROOT / "workflows" / "instruct_sd3.json")
     put_in_place("sd3")
     with Client(server.url) as client:
-        yield type(tiny)(demo.prepare(workflow, client, options))
+        yield type(tiny)(demo.prepare(workflow, client, demo.changes_of(options)))
         client.free()
 
 

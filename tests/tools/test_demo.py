@@ -94,5 +94,12 @@ def test_the_seconds_of_a_run_are_told_apart_and_none_is_lost():
     prompt = {node_id: {"class_type": kind} for node_id, kind in types.items()}
     run = Run("a", seconds={"1": 2.0, "2": 0.5, "3": 4.25, "4": 0.125})
     said = demo.parts_of(prompt, run, 7.0)
-    assert said.startswith("loading 2.50 s, ") and "sampling 4.25 s" in said and "decoding 0.00 s" in said
+    assert said.startswith("loading 2.50 s, ") and "sampling 4.25 s" in said and "decoding" not in said
     assert said.endswith("rest 0.25 s")
+
+
+def test_nodes_that_a_node_made_of_itself_are_told_by_its_title():
+    line = demo.ProgressLine({"6": {"_meta": {"title": "Instruct Grid"}}})
+    assert line.title("6") == "Instruct Grid"
+    assert line.title("6.0.0.KSampler-a818d996f1ff") == "Instruct Grid: KSampler"
+    assert line.title("7") == "7"

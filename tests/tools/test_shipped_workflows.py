@@ -43,6 +43,7 @@ USES = {
     "three_scales",
     "task_settings",
     "grid",
+    "five_instructions",
     "heat_map",
     "compare_adapters",
     "faceid_embeddings",

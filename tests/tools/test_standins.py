@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from comfyhost.adapters import instruct_adapter, nested
@@ -9,7 +11,7 @@ from comfyhost.checkpoints import KINDS, MMDITS, UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths, joint_block_widths
 from comfyhost.encoders import clip_g_text, open_clip_g_text, vit_h
 from comfyhost.places import Host, ToolError
-from comfyhost.standins import NOTE, RECORD, STAND_INS, VIT_H, StandIn, put_in_place, write_stand_ins
+from comfyhost.standins import NOTE, RECORD, STAND_INS, VIT_H, StandIn, published_files, put_in_place, write_stand_ins
 from comfyhost.weights import Blueprint, draw
 from safetensors import safe_open
 
@@ -228,3 +230,18 @@ def test_nothing_is_written_into_a_users_own_models(tmp_path, monkeypatch):
     monkeypatch.setattr("comfyhost.standins.host", lambda: Host(tmp_path, tmp_path, tmp_path, users_own=True))
     put_in_place("sdxl")
     assert not list(tmp_path.iterdir())
+
+
+def test_published_files_are_told_from_stand_ins(tmp_path, monkeypatch):
+    """By the record of what was written: a file of the same name, in either format, that is not in it."""
+    monkeypatch.setattr("comfyhost.standins.host", lambda: Host(tmp_path, tmp_path, tmp_path, users_own=False))
+    for stand_in in STAND_INS["sd15"]:
+        (tmp_path / stand_in.path).parent.mkdir(exist_ok=True)
+        (tmp_path / stand_in.path).touch()
+    assert published_files("sd15")
+    own = STAND_INS["sd15"][1].path
+    (tmp_path / RECORD).write_text(json.dumps({own: {}}))
+    assert not published_files("sd15")
+    (tmp_path / own).with_suffix(".safetensors").touch()
+    assert published_files("sd15")
+    assert not published_files("sdxl")

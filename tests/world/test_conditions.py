@@ -85,4 +85,4 @@ def test_the_table_has_a_cell_for_every_column():
     assert found["setting"] == "simple, weight 0.8"
     for text in table([found]).splitlines():
         assert text.count("|") == len(COLUMNS) + 1
-    assert line(found).startswith("| joint | simple, weight 0.8 | everything | 1.000 |  |  |")
+    assert line(found).startswith("| joint | simple, weight 0.8 | 3 | everything | 1.000 |  |  |")

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import torch
-from small_world.first_layer import OF_PLACES, first_layer
+from small_world.captions import random_caption
+from small_world.drawing import draw
+from small_world.first_layer import PATCHES, WAVES, first_layer, first_layers, patches_of, waves
+from small_world.lessons import resampler_states
+from small_world.phrasings import trained
+from small_world.references import References, all_scenes
+from small_world.scenes import ATTRIBUTES, TASKS, Scene, Thing, scene_to_learn
+from small_world.storage import save_tensors
 
 WIDTH = 16
 
@@ -15,17 +24,53 @@ def states() -> torch.Tensor:
     return 50 * torch.randn(40, generator=generator) + 3 * torch.randn(20, 40, generator=generator) + 0.1 * contents
 
 
-def test_what_comes_out_has_mean_0_and_about_variance_1():
+def test_what_comes_out_is_uncorrelated_within_places_and_of_mean_0():
     weight, bias = first_layer(states(), WIDTH)
-    out = (states() @ weight.T + bias).flatten(0, 1)
-    assert out.shape[1] == WIDTH
-    assert out.mean(0).abs().max() < 1e-2
-    count = WIDTH // OF_PLACES
-    torch.testing.assert_close(out[:, -count:].var(0), torch.ones(count), rtol=0.2, atol=0)
+    out = states() @ weight.T + bias
+    assert out.shape[-1] == WIDTH
+    assert out.mean((0, 1)).abs().max() < 1e-2
+    within = (out - out.mean(0)).flatten(0, 1)
+    torch.testing.assert_close(within.T @ within / len(within), torch.eye(WIDTH), rtol=0, atol=1e-2)
+    assert out.mean(0).abs().max() < 1e-2  # nothing of places, which are larger
 
 
-def test_contents_alone_have_variance_1_along_their_directions():
-    weight, _ = first_layer(states(), WIDTH)
-    contents = states() - states().mean(0)
-    along = (contents @ weight[: WIDTH - WIDTH // OF_PLACES].T).flatten(0, 1)
-    torch.testing.assert_close(along.T @ along / len(along), torch.eye(along.shape[1]), rtol=0, atol=1e-2)
+def test_what_is_to_be_told_is_told_of_other_pictures_too():
+    all_states = states()
+    told = all_states[..., :3] * 2 - all_states[..., 3:6] + 7
+    weight, bias = first_layer(all_states[:40], WIDTH, told[:40])
+    out = (all_states[40:] @ weight.T + bias)[..., -3:]
+    for k in range(3):
+        pair = torch.stack([out[..., k].flatten(), told[40:, :, k].flatten()])
+        assert torch.corrcoef(pair)[0, 1] > 0.95
+
+
+def test_patches_are_told_their_things_and_their_place():
+    scene = Scene((Thing("square", "blue", "top left", "big"),), "dots")
+    told = patches_of([scene], [draw(scene, random.Random(4))])
+    assert told.shape == (1, 1 + PATCHES**2, 1 + 7 + 6 + 2 + 6 + WAVES**2)
+    covered = told[0, 1:, 0].reshape(PATCHES, PATCHES)
+    assert covered[4, 4] == 1 and covered[12, 12] == 0
+    blue = 1 + ATTRIBUTES["colour"].index("blue")
+    assert torch.equal(told[0, 1:, blue].reshape(PATCHES, PATCHES), covered)
+    assert told[0, 0, : -(WAVES**2)].abs().max() == 0  # the class token shows nothing
+
+
+def test_waves_are_uncorrelated_and_of_one_size():
+    over = waves(PATCHES, WAVES)
+    torch.testing.assert_close(over.T @ over / len(over), torch.eye(WAVES**2), rtol=0, atol=1e-5)
+
+
+def test_texts_come_out_around_0_though_most_of_their_states_is_common_to_all(short_texts, tmp_path):
+    path = tmp_path / "references.safetensors"
+    states = torch.randn(3, 257, 1280, generator=torch.Generator().manual_seed(2)).half()
+    save_tensors({"states": states}, path, "for tests")
+    layers = first_layers(References(tuple(all_scenes()[:3]), path), short_texts, 64)
+    assert layers["proj_in.weight"].shape == (64, 1280)
+    drawn = random.Random(3)
+    prompts = [random_caption(scene_to_learn(drawn), drawn) for _ in range(40)]
+    instructions = [phrasing for task in TASKS for phrasing in trained(task)]
+    for name, texts in {"proj_new_input": instructions, "proj_prompt_input": prompts}.items():
+        given = resampler_states(short_texts.encode(texts).states)
+        assert given.mean((0, 1)).square().mean() > 0.5 * given.square().mean()
+        out = given @ layers[f"{name}.weight"].T + layers[f"{name}.bias"]
+        assert out.mean((0, 1)).square().mean() < 0.2 * out.square().mean()

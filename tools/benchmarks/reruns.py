@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from comfyhost.client import Client
-from comfyhost.demo import of_type, override, upload_photographs
+from comfyhost.demo import of_type, override, upload_pictures
+from comfyhost.photo import write_photo
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer
 from comfyhost.small_models import small_models
@@ -39,7 +40,7 @@ def reruns() -> Iterator[Result]:
     with ComfyServer(comfyui) as server, Client(server.url) as client:
         prompt = to_prompt(workflow, client.object_info())
         override(prompt, SMALL)
-        upload_photographs(prompt, client)
+        upload_pictures(prompt, client, write_photo)
         yield timed("first run", client, prompt, {"loaders": 2, "Encode": 1, "Apply": 1})
         yield timed("nothing changed", client, prompt, {"loaders": 0, "Encode": 0, "Apply": 0})
         for what, kind, name, value, encodes, applies in CHANGES:

@@ -2,6 +2,8 @@
 
     make demo FAMILY=sdxl        or, after make setup: PYTHONPATH=tools python -m comfyhost.demo --help
 
+`make demo` alone is `small_world.demo`.
+
 Starts the server, uploads a photograph, queues the workflow as it lies in its file (but smaller, since this
 is for the CPU too), and leaves the picture in output/. Dropped on ComfyUI's page, the picture opens the workflow.
 """
@@ -14,29 +16,29 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from PIL import Image, UnidentifiedImageError
 
 from comfyhost.client import Client, Progress, Run
 from comfyhost.install import say
 from comfyhost.photo import write_photo
-from comfyhost.places import REPO_ROOT, ToolError, host
+from comfyhost.places import REPO_ROOT, Host, ToolError, host
 from comfyhost.server import ComfyServer, end_on_terminate
-from comfyhost.standins import put_in_place
+from comfyhost.standins import SUFFIXES, put_in_place
 from comfyhost.workflow import describe, to_prompt
 
 SIZE, STEPS = 256, 8  # seconds a step on a processor, where 512 takes half a minute
 TIMEOUT = 900
-SUFFIXES = (".safetensors", ".bin")
 EMPTY_LATENTS = ("EmptyLatentImage", "EmptySD3LatentImage")
 OVERRIDES = {
     "checkpoint": (("CheckpointLoaderSimple",), "ckpt_name"),
     "adapter": (("IPAdapterInstructLoader",), "adapter_name"),
     "instruction": (("IPAdapterInstructEncode",), "instruction"),
-    "steps": (("KSampler",), "steps"),
+    "steps": (("KSampler", "IPAdapterInstructGrid"), "steps"),
     "width": (EMPTY_LATENTS, "width"),
     "height": (EMPTY_LATENTS, "height"),
 }
@@ -51,13 +53,28 @@ PARTS = {  # of a run, by types of nodes; what is of none is said as the rest
     "sampling": ("KSampler",),
     "decoding": ("VAEDecode",),
 }
+SHEETS = ("IPAdapterInstructGrid", "IPAdapterInstructLabelGrid")  # make pictures of other sizes than the latent's
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a demo runs on. workflow: made of what the server says of its nodes. write_picture: what LoadImage gets."""
+
+    comfyui: Host
+    workflow: Callable[[Mapping[str, dict]], dict]
+    write_picture: Callable[[Path], None] = write_photo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; 1 and a sentence on what to do when anything goes wrong."""
+    return reporting(lambda: run_demo(parse(arguments)))
+
+
+def reporting(run: Callable[[], None]) -> int:
+    """The exit code of a command that does this; what went wrong is said."""
     end_on_terminate()
     try:
-        run_demo(parse(arguments))
+        run()
     except (ToolError, OSError) as error:
         say(f"\nThe demo failed. {error}\n{ADVICE}")
         return 1
@@ -91,10 +108,23 @@ def run_demo(options: argparse.Namespace) -> None:
     output = (options.output or REPO_ROOT / "output" / f"demo-{options.family}.png").absolute()
     announce(path, output, options)
     put_in_place(options.family)
+    perform(Stage(host(), lambda _: workflow), changes_of(options), output, begin)
+
+
+def changes_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line asks to be otherwise than in the workflow."""
+    changes = {name: getattr(options, name) for name in ("checkpoint", "adapter", "instruction")}
+    smaller = {"steps": options.steps, "width": options.size, "height": options.size}
+    return changes if options.as_shipped else {**changes, **smaller}
+
+
+def perform(stage: Stage, changes: Mapping[str, Any], output: Path, begin: float) -> None:
+    """Run the stage's workflow with these changes on a server of its own; the picture and a report."""
     say("Starting ComfyUI")
-    with ComfyServer() as server, Client(server.url) as client:
+    with ComfyServer(stage.comfyui) as server, Client(server.url) as client:
         say(f"It answers after {time.monotonic() - begin:.0f} s")
-        prompt = prepare(workflow, client, options)
+        workflow = stage.workflow(client.object_info())
+        prompt = prepare(workflow, client, changes, stage.write_picture)
         queued = time.monotonic()
         try:
             run = client.run(prompt, ProgressLine(prompt), TIMEOUT, workflow)
@@ -128,20 +158,19 @@ def read_workflow(path: Path) -> dict:
         raise ToolError(f"{path} should be a workflow saved by ComfyUI, but is no JSON ({error}).") from error
 
 
-def prepare(workflow: dict, client: Client, options: argparse.Namespace) -> dict:
+def prepare(
+    workflow: dict, client: Client, changes: Mapping[str, Any], write_picture: Callable[[Path], None] = write_photo
+) -> dict:
     """The prompt to queue: the workflow with the asked-for changes and the files that are there."""
     object_info = client.object_info()
     prompt = to_prompt(workflow, object_info)
-    changes = {name: getattr(options, name) for name in ("checkpoint", "adapter", "instruction")}
-    if not options.as_shipped:
-        changes |= {"steps": options.steps, "width": options.size, "height": options.size}
     override(prompt, changes)
-    upload_photographs(prompt, client)
+    upload_pictures(prompt, client, write_picture)
     use_present_files(prompt, object_info, workflow)
     return prompt
 
 
-def override(prompt: dict, changes: dict) -> None:
+def override(prompt: dict, changes: Mapping[str, Any]) -> None:
     """Set the inputs that were asked for on the command line."""
     for name, value in changes.items():
         class_types, input_name = OVERRIDES[name]
@@ -162,13 +191,13 @@ def of_type(prompt: dict, *class_types: str) -> dict[str, dict]:
     return {node_id: node for node_id, node in prompt.items() if node["class_type"] in class_types}
 
 
-def upload_photographs(prompt: dict, client: Client) -> None:
-    """Give every LoadImage node the photograph, under the name that the workflow uses."""
+def upload_pictures(prompt: dict, client: Client, write_picture: Callable[[Path], None]) -> None:
+    """Give every LoadImage node the picture, under the name that the workflow uses."""
     with tempfile.TemporaryDirectory() as folder:
-        photo = Path(folder) / "photo.png"
-        write_photo(photo)
+        picture = Path(folder) / "picture.png"
+        write_picture(picture)
         for node in of_type(prompt, "LoadImage").values():
-            node["inputs"]["image"] = client.upload_image(photo, node["inputs"]["image"])
+            node["inputs"]["image"] = client.upload_image(picture, node["inputs"]["image"])
 
 
 def use_present_files(prompt: dict, object_info: dict, workflow: dict) -> None:
@@ -217,13 +246,19 @@ class ProgressLine:
         self.terminal = sys.stderr.isatty()
 
     def __call__(self, progress: Progress) -> None:
-        line = self.titles.get(progress.node_id, progress.node_id)
+        line = self.title(progress.node_id)
         if progress.maximum:
             line += f", step {progress.value:.0f}/{progress.maximum:.0f}"
         if self.terminal:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         elif not progress.maximum or progress.value == progress.maximum:
             say(line)
+
+    def title(self, node_id: str) -> str:
+        """A node's title; for one that another node made of itself while it ran, that node's title and its type."""
+        maker, *made = node_id.split(".")
+        title = self.titles.get(maker, maker)
+        return f"{title}: {made[-1].partition('-')[0]}" if made else title
 
 
 def only_image(run: Run) -> dict:
@@ -235,7 +270,9 @@ def only_image(run: Run) -> dict:
 
 
 def latent_size(prompt: dict) -> tuple[int, int] | None:
-    """Width and height that the prompt asks for; None when it starts from no empty latent."""
+    """Width and height that the prompt asks for; None when it starts from no empty latent, or makes a sheet."""
+    if of_type(prompt, *SHEETS):
+        return None
     for node in of_type(prompt, *EMPTY_LATENTS).values():
         return node["inputs"]["width"], node["inputs"]["height"]
     return None
@@ -269,8 +306,9 @@ def parts_of(prompt: dict, run: Run, seconds: float) -> str:
         what: sum(run.seconds.get(node_id, 0.0) for node_id in of_type(prompt, *class_types))
         for what, class_types in PARTS.items()
     }
+    spent["the sheet's cells"] = sum(one for node_id, one in run.seconds.items() if node_id not in prompt)
     spent["rest"] = max(seconds - sum(spent.values()), 0.0)
-    return ", ".join(f"{what} {one:.2f} s" for what, one in spent.items())
+    return ", ".join(f"{what} {one:.2f} s" for what, one in spent.items() if one)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from safetensors import SafetensorError
@@ -32,6 +32,7 @@ from comfyhost.whole_files import whole
 
 NOTE = {"stand-in": "random weights, made for tests; not the published file"}
 RECORD = "stand-ins.json"
+SUFFIXES = (".safetensors", ".bin")
 README = """The model files listed in stand-ins.json are stand-ins: random weights in the shapes of the
 published files, made for tests by the IPAdapter-Instruct node pack. Pictures made with them are noise.
 They are rewritten when their description changes, so keep no files of your own under their names, and
@@ -98,6 +99,19 @@ def put_in_place(family: str = "sd15") -> None:
         raise ToolError(f"There are no stand-ins for a family {family}. Choose one of: {', '.join(STAND_INS)}.")
     else:
         write_stand_ins(found.models, STAND_INS[family])
+
+
+def published_files(family: str) -> bool:
+    """Whether the models folder in use has other files than stand-ins under a family's published names."""
+    found = host()
+    record = {} if found.users_own else read_record(found.models)
+    return all(has_own(found.models, PurePosixPath(stand_in.path), record) for stand_in in STAND_INS[family])
+
+
+def has_own(models: Path, path: PurePosixPath, record: dict) -> bool:
+    """Whether a file of that name, in either format, is there that is not in the record."""
+    there = (models / path.parent).rglob(f"{path.stem}.*")
+    return any(one.suffix in SUFFIXES and one.relative_to(models).as_posix() not in record for one in there)
 
 
 def write_stand_ins(models: Path, stand_ins: tuple[StandIn, ...]) -> None:

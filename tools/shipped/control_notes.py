@@ -68,6 +68,16 @@ Their values: one a line, or numbers with commas between them.
 Nine pictures take nine times as long as one: lower **steps** to look around.
 
 {files("sd15")}"""
+FIVE_INSTRUCTIONS = f"""## One picture, five instructions
+
+The same picture, prompt and seed in every column; only the instruction changes, and with it what crosses over.
+
+Five pictures take five times as long as one. More instructions: a line each in **column_values**, and the same lines \
+in **column_labels**.
+
+*Instruct Grid* by itself makes sheets of instructions by weights, or of any two settings.
+
+{files("sd15")}"""
 TASK_SETTINGS = f"""## From a task to all its settings
 
 *Instruct Task* hands out what the authors recommend for a task and the loaded family: the instruction, *Apply*'s \

@@ -45,6 +45,7 @@ from shipped.parts import (
 from shipped.plain import compare_adapters, faceid_embeddings
 from shipped.reading import detail_tiles, negative_instruction, object_cut_out, stored_embeds
 from shipped.references import batch_of_references, blend_instructions, regions, several_references
+from shipped.sheets import five_instructions
 from shipped.teaching import teach_instruction
 
 
@@ -224,6 +225,7 @@ RECIPES: Mapping[str, Callable[[Workflow], None]] = {
     "three_scales": three_scales,
     "task_settings": task_settings,
     "grid": grid,
+    "five_instructions": five_instructions,
     "heat_map": heat_map,
     "compare_adapters": compare_adapters,
     "faceid_embeddings": faceid_embeddings,

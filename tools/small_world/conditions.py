@@ -58,6 +58,7 @@ class Outcome:
     """Shares of pictures, by attribute: in which it is the reference's, and in which it is the prompt's."""
 
     task: str
+    count: int
     of_reference: dict[str, float]
     of_prompt: dict[str, float]
 
@@ -89,4 +90,4 @@ def outcome(tried: Sequence[Condition], seen: Sequence[Seen]) -> Outcome:
             for name in ATTRIBUTES
         }
 
-    return Outcome(tried[0].task, shares("reference"), shares("prompt"))
+    return Outcome(tried[0].task, len(tried), shares("reference"), shares("prompt"))

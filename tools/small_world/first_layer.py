@@ -1,31 +1,53 @@
-"""How the world's adapters begin to read a picture: along the directions in which pictures differ.
+"""How the world's adapters begin to read pictures and texts.
 
-A drawn image encoder's states are mostly the same for all pictures: what is in a patch moves them little. A first layer
-with drawn weights hands that on, and learning to look past it takes longer than all the rest.
-N pictures, P = 257 places, D = 1280.
+A real image encoder knows much of pictures, a drawn one nothing: its states are mostly the same for all pictures, and
+its places have nothing to do with their neighbours. So the first layer stands in for that knowledge: before the
+lessons, which are about instructions, it is fitted to tell place, thing, colour, shape, size and pattern of a patch as
+far as a linear layer can. For what is left, and for texts, it reads the directions in which states differ. With drawn
+weights instead, learning to look past what is common took longer than all the rest.
+
+N pictures or texts, P places (257 or 77), D = 1280 or 768, K numbers to tell.
 """
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from small_world.references import References
+from small_world.captions import random_caption
+from small_world.drawing import draw
+from small_world.lessons import resampler_states
+from small_world.phrasings import trained
+from small_world.references import References, drawing_of
+from small_world.scenes import ATTRIBUTES, TASKS, Scene, scene_to_learn
+from small_world.short_texts import ShortTexts
 
-PICTURES = 256
-OF_PLACES = 4  # one in so many of the directions tells places apart, the others contents
+PICTURES = TEXTS = 256
+PATCHES, WAVES = 16, 4  # along a side of a picture
+COLOURED = 0.3  # in saturation: things are, backgrounds are not
+OF_THINGS = ("colour", "shape", "size")
+RIDGE = 1e-3
 
 
-def first_layer(states: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Weight [width, D] and bias [width] that turn states [N, P, D] into uncorrelated numbers of about variance 1."""
+def first_layer(states: Tensor, width: int, told: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Weight [width, D] and bias [width] that turn states [N, P, D] into numbers of mean 0 and about variance 1.
+
+    told [N, P, K]: what the last K of them should be. The others are uncorrelated.
+    """
     places = states.mean(0)  # [P, D]
     mean = places.mean(0)
     contents = (states - places).flatten(0, 1)
-    count = width // OF_PLACES
-    along_contents = directions(contents, width - count)
-    rest = places - mean
-    rest = rest - (rest @ along_contents.T) @ torch.linalg.pinv(along_contents).T
-    weight = torch.cat([along_contents, directions(rest, count)])
+    count = 0 if told is None else told.shape[-1]
+    beside_places = torch.linalg.svd(places - mean, full_matrices=False).Vh  # what differs between places
+    weight = directions(contents - contents @ beside_places.T @ beside_places, width - count)
+    if told is not None:
+        weight = torch.cat([weight, readers((states - mean).flatten(0, 1), told.flatten(0, 1))])
     return weight, -(weight @ mean)
 
 
@@ -36,7 +58,62 @@ def directions(rows: Tensor, count: int) -> Tensor:
     return (axes / spreads.clamp(min=1e-8).sqrt()).T
 
 
-def first_layer_for(references: References, width: int) -> tuple[Tensor, Tensor]:
-    """Of some of the references."""
-    numbers = range(min(PICTURES, len(references.scenes)))
-    return first_layer(references.states(numbers).float(), width)
+def readers(rows: Tensor, told: Tensor) -> Tensor:
+    """[K, D] with which rows [M, D] of mean 0 come nearest to `told` [M, K], each divided by its spread."""
+    products = rows.T @ rows / len(rows)
+    products.diagonal().add_(RIDGE * products.diagonal().mean())
+    fitted = torch.linalg.solve(products, rows.T @ (told - told.mean(0)) / len(rows)).T
+    return fitted / (rows @ fitted.T).square().mean(0).sqrt().clamp(min=1e-8)[:, None]
+
+
+def patches_of(scenes: Sequence[Scene], pictures: Sequence[np.ndarray]) -> Tensor:
+    """What there is to tell of every patch, and of the class token, [N, 257, K]."""
+    covered = torch.stack([coverage(torch.from_numpy(picture)) for picture in pictures])[..., None]  # [N, 256, 1]
+    of_things = [covered * one_hot(scenes, name)[:, None] for name in OF_THINGS]
+    pattern = one_hot(scenes, "pattern")[:, None].expand(-1, PATCHES**2, -1)
+    told = F.pad(torch.cat([covered, *of_things, pattern], -1), (0, 0, 1, 0))
+    return torch.cat([told, waves(PATCHES, WAVES).expand(len(told), -1, -1)], -1)
+
+
+def coverage(picture: Tensor) -> Tensor:
+    """How much of each patch of a picture [64, 64, 3] is of things, [256]."""
+    most, least = picture.amax(-1), picture.amin(-1)
+    coloured = ((most - least) / most.clamp(min=1e-6) > COLOURED).float()
+    return F.adaptive_avg_pool2d(coloured[None], PATCHES).flatten()
+
+
+def one_hot(scenes: Sequence[Scene], name: str) -> Tensor:
+    """[N, values of the attribute]"""
+    values = ATTRIBUTES[name]
+    return F.one_hot(torch.tensor([values.index(scene.attributes[name]) for scene in scenes]), len(values)).float()
+
+
+def waves(side: int, count: int) -> Tensor:
+    """[side * side + 1, count * count]: smooth functions over a square of patches, behind the class token's place.
+
+    The first, which would be the same everywhere, tells the class token from the patches.
+    """
+    at = (torch.arange(side) + 0.5) / side
+    along = torch.cos(math.pi * at[:, None] * torch.arange(count))  # [side, count]
+    over = torch.einsum("yk,xl->yxkl", along, along).reshape(side * side, count * count)
+    over = F.pad(over, (0, 0, 1, 0))
+    over[0, 0], over[1:, 0] = side, 0.0
+    return over / over.square().mean(0).sqrt()
+
+
+def first_layers(references: References, texts: ShortTexts, width: int) -> dict[str, Tensor]:
+    """The resampler's first layers, by their names in it: of pictures, of instructions, and of prompts."""
+    drawn = random.Random("texts of the first layers")
+    instructions = [phrasing for task in TASKS for phrasing in trained(task)]
+    prompts = [random_caption(scene_to_learn(drawn), drawn) for _ in range(TEXTS)]
+    scenes, drawn = references.scenes[:PICTURES], drawing_of(references)
+    pictures = [draw(scene, drawn) for scene in scenes]
+    read = {
+        "proj_in": (references.states(range(len(scenes))).float(), patches_of(scenes, pictures)),
+        "proj_new_input": (resampler_states(texts.encode(instructions).states), None),
+        "proj_prompt_input": (resampler_states(texts.encode(prompts).states), None),
+    }
+    layers = {}
+    for name, (states, told) in read.items():
+        layers[f"{name}.weight"], layers[f"{name}.bias"] = first_layer(states, width, told)
+    return layers

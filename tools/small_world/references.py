@@ -7,6 +7,7 @@ N pictures, 257 states 1280 wide.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -48,8 +49,7 @@ def all_scenes() -> list[Scene]:
 
 def references(count: int = REFERENCES, name: str = "references") -> References:
     """Pictures of scenes that are not held out; their file is made when it is not there."""
-    drawn = random.Random(name)
-    learnt = [scene for scene in all_scenes() if not is_held_out(scene)]
+    drawn, learnt = random.Random(name), scenes_to_learn()
     drawn.shuffle(learnt)
     scenes = tuple(learnt[number % len(learnt)] for number in range(count))
     path = world_folder() / f"{name}-{count}.safetensors"
@@ -60,6 +60,17 @@ def references(count: int = REFERENCES, name: str = "references") -> References:
     return References(scenes, path)
 
 
+def drawing_of(pool: References) -> random.Random:
+    """The generator with which the pool's pictures are drawn, one after another."""
+    drawn = random.Random(pool.path.stem.rpartition("-")[0])
+    drawn.shuffle(scenes_to_learn())
+    return drawn
+
+
+def scenes_to_learn() -> list[Scene]:
+    return [scene for scene in all_scenes() if not is_held_out(scene)]
+
+
 def blank_states() -> Tensor:
     """[1, 257, 1280]: the states of a picture that is zero after normalisation."""
     from ipadapter_instruct.models.patching.image_encoder import encode_pixels
@@ -67,3 +78,12 @@ def blank_states() -> Tensor:
     from small_world.check_encoders import short_image_encoder
 
     return encode_pixels(short_image_encoder(ENCODERS["picture"].built()), torch.zeros(1, 3, 224, 224)).states
+
+
+def main() -> int:
+    print(references().path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

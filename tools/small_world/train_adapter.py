@@ -11,6 +11,7 @@ import argparse
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from torch import Tensor
 from small_world.components import components
 from small_world.encoders import ENCODERS
 from small_world.files import STORED, checkpoint
-from small_world.first_layer import first_layer_for
+from small_world.first_layer import first_layers
 from small_world.in_process import comfy
 from small_world.lessons import TRAINED, Phrasings, WorldLessons
 from small_world.phrasings import PLAIN
-from small_world.references import references
+from small_world.reading import READS_PICTURES, READS_TEXTS, reading_parts
+from small_world.references import References, references
 from small_world.scenes import TASKS
 from small_world.short_texts import ShortTexts, counting_copies
 from small_world.storage import log_to, save_state, saved_state, world_folder
@@ -39,11 +41,13 @@ from ipadapter_instruct.models.training.start import Shape, from_scratch  # isor
 from ipadapter_instruct.models.training.writing import write_adapter  # isort: skip
 
 LOG = logging.getLogger(__name__)
+RESAMPLER = "image_proj."
+TEXTS_HELD = 500  # steps; what reads pictures is held to the end
 JOINT, FIXED = "joint", "fixed"
-NAMES = (JOINT, *TASKS, FIXED)
+NAMES = (*TASKS, JOINT, FIXED)
 SHAPE = Shape(tokens=16, width=64, heads=2, blocks=3, image_ff=2, text_ff=1)
-STEPS = 12_000
-BATCH, RATE, WARM_UP, AVERAGED = 32, 1.5e-3, 300, 0.999
+STEPS = {JOINT: 4000, FIXED: 4000, **{task: 800 for task in TASKS}}
+BATCH, RATE, WARM_UP, AVERAGED = 32, 1.5e-3, 100, 0.999
 LOG_EVERY, SAVE_SECONDS = 100, 60
 
 
@@ -65,12 +69,30 @@ def teaching(name: str, steps: int) -> Teaching:
         block.forward = partial(block.forward, use_checkpoint=False)  # there is memory enough to keep everything
     family = family_to_teach(model)
     base = FrozenBase(model, family, attention=short_attention)
-    start = from_scratch(family, base.sites, model.get_model_object("diffusion_model"), SHAPE, seed=0)
-    pool = references()
-    start["image_proj.proj_in.weight"], start["image_proj.proj_in.bias"] = first_layer_for(pool, SHAPE.width)
-    lessons = WorldLessons(pool, components(), ShortTexts(ENCODERS["text"].built()), phrasings_for(name))
+    pool, texts = references(), ShortTexts(ENCODERS["text"].built())
+    drawn = from_scratch(family, base.sites, model.get_model_object("diffusion_model"), SHAPE, seed=0)
+    start = {**drawn, **reading_part(drawn, pool, texts)}
+    lessons = WorldLessons(pool, components(), texts, phrasings_for(name))
     recipe = Recipe(steps, BATCH, rate=RATE, warm_up=WARM_UP, average=AVERAGED, arithmetic=HALF)
     return Teaching(LearningAdapter(recognise(start)), base, lessons, recipe, OneDevice())
+
+
+def hold(learner: LearningAdapter, step: int) -> None:
+    """Have what reads stay as it is at a step, or learn.
+
+    While nothing can be written into the base model yet, gradients are noise, and what was learnt would be forgotten.
+    """
+    held = ("proj_in.", *READS_PICTURES, *(READS_TEXTS if step < TEXTS_HELD else ()))
+    for name, weight in learner.image_projection.named_parameters():
+        weight.requires_grad_(not name.startswith(held))
+
+
+def reading_part(drawn: Mapping[str, Tensor], pool: References, texts: ShortTexts) -> dict[str, Tensor]:
+    """What of a drawn adapter's tensors is replaced before the lessons: see `first_layer` and `reading`."""
+    resampler = recognise(drawn).image_projection
+    layers = first_layers(pool, texts, SHAPE.width)
+    made = {**layers, **reading_parts({**resampler, **layers}, pool, texts)}
+    return {RESAMPLER + name: weight for name, weight in made.items()}
 
 
 def train(learning: Teaching, state_file: Path, adapter_file: Path) -> None:
@@ -78,7 +100,9 @@ def train(learning: Teaching, state_file: Path, adapter_file: Path) -> None:
     if before is not None:
         learning.resume(before)
     losses, started, saved = [], time.monotonic(), time.monotonic()
+    hold(learning.learner, learning.step)
     for report in learning.run():
+        hold(learning.learner, report.step)
         losses.append(report.loss)
         if report.step % LOG_EVERY == 0:
             seconds = (time.monotonic() - started) / LOG_EVERY
@@ -104,11 +128,12 @@ def stored_adapter(name: str) -> Path:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=NAMES)
-    parser.add_argument("steps", type=int, nargs="?", default=STEPS)
+    parser.add_argument("steps", type=int, nargs="?")
     wanted = parser.parse_args()
+    steps = wanted.steps or STEPS[wanted.name]
     torch.set_num_threads(1)
     log_to(world_folder() / f"adapter-{wanted.name}.log")
-    train(teaching(wanted.name, wanted.steps), world_folder() / f"adapter-{wanted.name}.pt", adapter_path(wanted.name))
+    train(teaching(wanted.name, steps), world_folder() / f"adapter-{wanted.name}.pt", adapter_path(wanted.name))
     return 0
 
 

@@ -68,26 +68,26 @@ class Transfer:
         return list(torch.cat(states).split(1))
 
     @torch.inference_mode()
-    def pictures(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor], how: Setting) -> list:
-        """One [64, 64, 3] in 0..1 for each condition."""
+    def encoded(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor]) -> list:
+        """Conditions' embeds in batches, as *Encode* gives each, for any weight and guidance."""
         loaded = AdapterWithEncoder(LoadedAdapter.read(adapter), None)
+        embeds = [self._encoded(loaded, c, s) for c, s in zip(tried, states, strict=True)]
+        return [joined(embeds[at : at + BATCH]) for at in range(0, len(embeds), BATCH)]
+
+    @torch.inference_mode()
+    def pictures(self, batches: Sequence, tried: Sequence[Condition], how: Setting) -> list[np.ndarray]:
+        """One [64, 64, 3] in 0..1 for each condition. batches: of `encoded`."""
         made = []
-        for at in range(0, len(tried), BATCH):
-            own = slice(at, at + BATCH)
-            made += self._batch(loaded, tried[own], states[own], how, seed=at)
+        for number, embeds in enumerate(batches):
+            at = number * BATCH
+            made += self._batch(embeds, tried[at : at + BATCH], how, seed=at)
         return made
 
-    def _batch(
-        self, adapter: AdapterWithEncoder, tried: Sequence[Condition], states: Sequence[Tensor], how: Setting, seed: int
-    ) -> list[np.ndarray]:
-        encoded = [self._encoded(adapter, c, s) for c, s in zip(tried, states, strict=True)]
-        tokens = Branches(
-            *(torch.cat([e.image_tokens[branch] for e in encoded]) for branch, _ in encoded[0].image_tokens.items())
-        )
+    def _batch(self, embeds, tried: Sequence[Condition], how: Setting, seed: int) -> list[np.ndarray]:
         model = run(
             IPAdapterInstructApply,
             model=self.world.model,
-            embeds=replace(encoded[0], image_tokens=tokens),
+            embeds=embeds,
             weight=how.weight,
             guidance=how.guidance,
             instruct_guidance=how.instruct,
@@ -109,6 +109,13 @@ class Transfer:
             embeds=states,
             neg_embeds=self.blank,
         )[0]
+
+
+def joined(embeds: Sequence):
+    """Embeds of single pictures as those of a batch."""
+    branches = [branch for branch, _ in embeds[0].image_tokens.items()]
+    tokens = Branches(*(torch.cat([one.image_tokens[branch] for one in embeds]) for branch in branches))
+    return replace(embeds[0], image_tokens=tokens)
 
 
 def run(node: type, **inputs) -> tuple:

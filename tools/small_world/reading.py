@@ -1,0 +1,169 @@
+"""The world's resamplers are taught to read before the lessons begin: pictures, then instructions.
+
+The published adapters began as an IP-Adapter Plus, whose resampler could read pictures already. This is the world's
+stand-in for it. Without the base model, latents and image layers learn to make of a picture the sum of codes for its
+attributes, none louder than another; then the layers for texts learn to keep of it what an instruction asks for. The
+lessons, with the base model and its own loss, are left with writing it into the base model, and with refining.
+
+N pictures, P = 257 places, L text tokens, T image tokens, D width of the resampler.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from small_world.captions import random_caption
+from small_world.learning_rate import warm_up_and_cosine
+from small_world.lessons import resampler_states
+from small_world.phrasings import trained
+from small_world.references import References
+from small_world.scenes import ATTRIBUTES, TASKS, Scene, scene_to_learn
+from small_world.short_texts import ShortTexts
+from small_world.storage import save_tensors, world_folder
+
+from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes  # isort: skip (after ComfyUI)
+
+LOG = logging.getLogger(__name__)
+STEPS, BATCH, RATE, WARM_UP, DECAY = 1000, 64, 3e-3, 50, 0.02
+PROMPTS = 300
+TRIED = 256  # of the pictures, to see what is told of others
+AT_ONCE = 64
+READS_PICTURES, READS_TEXTS = ("latents", "layers."), ("prompt_layers.", "new_input_layers.")
+Weights = dict[str, Tensor]
+
+
+def reading_parts(start: Mapping[str, Tensor], pool: References, texts: ShortTexts) -> Weights:
+    """`start`'s latents and all its layers, taught; kept in the cache folder. start: a resampler's tensors."""
+    path = world_folder() / "reading_parts.safetensors"
+    if not path.is_file():
+        pictures = taught_pictures(start, pool)
+        save_tensors({**pictures, **taught_texts({**start, **pictures}, pool, texts)}, path, "reads, and keeps")
+    return load_file(path)
+
+
+def taught_pictures(start: Mapping[str, Tensor], pool: References, steps: int = STEPS) -> Weights:
+    """Latents and image layers that turn each picture into its code, at every token."""
+    resampler, features = started(start), first_features(start, pool)
+    words = codes(resampler.sizes.width)
+    wanted = torch.stack([code_of(scene, words) for scene in pool.scenes])
+    generator = torch.Generator().manual_seed(0)
+
+    def error() -> Tensor:
+        rows = torch.randint(TRIED, len(features), (BATCH,), generator=generator)
+        return (tokens(resampler, features[rows].bfloat16()).float() - wanted[rows][:, None]).square().mean()
+
+    learn(resampler, READS_PICTURES, error, steps)
+    with torch.no_grad():
+        read = tokens(resampler, features[:TRIED].float()).mean(1)
+    LOG.info("of other pictures it tells %s", told(read, pool.scenes[:TRIED], words))
+    return only(resampler, READS_PICTURES)
+
+
+def taught_texts(start: Mapping[str, Tensor], pool: References, texts: ShortTexts, steps: int = STEPS) -> Weights:
+    """The layers for texts, which leave of a picture's code what an instruction asks for, whatever the prompt."""
+    resampler, features = started(start), first_features(start, pool)
+    words, drawn = codes(resampler.sizes.width), random.Random("texts to read")
+    prompts = [random_caption(scene_to_learn(drawn), drawn) for _ in range(PROMPTS)]
+    read_prompts = first_of_texts(start, "proj_prompt_input", texts, prompts)
+    read = {task: first_of_texts(start, "proj_new_input", texts, trained(task)) for task in TASKS}
+    kept = {task: torch.stack([code_of(s, words, TASKS[task]) for s in pool.scenes]) for task in TASKS}
+
+    def error() -> Tensor:
+        rows = [drawn.randrange(TRIED, len(features)) for _ in range(BATCH)]
+        asked = [drawn.choice(list(TASKS)) for _ in range(BATCH)]
+        instructions = torch.stack([drawn.choice(read[task]) for task in asked])
+        told_prompts = torch.stack([drawn.choice(read_prompts) for _ in range(BATCH)])
+        wanted = torch.stack([kept[task][row] for task, row in zip(asked, rows, strict=True)])[:, None]
+        inputs = (features[rows].bfloat16(), instructions.bfloat16(), told_prompts.bfloat16())
+        return (tokens(resampler, *inputs).float() - wanted).square().mean()
+
+    learn(resampler, READS_TEXTS, error, steps)
+    return only(resampler, READS_TEXTS)
+
+
+def learn(resampler: Resampler, names: tuple[str, ...], error: Callable[[], Tensor], steps: int) -> None:
+    """Lessen the error by the parameters whose names begin so."""
+    for name, parameter in resampler.named_parameters():
+        parameter.requires_grad_(name.startswith(names))
+    learnt = [parameter for parameter in resampler.parameters() if parameter.requires_grad]
+    learner = torch.optim.AdamW(learnt, lr=RATE, weight_decay=DECAY)
+    for step in range(steps):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = error()
+        learner.zero_grad(set_to_none=True)
+        loss.backward()
+        for group in learner.param_groups:
+            group["lr"] = warm_up_and_cosine(step, steps, RATE, WARM_UP)
+        learner.step()
+        if (step + 1) % 100 == 0:
+            LOG.info("reading, %s step %d: error %.3f", names[0], step + 1, loss.item())
+
+
+def started(start: Mapping[str, Tensor]) -> Resampler:
+    resampler = Resampler(ResamplerSizes.from_state_dict(start))
+    resampler.load_state_dict(start)
+    return resampler
+
+
+def only(resampler: Resampler, names: tuple[str, ...]) -> Weights:
+    return {name: weight.detach() for name, weight in resampler.state_dict().items() if name.startswith(names)}
+
+
+def first_features(start: Mapping[str, Tensor], pool: References) -> Tensor:
+    """What the first layer makes of every picture, [N, P, D], fp16."""
+    weight, bias = start["proj_in.weight"], start["proj_in.bias"]
+    starts = range(0, len(pool.scenes), AT_ONCE)
+    batches = [pool.states(range(at, min(at + AT_ONCE, len(pool.scenes)))) for at in starts]
+    return torch.cat([(states.float() @ weight.T + bias).half() for states in batches])
+
+
+def first_of_texts(start: Mapping[str, Tensor], layer: str, texts: ShortTexts, given: Sequence[str]) -> list[Tensor]:
+    """What the first layer makes of each text, [L, D]."""
+    states = resampler_states(texts.encode(given).states)
+    return list(states @ start[f"{layer}.weight"].T + start[f"{layer}.bias"])
+
+
+def tokens(resampler: Resampler, picture: Tensor, instruct: Tensor | None = None, prompt: Tensor | None = None):
+    """First layers' output [B, P, D], and [B, L, D] of texts -> [B, T, D], as far as the last layer but one.
+
+    Without texts their layers are left out.
+    """
+    queries = resampler.latents.expand(len(picture), -1, -1)
+    parts = [(resampler.layers, picture), (resampler.prompt_layers, prompt), (resampler.new_input_layers, instruct)]
+    used = [(layers, context) for layers, context in parts if context is not None]
+    for number in range(len(resampler.layers)):
+        for layers, context in used:
+            attention, feed_forward = layers[number]
+            queries = queries + attention(context, queries)
+            queries = queries + feed_forward(queries)
+    return queries
+
+
+def codes(width: int) -> dict[str, Tensor]:
+    """For each attribute a code [width] for each of its values, all at right angles to one another."""
+    counts = [len(values) for values in ATTRIBUTES.values()]
+    drawn = torch.randn(width, sum(counts), generator=torch.Generator().manual_seed(1))
+    rows = torch.linalg.qr(drawn).Q.T * math.sqrt(width / len(counts))
+    return dict(zip(ATTRIBUTES, rows.split(counts), strict=True))
+
+
+def code_of(scene: Scene, words: Mapping[str, Tensor], names: Sequence[str] = tuple(ATTRIBUTES)) -> Tensor:
+    """The sum of the codes of a scene's values of these attributes."""
+    return sum(words[name][ATTRIBUTES[name].index(scene.attributes[name])] for name in names)
+
+
+def told(read: Tensor, scenes: Sequence[Scene], words: Mapping[str, Tensor]) -> dict[str, float]:
+    """By attribute, of how many scenes the value's code is the nearest to what was read [N, width]."""
+    shares = {}
+    for name, values in ATTRIBUTES.items():
+        nearest = (read @ words[name].T).argmax(-1).tolist()
+        right = [values[number] == scene.attributes[name] for number, scene in zip(nearest, scenes, strict=True)]
+        shares[name] = round(sum(right) / len(right), 3)
+    return shares
