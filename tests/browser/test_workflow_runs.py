@@ -13,7 +13,8 @@ from page import ComfyPage
 WORKFLOWS = sorted((REPO_ROOT / "workflows").glob("*.json"))
 SAVED = sorted((REPO_ROOT / "tests" / "data" / "saved-workflows").glob("*/*.json"))
 SIDE = 128
-SHEETS = {"grid": 3, "compare_adapters": 1}  # workflows that save a labelled sheet, so many pictures high and wider
+# Workflows that save a labelled sheet, so many pictures high and wider.
+SHEETS = {"grid": 3, "five_instructions": 1, "compare_adapters": 1}
 # Every other workflow on one page, and the rest on the other. Each page comes once, since it takes long to open.
 OLDER_CANVAS, NEWER_VUE = (INSTALLED, "canvas"), (NEWER, "vue")
 RUNS = [*((path, OLDER_CANVAS) for path in WORKFLOWS[::2]), *((path, NEWER_VUE) for path in WORKFLOWS[1::2])]
