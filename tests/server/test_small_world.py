@@ -15,6 +15,8 @@ from small_world.reader import read
 from small_world.scenes import TASKS, taken
 from small_world.sheet import CELL, PROMPT, REFERENCE, labels
 
+pytestmark = pytest.mark.xdist_group("small world")  # one server makes the sheet
+
 
 @pytest.fixture(scope="module")
 def sheet(tmp_path_factory) -> Image.Image:

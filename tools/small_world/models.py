@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from comfyhost.install import only_one
 from comfyhost.places import Host, host
 from comfyhost.server import link
 
@@ -20,10 +21,12 @@ ADAPTER = "small_world_joint.safetensors"
 def comfyui_of_the_world() -> Host:
     """The ComfyUI in use with the world's models folder, in which what was missing is rebuilt from what is stored."""
     models = world_folder() / "models"
-    for name, source in files():
-        path = models / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        link(path, source)
+    with only_one(world_folder() / "models.lock"):
+        for name, source in files():
+            path = models / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not (path.is_symlink() and path.readlink() == source):
+                link(path, source)
     return replace(host(), models=models)
 
 
