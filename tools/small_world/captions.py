@@ -44,7 +44,14 @@ SHARE_KEPT = 0.7  # of the attributes, in a caption that is not full
 
 def full_caption(scene: Scene) -> str:
     """The plainest caption that says everything."""
-    things = " and ".join(thing_words(thing, ATTRIBUTES, random.Random(0), plainest) for thing in scene.things)
+    return plain_caption(scene, ATTRIBUTES)
+
+
+def plain_caption(scene: Scene, told: Collection[str]) -> str:
+    """The plainest caption that tells the attributes in `told` and no others."""
+    things = " and ".join(thing_words(thing, told, random.Random(0), plainest) for thing in scene.things)
+    if "pattern" not in told:
+        return things
     return f"{things} on {ground_words(plainest(WORDS['pattern'][scene.pattern], None))}"
 
 

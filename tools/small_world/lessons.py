@@ -20,7 +20,7 @@ from small_world.captions import caption, random_told
 from small_world.components import Components
 from small_world.drawing import draw
 from small_world.phrasings import trained
-from small_world.references import References, all_scenes, blank_states
+from small_world.references import References, blank_states, scenes_to_learn
 from small_world.scenes import TASKS, Scene, is_held_out, scene_to_learn, taken
 from small_world.short_texts import COPIES, SPELLED, ShortTexts, Texts
 
@@ -116,5 +116,6 @@ def in_half(texts: Texts) -> Texts:
 def latents_of_all(components: Components) -> dict[Scene, Tensor]:
     """Latents of every scene that may be learnt, [PICTURES, 16, 8, 8] each, fp16."""
     drawn = random.Random("targets")
-    scenes = [scene for scene in all_scenes() if not is_held_out(scene)]
-    return {scene: components.encode([draw(scene, drawn) for _ in range(PICTURES)]).half() for scene in scenes}
+    return {
+        scene: components.encode([draw(scene, drawn) for _ in range(PICTURES)]).half() for scene in scenes_to_learn()
+    }

@@ -11,18 +11,17 @@ from shipped.__main__ import pack_version
 from shipped.graph import Output, Workflow
 from shipped.parts import APPLYING, LOADING, READING, SAMPLING, SAVING, TOP, Sampling, sample
 
-from small_world.captions import WORDS, ground_words, plainest, thing_words
+from small_world.captions import plain_caption
 from small_world.drawing import SIDE, draw
 from small_world.models import ADAPTER, CHECKPOINT, TEXT_ENCODER
 from small_world.phrasings import PLAIN
-from small_world.scenes import TASKS, Scene, Thing
+from small_world.scenes import ATTRIBUTES, TASKS, Scene, Thing
 
 REFERENCE = Scene((Thing("ring", "green", "bottom left", "small"),), "vertical stripes")
 PROMPT = Scene((Thing("cross", "orange", "top right", "big"),), "checks")
 REFERENCE_FILE = "small_world_reference.png"
 HOW = Sampling(20, "euler", "simple", "EmptySD3LatentImage", SIDE)
 CFG, WEIGHT = 4.0, 1.0
-TOLD = ("size", "colour", "shape", "place", "pattern")
 CELL, ROW = 256, 620
 NOTE = """## The small world
 
@@ -119,12 +118,7 @@ def labels() -> list[str]:
 
 def prompt_of(task: str) -> str:
     """The prompt's scene in words, without what the task takes from the picture."""
-    told = [name for name in TOLD if name not in TASKS[task]]
-    (thing,) = PROMPT.things
-    words = thing_words(thing, told, random.Random(0), plainest)
-    if "pattern" not in told:
-        return words
-    return f"{words} on {ground_words(plainest(WORDS['pattern'][PROMPT.pattern], None))}"
+    return plain_caption(PROMPT, [name for name in ATTRIBUTES if name not in TASKS[task]])
 
 
 def write_reference(path: Path) -> None:
