@@ -14,8 +14,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -25,33 +28,32 @@ from small_world.conditions import HELD_OUT, PLAINLY, Condition, Outcome, condit
 from small_world.reader import read
 from small_world.scenes import ATTRIBUTES, TASKS
 from small_world.train_adapter import FIXED, JOINT, NAMES, stored_adapter
-from small_world.transfer import BATCH, Setting, Transfer, short_world
+from small_world.transfer import BATCH, Encoded, Setting, Transfer, short_world
 
 COUNT, SWEEP_COUNT = 500, 100
+AT_ONCE = 2  # tasks, each on a core
 WEIGHTS = (0.4, 0.6, 0.8, 1.0, 1.2)
 GUIDANCES = ("simple", "three-way")
 COLUMNS = ("adapter", "setting", "conditions", "task", "asked", "others", "leak", *ATTRIBUTES)
 
 
-def tried(
-    transfer: Transfer, names: Sequence[str], sweep: Sequence[Setting], count: int, sweep_count: int
-) -> Iterator[dict]:
-    """A row for each adapter and task; for the joint adapter, and fewer conditions, for each other setting too."""
-    for task in TASKS:
-        states = None
-        for name in [one for one in names if one in (task, JOINT, FIXED)]:
-            own = conditions(task, count, PLAINLY if name == FIXED else HELD_OUT)
-            states = transfer.states(own) if states is None else states
-            batches = transfer.encoded(stored_adapter(name), own, states)
-            yield measured(transfer, name, Setting(), own, batches)
-            few = min(sweep_count, count) // BATCH or 1  # batches
-            for how in sweep if name == JOINT else ():
-                yield measured(transfer, name, how, own[: few * BATCH], batches[:few])
+def tried(task: str, names: Sequence[str], sweep: Sequence[Setting], count: int, sweep_count: int) -> list[dict]:
+    """A row for each adapter of a task; for the joint adapter, and fewer conditions, for each other setting too."""
+    transfer, states, rows = Transfer(short_world()), None, []
+    for name in [one for one in names if one in (task, JOINT, FIXED)]:
+        own = conditions(task, count, PLAINLY if name == FIXED else HELD_OUT)
+        states = transfer.states(own) if states is None else states
+        batches = transfer.encoded(stored_adapter(name), own, states)
+        rows.append(measured(transfer, name, Setting(), own, batches))
+        few = min(sweep_count, count) // BATCH or 1  # batches
+        for how in sweep if name == JOINT else ():
+            rows.append(measured(transfer, name, how, own[: few * BATCH], batches[:few]))
+    return rows
 
 
-def measured(transfer: Transfer, name: str, how: Setting, own: Sequence[Condition], batches: Sequence) -> dict:
+def measured(transfer: Transfer, name: str, how: Setting, own: Sequence[Condition], batches: Sequence[Encoded]) -> dict:
     began = time.monotonic()
-    seen = [read(picture) for picture in transfer.pictures(batches, own, how)]
+    seen = [read(picture) for picture in transfer.pictures(batches, how)]
     found = row(name, how, outcome(own, seen))
     print(line(found), f"{time.monotonic() - began:.0f} s", flush=True)
     return found
@@ -83,12 +85,19 @@ def main() -> int:
     parser.add_argument("--weights", nargs="+", type=float, default=list(WEIGHTS))
     parser.add_argument("--guidances", nargs="+", choices=GUIDANCES, default=list(GUIDANCES))
     wanted = parser.parse_args()
-    logging.getLogger().setLevel(logging.WARNING)
     asked = [Setting(0.0), *(Setting(w, g) for g in wanted.guidances for w in wanted.weights)]
     sweep = [setting for setting in asked if setting != Setting()]
-    rows = list(tried(Transfer(short_world()), wanted.adapters, sweep, wanted.count, wanted.sweep_count))
+    one_task = partial(tried, names=wanted.adapters, sweep=sweep, count=wanted.count, sweep_count=wanted.sweep_count)
+    with ProcessPoolExecutor(AT_ONCE, get_context("spawn"), on_one_thread) as workers:
+        rows = [row for rows in workers.map(one_task, TASKS) for row in rows]
     write(rows, REPO_ROOT / "output")
     return 0
+
+
+def on_one_thread() -> None:
+    """Start a worker."""
+    logging.getLogger().setLevel(logging.WARNING)
+    torch.set_num_threads(1)
 
 
 def write(rows: Sequence[dict], folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from small_world.encoders import ENCODERS
 from small_world.files import checkpoint
 from small_world.in_process import comfy
 from small_world.references import blank_states
-from small_world.sampling import World, conditioning, sample
+from small_world.sampling import Conditioning, World, sample
 
 from ipadapter_instruct.models.branches import Branches  # isort: skip (after ComfyUI)
 from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder  # isort: skip
@@ -47,9 +48,19 @@ class Setting:
 def short_world() -> World:
     """The world without those layers of the text encoder that do nothing."""
     model, _, vae, _ = comfy.sd.load_checkpoint_guess_config(str(checkpoint()), output_clip=False)
-    options = {"clip_l_model_config": {"num_hidden_layers": LAYERS}}
-    text = str(ENCODERS["text"].built())
-    return World(model, comfy.sd.load_clip([text], clip_type=comfy.sd.CLIPType.SD3, model_options=options), vae)
+    clip = comfy.sd.load_clip([str(ENCODERS["text"].built())], clip_type=comfy.sd.CLIPType.SD3)
+    encoder = clip.cond_stage_model.clip_l.transformer.text_model.encoder
+    encoder.layers = encoder.layers[:LAYERS]
+    return World(model, clip, vae)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of conditions as *Encode* gives them: the embeds, for any weight and guidance, and the prompts."""
+
+    embeds: Any  # EncodedEmbeds
+    positive: Conditioning
+    negative: Conditioning
 
 
 class Transfer:
@@ -68,26 +79,22 @@ class Transfer:
         return list(torch.cat(states).split(1))
 
     @torch.inference_mode()
-    def encoded(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor]) -> list:
-        """Conditions' embeds in batches, as *Encode* gives each, for any weight and guidance."""
+    def encoded(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor]) -> list[Encoded]:
+        """Conditions in batches."""
         loaded = AdapterWithEncoder(LoadedAdapter.read(adapter), None)
-        embeds = [self._encoded(loaded, c, s) for c, s in zip(tried, states, strict=True)]
-        return [joined(embeds[at : at + BATCH]) for at in range(0, len(embeds), BATCH)]
+        each = [self._encoded(loaded, c, s) for c, s in zip(tried, states, strict=True)]
+        return [joined(each[at : at + BATCH]) for at in range(0, len(each), BATCH)]
 
     @torch.inference_mode()
-    def pictures(self, batches: Sequence, tried: Sequence[Condition], how: Setting) -> list[np.ndarray]:
-        """One [64, 64, 3] in 0..1 for each condition. batches: of `encoded`."""
-        made = []
-        for number, embeds in enumerate(batches):
-            at = number * BATCH
-            made += self._batch(embeds, tried[at : at + BATCH], how, seed=at)
-        return made
+    def pictures(self, batches: Sequence[Encoded], how: Setting) -> list[np.ndarray]:
+        """One [64, 64, 3] in 0..1 for each condition."""
+        return [picture for number, batch in enumerate(batches) for picture in self._batch(batch, how, number)]
 
-    def _batch(self, embeds, tried: Sequence[Condition], how: Setting, seed: int) -> list[np.ndarray]:
+    def _batch(self, batch: Encoded, how: Setting, seed: int) -> list[np.ndarray]:
         model = run(
             IPAdapterInstructApply,
             model=self.world.model,
-            embeds=embeds,
+            embeds=batch.embeds,
             weight=how.weight,
             guidance=how.guidance,
             instruct_guidance=how.instruct,
@@ -95,27 +102,37 @@ class Transfer:
             start_percent=0.0,
             end_percent=1.0,
         )[0]
-        positive = conditioning(self.world, [condition.text for condition in tried])
-        return sample(replace(self.world, model=model), positive, conditioning(self.world, [""]), seed)
+        return sample(replace(self.world, model=model), batch.positive, batch.negative, seed)
 
-    def _encoded(self, adapter: AdapterWithEncoder, condition: Condition, states: Tensor):
-        return run(
-            IPAdapterInstructEncodeStored,
-            adapter=adapter,
-            clip=self.world.clip,
-            instruction=condition.instruction,
-            prompt=condition.text,
-            negative_prompt="",
-            embeds=states,
-            neg_embeds=self.blank,
-        )[0]
+    def _encoded(self, adapter: AdapterWithEncoder, condition: Condition, states: Tensor) -> Encoded:
+        return Encoded(
+            *run(
+                IPAdapterInstructEncodeStored,
+                adapter=adapter,
+                clip=self.world.clip,
+                instruction=condition.instruction,
+                prompt=condition.text,
+                negative_prompt="",
+                embeds=states,
+                neg_embeds=self.blank,
+            )
+        )
 
 
-def joined(embeds: Sequence):
-    """Embeds of single pictures as those of a batch."""
+def joined(each: Sequence[Encoded]) -> Encoded:
+    """Single conditions as a batch."""
+    embeds = [one.embeds for one in each]
     branches = [branch for branch, _ in embeds[0].image_tokens.items()]
     tokens = Branches(*(torch.cat([one.image_tokens[branch] for one in embeds]) for branch in branches))
-    return replace(embeds[0], image_tokens=tokens)
+    positive = together([one.positive for one in each])
+    return Encoded(replace(embeds[0], image_tokens=tokens), positive, each[0].negative)
+
+
+def together(each: Sequence[Conditioning]) -> Conditioning:
+    """Conditioning of single prompts as that of a batch."""
+    states = torch.cat([one[0][0] for one in each])
+    pooled = torch.cat([one[0][1]["pooled_output"] for one in each])
+    return [[states, {**each[0][0][1], "pooled_output": pooled}]]
 
 
 def run(node: type, **inputs) -> tuple:
