@@ -7,7 +7,7 @@ import random
 import torch
 from small_world.captions import random_caption
 from small_world.drawing import draw
-from small_world.first_layer import PATCHES, WAVES, first_layer, first_layers, patches_of, waves
+from small_world.first_layer import PATCHES, WAVES, first_layer, first_layers, outlines, patches_of, waves
 from small_world.lessons import resampler_states
 from small_world.phrasings import trained
 from small_world.references import References, all_scenes
@@ -47,12 +47,25 @@ def test_what_is_to_be_told_is_told_of_other_pictures_too():
 def test_patches_are_told_their_things_and_their_place():
     scene = Scene((Thing("square", "blue", "top left", "big"),), "dots")
     told = patches_of([scene], [draw(scene, random.Random(4))])
-    assert told.shape == (1, 1 + PATCHES**2, 1 + 7 + 6 + 2 + 6 + WAVES**2)
+    assert told.shape == (1, 1 + PATCHES**2, 1 + 7 + 2 + 9 + 6 + WAVES**2)
     covered = told[0, 1:, 0].reshape(PATCHES, PATCHES)
     assert covered[4, 4] == 1 and covered[12, 12] == 0
     blue = 1 + ATTRIBUTES["colour"].index("blue")
     assert torch.equal(told[0, 1:, blue].reshape(PATCHES, PATCHES), covered)
     assert told[0, 0, : -(WAVES**2)].abs().max() == 0  # the class token shows nothing
+
+
+def test_outlines_tell_where_and_how_edges_run():
+    things = torch.zeros(2, 64, 64)
+    things[0, :, 34:] = 1.0  # an edge through the middle of the patches of column 8
+    things[1] = torch.tril(torch.ones(64, 64))  # one from the top left to the bottom right
+    told = outlines(things).unflatten(1, (PATCHES, PATCHES))
+    upright, aslant = told[0, 4, 8], told[1, 4, 4]
+    torch.testing.assert_close(upright[:4], torch.tensor([-0.5, 0.5, -0.5, 0.5]))
+    assert upright[4] == 0.5 and aslant[4] > 0.5
+    assert upright[5] > 0 and upright[6] == 0 and upright[7] == upright[8]
+    assert aslant[5] == aslant[6] > 0 and aslant[7] == 0 and aslant[8] > aslant[5]
+    assert told[0, 4, :7].abs().max() == 0 and told[0, 4, 10:15, 4].min() == 1  # far from the edge
 
 
 def test_waves_are_uncorrelated_and_of_one_size():

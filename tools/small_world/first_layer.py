@@ -2,9 +2,9 @@
 
 A real image encoder knows much of pictures, a drawn one nothing: its states are mostly the same for all pictures, and
 its places have nothing to do with their neighbours. So the first layer stands in for that knowledge: before the
-lessons, which are about instructions, it is fitted to tell place, thing, colour, shape, size and pattern of a patch as
-far as a linear layer can. For what is left, and for texts, it reads the directions in which states differ. With drawn
-weights instead, learning to look past what is common took longer than all the rest.
+lessons, which are about instructions, it is fitted to tell place, outline, colour, size and pattern of what a patch
+shows as far as a linear layer can. For what is left, and for texts, it reads the directions in which states differ.
+With drawn weights instead, learning to look past what is common took longer than all the rest.
 
 N pictures or texts, P places (257 or 77), D = 1280 or 768, K numbers to tell.
 """
@@ -31,7 +31,7 @@ from small_world.short_texts import ShortTexts
 PICTURES = TEXTS = 256
 PATCHES, WAVES = 16, 4  # along a side of a picture
 COLOURED = 0.3  # in saturation: things are, backgrounds are not
-OF_THINGS = ("colour", "shape", "size")
+OF_THINGS = ("colour", "size")
 RIDGE = 1e-3
 
 
@@ -68,18 +68,40 @@ def readers(rows: Tensor, told: Tensor) -> Tensor:
 
 def patches_of(scenes: Sequence[Scene], pictures: Sequence[np.ndarray]) -> Tensor:
     """What there is to tell of every patch, and of the class token, [N, 257, K]."""
-    covered = torch.stack([coverage(torch.from_numpy(picture)) for picture in pictures])[..., None]  # [N, 256, 1]
+    things = torch.stack([is_thing(torch.from_numpy(picture)) for picture in pictures])
+    covered = per_patch(things)
     of_things = [covered * one_hot(scenes, name)[:, None] for name in OF_THINGS]
     pattern = one_hot(scenes, "pattern")[:, None].expand(-1, PATCHES**2, -1)
-    told = F.pad(torch.cat([covered, *of_things, pattern], -1), (0, 0, 1, 0))
+    told = F.pad(torch.cat([covered, *of_things, outlines(things), pattern], -1), (0, 0, 1, 0))
     return torch.cat([told, waves(PATCHES, WAVES).expand(len(told), -1, -1)], -1)
 
 
-def coverage(picture: Tensor) -> Tensor:
-    """How much of each patch of a picture [64, 64, 3] is of things, [256]."""
+def is_thing(picture: Tensor) -> Tensor:
+    """1 where pixels of a picture [64, 64, 3] are of things, else 0, [64, 64]."""
     most, least = picture.amax(-1), picture.amin(-1)
-    coloured = ((most - least) / most.clamp(min=1e-6) > COLOURED).float()
-    return F.adaptive_avg_pool2d(coloured[None], PATCHES).flatten()
+    return ((most - least) / most.clamp(min=1e-6) > COLOURED).float()
+
+
+def outlines(things: Tensor) -> Tensor:
+    """How things [N, 64, 64] lie in and around each patch, [N, 256, 9].
+
+    How much more of each quarter is covered than of the whole patch, how much of the patch and its neighbours, and
+    how much edge there is across each of four directions.
+    """
+    quarters = F.adaptive_avg_pool2d(things, 2 * PATCHES).unflatten(2, (PATCHES, 2)).unflatten(1, (PATCHES, 2))
+    quarters = quarters.transpose(2, 3).flatten(3).flatten(1, 2)
+    side = things.shape[-1] // PATCHES
+    around = F.avg_pool2d(things, 3 * side, side, side).flatten(1)[..., None]
+    beside = F.pad(things, (1, 1, 1, 1), "replicate")
+    right = (beside[:, 1:-1, 2:] - beside[:, 1:-1, :-2]) / 2
+    down = (beside[:, 2:, 1:-1] - beside[:, :-2, 1:-1]) / 2
+    edges = [per_patch(across.abs()) for across in (right, down, right + down, right - down)]
+    return torch.cat([quarters - per_patch(things), around, *edges], -1)
+
+
+def per_patch(pixels: Tensor) -> Tensor:
+    """[N, 64, 64] -> [N, 256, 1]"""
+    return F.adaptive_avg_pool2d(pixels, PATCHES).flatten(1)[..., None]
 
 
 def one_hot(scenes: Sequence[Scene], name: str) -> Tensor:

@@ -31,7 +31,8 @@ from small_world.storage import save_tensors, world_folder
 from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes  # isort: skip (after ComfyUI)
 
 LOG = logging.getLogger(__name__)
-STEPS, BATCH, RATE, WARM_UP, DECAY = 1000, 64, 3e-3, 50, 0.02
+PICTURE_STEPS, TEXT_STEPS = 2500, 1000
+BATCH, RATE, WARM_UP, DECAY = 64, 3e-3, 50, 0.02
 PROMPTS = 300
 TRIED = 256  # of the pictures, to see what is told of others
 AT_ONCE = 64
@@ -48,7 +49,7 @@ def reading_parts(start: Mapping[str, Tensor], pool: References, texts: ShortTex
     return load_file(path)
 
 
-def taught_pictures(start: Mapping[str, Tensor], pool: References, steps: int = STEPS) -> Weights:
+def taught_pictures(start: Mapping[str, Tensor], pool: References, steps: int = PICTURE_STEPS) -> Weights:
     """Latents and image layers that turn each picture into its code, at every token."""
     resampler, features = started(start), first_features(start, pool)
     words = codes(resampler.sizes.width)
@@ -66,7 +67,7 @@ def taught_pictures(start: Mapping[str, Tensor], pool: References, steps: int = 
     return only(resampler, READS_PICTURES)
 
 
-def taught_texts(start: Mapping[str, Tensor], pool: References, texts: ShortTexts, steps: int = STEPS) -> Weights:
+def taught_texts(start: Mapping[str, Tensor], pool: References, texts: ShortTexts, steps: int = TEXT_STEPS) -> Weights:
     """The layers for texts, which leave of a picture's code what an instruction asks for, whatever the prompt."""
     resampler, features = started(start), first_features(start, pool)
     words, drawn = codes(resampler.sizes.width), random.Random("texts to read")

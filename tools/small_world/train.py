@@ -19,7 +19,7 @@ from comfyhost.places import ToolError
 from comfyhost.whole_files import whole
 
 from small_world.files import STORED
-from small_world.train_adapter import NAMES, adapter_path
+from small_world.train_adapter import JOINT, NAMES, adapter_path
 
 AT_ONCE = 2
 BASE = (("train_autoencoder",), ("train_base",), ("files", "--store"))
@@ -34,6 +34,7 @@ def main() -> int:
         for step in () if wanted.adapters_only else BASE:
             run(*step)
         run("references")
+        run("train_adapter", JOINT, "--reading-only")
         with ThreadPoolExecutor(AT_ONCE) as workers:
             list(workers.map(adapter, wanted.adapters))
     except ToolError as error:
