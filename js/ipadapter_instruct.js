@@ -8,7 +8,7 @@ import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
 import { APPLY, INSTRUCTED, LOADER, SPEAKING, appliesOf, isLinked, loaderOf, nodesOfKinds, widgetOf } from './graph.js'
 import { addSaid, say, sayAgain } from './said.js'
-import { RECOMMENDED, TaskTable } from './tasks.js'
+import { RECOMMENDED, TaskTable, tidy } from './tasks.js'
 
 const LIST = 'task'
 const OWN_WORDS = 'ipadapter_instruct.own_words' // node property: the last instruction typed by hand
@@ -28,6 +28,7 @@ let filling = false // while this file sets a value, callbacks are not the user'
 const texts = { ...TEXTS }
 const PLAIN = 'plain' // stands for the family of an adapter that takes no instruction: no task is recommended for it
 const families = new Map() // file name -> its family's name, null for none, or a promise while the server is asked
+const taught = new Map() // file name -> a set of the instructions that this pack taught it, tidied
 
 app.registerExtension({
   name: 'IPAdapterInstruct',
@@ -120,7 +121,8 @@ function show(encode, family) {
   const choices = list.options.values // changed in place: some versions do not notice a new list
   choices.splice(0, choices.length, ...choicesFor(family))
   if (family === PLAIN) return set(list, texts.plain)
-  set(list, task?.name ?? (tasks.namedIn(instruction, family).length ? texts.own : texts.untrained))
+  const isKnown = tasks.namedIn(instruction, family).length || taught.get(fileOf(encode))?.has(tidy(instruction))
+  set(list, task?.name ?? (isKnown ? texts.own : texts.untrained))
 }
 
 function soon(encode) {
@@ -179,14 +181,20 @@ function defaultOf(node, name) {
 
 /** The family of the connected adapter file: its name, null for none, or a promise of it while the server is asked. */
 function knownFamily(encode) {
-  const file = widgetOf(loaderOf(encode) ?? {}, 'adapter_name')?.value
+  const file = fileOf(encode)
   if (!file) return null
   if (!families.has(file)) families.set(file, askFamily(file))
   return families.get(file)
 }
 
+/** The name of the connected adapter file, or undefined. */
+function fileOf(encode) {
+  return widgetOf(loaderOf(encode) ?? {}, 'adapter_name')?.value
+}
+
 async function askFamily(file) {
   const answer = await getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(file)}`)
+  taught.set(file, new Set(answer?.instructions?.map(tidy)))
   families.set(file, answer?.takes_instruction === false ? PLAIN : answer?.family ?? null)
   return families.get(file)
 }

@@ -50,6 +50,7 @@ export class TaskTable {
   }
 }
 
-function tidy(text) {
+/** Small letters, and no space around them: how instructions are compared. */
+export function tidy(text) {
   return String(text ?? '').trim().toLowerCase()
 }

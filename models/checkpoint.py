@@ -17,6 +17,7 @@ from .encoder_files import EncoderNeed
 from .families import SD15, Family, family_of_adapter
 from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
 from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, Kind, kind_of, told_as_v2
+from .taught import instructions_in
 from .tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes, short, some
 
 T = TypeVar("T")
@@ -52,6 +53,7 @@ class AdapterCheckpoint:
     image_projection: names of the kind's projection. attention: NUMBER.to_k_ip.weight and the like.
     lora: of a FaceID file, NUMBER.to_q_lora.down.weight and the like; it changes the model's own layers.
     notes: what is known of it by something else than its tensors, in words.
+    instructions: those that this pack taught it, as far as the file says.
     """
 
     family: Family
@@ -60,6 +62,7 @@ class AdapterCheckpoint:
     kind: Kind = INSTRUCT
     lora: dict[str, Tensor] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
 
     @property
     def encoder_need(self) -> EncoderNeed | None:
@@ -97,7 +100,8 @@ def recognise(
 ) -> AdapterCheckpoint:
     """Sort an adapter's tensors into parts, by their names and first dimensions.
 
-    file_name, metadata: count only where tensors cannot tell, and the checkpoint's notes say so.
+    file_name, metadata: count only where tensors cannot tell, and the checkpoint's notes say so; metadata names the
+    instructions that were taught, too.
     Raises AdapterFileError for any other kind of file and for an adapter with missing tensors.
     """
     named = published_names(tensors)
@@ -114,7 +118,8 @@ def recognise(
     lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
     attention = {name: tensor for name, tensor in rest.items() if name not in lora}
     _check_lora(lora)
-    return AdapterCheckpoint(_family(width, joint), projection, attention, kind, lora, notes)
+    taught = instructions_in(metadata or {})
+    return AdapterCheckpoint(_family(width, joint), projection, attention, kind, lora, notes, taught)
 
 
 def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from .families import SD3, SD15, SDXL, Family, Settings
+from .taught import is_among
 
 if TYPE_CHECKING:
     from .kinds import Kind
@@ -47,6 +49,7 @@ TASKS = (
 )
 
 AUTO = "auto"
+SHOWN = 3  # of the instructions that a file was taught
 SIMPLE = "simple"
 THREE_WAY = "three-way"
 
@@ -67,28 +70,39 @@ def recommended(family: Family, task: Task) -> Settings:
     return family.settings
 
 
-def describe_instruction(family: Family, instruction: str) -> str:
-    """One line for the user: which trained task an instruction names, or that it names none."""
+def describe_instruction(family: Family, instruction: str, taught: Sequence[str] = ()) -> str:
+    """One line for the user: which trained task an instruction names, or that it names none.
+
+    taught: instructions that the file itself says it was taught.
+    """
+    if is_among(instruction, taught):
+        return "instruction: taught to this file"
     tasks = trained_tasks(family)
     named = [task for task in tasks if task.is_named_in(instruction)]
     if named:
         return "instruction: trained on " + ", ".join(task.name + (" (beta)" if task.beta else "") for task in named)
     known = ", ".join(task.name for task in tasks)
+    if taught:
+        known = f"{', '.join(taught[:SHOWN])}{', ...' if len(taught) > SHOWN else ''}; published ones: {known}"
     return f"instruction: not one that {family.title}'s adapter was trained on ({known}); it may do little"
 
 
 class Reader(Protocol):
-    """What is asked of an adapter to tell what it reads: its file's name, what it is, and for which base model."""
+    """What is asked of an adapter to tell what it reads.
+
+    Its file's name, what it is, for which base model, and the instructions that it was taught by this pack.
+    """
 
     name: str
     kind: Kind
     family: Family
+    instructions: Sequence[str]
 
 
 def describe_reading(adapter: Reader, instruction: str, negative_instruction: str = "") -> list[str]:
     """Lines for the user: what an instruction means to an adapter."""
     if adapter.kind.takes_instruction:
-        return [describe_instruction(adapter.family, instruction)]
+        return [describe_instruction(adapter.family, instruction, adapter.instructions)]
     what = "instruction and negative_instruction" if negative_instruction else "instruction"
     return [f"{what}: ignored; {adapter.name} is {adapter.kind}, which takes none"]
 

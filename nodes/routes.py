@@ -46,7 +46,11 @@ def task_table() -> dict:
 
 
 async def get_family(request: web.Request) -> web.Response:
-    """What the file named by `adapter` is: {"family": name, "takes_instruction": bool}; both null for no adapter."""
+    """What the file named by `adapter` is.
+
+    {"family": name, "takes_instruction": bool, "instructions": those that this pack taught it}; null, null and none for
+    no adapter.
+    """
     from ..models.checkpoint import look_at
 
     name = request.query.get("adapter", "")
@@ -54,5 +58,11 @@ async def get_family(request: web.Request) -> web.Response:
         found = await asyncio.to_thread(lambda: look_at(adapter_path(name)))
     except (ValueError, OSError) as error:
         log.debug("IPAdapter-Instruct: no family for %s: %s", name, error)
-        return web.json_response({"family": None, "takes_instruction": None})
-    return web.json_response({"family": found.family.name, "takes_instruction": found.kind.takes_instruction})
+        return web.json_response({"family": None, "takes_instruction": None, "instructions": []})
+    return web.json_response(
+        {
+            "family": found.family.name,
+            "takes_instruction": found.kind.takes_instruction,
+            "instructions": found.instructions,
+        }
+    )

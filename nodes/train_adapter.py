@@ -193,7 +193,8 @@ def _taught(node, run, recipe, target: Path, preview_every: int) -> list[float]:
 def _write(run, target: Path) -> None:
     from ..models.training.writing import write_adapter
 
-    write_adapter(run.teaching.averaged(), target, f"taught in ComfyUI, {run.teaching.step} steps")
+    note = f"taught in ComfyUI, {run.teaching.step} steps"
+    write_adapter(run.teaching.averaged(), target, note, run.teaching.instructions)
 
 
 def _preview(picture: torch.Tensor) -> tuple:

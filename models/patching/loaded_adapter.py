@@ -24,6 +24,7 @@ class LoadedAdapter:
 
     image_projection: in the host's memory management; runs while encoding.
     encoder_need: what it reads of a picture, None for nothing. notes: what is known of it by its name, in words.
+    instructions: those that this pack taught it.
     lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU.
     projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.
     streams: SD3's, in the host's memory management; loaded beside the model while it samples. None for a UNet.
@@ -36,6 +37,7 @@ class LoadedAdapter:
         self.name = name
         self.family, self.kind, self.notes = checkpoint.family, checkpoint.kind, checkpoint.notes
         self.encoder_need, self.lora = checkpoint.encoder_need, checkpoint.lora
+        self.instructions = checkpoint.instructions
         self.sizes = adapter.image_projection.sizes
         self.image_projection = _managed(adapter.image_projection)
         self.projections = adapter.projections

@@ -6,7 +6,7 @@ Axes: B pairs, N image patches and class token, L text tokens, M text tokens of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
@@ -33,14 +33,9 @@ class Seen:
     def __len__(self) -> int:
         return len(self.image_states)
 
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Seen:
-        """dtype: of what the resampler reads; the denoiser's own texts are float32."""
-        read = ("image_states", "instruct_states", "prompt_states")
-        return Seen(
-            *(getattr(self, name).to(device, dtype) for name in read),
-            self.context.to(device, torch.float32),
-            None if self.pooled is None else self.pooled.to(device, torch.float32),
-        )
+    def to(self, device: torch.device) -> Seen:
+        """In float32: encoders' states are largely the same for all, and what differs would be rounded away."""
+        return Seen(*(None if part is None else part.to(device, torch.float32) for part in self.parts()))
 
     def parts(self) -> tuple[Tensor | None, ...]:
         return tuple(getattr(self, part.name) for part in fields(self))
@@ -53,15 +48,19 @@ class Batch:
     latents: Tensor
     seen: Seen
 
-    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Batch:
-        """dtype: as for `Seen`."""
-        return Batch(self.latents.to(device, torch.float32), self.seen.to(device, dtype))
+    def to(self, device: torch.device) -> Batch:
+        """In float32."""
+        return Batch(self.latents.to(device, torch.float32), self.seen.to(device))
 
 
 class Lessons(Protocol):
-    """Where batches come from. blank: what is told when all is dropped: a zero image and empty texts, one row."""
+    """Where batches come from.
+
+    blank: what is told when all is dropped: a zero image and empty texts, one row. instructions: all that are taught.
+    """
 
     blank: Seen
+    instructions: Iterable[str]
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
         """`count` examples, everything random in them drawn from the generator. Their tensors are nobody else's."""

@@ -80,6 +80,7 @@ class PairLessons:
     def __init__(self, pairs: Sequence[Pair], files: dict, zero: Tensor):
         self.pairs, self._files = list(pairs), files
         self.tasks = by_task(pairs)
+        self.instructions = [text for texts in self.tasks.values() for text in texts]
         self.blank = self._told(zero, "", "")
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:

@@ -168,7 +168,8 @@ def save(job: Job, teaching: Teaching) -> None:
     try:
         with whole(job.work / STATE) as partial:
             torch.save(teaching.state(), partial)
-        write_adapter(teaching.averaged(), job.output, f"taught on {job.checkpoint.name}, {teaching.step} steps")
+        note = f"taught on {job.checkpoint.name}, {teaching.step} steps"
+        write_adapter(teaching.averaged(), job.output, note, teaching.instructions)
     except (OSError, RuntimeError) as error:  # torch's, of a full disk
         raise ValueError(cannot_write("The adapter and its state", job.work, error)) from error
 

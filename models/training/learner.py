@@ -23,8 +23,8 @@ from .batch import Seen
 class LearningAdapter(nn.Module):
     """The trainable parts of an IPAdapter-Instruct.
 
-    image_projection: the resampler. projections: image tokens to keys and values. streams: SD3's layers for the
-    model's streams, or None.
+    instructions: those that it was taught before. image_projection: the resampler. projections: image tokens to keys
+    and values. streams: SD3's layers for the model's streams, or None.
     """
 
     @torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors learn nothing
@@ -38,6 +38,7 @@ class LearningAdapter(nn.Module):
         super().__init__()
         adapter = build(checkpoint)
         self.family: Family = checkpoint.family
+        self.instructions = checkpoint.instructions
         self.image_projection, self.projections = adapter.image_projection, adapter.projections
         self.streams = adapter.streams
         for name, parameter in list(self.named_parameters()):
@@ -51,8 +52,9 @@ class LearningAdapter(nn.Module):
         return [weight for weight in self.parameters() if weight.requires_grad]
 
     def tokens(self, seen: Seen) -> Tensor:
-        """Image tokens [B, T, D]."""
-        return self.image_projection(seen.image_states, seen.instruct_states, seen.prompt_states)
+        """Image tokens [B, T, D]; as when sampling in float32, whatever the rest computes in."""
+        with torch.autocast(seen.image_states.device.type, enabled=False):
+            return self.image_projection(seen.image_states, seen.instruct_states, seen.prompt_states)
 
     def tensors(self) -> dict[str, Tensor]:
         """Its weights under the names of published files."""

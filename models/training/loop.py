@@ -95,7 +95,7 @@ class Teaching:
         """A forward and a backward pass; the mean loss."""
         generator = self._generator(part)
         count = self.recipe.batch
-        batch = self.lessons.batch(count, generator).to(self.base.device, self.recipe.dtype)
+        batch = self.lessons.batch(count, generator).to(self.base.device)
         seen = with_dropped(batch.seen, self.blank, self.recipe, generator)
         even = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
         sigmas = self.base.noise_levels(even).to(self.base.device)
@@ -123,6 +123,11 @@ class Teaching:
     def averaged(self) -> dict[str, Tensor]:
         """The averaged weights under the names of published files: what a finished adapter is."""
         return published(self.learner.family, self.average)
+
+    @property
+    def instructions(self) -> list[str]:
+        """What the adapter was taught by now, here and before."""
+        return [*self.learner.instructions, *self.lessons.instructions]
 
     def state(self) -> dict:
         """All that the steps to come depend on, besides lessons, base and recipe."""

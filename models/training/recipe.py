@@ -56,7 +56,7 @@ class Recipe:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the base computes in, and what states are read in."""
+        """What the base computes in."""
         return torch.bfloat16 if self.arithmetic == HALF else torch.float32
 
     def rate_at(self, step: int) -> float:

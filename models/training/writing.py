@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -10,13 +10,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..taught import noted
 from ..whole_files import cannot_write, whole
 
 ELSEWHERE = "choose another place"
 
 
-def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str) -> None:
+def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str, instructions: Iterable[str] = ()) -> None:
     """Weights under published names as a file in half precision, whole or not at all.
+
+    note, instructions: what it was taught, which the file says.
 
     Raises ValueError when it cannot be written.
     """
@@ -24,7 +27,7 @@ def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str) -> Non
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole(target) as partial:
-            save_file(halves, partial, metadata={"format": "pt", "taught": note})
+            save_file(halves, partial, metadata={"format": "pt", "taught": note, **noted(instructions)})
     except (OSError, SafetensorError) as error:
         size = sum(weight.nbytes for weight in halves.values())
         raise ValueError(cannot_write("The adapter's weights", target.parent, error, size, ELSEWHERE)) from error

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from comfyhost.frontend import NEWER
+from comfyhost.pack import pack_module
 from comfyhost.places import REPO_ROOT
 from page import ComfyPage
+from safetensors.torch import save_file
 
 SD15, SDXL = (REPO_ROOT / "workflows" / f"instruct_{family}.json" for family in ("sd15", "sdxl"))
 ENCODE, APPLY, LOADER = "IPAdapterInstructEncode", "IPAdapterInstructApply", "IPAdapterInstructLoader"
@@ -25,6 +27,7 @@ MENU = """(text) => {
     return app.collectNodeMenuItems(node).find((item) => item?.content === text).callback()
 }"""
 RELOADED = "async () => { await app.loadGraphData(app.graph.serialize()) }"
+REFRESHED = "async () => { await app.refreshComboInNodes() }"  # as the key R does
 LABELS = "(type) => app.graph.nodes.find((node) => node.type === type).widgets.map((widget) => widget.label)"
 
 
@@ -117,6 +120,20 @@ def test_own_words_are_told_from_words_that_the_file_was_not_trained_on_and_come
     sd15.set(ENCODE, "task", OWN)
     wait_for_task(sd15, OWN)
     assert sd15.value(ENCODE, "instruction") == "use the Style of the sky"
+
+
+def test_an_instruction_that_the_file_was_taught_is_ones_own_and_needs_no_warning(sd15: ComfyPage, models):
+    taught = models.folder / "ipadapter" / "taught.safetensors"
+    source = models.target / "ipadapter" / sd15.value(LOADER, "adapter_name")
+    tensors = pack_module("models.tensor_files").read_file(source)
+    save_file(tensors, taught, {"instructions": json.dumps(["Make it shine"])})
+    sd15.page.evaluate(REFRESHED)
+    sd15.set(ENCODE, "instruction", "make it shine")
+    wait_for_task(sd15, UNTRAINED)
+    sd15.set(LOADER, "adapter_name", taught.name)
+    wait_for_task(sd15, OWN)
+    sd15.set(ENCODE, "instruction", "make it dull")
+    wait_for_task(sd15, UNTRAINED)
 
 
 def test_typing_a_tasks_instruction_chooses_it(sd15: ComfyPage):

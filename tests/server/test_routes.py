@@ -13,6 +13,7 @@ import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.standins import STAND_INS
 from comfyhost.weights import draw
+from safetensors.torch import save_file
 
 FAMILY_OF_TASK = {"foreground": ["sd15"], "background": ["sd15"], "object": ["sd15"]}
 ALL = ["sd15", "sdxl", "sd3"]
@@ -79,4 +80,11 @@ def test_whether_an_adapter_takes_an_instruction_is_told(server, models, kind, t
     tensors = files.adapter_tensors("sd15") if takes else plain
     path = files.save_adapter(tensors, models / "ipadapter" / f"{kind}-takes.safetensors")
     told = get(server, f"/ipadapter_instruct/family?adapter={path.name}")
-    assert told == {"family": "sd15", "takes_instruction": takes}
+    assert told == {"family": "sd15", "takes_instruction": takes, "instructions": []}
+
+
+def test_the_instructions_that_a_file_was_taught_are_told(server, models):
+    path = models / "ipadapter" / "taught.safetensors"
+    save_file(files.adapter_tensors("sd15"), path, {"instructions": json.dumps(["use the brush strokes"])})
+    told = get(server, f"/ipadapter_instruct/family?adapter={path.name}")
+    assert told["instructions"] == ["use the brush strokes"]

@@ -62,6 +62,8 @@ def test_what_was_taught_is_used_at_once_and_saved_and_can_be_loaded(client, ser
     words = run.outputs["taught"]["text"]
     name = words[0].split(" ")[0]
     assert f"4 pairs, {STEPS} steps, loss" in words[1]
+    said = [line for output in run.outputs.values() for line in output.get("text", ())]
+    assert "instruction: taught to this file" in said
     assert {p.value for p in seen if p.node_id == "taught" and p.maximum == STEPS} >= {1, STEPS}
     assert name in adapters(server)
     made = {image["type"]: client.download(image) for image in run.images()}

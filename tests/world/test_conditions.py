@@ -50,6 +50,16 @@ def test_a_prompt_tells_all_but_what_is_asked_for():
     assert {one.text for one in conditions("everything", 30)} == {"a thing", "a shape", "a figure"}
 
 
+def test_a_contradicting_prompt_tells_all_of_its_scene_and_nothing_else_changes():
+    for plain, against in zip(conditions("colour", 20), conditions("colour", 20, contradicting=True), strict=True):
+        assert (plain.reference, plain.prompt, plain.instruction) == (
+            against.reference,
+            against.prompt,
+            against.instruction,
+        )
+        assert against.prompt.attributes["colour"] in against.text
+
+
 def test_a_scene_unlike_another_has_nothing_of_it():
     drawn = random.Random(3)
     for _ in range(50):
@@ -81,7 +91,7 @@ def test_pictures_of_the_prompt_alone_follow_nothing():
 
 def test_the_table_has_a_cell_for_every_column():
     tried = conditions("everything", 3)
-    found = row("joint", Setting(0.8), outcome(tried, seen([one.reference for one in tried])))
+    found = row("joint", str(Setting(0.8)), outcome(tried, seen([one.reference for one in tried])))
     assert found["setting"] == "simple, weight 0.8"
     for text in table([found]).splitlines():
         assert text.count("|") == len(COLUMNS) + 1

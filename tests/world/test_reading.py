@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,53 +11,66 @@ from small_world import reading
 from small_world.first_layer import first_layers
 from small_world.phrasings import PLAIN
 from small_world.reading import (
-    READS_PICTURES,
-    READS_TEXTS,
-    code_of,
-    codes,
+    LEARN_PICTURES,
+    LEARN_TEXTS,
+    Codes,
     first_features,
     first_of_texts,
     started,
     taught_pictures,
     taught_texts,
     tokens,
-    told,
 )
 from small_world.references import References, all_scenes
-from small_world.scenes import ATTRIBUTES, TASKS
+from small_world.scenes import ATTRIBUTES, TASKS, scene_of
 from small_world.storage import save_tensors
 from small_world.train_adapter import TEXTS_HELD, hold
 
 from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes  # isort: skip (after ComfyUI)
 
-WIDTH, PICTURES = 64, 40
+TOKENS, WIDTH, PICTURES = 6, 64, 40
 
 
 def sizes() -> ResamplerSizes:
-    return ResamplerSizes(4, WIDTH, 1, 1, 1280, 768, 96, 64, 64, 64)
+    return ResamplerSizes(TOKENS, WIDTH, 1, 1, 1280, 768, 96, 64, 64, 64)
+
+
+def codes() -> Codes:
+    return Codes.for_tokens(sizes())
 
 
 def pool(folder) -> References:
     """Pictures whose states tell each attribute by a direction of its own, somewhere among noise."""
     generator = torch.Generator().manual_seed(3)
     scenes = tuple(all_scenes()[:: len(all_scenes()) // PICTURES][:PICTURES])
-    shown = torch.stack([code_of(scene, codes(1280)) for scene in scenes])[:, None]
+    shown = torch.stack([Codes.for_tokens(replace(sizes(), width=1280)).of(scene).sum(0) for scene in scenes])[:, None]
     states = shown + 0.3 * torch.randn(len(scenes), 257, 1280, generator=generator)
     save_tensors({"states": states.half()}, folder / "pool-40.safetensors", "for tests")
     return References(scenes, folder / "pool-40.safetensors")
 
 
-def test_codes_are_of_one_length_and_at_right_angles():
-    rows = torch.cat(list(codes(WIDTH).values()))
-    assert len(rows) == sum(map(len, ATTRIBUTES.values()))
-    torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)) * WIDTH / len(ATTRIBUTES), rtol=0, atol=1e-4)
+def test_marks_and_codes_are_of_one_length_and_at_right_angles():
+    rows = torch.cat([codes().marks, *codes().values.values()])
+    assert len(rows) == TOKENS + sum(map(len, ATTRIBUTES.values()))
+    torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)) * WIDTH / 2, rtol=0, atol=1e-4)
 
 
-def test_a_scene_is_told_by_the_sum_of_its_codes():
-    scenes, words = all_scenes()[::100], codes(WIDTH)
-    read = torch.stack([code_of(scene, words) for scene in scenes])
-    assert set(told(read, scenes, words).values()) == {1.0}
-    assert told(-read, scenes, words)["shape"] == 0.0
+def test_each_token_tells_one_attribute():
+    scenes, words = all_scenes()[::100], codes()
+    read = torch.stack([words.of(scene) for scene in scenes])
+    assert set(words.told(read, scenes).values()) == {1.0}
+    assert words.told(-read, scenes)["shape"] == 0.0
+    scene = all_scenes()[0]
+    other = scene_of({**scene.attributes, "colour": "blue"})
+    differs = (words.of(scene) != words.of(other)).any(-1)
+    assert differs.tolist() == [False, True, False, False, False, False]  # the sixth tells the shape again
+
+
+def test_of_what_is_not_asked_for_the_mark_is_left():
+    words, scene = codes(), all_scenes()[0]
+    assert torch.equal(words.of(scene, ()), words.marks)
+    of_style = words.of(scene, TASKS["style"])
+    assert torch.equal(of_style[:4], words.marks[:4]) and torch.equal(of_style[4], words.of(scene)[4])
 
 
 def fresh(references: References, short_texts) -> dict[str, torch.Tensor]:
@@ -82,23 +96,23 @@ def test_it_learns_to_read_pictures_and_the_layers_for_texts_stay(tmp_path, shor
     references = pool(tmp_path)
     start = fresh(references, short_texts)
     learnt = taught_pictures(start, references, steps=120)
-    assert learnt and all(name.startswith(READS_PICTURES) for name in learnt)
-    wanted = torch.stack([code_of(scene, codes(WIDTH)) for scene in references.scenes])[:, None]
+    assert learnt and all(name.startswith(LEARN_PICTURES) for name in learnt)
+    wanted = torch.stack([codes().of(scene) for scene in references.scenes])
     features = first_features(start, references).float()
     assert error({**start, **learnt}, features, wanted) < 0.5 * error(start, features, wanted)
 
 
 def test_it_learns_to_keep_what_an_instruction_asks_for_and_what_reads_pictures_stays(tmp_path, short_texts, few):
-    references, words = pool(tmp_path), codes(WIDTH)
+    references, words = pool(tmp_path), codes()
     start = fresh(references, short_texts)
     start |= taught_pictures(start, references, steps=120)
     learnt = taught_texts(start, references, short_texts, steps=120)
-    assert learnt and all(name.startswith(READS_TEXTS) for name in learnt)
+    assert learnt and all(name.startswith(LEARN_TEXTS) for name in learnt)
     features = first_features(start, references).float()
     prompts = torch.stack(first_of_texts(start, "proj_prompt_input", short_texts, ["a thing"] * PICTURES))
     for task, names in TASKS.items():
         instructions = torch.stack(first_of_texts(start, "proj_new_input", short_texts, [PLAIN[task]] * PICTURES))
-        kept = torch.stack([code_of(scene, words, names) for scene in references.scenes])[:, None]
+        kept = torch.stack([words.of(scene, names) for scene in references.scenes])
         with torch.no_grad():
             before, after = (
                 (tokens(started(weights), features, instructions, prompts) - kept).square().mean()
@@ -111,8 +125,9 @@ def test_what_reads_is_held_while_nothing_can_be_written_yet():
     learner = SimpleNamespace(image_projection=Resampler(sizes()))
     hold(learner, 0)
     learning = {name for name, weight in learner.image_projection.named_parameters() if weight.requires_grad}
-    assert {name.split(".")[0] for name in learning} == {"proj_prompt_input", "proj_new_input", "proj_out", "norm_out"}
+    assert {name.split(".")[0] for name in learning} == {"proj_out", "norm_out"}
     hold(learner, TEXTS_HELD)
     learning = {name for name, weight in learner.image_projection.named_parameters() if weight.requires_grad}
+    assert {"proj_new_input.weight", "proj_prompt_input.bias"} < learning
     assert any(name.startswith("new_input_layers.") for name in learning)
     assert not any(name.startswith(("latents", "layers.", "proj_in.")) for name in learning)

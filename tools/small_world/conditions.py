@@ -1,7 +1,8 @@
 """What the world's adapters are tried on: held-out references, each with an instruction and a prompt.
 
 The prompt's scene differs from the reference's in every attribute, and the prompt tells all of it but what the
-instruction asks for. So each attribute of a picture that comes out is the reference's, the prompt's, or neither's.
+instruction asks for, or, contradicting the instruction, all of it. So each attribute of a picture that comes out is
+the reference's, the prompt's, or neither's.
 """
 
 from __future__ import annotations
@@ -33,15 +34,16 @@ class Condition:
     picture: np.ndarray
 
 
-def conditions(task: str, count: int, phrasing: str = HELD_OUT) -> list[Condition]:
-    """The same ones for the same task; with another phrasing only the instructions differ."""
+def conditions(task: str, count: int, phrasing: str = HELD_OUT, contradicting: bool = False) -> list[Condition]:
+    """The same ones for the same task; only the instructions differ with the phrasing, and the prompts' words."""
     drawn = random.Random(f"conditions for {task}")
     made = []
-    for _ in range(count):
+    for number in range(count):
         reference = held_out_scene(drawn)
         prompt = unlike(reference, drawn)
-        told = [name for name in ATTRIBUTES if name not in TASKS[task]]
-        text, said, picture = caption(prompt, told, drawn), drawn.choice(held_out(task)), draw(reference, drawn)
+        told = [name for name in ATTRIBUTES if contradicting or name not in TASKS[task]]
+        text = caption(prompt, told, random.Random(f"prompt {number} for {task}"))
+        said, picture = drawn.choice(held_out(task)), draw(reference, drawn)
         instruction = said if phrasing == HELD_OUT else PLAIN[task]
         made.append(Condition(task, reference, prompt, instruction, text, picture))
     return made

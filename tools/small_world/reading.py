@@ -1,9 +1,13 @@
 """The world's resamplers are taught to read before the lessons begin: pictures, then instructions.
 
 The published adapters began as an IP-Adapter Plus, whose resampler could read pictures already. This is the world's
-stand-in for it. Without the base model, latents and image layers learn to make of a picture the sum of codes for its
-attributes, none louder than another; then the layers for texts learn to keep of it what an instruction asks for. The
-lessons, with the base model and its own loss, are left with writing it into the base model, and with refining.
+stand-in for it. Without the base model, latents and image layers learn to make tokens of a picture as a caption has
+words: each token tells one attribute, by a mark of the token and a code of the value. Then the layers for texts learn
+to keep the codes of what an instruction asks for, and the marks alone of the rest. The lessons, with the base model
+and its own loss, are left with writing it into the base model, and with refining.
+
+Tokens that all tell the same, the sum of all codes, were tried: attention weighs them all alike, and of the base
+model's places none can look for what concerns it.
 
 N pictures, P = 257 places, L text tokens, T image tokens, D width of the resampler.
 """
@@ -14,9 +18,9 @@ import logging
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from small_world.captions import random_caption
@@ -26,7 +30,6 @@ from small_world.phrasings import trained
 from small_world.references import References
 from small_world.scenes import ATTRIBUTES, TASKS, Scene, scene_to_learn
 from small_world.short_texts import ShortTexts
-from small_world.storage import save_tensors, world_folder
 
 from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes  # isort: skip (after ComfyUI)
 
@@ -36,57 +39,56 @@ BATCH, RATE, WARM_UP, DECAY = 64, 3e-3, 50, 0.02
 PROMPTS = 300
 TRIED = 256  # of the pictures, to see what is told of others
 AT_ONCE = 64
-READS_PICTURES, READS_TEXTS = ("latents", "layers."), ("prompt_layers.", "new_input_layers.")
+LEARN_PICTURES, LEARN_TEXTS = ("latents", "layers."), ("prompt_layers.", "new_input_layers.")  # here
+READS_PICTURES = ("proj_in.", *LEARN_PICTURES)  # with the first layers, of `first_layer`
+READS_TEXTS = ("proj_prompt_input.", "proj_new_input.", *LEARN_TEXTS)
 Weights = dict[str, Tensor]
 
 
 def reading_parts(start: Mapping[str, Tensor], pool: References, texts: ShortTexts) -> Weights:
-    """`start`'s latents and all its layers, taught; kept in the cache folder. start: a resampler's tensors."""
-    path = world_folder() / "reading_parts.safetensors"
-    if not path.is_file():
-        pictures = taught_pictures(start, pool)
-        save_tensors({**pictures, **taught_texts({**start, **pictures}, pool, texts)}, path, "reads, and keeps")
-    return load_file(path)
+    """`start`'s latents and all its layers, taught. start: a resampler's tensors."""
+    pictures = taught_pictures(start, pool)
+    return {**pictures, **taught_texts({**start, **pictures}, pool, texts)}
 
 
 def taught_pictures(start: Mapping[str, Tensor], pool: References, steps: int = PICTURE_STEPS) -> Weights:
-    """Latents and image layers that turn each picture into its code, at every token."""
+    """Latents and image layers that turn each picture into its tokens' codes."""
     resampler, features = started(start), first_features(start, pool)
-    words = codes(resampler.sizes.width)
-    wanted = torch.stack([code_of(scene, words) for scene in pool.scenes])
+    words = Codes.for_tokens(resampler.sizes)
+    wanted = torch.stack([words.of(scene) for scene in pool.scenes])
     generator = torch.Generator().manual_seed(0)
 
     def error() -> Tensor:
         rows = torch.randint(TRIED, len(features), (BATCH,), generator=generator)
-        return (tokens(resampler, features[rows].bfloat16()).float() - wanted[rows][:, None]).square().mean()
+        return (tokens(resampler, features[rows].bfloat16()).float() - wanted[rows]).square().mean()
 
-    learn(resampler, READS_PICTURES, error, steps)
+    learn(resampler, LEARN_PICTURES, error, steps)
     with torch.no_grad():
-        read = tokens(resampler, features[:TRIED].float()).mean(1)
-    LOG.info("of other pictures it tells %s", told(read, pool.scenes[:TRIED], words))
-    return only(resampler, READS_PICTURES)
+        read = tokens(resampler, features[:TRIED].float())
+    LOG.info("of other pictures it tells %s", words.told(read, pool.scenes[:TRIED]))
+    return only(resampler, LEARN_PICTURES)
 
 
 def taught_texts(start: Mapping[str, Tensor], pool: References, texts: ShortTexts, steps: int = TEXT_STEPS) -> Weights:
     """The layers for texts, which leave of a picture's code what an instruction asks for, whatever the prompt."""
     resampler, features = started(start), first_features(start, pool)
-    words, drawn = codes(resampler.sizes.width), random.Random("texts to read")
+    words, drawn = Codes.for_tokens(resampler.sizes), random.Random("texts to read")
     prompts = [random_caption(scene_to_learn(drawn), drawn) for _ in range(PROMPTS)]
     read_prompts = first_of_texts(start, "proj_prompt_input", texts, prompts)
     read = {task: first_of_texts(start, "proj_new_input", texts, trained(task)) for task in TASKS}
-    kept = {task: torch.stack([code_of(s, words, TASKS[task]) for s in pool.scenes]) for task in TASKS}
+    kept = {task: torch.stack([words.of(scene, TASKS[task]) for scene in pool.scenes]) for task in TASKS}
 
     def error() -> Tensor:
         rows = [drawn.randrange(TRIED, len(features)) for _ in range(BATCH)]
         asked = [drawn.choice(list(TASKS)) for _ in range(BATCH)]
         instructions = torch.stack([drawn.choice(read[task]) for task in asked])
         told_prompts = torch.stack([drawn.choice(read_prompts) for _ in range(BATCH)])
-        wanted = torch.stack([kept[task][row] for task, row in zip(asked, rows, strict=True)])[:, None]
+        wanted = torch.stack([kept[task][row] for task, row in zip(asked, rows, strict=True)])
         inputs = (features[rows].bfloat16(), instructions.bfloat16(), told_prompts.bfloat16())
         return (tokens(resampler, *inputs).float() - wanted).square().mean()
 
-    learn(resampler, READS_TEXTS, error, steps)
-    return only(resampler, READS_TEXTS)
+    learn(resampler, LEARN_TEXTS, error, steps)
+    return only(resampler, LEARN_TEXTS)
 
 
 def learn(resampler: Resampler, names: tuple[str, ...], error: Callable[[], Tensor], steps: int) -> None:
@@ -147,24 +149,39 @@ def tokens(resampler: Resampler, picture: Tensor, instruct: Tensor | None = None
     return queries
 
 
-def codes(width: int) -> dict[str, Tensor]:
-    """For each attribute a code [width] for each of its values, all at right angles to one another."""
-    counts = [len(values) for values in ATTRIBUTES.values()]
-    drawn = torch.randn(width, sum(counts), generator=torch.Generator().manual_seed(1))
-    rows = torch.linalg.qr(drawn).Q.T * math.sqrt(width / len(counts))
-    return dict(zip(ATTRIBUTES, rows.split(counts), strict=True))
+@dataclass(frozen=True)
+class Codes:
+    """Vectors of one length and at right angles to one another: a mark for each token, a code for each value.
 
+    marks [T, D]. values: by attribute [values, D].
+    """
 
-def code_of(scene: Scene, words: Mapping[str, Tensor], names: Sequence[str] = tuple(ATTRIBUTES)) -> Tensor:
-    """The sum of the codes of a scene's values of these attributes."""
-    return sum(words[name][ATTRIBUTES[name].index(scene.attributes[name])] for name in names)
+    marks: Tensor
+    values: Mapping[str, Tensor]
 
+    @classmethod
+    def for_tokens(cls, sizes: ResamplerSizes) -> Codes:
+        counts = [sizes.tokens, *map(len, ATTRIBUTES.values())]
+        drawn = torch.randn(sizes.width, sum(counts), generator=torch.Generator().manual_seed(1))
+        marks, *values = (torch.linalg.qr(drawn).Q.T * math.sqrt(sizes.width / 2)).split(counts)
+        return cls(marks, dict(zip(ATTRIBUTES, values, strict=True)))
 
-def told(read: Tensor, scenes: Sequence[Scene], words: Mapping[str, Tensor]) -> dict[str, float]:
-    """By attribute, of how many scenes the value's code is the nearest to what was read [N, width]."""
-    shares = {}
-    for name, values in ATTRIBUTES.items():
-        nearest = (read @ words[name].T).argmax(-1).tolist()
-        right = [values[number] == scene.attributes[name] for number, scene in zip(nearest, scenes, strict=True)]
-        shares[name] = round(sum(right) / len(right), 3)
-    return shares
+    def of(self, scene: Scene, names: Sequence[str] = tuple(ATTRIBUTES)) -> Tensor:
+        """What the tokens should be for a scene of which these attributes are told, [T, D]."""
+        attributes = [*ATTRIBUTES.items()]
+        made = self.marks.clone()
+        for token in range(len(made)):
+            name, values = attributes[token % len(attributes)]
+            if name in names:
+                made[token] += self.values[name][values.index(scene.attributes[name])]
+        return made
+
+    def told(self, read: Tensor, scenes: Sequence[Scene]) -> dict[str, float]:
+        """By attribute, of how many scenes the value's code is the nearest to what was read [N, T, D]."""
+        shares = {}
+        for number, (name, values) in enumerate(ATTRIBUTES.items()):
+            own = read[:, number :: len(ATTRIBUTES)].mean(1)
+            nearest = (own @ self.values[name].T).argmax(-1).tolist()
+            right = [values[place] == scene.attributes[name] for place, scene in zip(nearest, scenes, strict=True)]
+            shares[name] = round(sum(right) / len(right), 3)
+        return shares

@@ -3,7 +3,8 @@
     PYTHONPATH=tools python -m small_world.table [--count 500] [--sweep-count 100] [--adapters joint ...]
 
 Each adapter is tried on held-out references of each of its tasks, with weight 1 and simple guidance, and the joint one
-with other weights and three-way guidance too; attributes are read back from the pixels. Writes output/small_world.md
+with other weights, three-way guidance and prompts that contradict the instruction too; attributes are read back from
+the pixels. Writes output/small_world.md
 and .json.
 """
 
@@ -38,7 +39,7 @@ COLUMNS = ("adapter", "setting", "conditions", "task", "asked", "others", "leak"
 
 
 def tried(task: str, names: Sequence[str], sweep: Sequence[Setting], count: int, sweep_count: int) -> list[dict]:
-    """A row for each adapter of a task; for the joint adapter, and fewer conditions, for each other setting too."""
+    """A row for each adapter of a task; for the joint adapter, and fewer conditions, for all else too."""
     transfer, states, rows = Transfer(short_world()), None, []
     for name in [one for one in names if one in (task, JOINT, FIXED)]:
         own = conditions(task, count, PLAINLY if name == FIXED else HELD_OUT)
@@ -46,22 +47,33 @@ def tried(task: str, names: Sequence[str], sweep: Sequence[Setting], count: int,
         batches = transfer.encoded(stored_adapter(name), own, states)
         rows.append(measured(transfer, name, Setting(), own, batches))
         few = min(sweep_count, count) // BATCH or 1  # batches
-        for how in sweep if name == JOINT else ():
-            rows.append(measured(transfer, name, how, own[: few * BATCH], batches[:few]))
+        if name != JOINT:
+            continue
+        rows += [measured(transfer, name, how, own[: few * BATCH], batches[:few]) for how in sweep]
+        against = conditions(task, few * BATCH, contradicting=True)[:count]
+        batches = transfer.encoded(stored_adapter(name), against, states[: len(against)])
+        rows.append(measured(transfer, name, Setting(), against, batches, ", prompt contradicts"))
     return rows
 
 
-def measured(transfer: Transfer, name: str, how: Setting, own: Sequence[Condition], batches: Sequence[Encoded]) -> dict:
+def measured(
+    transfer: Transfer,
+    name: str,
+    how: Setting,
+    own: Sequence[Condition],
+    batches: Sequence[Encoded],
+    note: str = "",
+) -> dict:
     began = time.monotonic()
     seen = [read(picture) for picture in transfer.pictures(batches, how)]
-    found = row(name, how, outcome(own, seen))
+    found = row(name, f"{how}{note}", outcome(own, seen))
     print(line(found), f"{time.monotonic() - began:.0f} s", flush=True)
     return found
 
 
-def row(name: str, how: Setting, found: Outcome) -> dict:
+def row(name: str, setting: str, found: Outcome) -> dict:
     shares = {"asked": found.asked, "others": found.others, "leak": found.leak}
-    return {"adapter": name, "setting": str(how), "count": found.count, "task": found.task, **shares, **asdict(found)}
+    return {"adapter": name, "setting": setting, "count": found.count, "task": found.task, **shares, **asdict(found)}
 
 
 def line(found: dict) -> str:

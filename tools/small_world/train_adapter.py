@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from small_world.components import components
@@ -30,7 +31,7 @@ from small_world.reading import READS_PICTURES, READS_TEXTS, reading_parts
 from small_world.references import References, references
 from small_world.scenes import TASKS
 from small_world.short_texts import ShortTexts, counting_copies
-from small_world.storage import log_to, save_state, saved_state, world_folder
+from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
 
 from ipadapter_instruct.models.checkpoint import recognise  # isort: skip (after ComfyUI)
 from ipadapter_instruct.models.training.engine import OneDevice  # isort: skip
@@ -43,11 +44,11 @@ from ipadapter_instruct.models.training.writing import write_adapter  # isort: s
 
 LOG = logging.getLogger(__name__)
 RESAMPLER = "image_proj."
-TEXTS_HELD = 500  # steps; what reads pictures is held to the end
+TEXTS_HELD = 0.6  # of the steps; what reads pictures is held to the end
 JOINT, FIXED = "joint", "fixed"
 NAMES = (JOINT, FIXED, *TASKS)  # the longest lessons first
 SHAPE = Shape(tokens=16, width=64, heads=2, blocks=3, image_ff=2, text_ff=1)
-STEPS = {JOINT: 6000, FIXED: 6000, **{task: 1200 for task in TASKS}}  # a task gets as many examples from each
+STEPS = {JOINT: 3000, FIXED: 3000, **{task: 600 for task in TASKS}}  # a task gets as many examples from each
 BATCH, RATE, WARM_UP, AVERAGED = 32, 1.5e-3, 100, 0.999
 LOG_EVERY, SAVE_SECONDS = 100, 60
 
@@ -78,22 +79,29 @@ def teaching(name: str, steps: int) -> Teaching:
     return Teaching(LearningAdapter(recognise(start)), base, lessons, recipe, OneDevice())
 
 
-def hold(learner: LearningAdapter, step: int) -> None:
-    """Have what reads stay as it is at a step, or learn.
+def hold(learner: LearningAdapter, done: float) -> None:
+    """Have what reads stay as it is, or learn, when this share of the steps is done.
 
     While nothing can be written into the base model yet, gradients are noise, and what was learnt would be forgotten.
     """
-    held = ("proj_in.", *READS_PICTURES, *(READS_TEXTS if step < TEXTS_HELD else ()))
+    held = (*READS_PICTURES, *(READS_TEXTS if done < TEXTS_HELD else ()))
     for name, weight in learner.image_projection.named_parameters():
         weight.requires_grad_(not name.startswith(held))
 
 
 def reading_part(drawn: Mapping[str, Tensor], pool: References, texts: ShortTexts) -> dict[str, Tensor]:
-    """What of a drawn adapter's tensors is replaced before the lessons: see `first_layer` and `reading`."""
-    resampler = recognise(drawn).image_projection
-    layers = first_layers(pool, texts, SHAPE.width)
-    made = {**layers, **reading_parts({**resampler, **layers}, pool, texts)}
-    return {RESAMPLER + name: weight for name, weight in made.items()}
+    """What of a drawn adapter's tensors is replaced before the lessons: see `first_layer` and `reading`.
+
+    Made once for all adapters and kept in the cache folder: on another number of threads the first layers' directions
+    have other signs, and what was taught with one of them cannot read with another.
+    """
+    path = world_folder() / "reading_part.safetensors"
+    if not path.is_file():
+        resampler = recognise(drawn).image_projection
+        layers = first_layers(pool, texts, SHAPE.width)
+        made = {**layers, **reading_parts({**resampler, **layers}, pool, texts)}
+        save_tensors(made, path, "reads pictures, and keeps what is asked for")
+    return {RESAMPLER + name: weight for name, weight in load_file(path).items()}
 
 
 def train(learning: Teaching, state_file: Path, adapter_file: Path) -> None:
@@ -101,9 +109,9 @@ def train(learning: Teaching, state_file: Path, adapter_file: Path) -> None:
     if before is not None:
         learning.resume(before)
     losses, started, saved = [], time.monotonic(), time.monotonic()
-    hold(learning.learner, learning.step)
+    hold(learning.learner, learning.step / learning.recipe.steps)
     for report in learning.run():
-        hold(learning.learner, report.step)
+        hold(learning.learner, report.step / learning.recipe.steps)
         losses.append(report.loss)
         if report.step % LOG_EVERY == 0:
             seconds = (time.monotonic() - started) / LOG_EVERY
@@ -111,7 +119,8 @@ def train(learning: Teaching, state_file: Path, adapter_file: Path) -> None:
             losses, started = [], time.monotonic()
         if report.step == learning.recipe.steps or time.monotonic() - saved > SAVE_SECONDS:
             save_state(state_file, **learning.state())
-            write_adapter(learning.averaged(), adapter_file, f"in the small world, {learning.step} steps")
+            note = f"in the small world, {learning.step} steps"
+            write_adapter(learning.averaged(), adapter_file, note, learning.instructions)
             saved = time.monotonic()
 
 
