@@ -34,6 +34,15 @@ def test_the_base_predicts_while_teaching_what_it_predicts_while_sampling(family
 
 
 @each_family
+def test_image_tokens_are_float32s_in_half_precision_too(family):
+    learner, told = lessons.learner(family), lessons.seen(family).to(torch.device("cpu"))
+    with torch.no_grad():
+        plain = learner.tokens(told)
+        with torch.autocast("cpu", torch.bfloat16):
+            same(learner.tokens(told), plain)
+
+
+@each_family
 def test_the_loss_is_the_mean_square_error_of_the_models_own_prediction(family):
     base, learner = lessons.base(family), lessons.learner(family)
     generator = torch.Generator().manual_seed(1)

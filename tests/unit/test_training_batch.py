@@ -34,6 +34,15 @@ def test_each_share_is_dropped_as_asked_for():
     assert shares_dropped(drop_text=0.1, drop_image=0.2, drop_both=0.3) == pytest.approx((0.1, 0.2, 0.3), abs=0.025)
 
 
+def test_what_hardly_differs_still_does_on_the_device():
+    """States of encoders are largely the same for all pictures."""
+    states = 100 + torch.arange(4.0).reshape(1, 1, 4) / 100
+    moved = Seen(states, states, states, states).to(torch.device("cpu"))
+    assert torch.equal(moved.image_states, states)
+    halves = Seen(states.half(), states, states, states).to(torch.device("cpu"))
+    assert halves.image_states.dtype == torch.float32
+
+
 def test_nothing_is_dropped_when_nothing_should_be():
     assert shares_dropped() == (0, 0, 0)
 

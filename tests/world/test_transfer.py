@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from small_world.conditions import HELD_OUT, conditions, outcome
@@ -39,9 +40,11 @@ def test_the_colour_comes_from_the_picture_and_the_rest_from_the_prompt(transfer
 
 
 def test_at_weight_0_nothing_comes_from_the_picture(transfer, tried, batches):
-    found = outcome(tried, [read(picture) for picture in transfer.pictures(batches, Setting(0.0))])
-    assert found.asked <= 0.5  # chance is a seventh
-    assert found.others >= 0.75
+    pictures = transfer.pictures(batches, Setting(0.0))
+    assert outcome(tried, [read(picture) for picture in pictures]).others >= 0.75
+    of_others = transfer.encoded(stored_adapter(JOINT), tried, transfer.states(tried[::-1]))
+    assert np.array_equal(pictures, transfer.pictures(of_others, Setting(0.0)))
+    assert not np.array_equal(pictures, transfer.pictures(of_others, Setting(0.5)))
 
 
 def test_a_batch_has_what_its_conditions_have_in_their_order(transfer, tried):

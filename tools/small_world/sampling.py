@@ -44,14 +44,16 @@ def conditioning(world: World, texts: Sequence[str]) -> Conditioning:
 
 
 @torch.inference_mode()
-def sample(world: World, positive: Conditioning, negative: Conditioning, seed: int) -> list[np.ndarray]:
+def sample(
+    world: World, positive: Conditioning, negative: Conditioning, seed: int, steps: int = STEPS
+) -> list[np.ndarray]:
     """Pictures [64, 64, 3] in 0..1, one for each text of `positive`."""
     count = len(positive[0][0])
     noise = torch.randn(count, CHANNELS, LATENT_SIDE, LATENT_SIDE, generator=torch.Generator().manual_seed(seed))
     latents = comfy.sample.sample(
         world.model,
         noise,
-        STEPS,
+        steps,
         CFG,
         SAMPLER,
         SCHEDULER,

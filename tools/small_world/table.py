@@ -49,7 +49,9 @@ def tried(task: str, names: Sequence[str], sweep: Sequence[Setting], count: int,
         few = min(sweep_count, count) // BATCH or 1  # batches
         if name != JOINT:
             continue
-        rows += [measured(transfer, name, how, own[: few * BATCH], batches[:few]) for how in sweep]
+        for how in sweep:
+            tried_with = batches[:few] if how.weight else batches  # chance is told by many only
+            rows.append(measured(transfer, name, how, own[: len(tried_with) * BATCH], tried_with))
         against = conditions(task, few * BATCH, contradicting=True)[:count]
         batches = transfer.encoded(stored_adapter(name), against, states[: len(against)])
         rows.append(measured(transfer, name, Setting(), against, batches, ", prompt contradicts"))

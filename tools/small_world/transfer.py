@@ -30,6 +30,7 @@ from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored
 BATCH = 50
 LAYERS = 2  # of the text encoder, whose later ones pass their input on
 CFG = 4.0
+STEPS = 10  # half of the demo's, for as good pictures as these
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Setting:
     guidance: str = "simple"
     instruct: float = CFG
     image: float = 1.0
+    steps: int = STEPS
 
     def __str__(self) -> str:
         return f"{self.guidance}, weight {self.weight:g}"
@@ -102,7 +104,7 @@ class Transfer:
             start_percent=0.0,
             end_percent=1.0,
         )[0]
-        return sample(replace(self.world, model=model), batch.positive, batch.negative, seed)
+        return sample(replace(self.world, model=model), batch.positive, batch.negative, seed, how.steps)
 
     def _encoded(self, adapter: AdapterWithEncoder, condition: Condition, states: Tensor) -> Encoded:
         return Encoded(
