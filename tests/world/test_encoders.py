@@ -49,6 +49,11 @@ def test_other_words_and_another_order_have_other_states(short_texts, other):
     assert (first.pooled - second.pooled).abs().max() > 1e-3
 
 
+def test_color_is_colour(short_texts):
+    one, other = (short_texts.encode([f"use the {word} of it"]) for word in ("color", "colour"))
+    assert torch.equal(one.states, other.states) and torch.equal(one.pooled, other.pooled)
+
+
 def test_a_batch_is_each_text_alone(short_texts):
     both = short_texts.encode([TEXT, ""])
     for number, text in enumerate((TEXT, "")):

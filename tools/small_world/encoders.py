@@ -24,6 +24,7 @@ WIDTH, HEADS, LENGTH, END = 768, 12, 77, 49407
 SPELLED = 32  # positions with an embedding of their own; all later ones share one
 MARK = WIDTH - 1  # the channel that only the end token, with which texts are padded too, has something in
 MARK_HEIGHT, REPULSION = 8.0, 4.0
+SPELT_ALIKE = {3140: 4769}  # color is colour, which a trained encoder knows
 MIXED = 2.0  # how much of other words a word's state has, before averaging
 # The image encoder
 PICTURE_LAYERS = 2  # that do something
@@ -58,6 +59,9 @@ def text_weights(seed: int = 1) -> dict[str, Tensor]:
     parts.put(f"{embeddings}position_embedding.weight", LENGTH, WIDTH, spread=0.7)
     parts.linear(f"{TEXT_LAYERS}0.self_attn.out_proj", WIDTH, WIDTH, gain=MIXED)
     weights = drawn(passing_on(parts, TEXT_LAYERS, active=1), seed)
+    tokens = weights[f"{embeddings}token_embedding.weight"]
+    for token, other in SPELT_ALIKE.items():
+        tokens[token] = tokens[other]
     weights[f"{TEXT_LAYERS}0.mlp.fc2.weight"].zero_()
     mark_the_end(weights, embeddings)
     return weights
@@ -114,7 +118,7 @@ def simpler(name: str, weight: Weight, tower: str, active: int) -> Weight:
 
 
 ENCODERS: Mapping[str, Encoder] = {
-    "text": Encoder("text_encoder.safetensors", text_weights),
+    "text": Encoder("clip_l_drawn.safetensors", text_weights),
     "picture": Encoder("image_encoder.safetensors", picture_weights),
 }
 

@@ -1,6 +1,6 @@
 """The paper's table in the small world: does an instruction decide what crosses over from a picture?
 
-    PYTHONPATH=tools python -m small_world.table [--count 500] [--sweep-count 100] [--adapters joint ...]
+    PYTHONPATH=tools python -m small_world.table [--count 500] [--sweep-count 100] [--adapters joint ...] [--tasks ...]
 
 Each adapter is tried on held-out references of each of its tasks, with weight 1 and simple guidance, and the joint one
 with other weights, three-way guidance and prompts that contradict the instruction too; attributes are read back from
@@ -29,33 +29,35 @@ from small_world.conditions import HELD_OUT, PLAINLY, Condition, Outcome, condit
 from small_world.reader import read
 from small_world.scenes import ATTRIBUTES, TASKS
 from small_world.train_adapter import FIXED, JOINT, NAMES, stored_adapter
-from small_world.transfer import BATCH, Encoded, Setting, Transfer, short_world
+from small_world.transfer import Encoded, Setting, Transfer, short_world
 
 COUNT, SWEEP_COUNT = 500, 100
-AT_ONCE = 2  # tasks, each on a core
+AT_ONCE = 2  # processes, each on a core
 WEIGHTS = (0.4, 0.6, 0.8, 1.0, 1.2)
 GUIDANCES = ("simple", "three-way")
 COLUMNS = ("adapter", "setting", "conditions", "task", "asked", "others", "leak", *ATTRIBUTES)
 
 
-def tried(task: str, names: Sequence[str], sweep: Sequence[Setting], count: int, sweep_count: int) -> list[dict]:
-    """A row for each adapter of a task; for the joint adapter, and fewer conditions, for all else too."""
-    transfer, states, rows = Transfer(short_world()), None, []
+def tried(task: str, names: Sequence[str], count: int) -> list[dict]:
+    """A row for each of the adapters that has learnt a task."""
+    transfer, rows = Transfer(short_world()), []
+    states = transfer.states(conditions(task, count))
     for name in [one for one in names if one in (task, JOINT, FIXED)]:
         own = conditions(task, count, PLAINLY if name == FIXED else HELD_OUT)
-        states = transfer.states(own) if states is None else states
         batches = transfer.encoded(stored_adapter(name), own, states)
         rows.append(measured(transfer, name, Setting(), own, batches))
-        few = min(sweep_count, count) // BATCH or 1  # batches
-        if name != JOINT:
-            continue
-        for how in sweep:
-            tried_with = batches[:few] if how.weight else batches  # chance is told by many only
-            rows.append(measured(transfer, name, how, own[: len(tried_with) * BATCH], tried_with))
-        against = conditions(task, few * BATCH, contradicting=True)[:count]
-        batches = transfer.encoded(stored_adapter(name), against, states[: len(against)])
-        rows.append(measured(transfer, name, Setting(), against, batches, ", prompt contradicts"))
     return rows
+
+
+def swept(task: str, sweep: Sequence[Setting], count: int) -> list[dict]:
+    """A row of the joint adapter for each setting, and one for prompts that contradict the instruction."""
+    transfer = Transfer(short_world())
+    own, against = conditions(task, count), conditions(task, count, contradicting=True)
+    states = transfer.states(own)
+    batches = transfer.encoded(stored_adapter(JOINT), own, states)
+    rows = [measured(transfer, JOINT, how, own, batches) for how in sweep]
+    batches = transfer.encoded(stored_adapter(JOINT), against, states)
+    return [*rows, measured(transfer, JOINT, Setting(), against, batches, ", prompt contradicts")]
 
 
 def measured(
@@ -96,14 +98,17 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=COUNT, help="conditions a task, at weight 1 with simple guidance")
     parser.add_argument("--sweep-count", type=int, default=SWEEP_COUNT, help="and at other settings, by the joint one")
     parser.add_argument("--adapters", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--weights", nargs="+", type=float, default=list(WEIGHTS))
     parser.add_argument("--guidances", nargs="+", choices=GUIDANCES, default=list(GUIDANCES))
     wanted = parser.parse_args()
     asked = [Setting(0.0), *(Setting(w, g) for g in wanted.guidances for w in wanted.weights)]
     sweep = [setting for setting in asked if setting != Setting()]
-    one_task = partial(tried, names=wanted.adapters, sweep=sweep, count=wanted.count, sweep_count=wanted.sweep_count)
-    with ProcessPoolExecutor(AT_ONCE, get_context("spawn"), on_one_thread) as workers:
-        rows = [row for rows in workers.map(one_task, TASKS) for row in rows]
+    jobs = [partial(tried, task, wanted.adapters, wanted.count) for task in wanted.tasks]
+    jobs += [partial(swept, task, sweep, wanted.sweep_count) for task in wanted.tasks if JOINT in wanted.adapters]
+    with ProcessPoolExecutor(AT_ONCE, get_context("fork"), on_one_thread) as workers:
+        made = [workers.submit(job) for job in jobs]
+        rows = [row for job in made for row in job.result()]
     write(rows, REPO_ROOT / "output")
     return 0
 

@@ -29,7 +29,7 @@ from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored
 
 BATCH = 50
 LAYERS = 2  # of the text encoder, whose later ones pass their input on
-CFG = 4.0
+CFG, SEED = 4.0, 100
 STEPS = 10  # half of the demo's, for as good pictures as these
 
 
@@ -90,7 +90,7 @@ class Transfer:
     @torch.inference_mode()
     def pictures(self, batches: Sequence[Encoded], how: Setting) -> list[np.ndarray]:
         """One [64, 64, 3] in 0..1 for each condition."""
-        return [picture for number, batch in enumerate(batches) for picture in self._batch(batch, how, number)]
+        return [picture for number, batch in enumerate(batches, SEED) for picture in self._batch(batch, how, number)]
 
     def _batch(self, batch: Encoded, how: Setting, seed: int) -> list[np.ndarray]:
         model = run(
