@@ -27,7 +27,7 @@ MENU = """(text) => {
     return app.collectNodeMenuItems(node).find((item) => item?.content === text).callback()
 }"""
 RELOADED = "async () => { await app.loadGraphData(app.graph.serialize()) }"
-REFRESHED = "async () => { await app.refreshComboInNodes() }"  # as the key R does
+TAUGHT = "taught.safetensors"
 LABELS = "(type) => app.graph.nodes.find((node) => node.type === type).widgets.map((widget) => widget.label)"
 
 
@@ -122,15 +122,18 @@ def test_own_words_are_told_from_words_that_the_file_was_not_trained_on_and_come
     assert sd15.value(ENCODE, "instruction") == "use the Style of the sky"
 
 
-def test_an_instruction_that_the_file_was_taught_is_ones_own_and_needs_no_warning(sd15: ComfyPage, models):
-    taught = models.folder / "ipadapter" / "taught.safetensors"
-    source = models.target / "ipadapter" / sd15.value(LOADER, "adapter_name")
-    tensors = pack_module("models.tensor_files").read_file(source)
-    save_file(tensors, taught, {"instructions": json.dumps(["Make it shine"])})
-    sd15.page.evaluate(REFRESHED)
+def test_an_instruction_that_the_file_was_taught_is_ones_own_and_needs_no_warning(
+    sd15: ComfyPage, models, tmp_path: Path
+):
     sd15.set(ENCODE, "instruction", "make it shine")
     wait_for_task(sd15, UNTRAINED)
-    sd15.set(LOADER, "adapter_name", taught.name)
+    name = sd15.value(LOADER, "adapter_name")
+    tensors = pack_module("models.tensor_files").read_file(models.target / "ipadapter" / name)
+    save_file(tensors, models.folder / "ipadapter" / TAUGHT, {"instructions": json.dumps(["Make it shine"])})
+    workflow = json.dumps(sd15.page.evaluate("() => app.graph.serialize()")).replace(name, TAUGHT)
+    (tmp_path / "taught.json").write_text(workflow, encoding="utf-8")
+    sd15.clear()
+    sd15.drop_workflow(tmp_path / "taught.json")
     wait_for_task(sd15, OWN)
     sd15.set(ENCODE, "instruction", "make it dull")
     wait_for_task(sd15, UNTRAINED)
