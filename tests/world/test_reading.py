@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_world import reading
+from small_world import reading, train_adapter
 from small_world.first_layer import first_layers
 from small_world.phrasings import PLAIN
 from small_world.reading import (
@@ -119,6 +119,26 @@ def test_it_learns_to_keep_what_an_instruction_asks_for_and_what_reads_pictures_
                 for weights in (start, {**start, **learnt})
             )
         assert after < before
+
+
+def test_first_layers_and_what_was_taught_with_them_are_made_once_and_together(tmp_path, monkeypatch):
+    made = []
+
+    def layers(*_) -> dict:
+        made.append(1)
+        return {"proj_in.bias": torch.tensor([float(len(made))])}
+
+    monkeypatch.setattr(train_adapter, "world_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        train_adapter, "recognise", lambda _: SimpleNamespace(image_projection={"latents": torch.ones(1)})
+    )
+    monkeypatch.setattr(train_adapter, "first_layers", layers)
+    monkeypatch.setattr(
+        train_adapter, "reading_parts", lambda start, *_: {"latents": start["proj_in.bias"] + start["latents"]}
+    )
+    first, again = (train_adapter.reading_part({}, None, None) for _ in range(2))
+    assert first == again == {"image_proj.proj_in.bias": 1.0, "image_proj.latents": 2.0}
+    assert made == [1]
 
 
 def test_what_reads_is_held_while_nothing_can_be_written_yet():
