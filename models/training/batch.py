@@ -34,7 +34,7 @@ class Seen:
         return len(self.image_states)
 
     def to(self, device: torch.device) -> Seen:
-        """In float32: encoders' states are largely the same for all, and what differs would be rounded away."""
+        """In float32, in which the resampler computes, as when it samples."""
         return Seen(*(None if part is None else part.to(device, torch.float32) for part in self.parts()))
 
     def parts(self) -> tuple[Tensor | None, ...]:

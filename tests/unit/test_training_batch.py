@@ -35,7 +35,6 @@ def test_each_share_is_dropped_as_asked_for():
 
 
 def test_what_hardly_differs_still_does_on_the_device():
-    """States of encoders are largely the same for all pictures."""
     states = 100 + torch.arange(4.0).reshape(1, 1, 4) / 100
     moved = Seen(states, states, states, states).to(torch.device("cpu"))
     assert torch.equal(moved.image_states, states)

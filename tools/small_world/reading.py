@@ -6,9 +6,6 @@ words: each token tells one attribute, by a mark of the token and a code of the 
 to keep the codes of what an instruction asks for, and the marks alone of the rest. The lessons, with the base model
 and its own loss, are left with writing it into the base model, and with refining.
 
-Tokens that all tell the same, the sum of all codes, were tried: attention weighs them all alike, and of the base
-model's places none can look for what concerns it.
-
 N pictures, P = 257 places, L text tokens, T image tokens, D width of the resampler.
 """
 
