@@ -19,7 +19,7 @@ def instructions_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
     """The instructions that metadata names; none where it names none, or something else."""
     try:
         found = json.loads(metadata.get(ENTRY, "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return ()
     texts = found if isinstance(found, list) else []
     return tuple(text for text in texts[:MOST] if isinstance(text, str) and len(text) <= LONGEST)

@@ -30,7 +30,9 @@ def test_a_files_head_stays_small():
 TOO_LONG = json.dumps(["x" * (LONGEST + 1)])
 
 
-@pytest.mark.parametrize("text", ["", "{", "7", "null", '{"a": "b"}', "[1, null, []]", TOO_LONG])
+@pytest.mark.parametrize(
+    "text", ["", "{", "7", "null", '{"a": "b"}', "[1, null, []]", "[" * 100_000, "1" * 9_999, TOO_LONG]
+)
 def test_another_programs_entry_of_the_same_name_is_passed_over(text):
     assert instructions_in({"instructions": text}) == ()
     assert recognise(adapter_tensors("sd15"), "a.safetensors", {"instructions": text}).instructions == ()
