@@ -36,15 +36,18 @@ class Schedule:
     curve: Callable[[float], float] | None = None
 
     def at(self, position: float) -> float:
+        """The factor at a position, where a point counts from just before it on."""
+        return self.after(bisect.bisect_right([point for point, _ in self.points], position + ROUNDING), position)
+
+    def after(self, begun: int, position: float) -> float:
+        """The factor at a position where so many of the points have begun."""
         if self.curve is not None:
             return float(self.curve(min(max(position, 0.0), 1.0)))
-        positions = [point for point, _ in self.points]
-        after = bisect.bisect_right(positions, position + ROUNDING)
-        if after == 0:
+        if begun == 0:
             return self.points[0][1]
-        if after == len(self.points) or self.between == HOLD:
-            return self.points[after - 1][1]
-        (start, first), (end, second) = self.points[after - 1], self.points[after]
+        if begun == len(self.points) or self.between == HOLD:
+            return self.points[begun - 1][1]
+        (start, first), (end, second) = self.points[begun - 1], self.points[begun]
         share = min(max((position - start) / (end - start), 0.0), 1.0)
         if self.between == SMOOTH:
             share = (1 - math.cos(math.pi * share)) / 2
@@ -92,12 +95,40 @@ def _expected(text: str) -> str:
     )
 
 
+class StepPositions:
+    """The share of a run's steps that is over at a noise level, also where levels rise, or fall and rise.
+
+    sigmas: the run's levels, one more than it has steps. Where they turn, a level occurs on both sides; so levels have
+    to be asked for in the order in which the run comes to them.
+    """
+
+    def __init__(self, sigmas: Sequence[float]):
+        self._sigmas, self._steps = sigmas, len(sigmas) - 1
+        turns = [n for n in range(1, self._steps) if _is_turn(*sigmas[n - 1 : n + 2])]
+        edges = [0, *turns, self._steps]
+        self._stretches = list(zip(edges, edges[1:], strict=False))
+        self._current = 0
+
+    def at(self, sigma: float) -> float:
+        first, last = self._stretches[self._current]
+        position = step_position(self._sigmas[first : last + 1], sigma)
+        if position == 1.0 and self._current < len(self._stretches) - 1:
+            self._current += 1
+        return (first + position * (last - first)) / self._steps
+
+
+def _is_turn(before: float, level: float, after: float) -> bool:
+    return (level - before) * (after - level) < 0
+
+
 def step_position(sigmas: Sequence[float], sigma: float) -> float:
-    """The share of the steps that is over at a noise level. sigmas: the run's, one more than it has steps, falling.
+    """The share of the steps that is over at a noise level. sigmas: one more than there are steps, falling or rising.
 
     A model call between two steps' levels lies between their positions.
     """
     steps = len(sigmas) - 1
+    if sigmas[-1] > sigmas[0]:
+        sigmas, sigma = [-level for level in sigmas], -sigma
     for number in range(steps):
         before, after = sigmas[number], sigmas[number + 1]
         if sigma > after:

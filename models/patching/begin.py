@@ -11,12 +11,12 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ..schedules import NOISE, Schedule, noise_position, step_position
+from ..schedules import NOISE, Schedule, StepPositions, noise_position
 from .chain import AppliedAdapter, Chain
 from .entrances import entrance_of
 from .masks import SiteMasks
 from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Run, RunningAdapter
-from .window import SigmaWindow
+from .window import SigmaWindow, has_begun
 
 
 def begin_run(chain: Chain, guider, sigmas: Tensor) -> Run:
@@ -25,11 +25,12 @@ def begin_run(chain: Chain, guider, sigmas: Tensor) -> Run:
     sigmas: the noise levels of the steps, and the last one's end.
     """
     applied = [a for a in chain.applied if _acts(a)]
-    adapters = tuple(_running(a, guider.model_patcher, sigmas) for a in applied)
+    steps = StepPositions(sigmas.tolist())
+    adapters = tuple(_running(a, guider.model_patcher, steps) for a in applied)
     own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
     kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
     wrappers = comfy.patcher_extension.get_all_wrappers(kind, guider.model_options, is_model_options=True)
-    return Run(adapters, lambda: guider.conds, lambda: None if own else guider.cfg, is_plain=not wrappers)
+    return Run(adapters, steps, lambda: guider.conds, lambda: None if own else guider.cfg, is_plain=not wrappers)
 
 
 def _acts(applied: AppliedAdapter) -> bool:
@@ -37,7 +38,7 @@ def _acts(applied: AppliedAdapter) -> bool:
     return all(weights) and applied.start_percent <= applied.end_percent
 
 
-def _running(applied: AppliedAdapter, model_patcher, sigmas: Tensor) -> RunningAdapter:
+def _running(applied: AppliedAdapter, model_patcher, steps: StepPositions) -> RunningAdapter:
     rows = THREE_WAY_ROWS if applied.is_three_way else SIMPLE_ROWS
     model = model_patcher.model
     dtype = model.manual_cast_dtype or model.get_dtype()
@@ -56,15 +57,21 @@ def _running(applied: AppliedAdapter, model_patcher, sigmas: Tensor) -> RunningA
         window=SigmaWindow.from_percents(applied.start_percent, applied.end_percent, sampling, applied.followed),
         masks=None if applied.mask is None else SiteMasks(applied.mask),
         three_way=SigmaWindow.from_percents(0.0, applied.three_way_until, sampling, followed=True),
-        step_factor=applied.schedule and _step_factor(applied.schedule, sampling, sigmas),
+        step_factor=applied.schedule and _step_factor(applied.schedule, sampling, steps),
         layers=dict(zip(applied.site_keys, applied.layers, strict=True)),
     )
 
 
-def _step_factor(schedule: Schedule, sampling, sigmas: Tensor) -> Callable[[float], float]:
-    """The schedule's factor at a noise level; each level is looked up once a run, without asking the device."""
-    if schedule.along == NOISE:
-        position = partial(noise_position, copy.deepcopy(sampling).cpu().percent_to_sigma)
-    else:
-        position = partial(step_position, sigmas.tolist())
-    return cache(lambda sigma: schedule.at(position(sigma)))
+def _step_factor(schedule: Schedule, sampling, steps: StepPositions) -> Callable[[Tensor], float]:
+    """The schedule's factor at a noise level, without asking the device."""
+    if schedule.along != NOISE:
+        return lambda level: schedule.at(steps.at(float(level)))
+    percent_to_sigma = copy.deepcopy(sampling).cpu().percent_to_sigma
+    begins = [percent_to_sigma(position) for position, _ in schedule.points]
+    position = cache(partial(noise_position, percent_to_sigma))
+
+    def factor(level: Tensor) -> float:
+        begun = sum(has_begun(level, sigma) for sigma in begins)
+        return schedule.after(begun, position(float(level)))
+
+    return factor

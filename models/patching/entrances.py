@@ -23,6 +23,7 @@ class Entrance:
     sites: where its adapters act, in the adapter's order.
     layers: where each of the sites stands in the model.
     notes: what a user should know of a model that fits, in words.
+    first_layer: what every evaluation of the model begins with.
     embed: image tokens as the sites' projections take them, given the model and its compute dtype.
     replaces: where in the host's patches_replace its sites are. patch: what acts at one site, made of the site, the
         adapters, the rows of the call, and what another pack has put there, or None.
@@ -34,6 +35,7 @@ class Entrance:
     sites: Callable[[nn.Module], list[Site]]
     layers: Callable[[Sequence[SiteKey]], list[Layer]]
     notes: Callable[[nn.Module], tuple[str, ...]]
+    first_layer: Callable[[nn.Module], nn.Module]
     embed: Callable[[nn.Module, Tensor, torch.dtype], Tensor]
     replaces: str
     patch: Callable[[SiteKey, tuple[ActingAdapter, ...], BatchRows, Callable | None], Callable]
@@ -63,6 +65,7 @@ UNET = Entrance(
     sites=attn2_sites,
     layers=attn2_layers,
     notes=lambda model: (),
+    first_layer=lambda model: model.input_blocks[0][0],
     embed=lambda model, image_tokens, dtype: image_tokens,
     replaces="attn2",
     patch=unet.CrossAttentionPatch,
@@ -74,6 +77,7 @@ MMDIT = Entrance(
     sites=mmdit.joint_sites,
     layers=joint_layers,
     notes=mmdit.joint_notes,
+    first_layer=lambda model: model.x_embedder,
     embed=mmdit.embed_tokens,
     replaces="dit",
     patch=mmdit.JointBlockPatch,

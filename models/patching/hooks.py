@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..guidance import HostCoefficients, host_coefficients
 from .begin import begin_run
-from .chain import CHAIN
+from .chain import CHAIN, Chain
 from .entrances import Entrance, block_layers, entrance_of
 from .frames import divide_call
 from .masks import Area
+from .model_calls import ModelCalls
 from .passes import Plan, plan_passes
 from .run import RUN, ActingAdapter, BatchRows, Conds, Run
 from .watch import WATCH, looking
@@ -29,6 +30,7 @@ class Step:
 
     adapters: tuple[ActingAdapter, ...]
     plan: Plan
+    calls: ModelCalls
     latent_size: tuple[int, int]
     latents: int
 
@@ -67,13 +69,15 @@ class Step:
 
 def sampler_sample(executor, guider, sigmas, extra_args: dict, *args, **kwargs):
     """SAMPLER_SAMPLE: begin a run, in the options that the guider made for it and that end with it."""
-    options = extra_args["model_options"]["transformer_options"]
-    options[RUN] = begin_run(options[CHAIN], guider, sigmas)
+    model_options = extra_args["model_options"]
+    options = model_options["transformer_options"]
+    run = options[RUN] = begin_run(options[CHAIN], guider, sigmas)
     if WATCH in options:
         first = options[CHAIN].applied[0]
         layers = block_layers(first.adapter.family, first.site_keys)
-        options[WATCH].begin(options[RUN], sigmas, layers)
-    return executor(guider, sigmas, extra_args, *args, **kwargs)
+        options[WATCH].begin(run, layers)
+    with run.calls.noticed(_first_layers(options[CHAIN], guider.model_patcher, model_options)):
+        return executor(guider, sigmas, extra_args, *args, **kwargs)
 
 
 def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
@@ -83,11 +87,13 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     adapters = run.active(timestep)
     if not adapters or STEP in options:  # inside a step already: another pack asks for one of our passes again
         return executor(model, conds, x_in, timestep, model_options)
-    plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options))
-    step = Step(adapters, plan, tuple(x_in.shape[-2:]), len(x_in))
-    with looking(options, run, plan, x_in, timestep) as look:
+    plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
+    step = Step(adapters, plan, run.calls, tuple(x_in.shape[-2:]), len(x_in))
+    with looking(options, run, plan, x_in, timestep) as look, run.calls.step(model_options):
         own_options = {**model_options, "transformer_options": {**options, STEP: step, **look}}
         predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
+    if run.calls.are_missing and plan.acts_at(x_in, timestep):
+        raise run.calls.refusal()
     return plan.combine(predictions, x_in)
 
 
@@ -99,12 +105,21 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     """
     options = transformer_options or {}
     step: Step | None = options.get(STEP)
-    if step is not None:
-        rows = step.rows(options, x)
-        options = step.entrance.patched(options, step.adapters, rows)
-        # Other packs index two-element tuples with these, so there are never more than two.
-        options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
-    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    if step is None:
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    rows = step.rows(options, x)
+    options = step.entrance.patched(options, step.adapters, rows)
+    # Other packs index two-element tuples with these, so there are never more than two.
+    options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
+    with step.calls.entered():
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:
+    """The first layer of the denoiser, and of its copies where the host spreads a step over several devices."""
+    entrance = entrance_of(chain.applied[0].adapter.family)
+    patchers = (model_patcher, *model_options.get("multigpu_clones", {}).values())
+    return {entrance.first_layer(patcher.model.diffusion_model) for patcher in patchers}
 
 
 def _coefficients(

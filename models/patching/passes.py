@@ -17,14 +17,14 @@ from torch import Tensor
 from ..branches import Branch, Branches
 from ..guidance import HostCoefficients
 from .masks import Area
+from .pooled_texts import pooled_of, pooled_texts, shares_of, with_pooled_texts
 from .run import Conds
 
 POSITIVE, NEGATIVE = "positive", "negative"
 POSITIVES = (POSITIVE, "middle")  # DualCFGGuider's second positive
-RUN_ORDER = (Branch.FULL, Branch.IMAGE_ONLY, Branch.EVERYTHING, Branch.UNCOND)
+RUN_ORDER = (Branch.IMAGE_ONLY, Branch.EVERYTHING, Branch.FULL, Branch.UNCOND)
 
 NO_ID = uuid.UUID(int=0)
-POOLED = "y"  # where SDXL's and SD3's conditions keep the pooled text, with SDXL's sizes
 
 
 class Pass(NamedTuple):
@@ -44,6 +44,10 @@ class Plan:
     branch_of: Mapping[uuid.UUID, Branch]
     area_of: Mapping[uuid.UUID, Area]
 
+    def acts_at(self, x: Tensor, timestep: Tensor) -> bool:
+        """Whether the host has any of it to run for latents x at a noise level."""
+        return any(share is not None for conds in self.conds.values() for share in shares_of(conds, x, timestep))
+
     def combine(self, predictions: Sequence[Tensor], like: Tensor) -> list[Tensor]:
         """One prediction a pass, in the order of `conds` -> one a list. A list the host left out gives zeros."""
         by_pass = dict(zip(self.conds, predictions, strict=True))
@@ -51,9 +55,13 @@ class Plan:
 
 
 def plan_passes(
-    lists: Sequence[Conds | None], known: Mapping[str, Conds], coefficients: HostCoefficients | None
+    lists: Sequence[Conds | None],
+    known: Mapping[str, Conds],
+    coefficients: HostCoefficients | None,
+    x: Tensor,
+    timestep: Tensor,
 ) -> Plan:
-    """Plan a step.
+    """Plan a step for latents x [B, C, h, w] at a noise level, timestep [B].
 
     lists: what the host asks for. known: the guider's lists by name, where a missing partner is taken from.
     coefficients: None for simple guidance, where a list is one pass.
@@ -64,7 +72,18 @@ def plan_passes(
         None if name is None else _without_zeros(_output(name, available, coefficients)) for name, _ in named
     )
     passes = sorted({p for output in outputs if output for p in output}, key=lambda p: RUN_ORDER.index(p.branch))
-    conds = {p: _own_conds(p, passes, available) for p in passes}
+    texts = {
+        p.pooled: pooled_texts(available[p.pooled], available[p.text], x, timestep)
+        for p in passes
+        if p.pooled is not None
+    }
+    step = f"{passes} {[sorted(map(str, text.ids)) for own in texts.values() for text in own]}"
+    conds = {}
+    for p in passes:
+        own = available[p.text]
+        if p.pooled is not None:
+            own = with_pooled_texts(own, texts[p.pooled], x, timestep)
+        conds[p] = _under_own_ids(own, f"{p} of {step}")
     return Plan(
         conds=conds,
         outputs=outputs,
@@ -103,7 +122,7 @@ def _output(name: str, available: Mapping[str, Conds], coefficients: HostCoeffic
 
 
 def _ladder(coefficients: Branches[float], positive: str, available: Mapping[str, Conds]) -> dict[Pass, float]:
-    pooled = positive if any(_pooled(cond) is not None for cond in available[positive]) else None
+    pooled = positive if any(pooled_of(cond) is not None for cond in available[positive]) else None
     passes = Branches(
         full=Pass(Branch.FULL, positive),
         everything=Pass(Branch.EVERYTHING, NEGATIVE, pooled),
@@ -121,29 +140,16 @@ def _weighted_sum(output: Mapping[Pass, float], predictions: Mapping[Pass, Tenso
     return sum(predictions[key] if value == 1 else value * predictions[key] for key, value in output.items())
 
 
-def _own_conds(wanted: Pass, passes: Sequence[Pass], available: Mapping[str, Conds]) -> Conds:
+def _under_own_ids(conds: Conds, name: str) -> Conds:
     """The conditions of a pass under ids of their own, by which the rows of a batch are told apart.
 
-    They are the same in every step of the same `passes`, since the host's EasyCache finds its results of earlier
-    steps by them, and takes it that all of a step's are there when one is.
+    name: the pass's among a step's. It is the same in every step of the same passes with the same pooled texts, since
+    the host's EasyCache finds its results of earlier steps by ids, and takes it that all of a step's are there when one
+    is.
     """
-    conds = [
-        {**cond, "uuid": uuid.uuid5(cond.get("uuid", NO_ID), f"{wanted} {number} of {passes}")}
-        for number, cond in enumerate(available[wanted.text])
+    return [
+        {**cond, "uuid": uuid.uuid5(cond.get("uuid", NO_ID), f"{number} {name}")} for number, cond in enumerate(conds)
     ]
-    if wanted.pooled is None:
-        return conds
-    return [_with_pooled(cond, available[wanted.pooled]) for cond in conds]
-
-
-def _with_pooled(cond: dict, positives: Conds) -> dict:
-    """`cond` with the pooled text of the positive of the same area, else of the first."""
-    source = next((p for p in positives if _area(p) == _area(cond)), positives[0])
-    return {**cond, "model_conds": {**cond["model_conds"], POOLED: _pooled(source)}}
-
-
-def _pooled(cond: dict):
-    return cond.get("model_conds", {}).get(POOLED)
 
 
 def _uuids(conds: Conds) -> set:

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ..branches import Branch
 from ..layers import LayerFactor
+from ..schedules import StepPositions
 from .chain import AppliedAdapter
 from .masks import Area, SiteMasks
+from .model_calls import ModelCalls
 from .sites import SiteKey
 from .window import SigmaWindow
 
@@ -21,7 +23,7 @@ Conds = list[dict]
 
 # The host runs its lists from the last to the first, so a batch's rows come in this order (see `passes`)
 # and its keys are a slice of these.
-THREE_WAY_ROWS = (Branch.UNCOND, Branch.EVERYTHING, Branch.IMAGE_ONLY, Branch.FULL)
+THREE_WAY_ROWS = (Branch.UNCOND, Branch.FULL, Branch.EVERYTHING, Branch.IMAGE_ONLY)
 SIMPLE_ROWS = (Branch.UNCOND, Branch.FULL)
 
 KEPT = 256
@@ -72,10 +74,10 @@ class RunningAdapter:
     masks: SiteMasks | None
     layers: Mapping[SiteKey, LayerFactor]
     three_way: SigmaWindow | None = None
-    step_factor: Callable[[float], float] | None = None
+    step_factor: Callable[[Tensor], float] | None = None
     _made: dict[tuple, Tensor] = field(default_factory=dict, init=False)
 
-    def at(self, sigma: Callable[[], float]) -> ActingAdapter | None:
+    def at(self, sigma: Callable[[], Tensor]) -> ActingAdapter | None:
         """The adapter as it acts at a noise level, which is asked for if it matters; None when it does not act."""
         if self.window is not None and not self.window.contains(sigma()):
             return None
@@ -148,20 +150,23 @@ class Run:
 
     `conds` is asked at every step, since the host replaces the lists after the run has begun, and so is `cfg`: the
     guider's scale where it combines the two predictions by it, or None. is_plain: and by nothing else.
+    steps: how much of the run is over. calls: its calls of the denoiser.
     """
 
     adapters: tuple[RunningAdapter, ...]
+    steps: StepPositions
     conds: Callable[[], Mapping[str, Conds]]
     cfg: Callable[[], float | None] = lambda: None
     is_plain: bool = False
+    calls: ModelCalls = field(default_factory=ModelCalls)
 
     def active(self, timestep: Tensor) -> tuple[ActingAdapter, ...]:
         """The adapters that act at this step. Reads the noise level back only if one asks for it, and then once."""
-        level: list[float] = []
+        level: list[Tensor] = []
 
-        def sigma() -> float:
+        def sigma() -> Tensor:
             if not level:
-                level.append(float(timestep[0]))
+                level.append(timestep[0].cpu())
             return level[0]
 
         acting = (adapter.at(sigma) for adapter in self.adapters)
@@ -172,7 +177,8 @@ class Run:
 
 
 def _take(rows: Tensor, wanted: list[int]) -> Tensor:
-    first = wanted[0]
-    if wanted == list(range(first, first + len(wanted))):
-        return rows[first : first + len(wanted)]
+    """Rows at even distances are a view."""
+    first, last, step = wanted[0], wanted[-1], wanted[1] - wanted[0] if len(wanted) > 1 else 1
+    if step > 0 and wanted == list(range(first, last + 1, step)):
+        return rows[first : last + 1 : step]
     return torch.cat([rows[row : row + 1] for row in wanted])

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..branches import Branch
 from ..heat_maps import Mean, Size, attention_to, placed
-from ..schedules import step_position
 from .chain import CHAIN
 from .frames import frames_of_call
 from .passes import Plan
@@ -146,17 +145,15 @@ class Watch:
         self.moments: list[Moment] = []
         self.blocks: dict[SiteKey, dict[Of, Mean]] = {}
         self.tokens: dict[Of, Mean] = {}
-        self._levels: list[float] = []
 
     def __deepcopy__(self, memo: dict) -> Watch:
         return self
 
-    def begin(self, run: Run, sigmas: Tensor, layers: Mapping[SiteKey, int]) -> None:
-        """Forget the run before. sigmas: the noise levels of the steps, and the last one's end."""
+    def begin(self, run: Run, layers: Mapping[SiteKey, int]) -> None:
+        """Forget the run before."""
         self.__init__()
         self.instructions = tuple(adapter.applied.instruction for adapter in run.adapters)
         self.layers = layers
-        self._levels = sigmas.tolist()
 
     def take(self, look: Look, noise_level: float, in_parts: bool) -> None:
         """Keep what a call shows. in_parts: it holds some of the latents, and others follow at the same level."""
@@ -169,7 +166,7 @@ class Watch:
             for of, one in _each(number, frames, seen.to("cpu")):
                 _add(self.tokens, of, one)
         if maps:
-            self._keep(Moment(noise_level, step_position(self._levels, noise_level), maps), in_parts)
+            self._keep(Moment(noise_level, look.run.steps.at(noise_level), maps), in_parts)
 
     def _keep(self, moment: Moment, in_parts: bool) -> None:
         if in_parts and self.moments and self.moments[-1].noise_level == moment.noise_level:

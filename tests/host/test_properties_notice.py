@@ -16,6 +16,7 @@ from ipadapter_instruct.models.patching.chain import Chain
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.patching.masks import SiteMasks
 from ipadapter_instruct.models.patching.run import BranchKeysValues
+from ipadapter_instruct.models.schedules import StepPositions
 from situation_laws import as_the_oracle_says, lawful
 
 ROUNDS, EXAMPLES = 8, 10  # at most; the first example that notices is the last
@@ -41,8 +42,8 @@ def frame_weights_of_the_next_latent(patch):
 
 
 def schedule_one_step_late(patch):
-    position = begin.step_position
-    patch(begin, "step_position", lambda sigmas, sigma: position(sigmas, sigma) - 1 / (len(sigmas) - 1))
+    at = StepPositions.at
+    patch(StepPositions, "at", lambda self, sigma: at(self, sigma) - 1 / self._steps)
 
 
 def schedule_along_noise_late(patch):

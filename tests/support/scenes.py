@@ -82,8 +82,8 @@ class Scene:
         """What a condition of this kind, with `own` text, stands for.
 
         kind: "positive", "negative", "further negative", or "full" for a positive without any negative.
-        positives: all positive conditions of the same area. A negative averages over them, and everything and
-            image_only carry the pooled text of the first.
+        positives: all positive conditions that act in the same part of the picture and of the sampling. A negative
+            averages over what it is beside each of them, with its pooled text in everything and image_only.
         """
         three_way = [link for link in self.links if link.guidance == "three-way"]
         if kind == "full" or (kind == "positive" and not three_way):
@@ -93,12 +93,13 @@ class Scene:
         wi, wim = three_way[-1].instruct_scale, three_way[-1].image_scale
         fulls = [own] if kind == "positive" else positives
         everything, image_only = (1 - wi, wim - 1) if kind == "positive" else (-wi, wim)
-        terms = [self._term(wi / len(fulls), "full", positive, positive) for positive in fulls]
-        terms += [
-            self._term(everything, "everything", self.negative, positives[0]),
-            self._term(image_only, "image_only", self.negative, positives[0]),
-            self._term(1 - wim, "uncond", self.negative, self.negative),
-        ]
+        terms = [self._term(1 - wim, "uncond", self.negative, self.negative)]
+        for positive in fulls:
+            terms += [
+                self._term(wi / len(fulls), "full", positive, positive),
+                self._term(everything / len(fulls), "everything", self.negative, positive),
+                self._term(image_only / len(fulls), "image_only", self.negative, positive),
+            ]
         if kind == "further negative":
             terms += [self._term(1.0, "uncond", own, own), self._term(-1.0, "uncond", self.negative, self.negative)]
         return [term for term in terms if term.coefficient != 0]

@@ -1,0 +1,74 @@
+"""Noticing calls of the denoiser in which the adapter has no part.
+
+ComfyUI lets a node put a function in the place of its call of the model. Most call the model in turn; DeepCache and its
+kind run the denoiser themselves, past every wrapper, so that an adapter would be left out without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import nn
+
+FUNCTION_WRAPPER = "model_function_wrapper"
+
+
+class ModelCalls:
+    """The calls of the denoiser in one sampling run. Calls may come from several threads."""
+
+    def __init__(self):
+        self._inside = threading.local()
+        self._was_entered = threading.Event()
+        self._wrapper: object = None
+        self._is_step = False
+
+    @contextlib.contextmanager
+    def noticed(self, first_layers: Iterable[nn.Module]) -> Iterator[None]:
+        """Around a run. first_layers: a layer of each denoiser that every evaluation of it begins with."""
+        handles = [layer.register_forward_pre_hook(self._check) for layer in first_layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextlib.contextmanager
+    def step(self, model_options: dict) -> Iterator[None]:
+        """Around a step in which an adapter acts: until its end the denoiser runs in `entered` calls only."""
+        self._wrapper, self._is_step = model_options.get(FUNCTION_WRAPPER), True
+        try:
+            yield
+        finally:
+            self._is_step = False
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Around a call of the model whose attention is patched."""
+        before = getattr(self._inside, "call", False)
+        self._inside.call = True
+        self._was_entered.set()
+        try:
+            yield
+        finally:
+            self._inside.call = before
+
+    @property
+    def are_missing(self) -> bool:
+        """Whether the run has had no such call yet."""
+        return not self._was_entered.is_set()
+
+    def refusal(self, found: str = "gives predictions without calling it") -> ValueError:
+        """The error for a step whose predictions the adapter has no part in. found: what the other node does."""
+        own = self._wrapper
+        name = "" if own is None else f", {own.__module__}.{getattr(own, '__qualname__', type(own).__name__)}"
+        return ValueError(
+            "A call of ComfyUI's model was expected, in which IPAdapter-Instruct can act; another node (a model "
+            f"function wrapper of DeepCache's kind{name}) {found}. Bypass that node, or Apply IPAdapter-Instruct."
+        )
+
+    def _check(self, *args) -> None:
+        if not torch.compiler.is_compiling() and self._is_step and not getattr(self._inside, "call", False):
+            raise self.refusal("runs the denoiser itself")
