@@ -201,6 +201,103 @@ def test_calls_of_the_model_may_be_wrapped(scene, order, name):
     assert alike == (name == "chunk by chunk")
 
 
+# Functions that do not call what they are given
+
+
+def run_by_itself(base, args, **options):
+    """The denoiser run as the host runs it; the same numbers. As DeepCache does where it caches nothing."""
+    sampling, c = base.model_sampling, args["c"]
+    x, t = sampling.calculate_input(args["timestep"], args["input"]), sampling.timestep(args["timestep"]).float()
+    out = base.diffusion_model(x, t, context=c["c_crossattn"], y=c.get("y"), control=c.get("control"), **options)
+    return sampling.calculate_denoised(args["timestep"], out, args["input"])
+
+
+def first_layer_by_itself(base, args):
+    """Only a part of the denoiser, as a node that walks through the blocks."""
+    denoiser = base.diffusion_model
+    if hasattr(denoiser, "input_blocks"):
+        denoiser.input_blocks[0][0](base.model_sampling.calculate_input(args["timestep"], args["input"]))
+    else:
+        denoiser.x_embedder(args["input"])
+    return args["input"]
+
+
+def wrapper_of(kind: str, model):
+    base, calls = model.model, []
+
+    def with_options(apply_model, args):
+        return run_by_itself(base, args, transformer_options=args["c"]["transformer_options"])
+
+    def without_options(apply_model, args):
+        return run_by_itself(base, args, transformer_options={})
+
+    def from_the_second_step_on(apply_model, args):
+        calls.append(args)
+        if len(calls) == 1:
+            return apply_model(args["input"], args["timestep"], **args["c"])
+        return without_options(apply_model, args)
+
+    def block_by_block(apply_model, args):
+        return first_layer_by_itself(base, args)
+
+    def not_at_all(apply_model, args):
+        return args["input"] * 0.5
+
+    return locals()[kind]
+
+
+DO_NOT_CALL = {
+    "with_options": "runs the denoiser itself",
+    "without_options": "runs the denoiser itself",
+    "from_the_second_step_on": "runs the denoiser itself",
+    "block_by_block": "runs the denoiser itself",
+    "not_at_all": "gives predictions without calling it",
+}
+
+
+@pytest.mark.parametrize("family", small.FAMILIES)
+@pytest.mark.parametrize("guidance", ["simple", "three-way"])
+@pytest.mark.parametrize("kind", DO_NOT_CALL)
+def test_a_function_that_goes_past_the_adapter_stops_the_run_with_words(family, kind, guidance, order):
+    model, embeds = small.small_model(family), small.golden_embeds(family)
+    expected = sample(small.applied(model, embeds, guidance=guidance))
+    past = with_function_wrapper(wrapper_of(kind, model))
+    changed = applied_with(past, order, model, embeds, guidance=guidance)
+    for _ in range(2):
+        words = f"A call of ComfyUI's model was expected.*DeepCache.*{kind}.*{DO_NOT_CALL[kind]}.*Bypass"
+        with pytest.raises(ValueError, match=words):
+            sample(changed)
+    same(sample(small.applied(model, embeds, guidance=guidance)), expected)
+    same(sample(applied_with(past, order, model, embeds, guidance=guidance, weight=0.0)), sample(past(model)))
+
+
+def test_a_wrapper_that_goes_past_those_behind_it_stops_the_run_with_words(bare, embeds):
+    def straight_on(executor, x, t, *args, **kwargs):
+        return executor.class_obj._apply_model(x, t, *args, **kwargs)
+
+    changed = applied_with(with_wrapper(WrappersMP.APPLY_MODEL, straight_on), "before", bare, embeds)
+    with pytest.raises(ValueError, match="A call of ComfyUI's model was expected.*runs the denoiser itself"):
+        sample(changed)
+
+
+def test_a_function_that_calls_every_second_time_gives_what_it_keeps(scene):
+    """A cache of predictions: what it gives again was made with the adapter."""
+
+    def every_second(model):
+        kept = []
+
+        def wrapper(apply_model, args):
+            if not kept:
+                kept.append(apply_model(args["input"], args["timestep"], **args["c"]))
+                return kept[0]
+            return kept.pop()
+
+        return with_function_wrapper(wrapper)(model)
+
+    found, expected = (ksampler(form, every_second(form.model)) for form in (f(scene) for f in (PackForm, OracleForm)))
+    close(found, expected)
+
+
 def copying_its_options(apply_model, args):
     """As a node does that changes the options of this call alone."""
     options = copy.deepcopy(args["c"]["transformer_options"])
