@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 PRECISIONS = ("fp16", "bf16")
 LONGEST = 100_000  # letters of a list that is typed: some 20,000 numbers
 SHOWN = 200
+HALF = re.compile("[\ud800-\udfff]")
+AROUND = 20  # letters shown on either side of a fault
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -24,6 +27,18 @@ def check_length(name: str, text: str) -> None:
         raise ValueError(
             f"{name} was expected to hold at most {LONGEST:,} letters; it holds {len(text):,}. Shorten it: fewer "
             "entries, with fewer digits."
+        )
+
+
+def check_letters(name: str, text: str) -> None:
+    """Raises ValueError for a text with half a character, which no tokenizer reads and no file holds."""
+    half = HALF.search(text)
+    if half:
+        place = half.start()
+        around = text[max(place - AROUND, 0) : place + AROUND]
+        raise ValueError(
+            f"{name} was expected to be made of whole characters; letter {place + 1} is half of one, in {around!r}: "
+            "half an emoji, as cutting a text may leave it. Delete it, or type the emoji again."
         )
 
 

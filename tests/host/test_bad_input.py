@@ -1,6 +1,8 @@
 """Wrong files and wrong connections, through the nodes themselves: every message says what was expected, what was
 found and what to do."""
 
+from dataclasses import replace
+
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
@@ -14,6 +16,11 @@ import torch
 from golden_cases import golden_case
 from in_process import run_node
 from ipadapter_instruct.models.patching import mmdit as mmdit_patch
+from ipadapter_instruct.models.patching.kept_texts import conditionings
+from ipadapter_instruct.models.patching.text_encoder import encode_texts
+from ipadapter_instruct.models.training.encoding import Encoders, encoded
+from ipadapter_instruct.models.training.pairs import Pair
+from ipadapter_instruct.models.training.store import StateStore
 from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
 from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
@@ -185,6 +192,33 @@ def test_a_clip_without_clip_l_is_refused(folders, vit_h):
     parts = ("CLIP-L text encoder was expected", "SD3ClipModel", "Connect the CLIP of")
     refused(lambda: encode(vit_h, clip=wrong), *parts)
     refused(lambda: encode(vit_h, instruct_clip=wrong), *parts)
+
+
+@pytest.mark.parametrize("text", ["instruction", "prompt", "negative_prompt", "negative_instruction"])
+def test_half_an_emoji_in_any_text_is_refused_in_words(folders, vit_h, text):
+    cut = "use the style \U0001f3a8".encode("utf-16-le")[:-2].decode("utf-16-le", "surrogatepass")
+    parts = ("A text was expected to be made of whole characters", "letter 15 is half", "the style", "Delete it")
+    refused(lambda: encode(vit_h, **{text: cut}), *parts)
+    whole = encode(vit_h, **{text: "use the style \U0001f3a8"})
+    assert whole.args[0].image_tokens.full.isfinite().all()
+
+
+@pytest.mark.parametrize("read", [encode_texts, conditionings])
+def test_half_an_emoji_is_refused_wherever_texts_are_encoded(read):
+    refused(
+        lambda: read(encoders.small_clip(), ["a", "\udc00"]), "A text was expected", "letter 1 is half", "Delete it"
+    )
+
+
+def test_half_an_emoji_in_what_is_taught_is_refused_before_anything_is_encoded(tmp_path):
+    pair = Pair("a pair", None, None, "a cat \ud83d", "style", ("use the style",))
+    teach = lambda pairs: encoded(  # noqa: E731
+        pairs, Encoders(encoders.small_clip(), None, None, (16, 16)), None, StateStore(tmp_path), None
+    )
+    refused(lambda: teach([pair]), "A caption or instruction was expected", "letter 7 is half", "Delete it")
+    other = replace(pair, caption="a cat", instructions=("use the style", "\ud83d"))
+    refused(lambda: teach([other]), "A caption or instruction was expected", "letter 1 is half", "Delete it")
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_clip_may_read_the_instruction(folders, vit_h):
