@@ -269,6 +269,11 @@ MASKS = {
     "NaN": (torch.full((1, 8, 8), NAN), (NO_MASK, "[1, 8, 8] with values that are not numbers", "Check the node")),
     "empty": (torch.zeros(0, 8, 8), (NO_MASK, "[0, 8, 8]", "Check the node")),
     "one dimension": (torch.zeros(8), (NO_MASK, "[8]", "Check the node")),
+    "a picture": (torch.rand(1, 8, 8, 3), (NO_MASK, "[1, 8, 8, 3]", "picture of 3 channels", "Convert Image to Mask")),
+    "with alpha": (torch.rand(2, 8, 8, 4), (NO_MASK, "[2, 8, 8, 4]", "picture of 4 channels", "Image to Mask")),
+    "channels first": (torch.rand(2, 3, 8, 8), (NO_MASK, "[2, 3, 8, 8]", "Check the node")),
+    "of two batches": (torch.rand(2, 1, 2, 8, 8), (NO_MASK, "[2, 1, 2, 8, 8]", "Check the node")),
+    "no tensor": ([torch.rand(1, 8, 8)], (NO_MASK, "it is list", "Check the node")),
 }
 
 
