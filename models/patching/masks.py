@@ -25,8 +25,8 @@ def mask_frames(mask: Tensor, name: str) -> Tensor:
     found, remedy = _not_a_mask(mask)
     if found:
         raise ValueError(
-            f"{name} was expected to be a mask of values from 0 to 1, [frames, height, width]; it is {found}. {remedy}, "
-            f"or leave {name} unconnected."
+            f"{name} was expected to be a mask of values from 0 to 1, [frames, height, width]; it is {found}. "
+            f"{remedy}, or leave {name} unconnected."
         )
     if _channels(mask.shape):
         mask = mask.squeeze(-1)

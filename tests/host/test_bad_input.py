@@ -240,10 +240,15 @@ def test_a_guidance_that_there_is_not_is_refused():
     refused(lambda: apply(guidance="three way"), "guidance", "auto, simple, three-way", "'three way'", "Choose")
 
 
-@pytest.mark.parametrize("name", ["ip-adapter-instruct-sdxl.bin", "mine.safetensors"])
-def test_an_adapter_file_that_is_not_there_is_named_with_where_to_get_one(folders, name):
-    url = "https://huggingface.co/CiaraRowles/IP-Adapter-Instruct"
-    refused(lambda: load(name), name, str(folders["ipadapter"]), "is not there", url)
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("ip-adapter-instruct-sdxl.bin", "Get https://huggingface.co/CiaraRowles/IP-Adapter-Instruct"),
+        ("mine.safetensors", "Put it there, or refresh the page (R)"),
+    ],
+)
+def test_an_adapter_file_that_is_not_there_is_named_with_what_to_do(folders, name, remedy):
+    refused(lambda: load(name), name, str(folders["ipadapter"]), "is not there", remedy)
 
 
 NO_PICTURE = "At least one picture was expected"
