@@ -45,6 +45,19 @@ def read_pickled(path: Path, device: str) -> dict[str, Tensor]:
     return {name: tensor.detach().to(device) for name, tensor in tensors.items()}
 
 
+def is_pickled(path: Path) -> bool:
+    """Whether a file is one of torch.save's, by its content; a damaged archive is taken for one."""
+    with path.open("rb") as file:
+        front = file.read(FRONT)
+    if not front.startswith(ARCHIVE):
+        return MAGIC in front
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return True
+
+
 def flatten(tree: Mapping) -> dict[str, Tensor]:
     """Nested dicts of tensors -> one dict with dotted names. What is not a tensor is left out.
 

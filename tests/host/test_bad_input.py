@@ -25,6 +25,7 @@ from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
 from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
 from refusals import refused
+from safetensors.torch import save_file
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
@@ -150,6 +151,18 @@ def test_a_chosen_encoder_file_that_cannot_be_read_is_refused(folders, name, con
     path.write_bytes(content)
     adapter = load(image_encoder=name)
     refused(lambda: encode(None, adapter), f"{name} was expected to be an image encoder", found, "choose another one")
+
+
+@pytest.mark.parametrize(
+    ("save", "wrong", "right"), [(torch.save, ".safetensors", ".bin"), (save_file, ".bin", ".safetensors")]
+)
+def test_a_chosen_encoder_file_under_the_suffix_of_another_format_is_to_be_renamed(folders, save, wrong, right):
+    path = folders["clip_vision"] / f"vit-h{wrong}"
+    save({"vision_model.embeddings.class_embedding": torch.zeros(1280)}, path)
+    adapter = load(image_encoder=path.name)
+    found = f"{path.name} was expected to be of the format that its name says"
+    refused(lambda: encode(None, adapter), found, f"Rename it to end in {right}", "choose it again")
+    path.unlink()
 
 
 def test_a_chosen_file_of_the_right_width_that_is_no_whole_encoder_is_refused(folders):
