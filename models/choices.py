@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+import re
 from collections.abc import Sequence
+from pathlib import PureWindowsPath
 
 PRECISIONS = ("fp16", "bf16")
 LONGEST = 100_000  # letters of a list that is typed: some 20,000 numbers
 SHOWN = 200
+ALIKE = 3  # names
+HALF = re.compile("[\ud800-\udfff]")
+AROUND = 20  # letters shown on either side of a fault
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -27,6 +33,18 @@ def check_length(name: str, text: str) -> None:
         )
 
 
+def check_letters(name: str, text: str) -> None:
+    """Raises ValueError for a text with half a character, which no tokenizer reads and no file holds."""
+    half = HALF.search(text)
+    if half:
+        place = half.start()
+        around = text[max(place - AROUND, 0) : place + AROUND]
+        raise ValueError(
+            f"{name} was expected to be made of whole characters; letter {place + 1} is half of one, in {around!r}: "
+            "half an emoji, as cutting a text may leave it. Delete it, or type the emoji again."
+        )
+
+
 def check_numbers(low: float = -math.inf, high: float = math.inf, **numbers: float) -> None:
     """Raises ValueError unless each is a number in this range, its ends included, and finite."""
     for name, number in numbers.items():
@@ -37,6 +55,20 @@ def check_numbers(low: float = -math.inf, high: float = math.inf, **numbers: flo
         if not right:
             span = "a finite number" if math.inf in (-low, high) else f"a number from {low:g} to {high:g}"
             raise ValueError(f"{name} was expected to be {span}; it is {said}. Correct it, or the node it is from.")
+
+
+def called_alike(name: object, names: Sequence[str]) -> str:
+    """A sentence on those of `names` that are like `name`, in whatever folder and format; nothing without any."""
+    if not isinstance(name, str) or len(name) > SHOWN:
+        return ""
+    stems = {one: _stem(one) for one in names}
+    close = difflib.get_close_matches(_stem(name), dict.fromkeys(stems.values()), ALIKE)
+    found = [one for stem in close for one in names if stems[one] == stem]
+    return f"Similar names there: {', '.join(found[:ALIKE])}. " if found else ""
+
+
+def _stem(name: str) -> str:
+    return PureWindowsPath(name.lower()).stem  # which knows either separator
 
 
 def shown(value: object) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .choices import SHOWN, called_alike
 from .faces import Faces
 
 RELEASES = "https://github.com/deepinsight/insightface/releases"
@@ -89,14 +90,17 @@ def pack_names(roots: Iterable[Path]) -> list[str]:
 
 def pack_folder(name: str, roots: Sequence[Path]) -> Path:
     """Where a pack's files are. Raises ValueError, which says where to get it, when they are not there."""
+    name = str(name)
     found = find_packs(roots).get(name)
     if found is None:
+        get = f"{called_alike(name, pack_names(roots))}Choose another, or put them there"
+        if name in PACK_FILES:
+            get = f"Get {name}.zip from {RELEASES} (for non-commercial research), unpack it there"
         files = ", ".join(PACK_FILES.get(name, ("its .onnx files",)))
-        places = " or ".join(str(root / "models" / name) for root in roots)
+        places = " or ".join(str(root / "models" / name[:SHOWN]) for root in roots)
         raise ValueError(
-            f"insightface's models {name} ({files}) were expected in {places}; there is no .onnx file. Get {name}.zip "
-            f"from {RELEASES} (for non-commercial research), unpack it there and refresh the page (R). Nothing is "
-            "downloaded by itself. Load Face Embedding needs no models."
+            f"insightface's models {name[:SHOWN]} ({files}) were expected in {places}; there is no .onnx file. {get} "
+            "and refresh the page (R). Nothing is downloaded by itself. Load Face Embedding needs no models."
         )
     return found
 

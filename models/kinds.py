@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -24,6 +25,11 @@ from .projections import (
 from .resampler import Resampler, ResamplerSizes
 
 V2 = "plusv2"
+# In small letters, what makes a FaceID-Plus file a V2: "plus v2" together, or "v2" as a word of its own.
+V2_NAMES = {
+    V2: r"plus[\W_]*v[\W_]*2(?!\d)",
+    "v2": r"(?<![a-z])v2(?![a-z\d])|(faceid|sd15|sdxl)v2(?!\d)",
+}
 
 Tensors = Mapping[str, Tensor]
 
@@ -126,13 +132,15 @@ def kind_of(tensors: Tensors) -> Kind | None:
 def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:
     """Whether a FaceID-Plus file is a V2, which no tensor tells, and how that is known, in words.
 
-    The name counts as it was published, ip-adapter-faceid-plusv2_*; a conversion keeps it in its metadata.
+    The name counts, with `plusv2` as it was published (ip-adapter-faceid-plusv2_*) however it is written, or with `v2`
+    elsewhere, as in plus_sd15_v2; a conversion keeps the kind in its metadata.
     """
     if metadata.get("kind") in (FACE_ID_PLUS.name, FACE_ID_PLUS_V2.name):
         v2 = metadata["kind"] == FACE_ID_PLUS_V2.name
         return v2, f"read as FaceID-Plus{'V2' if v2 else ''}, as the file says"
-    if V2 in file_name.lower().replace("-", "").replace("_", "").replace(" ", ""):
-        return True, f"read as FaceID-PlusV2, by '{V2}' in its name"
+    told_by = next((word for word, pattern in V2_NAMES.items() if re.search(pattern, file_name.lower())), None)
+    if told_by:
+        return True, f"read as FaceID-PlusV2, by '{told_by}' in its name"
     if context_width == SDXL.context_width:
         return True, "read as FaceID-PlusV2, the only one published for SDXL"
     return False, f"read as FaceID-Plus, not V2: its name has no '{V2}'"

@@ -33,14 +33,29 @@ class NotTensorsError(ValueError):
 
 
 def read_pickled(path: Path, device: str) -> dict[str, Tensor]:
-    """All tensors of a file of torch.save, under dotted names.
+    """All tensors of a file of torch.save, under dotted names: several may share one storage, as they did when saved.
 
+    device: "cpu", or "meta" for shapes without numbers. An archive is mapped for these and its numbers are not read;
+    torch's own reading for "meta" forgets which tensors share a storage, so it is no measure of what is in the file.
     Raises NotTensorsError, and whatever torch's reader raises for a damaged file.
     """
-    _check_container(path)
-    tensors = flatten(torch.load(path, map_location=device, weights_only=True))
-    _check_tensors(tensors, device, path.stat().st_size)
-    return tensors
+    mapped = _check_container(path) and device == "meta"
+    tensors = flatten(torch.load(path, map_location="cpu", mmap=mapped, weights_only=True))
+    _check_tensors(tensors, path.stat().st_size)
+    return {name: tensor.detach().to(device) for name, tensor in tensors.items()}
+
+
+def is_pickled(path: Path) -> bool:
+    """Whether a file is one of torch.save's, by its content; a damaged archive is taken for one."""
+    with path.open("rb") as file:
+        front = file.read(FRONT)
+    if not front.startswith(ARCHIVE):
+        return MAGIC in front
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return True
 
 
 def flatten(tree: Mapping) -> dict[str, Tensor]:
@@ -67,11 +82,12 @@ def flatten(tree: Mapping) -> dict[str, Tensor]:
     return flat
 
 
-def _check_container(path: Path) -> None:
-    """An archive that nothing is compressed in, or torch's older format."""
+def _check_container(path: Path) -> bool:
+    """Whether it is an archive, which nothing may be compressed in, or else torch's older format."""
     with path.open("rb") as file:
         front = file.read(FRONT)
-    if front.startswith(ARCHIVE):
+    archive = front.startswith(ARCHIVE)
+    if archive:
         pickles = _pickles_of_archive(path)
     elif MAGIC in front and not tarfile.is_tarfile(path):
         pickles = _pickles_of_older(path)
@@ -79,6 +95,7 @@ def _check_container(path: Path) -> None:
         raise NotTensorsError("does not begin as one of torch.save")
     if TAKES_ANY_SIZE in pickles:
         raise NotTensorsError("asks for a byte array, of any size")
+    return archive
 
 
 def _pickles_of_archive(path: Path) -> bytes:
@@ -110,13 +127,13 @@ def _pickles_of_older(path: Path) -> bytes:
     return stream.getvalue()[: stream.tell()]
 
 
-def _check_tensors(tensors: Mapping[str, Tensor], device: str, size: int) -> None:
+def _check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
     """Every tensor is a plain one, and has its numbers in the file: no more of them than the file is long."""
     storages: dict[int, int] = {}
     for name, tensor in tensors.items():
         if type(tensor) not in PLAIN or tensor.layout != torch.strided or tensor.is_quantized:
             raise NotTensorsError(f"holds {name}, which is no plain tensor")
-        if tensor.device.type != device:
+        if tensor.device.type != "cpu":
             raise NotTensorsError(f"holds {name} without its numbers")
         storage = tensor.untyped_storage()
         if tensor.numel() * tensor.element_size() > storage.nbytes():

@@ -11,9 +11,23 @@ import safetensors
 import torch
 from torch import Tensor
 
-from .pickled_files import NotTensorsError, read_pickled
+from .pickled_files import ARCHIVE, NotTensorsError, is_pickled, read_pickled
 
+SAFETENSORS = (".safetensors", ".sft")
+# What else stands in models folders, by its first bytes.
+BEGINNINGS = (
+    (b"GGUF", "a GGUF file, which holds weights in a form of its own"),
+    (b"version h", "a Git LFS pointer, which stands for the file itself"),
+    *((beginning, "a web page") for beginning in (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+    (ARCHIVE, "a zip archive of other files, to be unpacked"),
+    (b"\x1f\x8b", "a gzip archive, to be unpacked"),
+    (b"7z\xbc\xaf", "a 7z archive, to be unpacked"),
+    (b"Rar!", "a RAR archive, to be unpacked"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)
 DOWNLOAD_AGAIN = "Download it again and compare its size."
+SOMETHING_ELSE = "something else under this name, such as a web page"
 SHORT = 120  # letters
 
 
@@ -96,8 +110,34 @@ def short(words: object) -> str:
 
 def _is_safetensors(path: Path) -> bool:
     """Whether the content is: the length of a JSON header, then the header. A damaged one is known by its name."""
+    return _has_header(path) or path.suffix.lower() in SAFETENSORS
+
+
+def _has_header(path: Path) -> bool:
+    return _front(path)[8:] == b"{"
+
+
+def _front(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(9)[8:] == b"{" or path.suffix.lower() in (".safetensors", ".sft")
+        return file.read(9)
+
+
+def wrong_suffix(path: Path) -> str:
+    """What a file holds when its name says another format, and what to do; nothing when it may be as its name says."""
+    try:
+        named, header = path.suffix.lower() in SAFETENSORS, _has_header(path)
+        pickled = not header and is_pickled(path)
+    except OSError:
+        return ""
+    if named and pickled:
+        return f"what it holds is torch.save's. {_rename('.bin')}"
+    if header and not named:
+        return f"what it holds is of the format safetensors. {_rename('.safetensors')}"
+    return ""
+
+
+def _rename(suffix: str) -> str:
+    return f"Rename it to end in {suffix}, refresh the page (R) and choose it again."
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -107,18 +147,30 @@ def _unreadable(path: Path, error: Exception) -> str:
             f"{path.name} was expected to hold tensors only; it also asks Python to run {short(code[1])}. "
             "Nothing in it was run. Get the file again from a source you trust, as .safetensors if there is one."
         )
+    misnamed = wrong_suffix(path)
+    if misnamed:
+        return f"{path.name} was expected to be of the format that its name says; {misnamed}"
     if isinstance(error, NotTensorsError):
         return (
             f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one: it "
-            f"{error}. It is damaged, packed, or something else under this name, such as a web page. Nothing in it "
-            f"was run. {DOWNLOAD_AGAIN}"
+            f"{error}. It is {_other_content(path) or 'damaged, packed, or ' + SOMETHING_ELSE}. Nothing in it was run. "
+            f"{DOWNLOAD_AGAIN}"
         )
     reason = f" ({short(error)})" if isinstance(error, safetensors.SafetensorError) else ""
     return (
         f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one{reason}. "
-        f"It is cut short, damaged, or something else under this name, such as a web page. "
-        f"Nothing in it was run. {DOWNLOAD_AGAIN}"
+        f"It is {_other_content(path) or 'cut short, damaged, or ' + SOMETHING_ELSE}. Nothing in it was run. "
+        f"{DOWNLOAD_AGAIN}"
     )
+
+
+def _other_content(path: Path) -> str:
+    """What a file is that holds no tensors as far as its first bytes tell, in words; nothing where they do not."""
+    try:
+        front = b"" if _has_header(path) or is_pickled(path) else _front(path)
+    except OSError:  # gone meanwhile
+        return ""
+    return next((what for beginning, what in BEGINNINGS if front.startswith(beginning)), "")
 
 
 def _size(path: Path) -> str:

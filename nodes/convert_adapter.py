@@ -10,7 +10,7 @@ from comfy_api.latest import io
 
 from ..models.choices import PRECISIONS
 from .feedback import output_with_text
-from .folders import adapter_path, stamps_of
+from .folders import adapter_path, listed_name, stamps_of
 from .schema import schema
 from .sockets import CATEGORY
 
@@ -48,6 +48,11 @@ class IPAdapterInstructConvert(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, adapter_name=None):
+        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, adapter_name=None, **_):
         """Another file under the same name is another input."""
         return stamps_of("ipadapter", adapter_name)
@@ -59,9 +64,8 @@ class IPAdapterInstructConvert(io.ComfyNode):
         source = adapter_path(adapter_name)
         name = default_name(source, precision)
         written = convert(source, _folder_for(source) / name, precision, overwrite)
-        beside = written.target.parent == source.parent
-        file_name = str(Path(adapter_name).with_name(name)) if beside else name
-        return output_with_text(cls, [str(written), "Refresh the page (R) to choose it."], file_name)
+        lines = [str(written), "Refresh the page (R) to choose it."]
+        return output_with_text(cls, lines, listed_name("ipadapter", written.target))
 
 
 def _folder_for(source: Path) -> Path:

@@ -53,6 +53,11 @@ class IPAdapterInstructFaceAnalysis(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, model_pack=None):
+        """True: `execute` says more of a pack that is not there."""
+        return True
+
+    @classmethod
     def execute(cls, model_pack: str, device: str) -> io.NodeOutput:
         analysis = load_analysis(pack_folder(model_pack, model_roots()), device)
         runs_on = running_on(analysis)

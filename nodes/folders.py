@@ -8,33 +8,42 @@ from pathlib import Path
 
 import folder_paths
 
-from ..models.choices import SHOWN, shown
-from ..models.families import FAMILIES, SD15
+from ..models.choices import SHOWN, called_alike, shown
+from ..models.published import ADAPTERS, CLIP_L, IMAGE_ENCODER
+
+PUBLISHED = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L)
 
 
 def adapter_path(name: str) -> Path:
-    """Where an adapter chosen by name is. Raises ValueError, which says where to get it, when it is not there."""
-    path = _path("ipadapter", name)
-    if path is None:
-        folders = ", ".join(folder_paths.get_folder_paths("ipadapter"))
-        family = next((f for f in FAMILIES if f.published_file == name), SD15)
-        raise ValueError(
-            f"{_short(name)} was expected in {folders} and is not there. {unreadable('ipadapter')}Get {family.url} and "
-            "put it there, or choose another."
-        )
-    return path
+    """Where an adapter chosen by name is, as `encoder_path`."""
+    return encoder_path("ipadapter", name)
 
 
 def encoder_path(folder: str, name: str) -> Path:
-    """Where an encoder chosen by name is. Raises ValueError when it is not there."""
+    """Where a file chosen by name is, with either system's separator in it.
+
+    Raises ValueError, which says what is there that is called alike and where a published file is to be had.
+    """
     path = _path(folder, name)
     if path is None:
         folders = ", ".join(folder_paths.get_folder_paths(folder))
         raise ValueError(
-            f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}Put it there, or refresh "
-            "the page (R) and choose another."
+            f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}"
+            f"{called_alike(name, folder_paths.get_filename_list(folder))}{_where_to_get(folder, name)}"
         )
     return path
+
+
+def listed_name(folder: str, path: Path) -> str:
+    """The name by which the host lists a file of this folder, and the file's own name elsewhere."""
+    roots = (root for root in map(Path, folder_paths.get_folder_paths(folder)) if path.is_relative_to(root))
+    return next((str(path.relative_to(root)) for root in roots), path.name)
+
+
+def _where_to_get(folder: str, name: object) -> str:
+    published = next((file for file in PUBLISHED if file.folder == folder and file.name == _parts(name)[-1]), None)
+    get = f"Get {published.url} and put it there" if published else "Put it there"
+    return f"{get}, or refresh the page (R) and choose another."
 
 
 def unreadable(folder: str) -> str:
@@ -70,12 +79,22 @@ def stamps_of(folder: str, name: str | None) -> list[list]:
 
 
 def _path(folder: str, name: str) -> Path | None:
-    """The host keeps names inside its folders: it takes them as if the folder were the root of all files."""
-    try:
-        path = folder_paths.get_full_path(folder, name)
-    except (TypeError, ValueError):  # no text; on Windows, another drive
-        return None
-    return None if path is None else Path(path)
+    """The host keeps names inside its folders: it takes them as if the folder were the root of all files.
+
+    A workflow saved on Windows has its separator in names, which other systems take for a letter.
+    """
+    for spelt in (name, "/".join(_parts(name))):
+        try:
+            path = folder_paths.get_full_path(folder, spelt)
+        except (TypeError, ValueError):  # no text; on Windows, another drive
+            return None
+        if path is not None:
+            return Path(path)
+    return None
+
+
+def _parts(name: object) -> list[str]:
+    return str(name).replace("\\", "/").split("/")
 
 
 def _short(name: object) -> str:

@@ -10,6 +10,7 @@ import comfy.samplers
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
+from ..models.choices import check_letters
 from ..models.patching.pixels import CENTER_CROP, FITS
 from .feedback import output_with_text
 from .grid_cells import GUIDANCES, NOTHING, NUMBERS, SEEDS, VARIED, Axis, Cell, axis, cells_of, passes
@@ -80,6 +81,7 @@ class IPAdapterInstructGrid(io.ComfyNode):
         attn_mask=None,
         face=None,
     ) -> io.NodeOutput:
+        check_letters("instruction", instruction)
         cell = Cell(instruction, weight, guidance, instruct_guidance, image_guidance, cfg, seed)
         row_axis, column_axis = axis("rows", rows, row_values), axis("columns", columns, column_values)
         cells = cells_of(row_axis, column_axis, cell)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ..models.choices import check_choice, check_length, shown
+from ..models.choices import check_choice, check_length, check_letters, shown
 from ..models.combining import parse_numbers
 from ..models.families import FAMILIES, Family
 from ..models.guidance import count_passes
@@ -60,6 +60,7 @@ def axis(name: str, what: str, text: str) -> Axis:
         return Axis()
     of_input = f"{name[:-1]}_values"
     check_length(of_input, text)
+    check_letters(of_input, text)
     values = _read(what, text, of_input)
     if not values:
         raise ValueError(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import folder_paths
 
-from ..models.choices import shown
+from ..models.choices import called_alike, shown
 from ..models.whole_files import cannot_write
 
 IN_OUTPUT = " [output]"
@@ -43,13 +43,14 @@ class KeptFiles:
         """
         plain, folder = folder_paths.annotated_filepath(name if isinstance(name, str) else "")
         folder = folder or folder_paths.get_input_directory()
-        path = Path(os.path.abspath(os.path.join(folder, plain.strip())))
-        inside = path.is_relative_to(os.path.abspath(folder)) and path.name.endswith(self.suffix)
-        if inside and os.path.isfile(path):  # Path's own raises for a name that is too long
-            return path
+        for spelt in (plain.strip(), plain.strip().replace("\\", "/")):  # which Windows leaves in a saved workflow
+            path = Path(os.path.abspath(os.path.join(folder, spelt)))
+            inside = path.is_relative_to(os.path.abspath(folder)) and path.name.endswith(self.suffix)
+            if inside and os.path.isfile(path):  # Path's own raises for a name that is too long
+                return path
         raise ValueError(
-            f"file was expected to be {self.what}, *{self.suffix}, in {folder}; {shown(name)} is not. Save some with "
-            f"{self.save}, refresh the page (R) and choose them here."
+            f"file was expected to be {self.what}, *{self.suffix}, in {folder}; {shown(name)} is not. "
+            f"{called_alike(name, self.names())}Save some with {self.save}, refresh the page (R) and choose them here."
         )
 
     def fingerprint(self, name: str) -> str:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..models.choices import check_length, check_numbers
+from ..models.choices import check_length, check_letters, check_numbers
 from ..models.patching.pixels import check_image
 from .labelled import grid_shape, labelled_grid
 from .schema import advanced, schema
@@ -63,8 +63,9 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
     def execute(cls, images, row_labels: str, column_labels: str, cell_width: int = 0, **more) -> io.NodeOutput:
         """`more`: further cells, by names in order, which only Instruct Grid connects. Each may be a batch itself."""
         check_numbers(0, WIDEST, cell_width=cell_width)
-        check_length("row_labels", row_labels)
-        check_length("column_labels", column_labels)
+        for name, labels in (("row_labels", row_labels), ("column_labels", column_labels)):
+            check_length(name, labels)
+            check_letters(name, labels)
         parts = [images, *(more[name] for name in sorted(more))]
         for part in parts:
             check_image(part)

@@ -57,6 +57,11 @@ class IPAdapterInstructLoader(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, adapter_name=None, image_encoder=None):
+        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, adapter_name=None, image_encoder=None):
         """Other files under the same names are another input. Links are None here."""
         auto = image_encoder == AUTO

@@ -44,6 +44,11 @@ class IPAdapterInstructImageEncoder(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, encoder=None):
+        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        return True
+
+    @classmethod
     def fingerprint_inputs(cls, encoder=None):
         """Another file under the same name is another input."""
         return stamps_of(IMAGE_FOLDER, encoder)
@@ -85,6 +90,11 @@ class IPAdapterInstructTextEncoder(io.ComfyNode):
             ),
             search_aliases=["open_clip", "clip_l", "instruct clip", "text encoder loader", "ViT-L"],
         )
+
+    @classmethod
+    def validate_inputs(cls, encoder=None):
+        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        return True
 
     @classmethod
     def fingerprint_inputs(cls, encoder=None):

@@ -20,7 +20,7 @@ from .embeds import InstructEmbeds
 from .entrances import entrance_of, family_of_model
 from .face_lora import add_lora
 from .loaded_adapter import LoadedAdapter
-from .masks import mask_frames
+from .masks import MOST_CHANNELS, mask_frames
 from .sites import Site, check_fit
 from .timed_embeds import TimedEmbeds, Turn, turns_of
 
@@ -112,7 +112,15 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
     notes = entrance_of(family).notes(model.get_model_object("diffusion_model"))
     before = model.model_options["transformer_options"].get(CHAIN, Chain())
     patched = _with_applied(model, added)
-    return patched, [*lines, *notes, *_with_loras(patched, added, before)]
+    return patched, [*lines, *notes, *_narrow_masks(frames), *_with_loras(patched, added, before)]
+
+
+def _narrow_masks(frames: Tensor | None) -> list[str]:
+    """What is said of several masks [F, H, W] that are as narrow as a channel axis: [H, W, 1] looks the same."""
+    if frames is None or len(frames) == 1 or frames.shape[-1] > MOST_CHANNELS:
+        return []
+    count, height, width = frames.shape
+    return [f"attn_mask: {count} masks of {height} x {width} (height x width), one for each latent in turn"]
 
 
 def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[AppliedAdapter, list[str]]:

@@ -24,6 +24,7 @@ from ..encoder_files import wrong_encoder
 from ..features import Features
 from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_image_states
 from .loaded_adapter import LoadedAdapter
+from .masks import mask_frames
 from .pixels import CENTER_CROP, FITS, check_image, check_mask
 from .text_encoder import check_clip_l
 from .tokens import NO_FACES, GivenFaces, Texts, face_embeddings, for_pictures, token_encoder
@@ -93,7 +94,7 @@ class References:
         faces: [B, D] or None. Each batch has its pictures, its masks and its faces.
         """
         images = self.image.split(BATCH)
-        masks = None if self.mask is None else self.mask.reshape(-1, *self.mask.shape[-2:])
+        masks = None if self.mask is None else mask_frames(self.mask, "image_mask")
         alike = masks is None or len(masks) == 1
         own_masks = [masks] * len(images) if alike else masks.split(BATCH)
         own_faces = [None] * len(images) if faces is None else faces.split(BATCH)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..encoder_files import EncoderNeed, EncoderSizes, check_sizes, wrong_encoder
 from ..features import Features, stacked
+from ..tensor_files import wrong_suffix
 from .pixels import CENTER_CROP, pixel_values
 
 KEPT_IMAGES = 32  # 1.3 MB each at ViT-H
@@ -54,6 +55,11 @@ class EncoderFile:
         try:
             model = comfy.clip_vision.load(str(self.path))
         except Exception as error:  # the host's own, of many kinds: it trusts the file to be an encoder
+            misnamed = wrong_suffix(self.path)  # by which the host reads it
+            if misnamed:
+                raise ValueError(
+                    f"The image encoder {self.name} was expected to be of the format that its name says; {misnamed}"
+                ) from error
             raise ValueError(
                 f"{self.name} was expected to be an image encoder; ComfyUI cannot read it ({error!r}). "
                 "It is damaged or another kind of file: download it again, choose another one, or 'auto'."

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from ..choices import check_letters
 from .text_encoder import encode_texts
 
 T = TypeVar("T")
@@ -24,9 +25,10 @@ def text_states(clip, texts: Iterable[str]) -> dict[str, Tensor]:
 
 
 def conditionings(clip, texts: Iterable[str]) -> list[list]:
-    """Each text just as CLIP Text Encode encodes it."""
+    """Each text just as CLIP Text Encode encodes it. Raises ValueError for half a character."""
 
     def encode(text: str) -> list:
+        check_letters("A text", text)
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
     texts = list(texts)

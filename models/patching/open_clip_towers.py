@@ -112,7 +112,7 @@ def build_image_tower(weights: TowerWeights) -> nn.Module:
 
 
 def build_text_tower(weights: TowerWeights) -> nn.Module:
-    """open_clip's text tower with a file's weights, without projection: token ids [B, 77] -> (unused, [B, 77, D]).
+    """open_clip's text tower with a file's weights, without projection: token ids [B, N] -> (unused, [B, N, D]).
 
     Raises ValueError where the weights contradict each other.
     """
@@ -120,14 +120,14 @@ def build_text_tower(weights: TowerWeights) -> nn.Module:
     config["text_cfg"] |= {
         "layers": weights.layers,
         "mlp_ratio": _mlp_ratio(weights),
-        "context_length": TOKENS,
+        "context_length": weights.places,
         "vocab_size": weights.tensors["token_embedding.weight"].shape[0],
         "proj_type": "none",
         "output_tokens": True,
     }
     config["vision_cfg"] |= UNUSED_TOWER
     tower = _build(config).text
-    tower.attn_mask = torch.full((TOKENS, TOKENS), float("-inf")).triu(1)  # that of the meta device has no numbers
+    tower.attn_mask = torch.full((weights.places,) * 2, float("-inf")).triu(1)  # the meta device's has no numbers
     return _filled(tower, weights)
 
 
@@ -196,25 +196,31 @@ class OpenClipText:
     """OpenAI's ViT-L-14 text tower by open_clip, which reads instructions. title: what it is, in words."""
 
     def __init__(self, weights: TowerWeights):
-        positions = weights.tensors["positional_embedding"][:TOKENS]  # more in a LongCLIP
+        positions = weights.tensors["positional_embedding"][:TOKENS]  # more in a Long-CLIP
         weights = replace(weights, tensors={**weights.tensors, "positional_embedding": positions})
         self.title = _described(weights, TEXT.title)
+        self._places = weights.places
         self.model = CastAtUse(build_text_tower(weights))
         self.patcher = _managed(self.model)
         self.load_device = self.patcher.load_device
 
     def encode_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Each text -> [1, 77, D]: the last layer's states after the final norm, float32."""
+        """Each text -> [1, L, D]: the last layer's states after the final norm, float32. L is 77, or all places."""
         mm.load_models_gpu([self.patcher])
-        tokens = torch.tensor(token_ids(_tokenizer(), texts), device=self.load_device)
+        tokens = torch.tensor(token_ids(_tokenizer(), texts, self._places), device=self.load_device)
         with torch.no_grad():
             _, states = self.model(tokens)
         return {text: state.unsqueeze(0) for text, state in zip(texts, states.cpu(), strict=True)}
 
 
-def token_ids(tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Start, text, end, padded with end and cut to 77, the end kept. open_clip's own tokenizer pads with 0 instead."""
-    return tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True)["input_ids"]
+def token_ids(tokenizer, texts: Sequence[str], places: int) -> list[list[int]]:
+    """Start, text, end, cut to 77 and to the tower's places, the end kept, and padded with end to all of the places.
+
+    open_clip's own tokenizer pads with 0 instead.
+    """
+    length = min(TOKENS, places)
+    rows = tokenizer(texts, padding="max_length", max_length=length, truncation=True)["input_ids"]
+    return [row + row[-1:] * (places - length) for row in rows]
 
 
 @functools.cache

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .open_clip_towers import OpenClipText, token_ids
+from ..choices import check_letters
+from .open_clip_towers import TOKENS, OpenClipText, token_ids
 
 CLIP_L = "clip_l"
 LONGEST = 4000  # letters; a token has about 20 at most
@@ -40,12 +41,16 @@ def check_clip_l(clip) -> None:
 def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
     """Each text -> [1, L, D]: CLIP-L's last hidden state after the final layer norm, float32.
 
-    Tokens are start, text, end, padded with end and cut to 77, without prompt weights or embeddings.
+    Tokens are start, text, end, padded with end and cut to 77, without prompt weights or embeddings. A tower with more
+    places, such as Long-CLIP's 248, gives its first 77 states; one with fewer gives all it has.
     Neither a clip-skip set on `clip` nor its own later encoding has anything to do with it.
+    Raises ValueError for half a character, which a tokenizer refuses without words.
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, `last_hidden_state` of transformers' CLIPTextModel.
     """
     whole = {text: _beginning(text) for text in texts}
+    for text in whole:
+        check_letters("A text", text)
     texts = list(dict.fromkeys(whole.values()))
     states = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
     return {text: states[read] for text, read in whole.items()}
@@ -58,14 +63,15 @@ def _beginning(text: str) -> str:
 
 def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
     encoder = getattr(clip.cond_stage_model, CLIP_L)
-    tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts)
+    places = encoder.transformer.text_model.embeddings.position_embedding.num_embeddings
+    tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts, places)
     clip.load_model()
     encoder.reset_clip_options()
     # "layer": None is the last layer with its norm; execution_device counts from ComfyUI 0.8.
     encoder.set_clip_options({"layer": None, "execution_device": clip.patcher.load_device})
     try:
         with torch.no_grad():
-            states = encoder.encode(tokens)[0].float().cpu()
+            states = encoder.encode(tokens)[0][:, :TOKENS].float().cpu()
     finally:
         encoder.reset_clip_options()
     return {text: state.unsqueeze(0) for text, state in zip(texts, states, strict=True)}

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..choices import check_letters
 from ..patching.image_encoder import image_features, zero_image_states
 from ..patching.kept_texts import conditionings
 from ..patching.text_encoder import check_clip_l, encode_texts
@@ -68,6 +69,9 @@ class Encoders:
             "latent": (self.vae.first_stage_model, self.vae.patcher),
             "text": (self.clip.cond_stage_model, self.clip.patcher),
         }
+        if self.instruct_clip is not None:
+            module = getattr(self.instruct_clip, "cond_stage_model", None) or self.instruct_clip.model
+            parts["instruction"] = (module, self.instruct_clip.patcher)
         return {
             name: f"{fingerprint(module.state_dict())} {patcher.patches_uuid if patcher.patches else ''}"
             for name, (module, patcher) in parts.items()
@@ -122,15 +126,18 @@ def encoded(
 ) -> PairLessons:
     """Run the encoders on all that is not in the store yet.
 
-    Raises ValueError for a CLIP that cannot read instructions, and for a pair whose picture cannot be read.
+    Raises ValueError for a CLIP that cannot read instructions, a text with half a character, and a pair whose picture
+    cannot be read.
     """
     check_clip_l(encoders.instruct_clip or encoders.clip)
-    marks = encoders.fingerprints()
     texts = dict.fromkeys(["", *(pair.caption for pair in pairs), *(t for pair in pairs for t in pair.instructions)])
+    for text in texts:
+        check_letters("A caption or instruction", text)
+    marks = encoders.fingerprints()
     done, count, files = 0, len(texts) + len(pairs), {}
     for text in texts:
         mm.throw_exception_if_processing_interrupted()
-        files[text] = store.path("text", marks["text"], text)
+        files[text] = store.path("text", marks["text"] + marks.get("instruction", ""), text)
         store.fill(files[text], lambda text=text: encoders.text(text))
         progress(done := done + 1, count, "texts")
     for number, pair in enumerate(pairs):

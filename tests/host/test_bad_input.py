@@ -1,6 +1,8 @@
 """Wrong files and wrong connections, through the nodes themselves: every message says what was expected, what was
 found and what to do."""
 
+from dataclasses import replace
+
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
@@ -14,10 +16,16 @@ import torch
 from golden_cases import golden_case
 from in_process import run_node
 from ipadapter_instruct.models.patching import mmdit as mmdit_patch
+from ipadapter_instruct.models.patching.kept_texts import conditionings
+from ipadapter_instruct.models.patching.text_encoder import encode_texts
+from ipadapter_instruct.models.training.encoding import Encoders, encoded
+from ipadapter_instruct.models.training.pairs import Pair
+from ipadapter_instruct.models.training.store import StateStore
 from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
 from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
 from refusals import refused
+from safetensors.torch import save_file
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
@@ -145,6 +153,18 @@ def test_a_chosen_encoder_file_that_cannot_be_read_is_refused(folders, name, con
     refused(lambda: encode(None, adapter), f"{name} was expected to be an image encoder", found, "choose another one")
 
 
+@pytest.mark.parametrize(
+    ("save", "wrong", "right"), [(torch.save, ".safetensors", ".bin"), (save_file, ".bin", ".safetensors")]
+)
+def test_a_chosen_encoder_file_under_the_suffix_of_another_format_is_to_be_renamed(folders, save, wrong, right):
+    path = folders["clip_vision"] / f"vit-h{wrong}"
+    save({"vision_model.embeddings.class_embedding": torch.zeros(1280)}, path)
+    adapter = load(image_encoder=path.name)
+    found = f"{path.name} was expected to be of the format that its name says"
+    refused(lambda: encode(None, adapter), found, f"Rename it to end in {right}", "choose it again")
+    path.unlink()
+
+
 def test_a_chosen_file_of_the_right_width_that_is_no_whole_encoder_is_refused(folders):
     files.save_encoder_header(folders["clip_vision"] / "stub.safetensors", 1280)
     adapter = load(image_encoder="stub.safetensors")
@@ -187,6 +207,33 @@ def test_a_clip_without_clip_l_is_refused(folders, vit_h):
     refused(lambda: encode(vit_h, instruct_clip=wrong), *parts)
 
 
+@pytest.mark.parametrize("text", ["instruction", "prompt", "negative_prompt", "negative_instruction"])
+def test_half_an_emoji_in_any_text_is_refused_in_words(folders, vit_h, text):
+    cut = "use the style \U0001f3a8".encode("utf-16-le")[:-2].decode("utf-16-le", "surrogatepass")
+    parts = ("A text was expected to be made of whole characters", "letter 15 is half", "the style", "Delete it")
+    refused(lambda: encode(vit_h, **{text: cut}), *parts)
+    whole = encode(vit_h, **{text: "use the style \U0001f3a8"})
+    assert whole.args[0].image_tokens.full.isfinite().all()
+
+
+@pytest.mark.parametrize("read", [encode_texts, conditionings])
+def test_half_an_emoji_is_refused_wherever_texts_are_encoded(read):
+    refused(
+        lambda: read(encoders.small_clip(), ["a", "\udc00"]), "A text was expected", "letter 1 is half", "Delete it"
+    )
+
+
+def test_half_an_emoji_in_what_is_taught_is_refused_before_anything_is_encoded(tmp_path):
+    pair = Pair("a pair", None, None, "a cat \ud83d", "style", ("use the style",))
+    teach = lambda pairs: encoded(  # noqa: E731
+        pairs, Encoders(encoders.small_clip(), None, None, (16, 16)), None, StateStore(tmp_path), None
+    )
+    refused(lambda: teach([pair]), "A caption or instruction was expected", "letter 7 is half", "Delete it")
+    other = replace(pair, caption="a cat", instructions=("use the style", "\ud83d"))
+    refused(lambda: teach([other]), "A caption or instruction was expected", "letter 1 is half", "Delete it")
+    assert not list(tmp_path.iterdir())
+
+
 def test_another_clip_may_read_the_instruction(folders, vit_h):
     own, other = encoders.small_clip(), encoders.small_clip(seed=1)
     picture = torch.rand(1, 40, 50, 3)
@@ -206,10 +253,15 @@ def test_a_guidance_that_there_is_not_is_refused():
     refused(lambda: apply(guidance="three way"), "guidance", "auto, simple, three-way", "'three way'", "Choose")
 
 
-@pytest.mark.parametrize("name", ["ip-adapter-instruct-sdxl.bin", "mine.safetensors"])
-def test_an_adapter_file_that_is_not_there_is_named_with_where_to_get_one(folders, name):
-    url = "https://huggingface.co/CiaraRowles/IP-Adapter-Instruct"
-    refused(lambda: load(name), name, str(folders["ipadapter"]), "is not there", url)
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("ip-adapter-instruct-sdxl.bin", "Get https://huggingface.co/CiaraRowles/IP-Adapter-Instruct"),
+        ("mine.safetensors", "Put it there, or refresh the page (R)"),
+    ],
+)
+def test_an_adapter_file_that_is_not_there_is_named_with_what_to_do(folders, name, remedy):
+    refused(lambda: load(name), name, str(folders["ipadapter"]), "is not there", remedy)
 
 
 NO_PICTURE = "At least one picture was expected"
@@ -235,6 +287,11 @@ MASKS = {
     "NaN": (torch.full((1, 8, 8), NAN), (NO_MASK, "[1, 8, 8] with values that are not numbers", "Check the node")),
     "empty": (torch.zeros(0, 8, 8), (NO_MASK, "[0, 8, 8]", "Check the node")),
     "one dimension": (torch.zeros(8), (NO_MASK, "[8]", "Check the node")),
+    "a picture": (torch.rand(1, 8, 8, 3), (NO_MASK, "[1, 8, 8, 3]", "picture of 3 channels", "Convert Image to Mask")),
+    "with alpha": (torch.rand(2, 8, 8, 4), (NO_MASK, "[2, 8, 8, 4]", "picture of 4 channels", "Image to Mask")),
+    "channels first": (torch.rand(2, 3, 8, 8), (NO_MASK, "[2, 3, 8, 8]", "Check the node")),
+    "of two batches": (torch.rand(2, 1, 2, 8, 8), (NO_MASK, "[2, 1, 2, 8, 8]", "Check the node")),
+    "no tensor": ([torch.rand(1, 8, 8)], (NO_MASK, "it is list", "Check the node")),
 }
 
 

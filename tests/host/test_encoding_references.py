@@ -116,7 +116,7 @@ def test_pictures_of_a_long_batch_have_their_own_masks(encode):
 def test_masks_of_a_long_batch_may_have_further_dimensions(encode):
     masks = (torch.rand(6, 10, 10, generator=torch.Generator().manual_seed(1)) > 0.5).float()
     expected = encode(image=PICTURES[:6], image_mask=masks)
-    for shape in ((6, 1, 10, 10), (1, 6, 10, 10)):
+    for shape in ((6, 1, 10, 10), (1, 6, 10, 10), (6, 10, 10, 1), (1, 6, 10, 10, 1)):
         same_embeds(encode(image=PICTURES[:6], image_mask=masks.reshape(shape)), expected)
 
 

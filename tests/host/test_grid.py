@@ -234,6 +234,8 @@ def test_the_passes_of_each_guidance_are_told(changes, passes):
         ({"columns": "guidance", "column_values": "simple\nloud"}, "column_values .* simple, three-way; it is 'loud'"),
         ({"rows": "instruction", "row_values": " \n"}, "row_values .* is empty"),
         ({"rows": "cfg", "row_values": "1", "columns": "cfg", "column_values": "2"}, "both are cfg"),
+        ({"rows": "instruction", "row_values": "use \ud83d"}, "row_values .* letter 5 is half of one"),
+        ({"instruction": "use \ud83d"}, "instruction .* letter 5 is half of one"),
         ({"rows": "colour", "row_values": "1"}, "rows was expected to be one of nothing, instruction"),
         (
             {"rows": "seed", "row_values": "1 " * 51, "columns": "cfg", "column_values": "1, 2"},

@@ -156,6 +156,12 @@ def test_another_number_of_pictures_than_labels_is_refused(count, labels):
         label(pictures(count, 8, 8), **labels)
 
 
+@pytest.mark.parametrize("labels", ["row_labels", "column_labels"])
+def test_half_an_emoji_in_a_label_is_refused_in_words(labels):
+    with pytest.raises(ValueError, match=rf"{labels} was expected .* letter 3 is half of one"):
+        label(pictures(1, 8, 8), **{labels: "a \ud83d"})
+
+
 def test_more_cells_follow_in_the_order_of_their_names():
     one, two, three = pictures(3, 16, 24).split(1)
     grid, images = label(one, column_labels="a\nb\nc", more_002=three, more_001=two).args

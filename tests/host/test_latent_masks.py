@@ -4,8 +4,9 @@ import pytest
 import small
 import torch
 from host_samplers import CFG, SEED, STEPS
+from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.embeds import InstructEmbeds
-from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks
+from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks, mask_frames
 from sampling import close, noise, same, sample
 from scenes import text
 
@@ -125,6 +126,43 @@ def test_areas_keep_every_latents_reference_and_mask(bare, family, each, guidanc
         own = InstructEmbeds(each.adapter, "", each.image_tokens.map(lambda t, n=n: t[n : n + 1]))
         expected = run(small.applied(bare, own, masks[n : n + 1], guidance=guidance), batch)["samples"]
         close(found[n], expected[n])
+
+
+CHANNEL_AXES = {
+    "last": lambda masks: masks[..., None],
+    "first": lambda masks: masks[:, None],
+    "none": lambda masks: masks,
+}
+each_axis = pytest.mark.parametrize("axis", CHANNEL_AXES)
+
+
+@each_axis
+@pytest.mark.parametrize("number", [1, LATENTS])
+@pytest.mark.parametrize("guidance", MODES)
+def test_a_channel_axis_makes_no_more_masks_of_the_latents_masks(bare, embeds, batch, axis, number, guidance):
+    masks = soft_masks(number)
+    found, expected = (
+        sample(small.applied(bare, embeds, m, guidance=guidance), batch) for m in (CHANNEL_AXES[axis](masks), masks)
+    )
+    same(found, expected)
+    assert not torch.equal(found, sample(bare, batch))
+
+
+@each_axis
+@pytest.mark.parametrize("shape", [(1, 6, 9), (4, 6, 9), (1, 9, 1), (3, 9, 1), (3, 9, 3), (2, 1, 1)], ids=str)
+def test_masks_of_every_size_are_themselves_with_any_channel_axis(axis, shape):
+    masks = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    same(mask_frames(CHANNEL_AXES[axis](masks), "attn_mask"), masks)
+    if len(masks) == 1:
+        same(mask_frames(masks[0], "attn_mask"), masks)
+
+
+def test_several_masks_as_narrow_as_a_channel_axis_are_said(bare, embeds):
+    """[H, W, 1] cannot be told from H masks one pixel wide, which it is by ComfyUI's order of axes."""
+    node = lambda mask: apply_instruct(bare, embeds, ApplySettings(), mask)[1]  # noqa: E731
+    line = "attn_mask: 37 masks of 53 x 1 (height x width), one for each latent in turn"
+    assert line in node(soft_masks(1)[0, ..., None])
+    assert not [one for one in node(soft_masks(3)) + node(soft_masks(1, 9, 1)) if one.startswith("attn_mask")]
 
 
 def test_an_areas_part_is_cut_out_of_each_latents_mask():

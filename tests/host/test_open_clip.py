@@ -256,6 +256,16 @@ def test_of_a_long_clip_the_first_77_places_are_used(tmp_path):
     assert torch.equal(encode_texts(short, ["a"])["a"], encode_texts(long, ["a"])["a"])
 
 
+def test_of_a_shorter_clip_all_places_are_used(tmp_path):
+    weights = encoders.with_places(encoders.clip_l_weights(12), 20)
+    save_file(weights, tmp_path / "short.safetensors")
+    found = encode_texts(load_text_tower(tmp_path / "short.safetensors"), PROMPTS)
+    expected = encode_texts(encoders.load_text_encoder("sd15", places=20), PROMPTS)
+    for text in PROMPTS:
+        assert found[text].shape == (1, 20, 768)
+        assert_same(found[text], expected[text])
+
+
 def test_a_clip_without_clip_l_is_told_of_the_node():
     with pytest.raises(ValueError, match=r"Load Instruct Text Encoder \(open_clip\)"):
         check_clip_l(encoders.sd2_clip())

@@ -55,6 +55,23 @@ def same(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
+CHANNEL_AXES = [(3, 40, 60, 1), (3, 1, 40, 60), (1, 3, 40, 60)]
+
+
+@pytest.mark.parametrize("shape", CHANNEL_AXES, ids=str)
+@pytest.mark.parametrize("call", [cut_out, crop_around])
+def test_a_channel_axis_makes_no_more_masks_of_the_pictures_masks(call, shape):
+    masks = torch.cat([marked().roll(5 * number, 2) for number in range(3)])
+    found, expected = (call(image=picture(3), mask=mask).args for mask in (masks.reshape(shape), masks))
+    for one, other in zip(found, expected, strict=True):
+        same(one, other)
+
+
+@pytest.mark.parametrize("call", [cut_out, crop_around])
+def test_a_picture_in_place_of_a_mask_is_refused(call):
+    refused(lambda: call(mask=picture()), "mask was expected to be a mask", "[1, 40, 60, 3]", "Convert Image to Mask")
+
+
 # What Encode makes of them
 
 

@@ -5,7 +5,9 @@ Absolute tolerance 1e-4; 4e-6 was measured.
 """
 
 import contextlib
+from types import SimpleNamespace
 
+import comfy.model_patcher
 import encoders
 import open_clip
 import pytest
@@ -13,9 +15,11 @@ import torch
 import transformers
 from host import COMFYUI
 from ipadapter_instruct.models.patching.text_encoder import check_clip_l, encode_texts
+from ipadapter_instruct.models.training.encoding import Encoders
 
 pytestmark = pytest.mark.xdist_group("clip")  # one process loads the encoders for all
 
+CPU = torch.device("cpu")
 TOLERANCE = 1e-4
 END = 49407
 LONG_WORD = "incomprehensibilities"
@@ -183,6 +187,51 @@ def test_a_clip_without_clip_l_is_refused(make, found):
         check_clip_l(make())
     assert found in str(caught.value)
     assert "Connect " in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_a_long_clip_the_first_77_states_serve_for_texts_of_any_length(transformers_states, kind):
+    """Its first 77 places are those of the other, and no token sees one behind it."""
+    clip = encoders.load_text_encoder(kind, places=248)
+    assert_same(stacked(encode_texts(clip, PROMPTS.values())), transformers_states)
+
+
+def test_teaching_reads_texts_with_a_long_clip_as_sampling_does():
+    clip = encoders.load_text_encoder("sd15", places=248)
+    before = users_own_encoding(clip)
+
+    taught = Encoders(clip, None, None, (16, 16)).text("use the style")
+
+    assert torch.equal(taught["states"], encode_texts(clip, ["use the style"])["use the style"][0].half())
+    assert (taught["states"].shape, taught["context"].shape) == ((77, 768), (248, 768))
+    assert torch.equal(users_own_encoding(clip), before)
+
+
+@pytest.mark.parametrize("places", [20, 77, 78])
+def test_a_tower_of_any_length_gives_the_states_it_has_up_to_77(tokenizer, places):
+    clip = encoders.load_text_encoder("sd15", places)
+    length = min(places, 77)
+    inputs = tokenizer(list(PROMPTS.values()), padding="max_length", max_length=length, truncation=True)
+    model = encoders.transformers_text_model(encoders.clip_l_weights())
+    with torch.no_grad():
+        expected = model(input_ids=torch.tensor(inputs.input_ids)).last_hidden_state
+
+    found = stacked(encode_texts(clip, PROMPTS.values()))
+
+    assert found.shape == (len(PROMPTS), length, 768)
+    assert_same(found, expected)
+
+
+def test_stored_states_are_those_of_the_clip_that_reads_instructions():
+    """Another instruct_clip is another mark, so that what the last one read is not taken for its own."""
+    module = torch.nn.Linear(1, 1)
+    vae = SimpleNamespace(first_stage_model=module, patcher=comfy.model_patcher.ModelPatcher(module, CPU, CPU))
+    clip_vision = encoders.clip_vision()
+    readers = [None, encoders.small_clip(seed=1), encoders.small_clip(seed=2)]
+    made = [Encoders(encoders.small_clip(), vae, clip_vision, (16, 16), reader) for reader in readers]
+    marks = [one.fingerprints() for one in made]
+    assert len({mark.get("instruction") for mark in marks}) == 3
+    assert len({mark["text"] for mark in marks}) == 1
 
 
 @pytest.mark.parametrize("kind", KINDS)

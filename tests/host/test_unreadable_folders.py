@@ -57,7 +57,7 @@ def test_a_folder_without_the_right_to_read_it_is_named_with_what_the_system_say
         refused(
             lambda: adapter_path("a.safetensors"),
             "is not there",
-            f"{place} cannot be read (Permission denied): make it a folder that ComfyUI may read. Get https",
+            f"{place} cannot be read (Permission denied): make it a folder that ComfyUI may read. Put it there, or",
         )
     assert unreadable("ipadapter") == ""
 
@@ -70,4 +70,4 @@ def test_a_file_in_the_place_of_a_folder_is_named(place):
 
 
 def test_a_folder_that_is_not_there_is_only_where_to_put_the_file(place):
-    refused(lambda: adapter_path("a.safetensors"), f"was expected in {place} and is not there. Get https")
+    refused(lambda: adapter_path("a.safetensors"), f"was expected in {place} and is not there. Put it there")

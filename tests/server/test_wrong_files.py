@@ -78,7 +78,7 @@ WRONG = {
         "ipadapter/nothing.bin",
         lambda path: None,
         LOADER,
-        ("nothing.bin was expected in", "is not there", "Get https://huggingface.co/CiaraRowles"),
+        ("nothing.bin was expected in", "is not there", "Put it there, or refresh the page"),
     ),
     "a LoRA": Wrong(
         "ipadapter/lora.safetensors",

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 ClipVisionModel = comfy.clip_vision.ClipVisionModel
+POSITIONS = "text_model.embeddings.position_embedding.weight"
 HEAD = 80  # ViT-H's heads
 SMALL_TOWER = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 1, "intermediate_size": 64}
 
@@ -39,18 +40,27 @@ def clip_l_weights(layers: int = 12, seed: int = 3) -> dict[str, Tensor]:
     return draw(clip_text(768, layers), seed=seed, dtype=torch.float16)
 
 
-def load_text_encoder(kind: str):
+def with_places(weights: Mapping[str, Tensor], places: int) -> dict[str, Tensor]:
+    """The tower with so many places for tokens, the first of them its own: 248 in a Long-CLIP."""
+    own = weights[POSITIONS]
+    drawn = torch.randn(max(places - len(own), 0), own.shape[1], generator=torch.Generator().manual_seed(5))
+    return {**weights, POSITIONS: torch.cat([own, drawn.to(own) * own.std()])[:places]}
+
+
+def load_text_encoder(kind: str, places: int = 77):
     """A CLIP by ComfyUI's own loader: of SD1.5 or SD3 from a file that holds CLIP-L alone, or SDXL's pair.
 
     SDXL's second tower is small and without weights, since nothing here reads it.
     """
+    weights = with_places(clip_l_weights(), places)
     if kind == "sdxl":
-        clip = clip_of(comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel, clip_g_model_config=SMALL_TOWER)
-        clip.cond_stage_model.clip_l.load_sd(clip_l_weights())
+        sizes = {"clip_g_model_config": SMALL_TOWER, "clip_l_model_config": {"max_position_embeddings": places}}
+        clip = clip_of(comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel, **sizes)
+        clip.cond_stage_model.clip_l.load_sd(weights)
         return clip
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "clip_l.safetensors")
-        save_file(clip_l_weights(), path)
+        save_file(weights, path)
         kinds = {"sd15": comfy.sd.CLIPType.STABLE_DIFFUSION, "sd3": comfy.sd.CLIPType.SD3}
         return comfy.sd.load_clip([str(path)], clip_type=kinds[kind])
 

@@ -1,14 +1,18 @@
 """Files that are no usable adapter: each message says what was expected, what was found and what to do."""
 
+import gzip
 import pickle
 import re
 import warnings
+import zipfile
 
 import pytest
 import torch
+from comfyhost.adapters import nested
 from files import adapter_tensors, save_adapter
 from ipadapter_instruct.models.checkpoint import build, recognise
-from ipadapter_instruct.models.tensor_files import AdapterFileError, read_file
+from ipadapter_instruct.models.tensor_files import AdapterFileError, read_file, read_shapes, wrong_suffix
+from safetensors.torch import save_file
 
 
 def one_block(family: str) -> dict[str, torch.Tensor]:
@@ -150,6 +154,59 @@ def test_a_file_that_holds_something_else_is_refused_with_its_size(tmp_path, suf
 
     assert f"{path.name} was expected to be a file of tensors" in message
     assert f"its {len(content)} bytes cannot be read" in message
+    assert DOWNLOAD_AGAIN in message
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".sft", ".SafeTensors"])
+@pytest.mark.parametrize("older", [False, True], ids=["archive", "older format"])
+@pytest.mark.parametrize("read", [read_file, read_shapes])
+def test_a_file_of_torch_save_named_safetensors_is_to_be_renamed(tmp_path, suffix, older, read):
+    path = tmp_path / f"adapter{suffix}"
+    torch.save(nested(TENSORS), path, _use_new_zipfile_serialization=not older)
+    with pytest.raises(AdapterFileError) as caught:
+        read(path)
+    message = str(caught.value)
+    assert f"{path.name} was expected to be of the format that its name says; what it holds is torch.save's" in message
+    assert "Rename it to end in .bin, refresh the page (R) and choose it again" in message
+    assert DOWNLOAD_AGAIN not in message
+    renamed = path.rename(path.with_suffix(".bin"))
+    assert read(renamed).keys() == TENSORS.keys()
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".pt", ".ckpt", ".pth", ""])
+def test_a_safetensors_file_under_another_name_is_read_as_what_it_is(tmp_path, suffix):
+    path = tmp_path / f"adapter{suffix}"
+    save_file(TENSORS, path)
+    assert read_file(path).keys() == read_shapes(path).keys() == TENSORS.keys()
+    assert wrong_suffix(path) == (
+        "what it holds is of the format safetensors. Rename it to end in .safetensors, refresh the page (R) and choose "
+        "it again."
+    )
+
+
+def other_archive(path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("adapter.safetensors", b"x")
+
+
+OTHER_CONTENT = {
+    "a zip archive of other files, to be unpacked": other_archive,
+    "a gzip archive, to be unpacked": lambda path: path.write_bytes(gzip.compress(b"x" * 99)),
+    "a GGUF file": lambda path: path.write_bytes(b"GGUF" + bytes(99)),
+    "a web page": lambda path: path.write_bytes(b"<!DOCTYPE html>\n<html>"),
+    "a Git LFS pointer": lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
+    "a picture": lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)),
+}
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+@pytest.mark.parametrize("what", OTHER_CONTENT)
+def test_content_that_is_no_tensors_is_called_what_it_is(tmp_path, suffix, what):
+    path = tmp_path / f"adapter{suffix}"
+    OTHER_CONTENT[what](path)
+    message = refusal_of_file(path)
+    assert f"{path.name} was expected to be a file of tensors" in message
+    assert f"It is {what}" in message
     assert DOWNLOAD_AGAIN in message
 
 

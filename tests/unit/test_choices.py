@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ipadapter_instruct.models.choices import LONGEST, SHOWN, check_length, check_numbers, shown
+from ipadapter_instruct.models.choices import LONGEST, SHOWN, check_length, check_letters, check_numbers, shown
 from ipadapter_instruct.models.tensor_files import some
 
 INFINITE = float("inf")
@@ -32,6 +32,18 @@ def test_a_list_may_be_as_long_as_the_limit():
     check_length("weights", "1" * LONGEST)
     with pytest.raises(ValueError, match=f"weights was expected to hold at most {LONGEST:,} letters; it holds"):
         check_length("weights", "1" * (LONGEST + 1))
+
+
+@pytest.mark.parametrize("half", ["\ud83d", "\udc31", "\ud83d\ud83d"], ids=["first half", "second half", "two"])
+def test_half_an_emoji_is_named_with_its_place_and_what_stands_around_it(half):
+    with pytest.raises(ValueError, match=r"prompt was expected .* letter 203 is half of one, in 'a{18}: ") as caught:
+        check_letters("prompt", "a" * 200 + ": "[:2] + half + "b" * 200)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+def test_whole_characters_of_any_kind_are_left_alone():
+    check_letters("prompt", "a \U0001f431, \u00e9\n\x00 \u732b \U000e0001")
 
 
 def test_a_text_as_long_as_is_shown_is_shown_whole():

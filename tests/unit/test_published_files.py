@@ -141,11 +141,29 @@ def test_the_encoder_that_is_needed_is_called_by_its_name(name, title):
 PLUS_NAME = "ip-adapter-faceid-plus_sd15.bin"
 
 
+PLUS_V2_NAMES = (
+    "ip-adapter-faceid-plus.v2_sd15.bin",
+    "plus.v2",
+    "faceid plus v2.safetensors",
+    "faceid_plus-_v2.bin",
+    "FaceIDPlusV2.bin",
+    "plusv-2.bin",
+    "plus(v2).bin",
+    "plusv2.1.bin",
+    "plusv2sd15.bin",
+)
+OTHER_V2_NAMES = ("plus_sd15_v2_final.bin", "my-plus-sdxl-v2.safetensors", "faceidv2-plus.bin", "v2.plus.bin")
+PLUS_NAMES = ("plus_v20.bin", "plus.v1.bin", "plus-v21.bin", "surplus2.bin", "dev2_plus.bin")
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "said"),
     [
         ("ip-adapter-faceid-plusv2_sd15.bin", "faceid-plus-v2", "by 'plusv2' in its name"),
         ("My_FaceID Plus-V2 copy.safetensors", "faceid-plus-v2", "by 'plusv2' in its name"),
+        *((name, "faceid-plus-v2", "by 'plusv2' in its name") for name in PLUS_V2_NAMES),
+        *((name, "faceid-plus-v2", "by 'v2' in its name") for name in OTHER_V2_NAMES),
+        *((name, "faceid-plus", "not V2: its name has no 'plusv2'") for name in PLUS_NAMES),
         (PLUS_NAME, "faceid-plus", "not V2: its name has no 'plusv2'"),
         ("", "faceid-plus", "not V2: its name has no 'plusv2'"),
     ],
