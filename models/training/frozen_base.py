@@ -58,12 +58,10 @@ class FrozenBase:
     def __init__(
         self, model, family: Family, dtype: torch.dtype = torch.float32, attention: Attention = plain_attention
     ):
-        """Raises ValueError on a ComfyUI whose attention cannot be added to."""
         self.patcher, self.family = model.clone(), family
         self.patcher.set_model_compute_dtype(dtype)
         self.attention, self.dtype = attention, dtype
         denoiser = self.patcher.get_model_object("diffusion_model")
-        entrance_of(self.family).check_host()
         self.sites: list[Site] = entrance_of(self.family).sites(denoiser)
 
     @property
