@@ -11,6 +11,7 @@ from torch import Tensor
 from ..branches import Branch
 from ..layers import LayerFactor
 from .chain import AppliedAdapter
+from .frames import WholeLatent
 from .masks import Area, SiteMasks
 from .sites import SiteKey
 from .window import SigmaWindow
@@ -120,6 +121,13 @@ class ActingAdapter:
     def masks(self) -> SiteMasks | None:
         return self.running.masks
 
+    @property
+    def tells_latents_apart(self) -> bool:
+        """Whether it matters to it which latents of the batch a call holds."""
+        running = self.running
+        weights = set(self.applied.frame_weights)
+        return running.keys_values.frames > 1 or len(weights) > 1 or (self.masks is not None and self.masks.frames > 1)
+
     def is_on_negative(self, site: SiteKey) -> bool:
         """Whether it acts on the negative there, instead of on the positive."""
         return self.running.layers[site].on_negative
@@ -144,13 +152,14 @@ class ActingAdapter:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The adapters of one sampling run and the guider's conditioning lists by name.
+    """The adapters of one sampling run, the latent that is sampled, and the guider's conditioning lists by name.
 
     `conds` is asked at every step, since the host replaces the lists after the run has begun, and so is `cfg`: the
     guider's scale where it combines the two predictions by it, or None. is_plain: and by nothing else.
     """
 
     adapters: tuple[RunningAdapter, ...]
+    whole: WholeLatent
     conds: Callable[[], Mapping[str, Conds]]
     cfg: Callable[[], float | None] = lambda: None
     is_plain: bool = False
