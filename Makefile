@@ -5,7 +5,7 @@
 #                        (FAMILY=sd15, sdxl or sd3: its workflow, on stand-ins; DEMO_ARGS="--instruction 'use the pose'")
 #   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
-#   make test-on         run them on other versions, in an environment of its own (TORCH=2.15.0, COMFYUI=0.3.52; PYTEST_ARGS)
+#   make test-on         run them on another torch, in an environment of its own (TORCH=2.15.0; PYTEST_ARGS)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15); `make serve-world` with the demo's files
 #   make bench           measure (BENCH_ARGS=...)
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
@@ -23,7 +23,6 @@ FAMILY ?=
 PORT ?= 8188
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
-COMFYUI ?=
 TORCH ?=
 BENCH_ARGS ?=
 SOAK_ARGS ?=
@@ -51,7 +50,6 @@ test:
 properties:
 	@$(SET_UP) && PROPERTIES_EXAMPLES=$(EXAMPLES) "$$python" tools/run_tests.py -n 2 -k properties --hypothesis-show-statistics tests/unit tests/host $(PYTEST_ARGS)
 
-test-on: export IPADAPTER_INSTRUCT_COMFYUI = $(COMFYUI)
 test-on: export IPADAPTER_INSTRUCT_TORCH = $(TORCH)
 test-on: test
 

@@ -8,7 +8,7 @@ import folder_paths
 
 WEB_DIRECTORY = "./js"
 MODEL_FOLDER = "ipadapter"
-OLDEST_COMFYUI = "0.3.52"  # as in pyproject.toml
+OLDEST_COMFYUI = "0.3.75"  # as in pyproject.toml
 
 
 def _check_comfyui() -> None:

@@ -2,19 +2,15 @@
 
 In the test suite they are few and the same each time. `make properties` sets PROPERTIES_EXAMPLES: then they are so
 many and drawn anew each time, and a failure says how to see it again.
-
-On a ComfyUI without a way into SD3's attention, where the pack refuses SD3, tests that meet this refusal are skipped.
 """
 
 import os
-import re
 
 import pack  # noqa: F401
 from comfyhost.places import cache_folder
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_folder() / "hypothesis"))  # else in the clone
 
-import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402 (reads the above)
 
 settings.register_profile(
@@ -41,26 +37,3 @@ def pytest_addoption(parser) -> None:
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "spread(argument, values, n): each value on n of the screens, in turn")
-
-
-SD3_IS_REFUSED = re.compile(r"For SD3, ComfyUI 0\.3\.64 or later was expected.* this is ComfyUI (\d+)\.(\d+)\.(\d+)")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_setup(item):
-    return (yield from skipped_where_sd3_is_refused())
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    return (yield from skipped_where_sd3_is_refused())
-
-
-def skipped_where_sd3_is_refused():
-    try:
-        return (yield)
-    except Exception as error:  # the refusal itself, a server's report of it, or the surprise at it of `refused`
-        refusal = SD3_IS_REFUSED.search(str(error))
-        if refusal is None or tuple(map(int, refusal.groups())) >= (0, 3, 64):
-            raise
-        pytest.skip(refusal[0])

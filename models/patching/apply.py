@@ -169,7 +169,6 @@ def _sites(model, adapter: LoadedAdapter) -> list[Site]:
             f"This adapter is for {adapter.family}, the connected model ({title}) is not {adapter.family.title}'s "
             f"{entrance.kind}{but}. Connect an {adapter.family.title} model, or load {its_adapter}."
         )
-    entrance.check_host()
     sites = entrance.sites(diffusion_model)
     check_fit(adapter.family, adapter.context_width, adapter.projections.widths, sites, title)
     return sites

@@ -14,12 +14,13 @@ from torch import Tensor
 from ..schedules import NOISE, Schedule, StepPositions, noise_position
 from .chain import AppliedAdapter, Chain
 from .entrances import entrance_of
+from .frames import WholeLatent
 from .masks import SiteMasks
 from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Run, RunningAdapter
 from .window import SigmaWindow, has_begun
 
 
-def begin_run(chain: Chain, guider, sigmas: Tensor) -> Run:
+def begin_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run:
     """Keys and values for every adapter that has any weight. The guider's model must be loaded by now.
 
     sigmas: the noise levels of the steps, and the last one's end.
@@ -30,7 +31,8 @@ def begin_run(chain: Chain, guider, sigmas: Tensor) -> Run:
     own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
     kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
     wrappers = comfy.patcher_extension.get_all_wrappers(kind, guider.model_options, is_model_options=True)
-    return Run(adapters, steps, lambda: guider.conds, lambda: None if own else guider.cfg, is_plain=not wrappers)
+    cfg = (lambda: None) if own else (lambda: guider.cfg)
+    return Run(adapters, steps, whole, lambda: guider.conds, cfg, is_plain=not wrappers)
 
 
 def _acts(applied: AppliedAdapter) -> bool:

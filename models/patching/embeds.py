@@ -22,6 +22,7 @@ from ..combining import (
 )
 from ..encoder_files import wrong_encoder
 from ..features import Features
+from .held_models import HoldsModels
 from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_image_states
 from .loaded_adapter import LoadedAdapter
 from .masks import mask_frames
@@ -33,11 +34,19 @@ DEFAULT = Combining()
 
 
 @dataclass(frozen=True, eq=False)
-class AdapterWithEncoder:
+class AdapterWithEncoder(HoldsModels):
     """An adapter and the image encoder chosen for it, None where no file fits."""
 
     adapter: LoadedAdapter
     encoder_file: EncoderFile | None
+
+    @property
+    def patcher(self):
+        return self.adapter.patcher
+
+    def get_models(self) -> list:
+        encoder = self.encoder_file and self.encoder_file.model
+        return [*self.adapter.get_models(), *([encoder.patcher] if encoder else [])]
 
     def encoder(self, clip_vision=None):
         """A CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError.
@@ -59,7 +68,7 @@ class AdapterWithEncoder:
 
 
 @dataclass(frozen=True, eq=False)
-class InstructEmbeds:
+class InstructEmbeds(HoldsModels):
     """What one Apply makes a model follow.
 
     image_tokens: [n, T, context width] for each branch; n is 1 for all latents of a batch alike, else one for each.
@@ -70,6 +79,13 @@ class InstructEmbeds:
     instruction: str
     image_tokens: Branches[Tensor]
     token_weights: Tensor | None = None
+
+    @property
+    def patcher(self):
+        return self.adapter.patcher
+
+    def get_models(self) -> list:
+        return self.adapter.get_models()
 
     @property
     def tokens(self) -> ImageTokens:

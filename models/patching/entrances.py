@@ -19,7 +19,7 @@ from .sites import Site, SiteKey, attn2_layers, attn2_sites, joint_layers, model
 class Entrance:
     """One kind of denoiser.
 
-    is_met_by: whether a diffusion model is of this kind. check_host: raises ValueError on a ComfyUI without a way in.
+    is_met_by: whether a diffusion model is of this kind.
     sites: where its adapters act, in the adapter's order.
     layers: where each of the sites stands in the model.
     notes: what a user should know of a model that fits, in words.
@@ -31,7 +31,6 @@ class Entrance:
 
     kind: str
     is_met_by: Callable[[nn.Module], bool]
-    check_host: Callable[[], None]
     sites: Callable[[nn.Module], list[Site]]
     layers: Callable[[Sequence[SiteKey]], list[Layer]]
     notes: Callable[[nn.Module], tuple[str, ...]]
@@ -61,7 +60,6 @@ class Entrance:
 UNET = Entrance(
     kind="UNet",
     is_met_by=lambda model: hasattr(model, "input_blocks"),
-    check_host=lambda: None,
     sites=attn2_sites,
     layers=attn2_layers,
     notes=lambda model: (),
@@ -73,7 +71,6 @@ UNET = Entrance(
 MMDIT = Entrance(
     kind="MMDiT",
     is_met_by=lambda model: hasattr(model, "joint_blocks"),
-    check_host=mmdit.check_host,
     sites=mmdit.joint_sites,
     layers=joint_layers,
     notes=mmdit.joint_notes,

@@ -6,41 +6,84 @@ Axes: C chunks of a call (one a condition), b latents of a chunk.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 CONTEXT_WINDOW = "context_window"
 AD_PARAMS = "ad_params"
 SIGMAS = "sigmas"
 BATCH_DIM = 0
+KEPT_LATENTS = "latent_retain_index_list"
 
 
-def frames_of_call(transformer_options: dict, latents: int) -> Sequence[int] | None:
-    """The indices in the whole batch of the latents that each chunk of a model call holds; None: all, in order.
+@dataclass(frozen=True)
+class WholeLatent:
+    """The latent of a sampling run, of which a model call may hold a part.
 
-    latents: how many those are. A window that an earlier call has left behind holds another number of them.
-
-    Source: Kosinkadink/ComfyUI-AnimateDiff-Evolved@466f5636, animatediff/sampling.py: `create_exposed_params` and
-    `evaluate_context_windows`. ComfyUI 0.3.75, comfy/context_windows.py: `evaluate_context_windows`.
+    latents: how many are in the batch. size: height and width.
+    kept: numbers of latents that the host puts into each of its windows, at the place of the same number.
     """
-    for frames in _windows(transformer_options):
-        if len(frames) == latents:
-            return tuple(frames)
-    return None
+
+    latents: int
+    size: tuple[int, int]
+    kept: tuple[int, ...] = ()
+
+    @classmethod
+    def of_run(cls, noise: Tensor, latent_image: Tensor | None, model_options: dict) -> WholeLatent:
+        shape = noise.shape if latent_image is None else torch.broadcast_shapes(noise.shape, latent_image.shape)
+        kept = getattr(model_options.get("context_handler"), KEPT_LATENTS, ())
+        return cls(shape[0], tuple(shape[-2:]), tuple(kept))
 
 
-def divide_call(transformer_options: dict, rows: int, chunks: int, latents: int) -> tuple[tuple[int, ...], int]:
+def frames_of_call(transformer_options: dict, latents: int, whole: WholeLatent) -> tuple[int, ...] | None:
+    """The indices in the whole batch of the latents that each chunk of a model call holds; None: none are stated.
+
+    latents: how many those are. A window stays in the options when the call that it was for is over, so one beside
+    the whole batch counts no more. Raises ValueError for a window that does not fit a part of the batch.
+
+    Source: Kosinkadink/ComfyUI-AnimateDiff-Evolved@d8d163cd, animatediff/sampling.py: `create_exposed_params` (which
+    repeats the last step's window) and `evaluate_context_windows`. ComfyUI 0.3.75 and 0.33.0,
+    comfy/context_windows.py: `evaluate_context_windows`.
+    """
+    windows = _windows(transformer_options, whole)
+    fitting = next((frames for frames in windows if len(frames) == latents), None)
+    if fitting is None and windows and latents != whole.latents:
+        raise ValueError(
+            f"A call of the model with the context window of {len(windows[0])} latents {windows[0]} was expected; it "
+            f"holds {latents} of {whole.latents} latents. Another node changes the windows and does not say so: bypass "
+            "that node or the one with the windows, or IPAdapter-Instruct."
+        )
+    return fitting
+
+
+def divide_call(
+    transformer_options: dict, rows: int, chunks: int, latents: int, whole: WholeLatent, alike: bool = True
+) -> tuple[tuple[int, ...], int]:
     """The latents that each chunk of a model call holds, and how many tiles of the picture the call holds.
 
     The tiles follow one another, each with all its chunks.
     rows: of the call's input. latents: of the step, where the host does not state the call's.
+    alike: whether it does not matter which latents they are.
     Raises ValueError for a call with other rows, of which it is unknown whose they are.
 
     Source: shiimizu/ComfyUI-TiledDiffusion@1169db00, tiled_diffusion.py: `MultiDiffusion.__call__`.
     """
-    frames = frames_of_call(transformer_options, rows // chunks)
-    if frames is None or rows % chunks:
-        stated = transformer_options[SIGMAS].numel()  # the host's own batch has one for each latent, or one for all
-        latents = stated if stated > 1 else latents
-        frames = frames_of_call(transformer_options, latents) or tuple(range(latents))
+    fitting = [frames for frames in _windows(transformer_options, whole) if len(frames) * chunks == rows]
+    if fitting:
+        return fitting[0], 1
+    stated = transformer_options[SIGMAS].numel()  # the host's own batch has one for each latent, or one for all
+    latents = stated if stated > 1 else latents
+    frames = frames_of_call(transformer_options, latents, whole)
+    if frames is None:
+        if latents != whole.latents and not alike:
+            raise ValueError(
+                f"With masks, references or weights for each latent, calls of the model with all latents were "
+                f"expected; one holds {latents} of {whole.latents} latents. Another node calls it with parts of the "
+                "batch and does not say which: bypass that node, or give all latents the same."
+            )
+        frames = tuple(range(latents))
     tiles, rest = divmod(rows, chunks * len(frames))
     if rest or not tiles:
         raise ValueError(
@@ -51,8 +94,14 @@ def divide_call(transformer_options: dict, rows: int, chunks: int, latents: int)
     return frames, tiles
 
 
-def _windows(options: dict) -> list[Sequence[int]]:
-    return [frames for frames in (_animatediff_window(options), _host_window(options)) if frames is not None]
+def is_part_of_picture(transformer_options: dict) -> bool:
+    """Whether the host says that a call holds a window along the latent's height or width."""
+    return getattr(transformer_options.get(CONTEXT_WINDOW), "dim", BATCH_DIM) > BATCH_DIM
+
+
+def _windows(options: dict, whole: WholeLatent) -> list[tuple[int, ...]]:
+    windows = (_animatediff_window(options), _host_window(options, whole))
+    return [tuple(frames) for frames in windows if frames is not None]
 
 
 def _animatediff_window(options: dict) -> Sequence[int] | None:
@@ -60,7 +109,13 @@ def _animatediff_window(options: dict) -> Sequence[int] | None:
     return (options.get(AD_PARAMS) or {}).get("sub_idxs")
 
 
-def _host_window(options: dict) -> Sequence[int] | None:
-    """ComfyUI's own windows may also run along another dimension of the latent, such as a video's time."""
+def _host_window(options: dict, whole: WholeLatent) -> Sequence[int] | None:
+    """What the window itself takes of the batch: from 0.21 on, a frame before its own as well.
+
+    It may also run along another dimension of the latent, such as a video's time.
+    """
     window = options.get(CONTEXT_WINDOW)
-    return getattr(window, "index_list", None) if getattr(window, "dim", None) == BATCH_DIM else None
+    if getattr(window, "dim", None) != BATCH_DIM:
+        return None
+    kept = {"retain_index_list": list(whole.kept)} if whole.kept else {}
+    return window.get_tensor(torch.arange(whole.latents), **kept).tolist()

@@ -11,7 +11,7 @@ from ..guidance import HostCoefficients, host_coefficients
 from .begin import begin_run
 from .chain import CHAIN, Chain
 from .entrances import Entrance, block_layers, entrance_of
-from .frames import divide_call
+from .frames import WholeLatent, divide_call, is_part_of_picture
 from .masks import Area
 from .model_calls import ModelCalls
 from .passes import Plan, plan_passes
@@ -33,11 +33,13 @@ class Step:
     calls: ModelCalls
     latent_size: tuple[int, int]
     latents: int
+    whole: WholeLatent
 
     def rows(self, options: dict, x: Tensor) -> BatchRows:
         """What a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
         uuids = options["uuids"]
-        frames, tiles = divide_call(options, len(x), len(uuids), self.latents)
+        alike = not any(a.tells_latents_apart for a in self.adapters)
+        frames, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
         areas = tuple(self.plan.area_of[i] for i in uuids) * tiles
         if any(a.masks is not None for a in self.adapters):
             self._check_whole(areas, tuple(x.shape[-2:]))
@@ -67,17 +69,18 @@ class Step:
         return self
 
 
-def sampler_sample(executor, guider, sigmas, extra_args: dict, *args, **kwargs):
+def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, latent_image=None, *args, **kwargs):
     """SAMPLER_SAMPLE: begin a run, in the options that the guider made for it and that end with it."""
     model_options = extra_args["model_options"]
     options = model_options["transformer_options"]
-    run = options[RUN] = begin_run(options[CHAIN], guider, sigmas)
+    whole = WholeLatent.of_run(noise, latent_image, model_options)
+    run = options[RUN] = begin_run(options[CHAIN], guider, sigmas, whole)
     if WATCH in options:
         first = options[CHAIN].applied[0]
         layers = block_layers(first.adapter.family, first.site_keys)
         options[WATCH].begin(run, layers)
     with run.calls.noticed(_first_layers(options[CHAIN], guider.model_patcher, model_options)):
-        return executor(guider, sigmas, extra_args, *args, **kwargs)
+        return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
 
 
 def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
@@ -88,7 +91,8 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     if not adapters or STEP in options:  # inside a step already: another pack asks for one of our passes again
         return executor(model, conds, x_in, timestep, model_options)
     plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
-    step = Step(adapters, plan, run.calls, tuple(x_in.shape[-2:]), len(x_in))
+    size = run.whole.size if is_part_of_picture(options) else tuple(x_in.shape[-2:])
+    step = Step(adapters, plan, run.calls, size, len(x_in), run.whole)
     with looking(options, run, plan, x_in, timestep) as look, run.calls.step(model_options):
         own_options = {**model_options, "transformer_options": {**options, STEP: step, **look}}
         predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)

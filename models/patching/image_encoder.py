@@ -25,21 +25,24 @@ BATCH = 4
 
 
 class EncoderFile:
-    """An image encoder chosen by file, read when first needed and shared by all loaders that chose it."""
+    """An image encoder chosen by file, read when first needed and shared by all loaders that chose it.
+
+    model: ComfyUI's ClipVisionModel, None before it is read.
+    """
 
     _shared: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
     def __init__(self, name: str, path: Path):
         self.name = name
         self.path = path
-        self._model = None
+        self.model = None
 
     def load(self):
         """The ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
-        if self._model is None:
+        if self.model is None:
             key = (str(self.path), self._stamp())
-            self._model = self._shared[key] = self._shared.get(key) or self._read()
-        return self._model
+            self.model = self._shared[key] = self._shared.get(key) or self._read()
+        return self.model
 
     def _stamp(self) -> tuple[int, int]:
         try:

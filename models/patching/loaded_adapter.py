@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from ..checkpoint import AdapterCheckpoint, build, read_checkpoint
 from ..stored_embeds import fingerprint
+from .held_models import HoldsModels
 
 # Weights that follow the host's dynamic memory management, where the version has it.
 Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
 
-class LoadedAdapter:
+class LoadedAdapter(HoldsModels):
     """An adapter in memory.
 
     image_projection: in the host's memory management; runs while encoding.
@@ -42,6 +43,13 @@ class LoadedAdapter:
         self.image_projection = _managed(adapter.image_projection)
         self.projections = adapter.projections
         self.streams = adapter.streams and _managed(adapter.streams)
+
+    @property
+    def patcher(self) -> comfy.model_patcher.ModelPatcher:
+        return self.image_projection
+
+    def get_models(self) -> list[comfy.model_patcher.ModelPatcher]:
+        return [self.image_projection, *([self.streams] if self.streams else [])]
 
     @property
     def context_width(self) -> int:

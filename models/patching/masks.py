@@ -68,6 +68,11 @@ class SiteMasks:
         self._mask = mask
         self._made: dict[tuple, Tensor] = {}
 
+    @property
+    def frames(self) -> int:
+        """How many latents have a mask of their own, from the first on again; 1: all have the same."""
+        return len(self._mask)
+
     def at(
         self,
         site_size: tuple[int, int],

@@ -10,11 +10,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import comfyui_version
 import torch
 from torch import Tensor, nn
 
-from .host_attention import OVERRIDE, TAKES_OPTIONS, attend
+from .host_attention import OVERRIDE, attend
 from .run import ActingAdapter, BatchRows
 from .sites import Site, SiteKey
 from .watch import LOOK, Attention
@@ -31,15 +30,6 @@ def joint_sites(diffusion_model: nn.Module) -> list[Site]:
         for number, block in blocks
         if number % 2 == 0
     ]
-
-
-def check_host() -> None:
-    """Raises ValueError where the host's attention cannot be overridden, which is how image tokens enter it here."""
-    if not TAKES_OPTIONS:
-        raise ValueError(
-            "For SD3, ComfyUI 0.3.64 or later was expected, whose attention can be added to from outside; this is "
-            f"ComfyUI {comfyui_version.__version__}. Update ComfyUI, or use SD1.5 or SDXL with its adapter."
-        )
 
 
 def joint_notes(diffusion_model: nn.Module) -> tuple[str, ...]:

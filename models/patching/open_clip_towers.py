@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..open_clip_files import IMAGE, TEXT, TowerWeights, read_tower
+from .held_models import HoldsModels
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ def _described(weights: TowerWeights, kind: str) -> str:
     )
 
 
-class OpenClipVision(comfy.clip_vision.ClipVisionModel):
+class OpenClipVision(HoldsModels, comfy.clip_vision.ClipVisionModel):
     """A CLIP_VISION for this pack, ComfyUI's nodes and other packs, computed by open_clip.
 
     sizes: of the encoder. title: what it is, in words.
@@ -192,7 +193,7 @@ class OpenClipVision(comfy.clip_vision.ClipVisionModel):
         self.load_device = self.patcher.load_device
 
 
-class OpenClipText:
+class OpenClipText(HoldsModels):
     """OpenAI's ViT-L-14 text tower by open_clip, which reads instructions. title: what it is, in words."""
 
     def __init__(self, weights: TowerWeights):

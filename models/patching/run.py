@@ -12,6 +12,7 @@ from ..branches import Branch
 from ..layers import LayerFactor
 from ..schedules import StepPositions
 from .chain import AppliedAdapter
+from .frames import WholeLatent
 from .masks import Area, SiteMasks
 from .model_calls import ModelCalls
 from .sites import SiteKey
@@ -122,6 +123,13 @@ class ActingAdapter:
     def masks(self) -> SiteMasks | None:
         return self.running.masks
 
+    @property
+    def tells_latents_apart(self) -> bool:
+        """Whether it matters to it which latents of the batch a call holds."""
+        running = self.running
+        weights = set(self.applied.frame_weights)
+        return running.keys_values.frames > 1 or len(weights) > 1 or (self.masks is not None and self.masks.frames > 1)
+
     def is_on_negative(self, site: SiteKey) -> bool:
         """Whether it acts on the negative there, instead of on the positive."""
         return self.running.layers[site].on_negative
@@ -146,7 +154,7 @@ class ActingAdapter:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """The adapters of one sampling run and the guider's conditioning lists by name.
+    """The adapters of one sampling run, the latent that is sampled, and the guider's conditioning lists by name.
 
     `conds` is asked at every step, since the host replaces the lists after the run has begun, and so is `cfg`: the
     guider's scale where it combines the two predictions by it, or None. is_plain: and by nothing else.
@@ -155,6 +163,7 @@ class Run:
 
     adapters: tuple[RunningAdapter, ...]
     steps: StepPositions
+    whole: WholeLatent
     conds: Callable[[], Mapping[str, Conds]]
     cfg: Callable[[], float | None] = lambda: None
     is_plain: bool = False

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..choices import check_numbers
 from .embeds import InstructEmbeds
+from .held_models import HoldsModels
 
 
 @dataclass(frozen=True)
@@ -18,10 +19,17 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class TimedEmbeds:
+class TimedEmbeds(HoldsModels):
     """Turns by rising start, each ending where the next begins."""
 
     turns: tuple[Turn, ...]
+
+    @property
+    def patcher(self):
+        return self.turns[0].embeds.patcher
+
+    def get_models(self) -> list:
+        return [model for turn in self.turns for model in turn.embeds.get_models()]
 
 
 def take_turns(first: InstructEmbeds | TimedEmbeds, second: InstructEmbeds | TimedEmbeds, at: float) -> TimedEmbeds:

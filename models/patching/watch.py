@@ -113,7 +113,7 @@ def looking(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) ->
     conds = (cond for own in plan.conds.values() for cond in own)
     look = Look(run, {cond["uuid"]: cond["model_conds"][CROSS_ATTENTION].cond.shape[1] for cond in conds})
     yield {LOOK: look}
-    watch.take(look, float(timestep[0]), in_parts=frames_of_call(options, len(x)) is not None)
+    watch.take(look, float(timestep[0]), in_parts=frames_of_call(options, len(x), run.whole) is not None)
 
 
 @dataclass(frozen=True, eq=False)

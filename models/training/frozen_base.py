@@ -6,6 +6,7 @@ Axes: B pairs, C latent channels, h and w latent sides.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 
 import comfy.model_management as mm
@@ -48,6 +49,24 @@ def family_to_teach(model) -> Family:
     return family
 
 
+def without_dynamic_loading(model):
+    """A clone of a ModelPatcher whose weights, once loaded, stay where they are. Raises ValueError for none.
+
+    ComfyUI's dynamic VRAM lends a layer memory for its weights, which is used again before the backward pass reads it.
+
+    Source: ComfyUI 0.33.0, comfy/model_patcher.py: `ModelPatcher.clone`; comfy/ops.py: `cast_bias_weight`.
+    """
+    if not (hasattr(model, "is_dynamic") and model.is_dynamic()):
+        return model.clone()
+    if "disable_dynamic" not in inspect.signature(model.clone).parameters or model.cached_patcher_init is None:
+        raise ValueError(
+            "A model that can be loaded as a whole was expected to teach on; ComfyUI moves this one's weights in and "
+            "out while it runs (dynamic VRAM), and its loader cannot load it again without that. Load it with Load "
+            "Checkpoint or Load Diffusion Model, or start ComfyUI with --disable-dynamic-vram."
+        )
+    return model.clone(disable_dynamic=True)
+
+
 class FrozenBase:
     """The denoiser of a ComfyUI ModelPatcher, whose weights are read and never written.
 
@@ -58,12 +77,11 @@ class FrozenBase:
     def __init__(
         self, model, family: Family, dtype: torch.dtype = torch.float32, attention: Attention = plain_attention
     ):
-        """Raises ValueError on a ComfyUI whose attention cannot be added to."""
-        self.patcher, self.family = model.clone(), family
+        """Raises ValueError for a model that cannot be loaded as a whole."""
+        self.patcher, self.family = without_dynamic_loading(model), family
         self.patcher.set_model_compute_dtype(dtype)
         self.attention, self.dtype = attention, dtype
         denoiser = self.patcher.get_model_object("diffusion_model")
-        entrance_of(self.family).check_host()
         self.sites: list[Site] = entrance_of(self.family).sites(denoiser)
 
     @property

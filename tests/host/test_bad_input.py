@@ -6,7 +6,6 @@ from dataclasses import replace
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
-import comfyui_version
 import encoders
 import files
 import in_process
@@ -15,7 +14,6 @@ import small
 import torch
 from golden_cases import golden_case
 from in_process import run_node
-from ipadapter_instruct.models.patching import mmdit as mmdit_patch
 from ipadapter_instruct.models.patching.kept_texts import conditionings
 from ipadapter_instruct.models.patching.text_encoder import encode_texts
 from ipadapter_instruct.models.training.encoding import Encoders, encoded
@@ -338,12 +336,6 @@ ON_ANOTHER_MODEL = {
 def test_an_adapter_on_another_base_model_is_refused(embeds, case):
     family, (make, *sizes), parts = ON_ANOTHER_MODEL[case]
     refused(lambda: apply(model=make(*sizes), embeds=embeds[family]), "This adapter is", *parts)
-
-
-def test_sd3_on_a_comfyui_without_a_way_into_its_attention_is_refused(embeds, monkeypatch):
-    monkeypatch.setattr(mmdit_patch, "TAKES_OPTIONS", False)
-    expected, found = "For SD3, ComfyUI 0.3.64 or later was expected", f"this is ComfyUI {comfyui_version.__version__}"
-    refused(lambda: apply(model=small.small_model("sd3"), embeds=embeds["sd3"]), expected, found, "Update ComfyUI")
 
 
 def test_a_refused_apply_leaves_the_model_as_it_was():

@@ -1,5 +1,7 @@
 """Animations sampled in windows of their frames: which latents a call holds, and that each keeps its own."""
 
+import inspect
+
 import pytest
 import small
 import torch
@@ -7,15 +9,24 @@ from comfy.context_windows import IndexListContextHandler, IndexListContextWindo
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from host_node import host_node
-from ipadapter_instruct.models.patching.frames import divide_call, frames_of_call
+from ipadapter_instruct.models.patching.frames import WholeLatent, divide_call, frames_of_call
+from ipadapter_instruct.models.patching.run import RUN
+from ipadapter_instruct.models.patching.watch import watched
 from sampling import close, noise, same, sample
 
 FRAMES, WINDOW, OVERLAP = 5, 3, 1
 MODES = ["simple", "three-way"]
+WHOLE = WholeLatent(16, (8, 12))
+
+
+def taken(function, **newer) -> dict:
+    """Those of the arguments that this ComfyUI's function takes."""
+    return {name: value for name, value in newer.items() if name in inspect.signature(function).parameters}
 
 
 def host_options(frames, dim=0) -> dict:
-    return {"context_window": IndexListContextWindow(frames, dim)}
+    newer = taken(IndexListContextWindow, total_frames=WHOLE.latents)
+    return {"context_window": IndexListContextWindow(frames, dim, **newer)}
 
 
 def animatediff_options(frames, full_length=16) -> dict:
@@ -25,26 +36,37 @@ def animatediff_options(frames, full_length=16) -> dict:
 @pytest.mark.parametrize("options", [host_options, animatediff_options])
 @pytest.mark.parametrize("frames", [[0, 1, 2], [14, 15, 0], [4, 6, 8]], ids=["start", "loop", "stride"])
 def test_a_call_in_a_window_holds_the_windows_frames(options, frames):
-    assert frames_of_call(options(frames), 3) == tuple(frames)
+    assert frames_of_call(options(frames), 3, WHOLE) == tuple(frames)
 
 
 @pytest.mark.parametrize("options", [{}, {"ad_params": None}, animatediff_options(None), {"context_window": object()}])
 def test_a_call_outside_any_window_holds_the_whole_batch(options):
-    assert frames_of_call(options, 3) is None
+    assert frames_of_call(options, 16, WHOLE) is None
 
 
 @pytest.mark.parametrize("options", [host_options, animatediff_options])
 def test_a_window_left_behind_by_an_earlier_call_counts_no_more(options):
-    assert frames_of_call(options([4, 5, 6]), 8) is None
+    assert frames_of_call(options([4, 5, 6]), 16, WHOLE) is None
+    assert divide_call(stated(16, **options([4, 5, 6])), 32, 2, 16, WHOLE) == (tuple(range(16)), 1)
+
+
+@pytest.mark.parametrize("options", [host_options, animatediff_options])
+@pytest.mark.parametrize("latents", [2, 4, 5])
+def test_a_window_that_does_not_fit_its_call_stops_the_run(options, latents):
+    match = rf"window of 3 .*\(4, 5, 6\).* holds {latents} of 16 latents.*bypass"
+    with pytest.raises(ValueError, match=match):
+        frames_of_call(options([4, 5, 6]), latents, WHOLE)
+    with pytest.raises(ValueError, match=match):
+        divide_call(stated(latents, **options([4, 5, 6])), 2 * latents, 2, latents, WHOLE)
 
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_window_along_another_dimension_holds_no_frames(dim):
-    assert frames_of_call(host_options([4, 5, 6], dim), 3) is None
+    assert frames_of_call(host_options([4, 5, 6], dim), 3, WHOLE) is None
 
 
 def test_animatediff_without_a_window_leaves_the_hosts_window_to_count():
-    assert frames_of_call({**animatediff_options(None), **host_options([2, 3])}, 2) == (2, 3)
+    assert frames_of_call({**animatediff_options(None), **host_options([2, 3])}, 2, WHOLE) == (2, 3)
 
 
 def stated(latents: int, **options) -> dict:
@@ -54,28 +76,28 @@ def stated(latents: int, **options) -> dict:
 
 @pytest.mark.parametrize("chunks", [1, 2, 4])
 def test_a_call_of_the_hosts_own_holds_one_tile(chunks):
-    assert divide_call(stated(3), 3 * chunks, chunks, 3) == ((0, 1, 2), 1)
-    assert divide_call(stated(3, **host_options([4, 5, 6])), 3 * chunks, chunks, 3) == ((4, 5, 6), 1)
+    assert divide_call(stated(3), 3 * chunks, chunks, 3, WHOLE) == ((0, 1, 2), 1)
+    assert divide_call(stated(3, **host_options([4, 5, 6])), 3 * chunks, chunks, 3, WHOLE) == ((4, 5, 6), 1)
 
 
 def test_a_part_of_the_batch_that_the_host_batched_itself_counts_as_a_batch():
-    assert divide_call(stated(2), 6, 3, 8) == ((0, 1), 1)
+    assert divide_call(stated(2), 6, 3, 8, WHOLE) == ((0, 1), 1)
 
 
 def test_one_noise_level_for_all_latents_says_nothing_of_their_number():
-    assert divide_call(stated(1), 6, 2, 3) == ((0, 1, 2), 1)
-    assert divide_call(stated(1, **animatediff_options([7])), 2, 2, 5) == ((7,), 1)
+    assert divide_call(stated(1), 6, 2, 3, WHOLE) == ((0, 1, 2), 1)
+    assert divide_call(stated(1, **animatediff_options([7])), 2, 2, 5, WHOLE) == ((7,), 1)
 
 
 def test_a_call_with_tiles_holds_them_all_of_the_same_latents():
-    assert divide_call(stated(2), 2 * 3 * 4, 3, 2) == ((0, 1), 4)
-    assert divide_call(stated(2, **animatediff_options([5, 6])), 2 * 3 * 4, 3, 8) == ((5, 6), 4)
+    assert divide_call(stated(2), 2 * 3 * 4, 3, 2, WHOLE) == ((0, 1), 4)
+    assert divide_call(stated(2, **animatediff_options([5, 6])), 2 * 3 * 4, 3, 8, WHOLE) == ((5, 6), 4)
 
 
 @pytest.mark.parametrize("rows, chunks", [(1, 2), (2, 2), (5, 2), (3, 2), (0, 1)])
 def test_a_call_whose_rows_are_nobodys_is_refused(rows, chunks):
     with pytest.raises(ValueError, match=f"2 latent.* {chunks} conditions was expected; it has {rows} in all.*bypass"):
-        divide_call(stated(2), rows, chunks, 2)
+        divide_call(stated(2), rows, chunks, 2, WHOLE)
 
 
 class Handler(IndexListContextHandler):
@@ -85,10 +107,18 @@ class Handler(IndexListContextHandler):
         super().set_step(timestep[:1], model_options)
 
 
-def in_host_windows(model, schedule: str = "standard_static", fuse: str = "flat"):
-    model = host_node(ContextWindowsManualNode, model, WINDOW, OVERLAP, schedule, 1, True, fuse, 0)[0]
+def in_host_windows(model, schedule: str = "standard_static", fuse: str = "flat", dim: int = 0, **newer):
+    """newer: inputs that came later; without them as the node itself has them, with the frame before each window."""
+    newer = taken(ContextWindowsManualNode.execute, **{"freenoise": False, **newer})
+    model = host_node(ContextWindowsManualNode, model, WINDOW, OVERLAP, schedule, 1, True, fuse, dim, **newer)[0]
     model.model_options["context_handler"].__class__ = Handler
     return model
+
+
+has_anchors = pytest.mark.skipif(
+    "causal_window_fix" not in inspect.signature(ContextWindowsManualNode.execute).parameters,
+    reason="this ComfyUI puts no frame before a window",
+)
 
 
 def in_animatediff_windows(model):
@@ -121,11 +151,16 @@ WINDOWS = {
     "batched": lambda model: in_host_windows(model, "batched", "pyramid"),
     "animatediff": in_animatediff_windows,
 }
+SINCE_ANCHORS = {
+    "without anchors": lambda model: in_host_windows(model, causal_window_fix=False),
+    "looped without anchors": lambda model: in_host_windows(model, "looped_uniform", causal_window_fix=False),
+    "a kept frame": lambda model: in_host_windows(model, latent_retain_index_list="0"),
+}
 
 
-@pytest.fixture(params=WINDOWS)
+@pytest.fixture(params=[*WINDOWS, *(pytest.param(name, marks=has_anchors) for name in SINCE_ANCHORS)])
 def windows(request):
-    return WINDOWS[request.param]
+    return {**WINDOWS, **SINCE_ANCHORS}[request.param]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +216,7 @@ def test_the_frames_of_a_call_are_the_latents_it_holds(windows, bare, embeds, an
     def look(executor, x, t, *args):
         options = args[-1]
         latents = len(x) // len(options["uuids"])
-        seen.append((x, frames_of_call(options, latents), latents))
+        seen.append((x, frames_of_call(options, latents, options[RUN].whole), latents))
         return executor(x, t, *args)
 
     def calls(model):
@@ -200,3 +235,58 @@ def test_the_frames_of_a_call_are_the_latents_it_holds(windows, bare, embeds, an
             assert len(frames) == latents < FRAMES
             for chunk in x.split(latents):
                 same(chunk, whole[list(frames)])
+
+
+def test_every_frame_keeps_its_own_weight_in_windows(windows, bare, embeds, animation):
+    own = {"frame_weights": (1.0, 0.0, -0.5, 0.8, 0.3), "guidance": "three-way"}
+    expected = sample(small.applied(bare, embeds, **own), animation)
+    for model in both_orders(windows, bare, embeds, **own):
+        close(sample(model, animation), expected)
+
+
+def test_heat_maps_in_windows_are_those_of_the_whole_batch(windows, bare, embeds, animation):
+    def seen(model):
+        model, watch = watched(model)
+        sample(model, animation)
+        return watch.moments
+
+    expected = seen(small.applied(bare, embeds))
+    for model in both_orders(windows, bare, embeds):
+        for found, moment in zip(seen(model), expected, strict=True):
+            assert found.noise_level == moment.noise_level and found.maps.keys() == moment.maps.keys()
+            for of, maps in moment.maps.items():
+                close(found.maps[of].value, maps.value)
+
+
+def in_silent_parts(model):
+    """A node that samples the latents a few at a time and does not say which."""
+
+    def parts(executor, base, conds, x_in, timestep, model_options):
+        calls = zip(x_in.split([3, 2]), timestep.split([3, 2]), strict=True)
+        found = [executor(base, conds, x, t, model_options) for x, t in calls]
+        return [torch.cat(each) for each in zip(*found, strict=True)]
+
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "parts", parts)
+    return model
+
+
+def test_parts_of_the_batch_of_which_nobody_says_which_they_are_do_for_what_all_latents_share(bare, embeds, animation):
+    expected = sample(small.applied(bare, embeds), animation)
+    for model in both_orders(in_silent_parts, bare, embeds):
+        close(sample(model, animation), expected)
+
+
+@pytest.mark.parametrize("own", [{"mask": torch.eye(FRAMES)[:, :, None]}, {"frame_weights": (1.0, 0.5)}], ids=str)
+def test_parts_of_which_nobody_says_which_they_are_stop_a_run_whose_latents_differ(bare, embeds, animation, own):
+    for model in both_orders(in_silent_parts, bare, embeds, **own):
+        with pytest.raises(ValueError, match="holds 3 of 5 latents.* does not say which.*bypass"):
+            sample(model, animation)
+
+
+@pytest.mark.parametrize("dim", [2, 3])
+def test_windows_of_the_picture_stop_a_run_with_a_mask(bare, embeds, dim):
+    mask = torch.rand(1, 8, 12, generator=torch.Generator().manual_seed(1))
+    for model in both_orders(lambda model: in_host_windows(model, dim=dim), bare, embeds, mask):
+        with pytest.raises(ValueError, match=r"attn_mask.* \(8, 12\).*leave attn_mask unconnected"):
+            sample(model, noise(bare, 1, 8, 12))

@@ -1,7 +1,6 @@
 """Instruct Grid in ComfyUI's own executor, on small models: what it makes, how often, and what it refuses."""
 
 import asyncio
-import inspect
 from types import SimpleNamespace
 
 import comfy.sd
@@ -83,17 +82,16 @@ def run(made, monkeypatch):
     monkeypatch.setattr(Given, "values", made)
     monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, "Given", Given)
     silent = SimpleNamespace(client_id=None, last_node_id=None, send_sync=lambda *_: None)
-    caching = {"cache_type": execution.CacheType.CLASSIC}
-    if "cache_args" in inspect.signature(execution.PromptExecutor).parameters:
-        caching["cache_args"] = {"lru": 0, "ram": 0.0}
-    executor = execution.PromptExecutor(silent, **caching)
+    sizes = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
+    executor = execution.PromptExecutor(silent, cache_type=execution.CacheType.CLASSIC, cache_args=sizes)
 
     def run_prompt(prompt: dict) -> list:
         prompt = {"given": {"class_type": "Given", "inputs": {}}, **prompt}
         asyncio.run(executor.execute_async(prompt, "1", {}, ["last"]))
         assert executor.success, executor.status_messages[-1]
-        kept = executor.caches.outputs.get("last")
-        return [values[0] for values in getattr(kept, "outputs", kept)]  # ComfyUI 0.3.52 keeps the outputs alone
+        kept = executor.caches.outputs
+        entry = kept.get_local("last") if hasattr(kept, "get_local") else kept.get("last")
+        return [values[0] for values in entry.outputs]
 
     return run_prompt
 

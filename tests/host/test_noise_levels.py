@@ -13,6 +13,7 @@ from host_node import host_node
 from in_process import run_node
 from ipadapter_instruct.models.patching import begin
 from ipadapter_instruct.models.patching.chain import CHAIN
+from ipadapter_instruct.models.patching.frames import WholeLatent
 from ipadapter_instruct.models.patching.watch import watched
 from ipadapter_instruct.models.patching.window import SigmaWindow
 from ipadapter_instruct.models.schedules import LINEAR, NOISE, parse_schedule
@@ -43,6 +44,7 @@ SAMPLINGS = {
     "Stable Cascade's": ("sd15", patched_by(advanced.ModelSamplingStableCascade, 2.0)),
 }
 STEPS = (5, 10, 20)
+WHOLE = WholeLatent(1, (8, 12))
 
 
 @pytest.fixture(scope="module", params=SAMPLINGS)
@@ -115,7 +117,7 @@ def test_windows_turns_schedules_and_three_way_guidance_agree_in_one_run(model, 
     for at in (0.1, 0.4, 0.9):
         applied = all_of_one_fraction(model, embeds, at)
         chain, guider = applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied)
-        run = begin.begin_run(chain, guider, sigmas)
+        run = begin.begin_run(chain, guider, sigmas, WHOLE)
         for level in sigmas[:-1]:
             has_begun = host_acts(sampling, level, at, 1.0)
             assert what_acts(run, level) == {
@@ -184,8 +186,7 @@ def test_a_straight_schedule_meets_its_points_at_the_steps(way):
     bare, embeds = small.small_model("sd15"), small.golden_embeds("sd15")
     applied = small.applied(bare, embeds, schedule=parse_schedule("0: 1, 1: 2", LINEAR, "steps"))
     sigmas = levels(bare, way)
-    run = begin.begin_run(
-        applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied), sigmas
-    )
+    chain, guider = applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied)
+    run = begin.begin_run(chain, guider, sigmas, WHOLE)
     found = [run.active(level[None])[0].factor for level in sigmas[:-1]]
     assert found == pytest.approx([1, 1.25, 1.5, 1.75])

@@ -57,7 +57,7 @@ def test_nothing_in_pyproject_is_dropped(published):
     assert project["supported_os"] == ["OS Independent"]
     accelerators = ["GPU :: NVIDIA CUDA", "GPU :: AMD ROCm", "GPU :: Intel Arc", "GPU :: Apple Metal"]
     assert project["supported_accelerators"] == accelerators
-    assert project["supported_comfyui_version"] == ">=0.3.52"
+    assert project["supported_comfyui_version"] == ">=0.3.75"
     assert project["license"]["file"] == "LICENSE"
     assert project["description"]
     lines = (REPO_ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import folder_paths
+from comfy_api.latest import io
 
 FOLDERS = ("ipadapter", "clip_vision")
 
@@ -31,5 +33,7 @@ def model_folders(root: Path) -> Iterator[Mapping[str, Path]]:
 
 def run_node(node: type, **inputs):
     """The NodeOutput of a V3 node, run on a prepared clone of its class."""
-    clone = node.PREPARE_CLASS_CLONE({"unique_id": "1"})
+    (takes,) = inspect.signature(node.PREPARE_CLASS_CLONE).parameters
+    hidden = {io.Hidden.unique_id: "1"}
+    clone = node.PREPARE_CLASS_CLONE(hidden if takes == "hidden_inputs" else {"hidden_inputs": hidden})
     return clone.EXECUTE_NORMALIZED(**inputs)

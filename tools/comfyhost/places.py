@@ -11,8 +11,7 @@ REPO_ROOT = Path(__file__).resolve().parents[2]
 TOOLS = REPO_ROOT / "tools"
 PACK_FOLDER = "ipadapter-instruct"
 COMFYUI_VERSION = "0.3.75"
-# Other versions to try the pack on; each pair has a folder and an environment of its own beside the ordinary ones.
-TRIED_COMFYUI = "IPADAPTER_INSTRUCT_COMFYUI"
+# Another torch to try the pack on, in an environment of its own beside the ordinary one.
 TRIED_TORCH = "IPADAPTER_INSTRUCT_TORCH"
 
 
@@ -42,21 +41,14 @@ def cache_folder() -> Path:
     return Path(base).expanduser().resolve() / "comfyui-ipadapter-instruct"
 
 
-def comfyui_version() -> str:
-    """The version that the cache folder's ComfyUI is of, or is to be."""
-    return os.environ.get(TRIED_COMFYUI) or COMFYUI_VERSION
-
-
 def tried_torch() -> str:
     """A version of torch instead of the pinned one; empty for that one."""
     return os.environ.get(TRIED_TORCH) or ""
 
 
 def venv_folder() -> Path:
-    """The virtual environment for the python that runs this, and for the versions it is to hold."""
+    """The virtual environment for the python that runs this, and for the torch it is to hold."""
     name = f"venv-{sys.version_info.major}.{sys.version_info.minor}"
-    if comfyui_version() != COMFYUI_VERSION:
-        name += f"-comfyui-{comfyui_version()}"
     if tried_torch():
         name += f"-torch-{tried_torch()}"
     return cache_folder() / name
@@ -72,7 +64,7 @@ def cached_host() -> Host:
     """The ComfyUI that `install` unpacks, whether or not it is there yet."""
     cache = cache_folder()
     return Host(
-        comfyui=cache / f"comfyui-{comfyui_version()}",
+        comfyui=cache / f"comfyui-{COMFYUI_VERSION}",
         python=venv_python(venv_folder()),
         models=cache / "models",
         users_own=False,

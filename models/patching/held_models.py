@@ -1,0 +1,25 @@
+"""What ComfyUI's caches ask of an output: the models it holds."""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+
+
+class HoldsModels:
+    """An output of a node that holds models in the host's care.
+
+    An old output with a `patcher` is the first to leave the cache when memory runs short; models that are in use by
+    the prompt stay; and an output that is wholly dynamic, whose weights can be given up without it, stays as well.
+
+    Source: ComfyUI 0.33.0, comfy/model_patcher.py: `is_model_patcher_output` and `PromptModelTracker`;
+    comfy_execution/caching.py: `all_outputs_dynamic`.
+    """
+
+    patcher: comfy.model_patcher.ModelPatcher
+
+    def get_models(self) -> list[comfy.model_patcher.ModelPatcher]:
+        return [self.patcher]
+
+    def is_dynamic(self) -> bool:
+        """Whether ComfyUI moves the weights of all of them in and out while they run."""
+        return all(model.is_dynamic() for model in self.get_models())

@@ -1,0 +1,78 @@
+"""What ComfyUI's caches ask of the pack's outputs, by the host's own functions."""
+
+from __future__ import annotations
+
+import comfy.model_patcher
+import comfy_execution.caching
+import dynamic_vram
+import encoders
+import pytest
+import small
+from ipadapter_instruct.models.patching import loaded_adapter
+from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
+from ipadapter_instruct.models.patching.image_encoder import EncoderFile
+from ipadapter_instruct.models.patching.timed_embeds import take_turns
+
+all_outputs_dynamic = getattr(comfy_execution.caching, "all_outputs_dynamic", None)
+pytestmark = dynamic_vram.needs_dynamic_vram
+FAMILIES = ("sd15", "sd3")
+
+
+@pytest.fixture(params=[True, False], ids=["dynamic", "plain"])
+def is_dynamic(request, monkeypatch) -> bool:
+    if request.param:
+        dynamic_vram.switch_on(monkeypatch)
+        monkeypatch.setattr(loaded_adapter, "Patcher", dynamic_vram.DYNAMIC)
+    return request.param
+
+
+def outputs(family: str) -> dict:
+    embeds = small.golden_embeds(family)
+    return {
+        "adapter": AdapterWithEncoder(embeds.adapter, None),
+        "embeds": embeds,
+        "timed embeds": take_turns(embeds, small.golden_embeds(family), 0.5),
+    }
+
+
+def models(embeds) -> set[int]:
+    adapter = embeds.adapter
+    return {id(part) for part in (adapter.image_projection, adapter.streams) if part is not None}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_output_that_holds_an_adapter_is_known_as_one_that_holds_models(family, is_dynamic):
+    for output in outputs(family).values():
+        assert comfy.model_patcher.is_model_patcher_output(output)
+        assert all_outputs_dynamic([[output]]) is is_dynamic
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_models_of_a_running_prompt_are_in_use_until_it_ends(family, is_dynamic):
+    embeds, other = small.golden_embeds(family), small.golden_embeds(family)
+    encoder = EncoderFile("vit_h.safetensors", None)
+    for output, expected in (
+        (AdapterWithEncoder(embeds.adapter, encoder), models(embeds)),
+        (embeds, models(embeds)),
+        (take_turns(embeds, other, 0.5), models(embeds) | models(other)),
+    ):
+        tracker = comfy.model_patcher.PromptModelTracker()
+        tracker.start()
+        tracker.add([output])
+        assert {id(model) for model in tracker.models.values()} == (expected if is_dynamic else set())
+        assert all(in_use(model) for model in tracker.models.values())
+        used = list(tracker.models.values())
+        tracker.end()
+        assert not any(in_use(model) for model in used)
+
+
+def in_use(model) -> bool:
+    return model.model.dynamic_pins[model.load_device]["current_prompt"]
+
+
+def test_an_encoder_is_among_the_models_once_it_is_read():
+    encoder = EncoderFile("vit_h.safetensors", None)
+    output = AdapterWithEncoder(small.small_adapter(), encoder)
+    own = output.get_models()
+    encoder.model = encoders.clip_vision(width=1280, layers=2, patches=2)
+    assert output.get_models() == [*own, encoder.load().patcher]
