@@ -1,18 +1,14 @@
 """Beside other things in the same graph: another pack's attention, a LoRA, a ControlNet."""
 
-import comfy.cldm.cldm
-import comfy.controlnet
-import comfy.ops
 import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from golden_cases import golden_case
 from host_samplers import ksampler, pair
 from sampling import close
 from scenes import Link, OracleForm, PackForm, Scene
-
-import nodes as host_nodes
+from small_control import small_control_net, with_control
+from small_lora import small_lora
 
 CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
 
@@ -67,22 +63,6 @@ def test_another_packs_attention_goes_on_working(scene, order, index):
     assert not torch.allclose(ksampler(PackForm(scene, other)), ksampler(PackForm(scene)), atol=0.05)
 
 
-def small_lora() -> dict[str, torch.Tensor]:
-    """A rank-2 LoRA, in the usual file's names, on queries and keys of two cross-attentions."""
-    made = torch.Generator().manual_seed(1)
-    layers = {
-        "input_blocks_1_1_transformer_blocks_0_attn2_to_q": (32, 32),
-        "input_blocks_1_1_transformer_blocks_0_attn2_to_k": (32, 96),
-        "middle_block_1_transformer_blocks_0_attn2_to_q": (128, 128),
-    }
-    lora = {}
-    for name, (out, width) in layers.items():
-        lora[f"lora_unet_{name}.lora_up.weight"] = torch.randn(out, 2, generator=made)
-        lora[f"lora_unet_{name}.lora_down.weight"] = torch.randn(2, width, generator=made)
-        lora[f"lora_unet_{name}.alpha"] = torch.tensor(2.0)
-    return lora
-
-
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_lora_acts_as_without_the_adapter(scene, order):
     def lora(model):
@@ -93,32 +73,10 @@ def test_a_lora_acts_as_without_the_adapter(scene, order):
     assert not torch.allclose(ksampler(PackForm(scene, lora)), ksampler(PackForm(scene)), atol=0.05)
 
 
-def small_control_net():
-    """A ControlNet for the golden case's UNet, of random weights."""
-    config = golden_case("sd15").config["unet_config"]
-    names = ("image_size", "in_channels", "model_channels", "channel_mult", "num_heads", "context_dim", "legacy")
-    depths = ("num_res_blocks", "transformer_depth", "transformer_depth_middle")
-    config = {name: config[name] for name in (*names, *depths)}
-    model = comfy.cldm.cldm.ControlNet(
-        **config, hint_channels=3, use_spatial_transformer=True, dtype=torch.float32, operations=comfy.ops.manual_cast
-    )
-    made = torch.Generator().manual_seed(2)
-    for weight in model.parameters():
-        torch.nn.init.normal_(weight, std=0.05, generator=made)
-    return comfy.controlnet.ControlNet(
-        model.eval(), load_device=torch.device("cpu"), manual_cast_dtype=torch.float32, latent_format=None
-    )
-
-
-def with_control(form, control, conds) -> tuple[list, list]:
-    hint = torch.rand(1, 128, 192, 3, generator=torch.Generator().manual_seed(3))
-    return host_nodes.ControlNetApplyAdvanced().apply_controlnet(*conds, control, hint, 0.8, 0.0, 1.0)
-
-
 def test_a_control_net_acts_as_without_the_adapter():
     scene, control = Scene(links=CHAINS["simple"]), small_control_net()
     pack, oracle = PackForm(scene), OracleForm(scene)
-    controlled = [ksampler(form, conds=with_control(form, control, pair(form))) for form in (pack, oracle)]
+    controlled = [ksampler(form, conds=with_control(control, pair(form))) for form in (pack, oracle)]
     close(*controlled)
     assert not torch.allclose(controlled[0], ksampler(pack), atol=0.05)
 
@@ -134,7 +92,7 @@ def test_a_control_net_never_sees_the_image_tokens(scene):
     for transformer in transformers:
         transformer.attn2.register_forward_hook(look, with_kwargs=True)
     form = PackForm(scene)
-    ksampler(form, conds=with_control(form, control, pair(form)))
+    ksampler(form, conds=with_control(control, pair(form)))
 
     texts = [scene.positive.context[0], scene.negative.context[0]]
     rows = [row for context in seen for row in context]

@@ -3,13 +3,15 @@
 Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
 """
 
+import importlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import comfy.sample
 import pytest
 import small
 import torch
-from beside import CHAINS, MODES, agree, applied_with
+from beside import CHAINS, MODES, agree, applied_with, unchanged
 from comfy.patcher_extension import WrappersMP
 from comfy_extras import (
     nodes_attention_multiply,
@@ -17,11 +19,13 @@ from comfy_extras import (
     nodes_freelunch,
     nodes_hypertile,
     nodes_model_downscale,
+    nodes_pag,
     nodes_sag,
     nodes_tomesd,
 )
 from host_node import host_node
-from sampling import close, noise, same, sample
+from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from sampling import close, noise, noise_prediction, same, sample
 from scenes import Scene
 
 
@@ -144,6 +148,62 @@ def test_self_attention_guidance_stands_before_or_after(embeds, bare, order):
     one, other = (applied_with(guided, at, bare, embeds, guidance="three-way") for at in ("before", "after"))
     same(sample(one), sample(other))
     same(sample(applied_with(guided, order, bare, embeds, weight=0.0)), sample(guided(bare)))
+
+
+def test_perturbed_attention_guidance_is_as_without_the_adapter(scene, order):
+    agree(scene, lambda model: host_node(nodes_pag.PerturbedAttentionGuidance, model, 2.0)[0], order)
+
+
+# Nodes that look for the first negative and the first positive of a batch's rows
+
+
+def first_against_first(model):
+    """Source: the shape of ComfyUI 0.33.0's NAGuidance, comfy_extras/nodes_nag.py."""
+
+    def guide(n, extra_options):
+        sides = extra_options["cond_or_uncond"]
+        latents = len(n) // len(sides)
+        chunks = list(n.split(latents))
+        positive, negative = sides.index(0), sides.index(1)
+        chunks[positive] = 1.5 * chunks[positive] - 0.5 * chunks[negative]
+        return torch.cat(chunks)
+
+    model = model.clone()
+    model.set_model_attn1_output_patch(guide)
+    return model
+
+
+def nag(model):
+    try:
+        node = importlib.import_module("comfy_extras.nodes_nag").NAGuidance
+    except ModuleNotFoundError:
+        pytest.skip("this ComfyUI has no NAGuidance")
+    return host_node(node, model, 5.0, 0.5, 1.5)[0]
+
+
+@pytest.mark.parametrize("guided", [first_against_first, nag])
+@pytest.mark.parametrize("image_scale, negative", [(0.75, "uncond"), (1.0, "image_only")])
+def test_a_guide_of_the_positive_by_the_negative_guides_the_full_branch_and_no_other(
+    bare, embeds, order, guided, image_scale, negative
+):
+    """It adds as much as to simple guidance of the same two, where full counts cfg times, here instruct_scale times.
+
+    At an image scale of 1 there is no uncond: the negative is image_only, which has the negative's text.
+    """
+    conds = tuple(small.golden_conditioning("sd15", name) for name in ("positive", "negative"))
+    x, sigma, cfg, instruct_scale = noise(bare), torch.tensor([3.0]), 4.0, 2.0
+
+    def added(own, **settings):
+        models = (applied_with(other, order, bare, own, **settings) for other in (guided, unchanged))
+        with_it, without = (noise_prediction(model, conds, cfg, x, sigma) for model in models)
+        return with_it - without
+
+    tokens = embeds.image_tokens
+    pair = InstructEmbeds(embeds.adapter, "", replace(tokens, uncond=getattr(tokens, negative)))
+    simple = added(pair, guidance="simple") * instruct_scale / cfg
+    assert simple.abs().max() > 0.05
+    three_way = added(embeds, guidance="three-way", instruct_scale=instruct_scale, image_scale=image_scale)
+    torch.testing.assert_close(three_way, simple, rtol=0, atol=1e-4)
 
 
 REGIONS = ["DeepShrink after skip", "DeepShrink before skip", "HyperTile", "token merging"]

@@ -13,9 +13,9 @@ import nodes as host_nodes
 STEPS, CFG, SEED = 2, 4.0, 3
 
 
-def latent(form, batch: int = 1) -> dict:
+def latent(form, batch: int = 1, size: tuple[int, int] = (16, 24)) -> dict:
     channels = form.model.model.latent_format.latent_channels
-    return {"samples": torch.zeros(batch, channels, 16, 24)}
+    return {"samples": torch.zeros(batch, channels, *size)}
 
 
 def check(run, scene: Scene, **options) -> None:
@@ -33,13 +33,11 @@ def sampled(output) -> torch.Tensor:
     return output[0]["samples"]
 
 
-def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sampler: str = "euler"):
+def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sampler: str = "euler", size=(16, 24)):
     positive, negative = conds or pair(form)
-    model = model or form.model
+    model, start = model or form.model, latent(form, batch, size)
     return sampled(
-        host_nodes.KSampler().sample(
-            model, SEED, STEPS, cfg, sampler, "normal", positive, negative, latent(form, batch), 1.0
-        )
+        host_nodes.KSampler().sample(model, SEED, STEPS, cfg, sampler, "normal", positive, negative, start, 1.0)
     )
 
 

@@ -92,7 +92,7 @@ class OracleModel(comfy.model_base.BaseModel):
     def extra_conds(self, **kwargs):
         conds = super().extra_conds(**kwargs)
         for number, term in enumerate(kwargs["terms"]):
-            conds[f"coefficient {number}"] = comfy.conds.CONDRegular(torch.full((1, 1, 1, 1), term.coefficient))
+            conds[f"coefficient {number}"] = comfy.conds.CONDRegular(torch.tensor([term.coefficient]))
             conds[f"side {number}"] = comfy.conds.CONDRegular(torch.tensor([0 if term.conditional else 1]))
             conds[f"text {number}"] = comfy.conds.CONDRegular(term.text)
             if term.pooled is not None:
@@ -111,7 +111,7 @@ class OracleModel(comfy.model_base.BaseModel):
             given = None if control is None else {name: list(outputs) for name, outputs in control.items()}
             pooled = {"y": terms[f"pooled {number}"]} if f"pooled {number}" in terms else {}
             out = super()._apply_model(x, t, c_concat, terms[f"text {number}"], given, options, **pooled)
-            total += terms[f"coefficient {number}"] * out
+            total += terms[f"coefficient {number}"][:, None, None, None] * out
         return total
 
     def _with_tokens(self, options: dict, tokens: list[Tensor]) -> dict:

@@ -1,0 +1,93 @@
+"""Beside Advanced-ControlNet: its masks, weights, keyframes for latents and for noise levels, and its reference.
+
+Expected are the oracle's results with the same nodes. With three-way guidance both texts are one there, since each of
+the oracle's conditions asks a ControlNet once, with its own text, for all its terms.
+"""
+
+import neighbours
+import pytest
+import torch
+from beside import CHAINS
+from host_node import host_node
+from host_samplers import ksampler, pair
+from sampling import close
+from scenes import OracleForm, PackForm, Scene, text
+from small_control import hints, small_control_net
+
+NAME = "ComfyUI-Advanced-ControlNet"
+LATENTS = 2
+HALF = torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 16)], dim=-1)
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    return neighbours.nodes_of(NAME)
+
+
+@pytest.fixture(params=CHAINS)
+def scene(request) -> Scene:
+    links = CHAINS[request.param]
+    return Scene(links=links, negative=text("positive", "sd15") if request.param == "three-way" else None)
+
+
+def keyframes(nodes, *strengths: float):
+    """One for each latent."""
+    made = None
+    for latent, strength in enumerate(strengths):
+        made = host_node(nodes["LatentKeyframe"], batch_index=latent, strength=strength, prev_latent_kf=made)[0]
+    return made
+
+
+def weights(nodes, uncond_multiplier: float = 1.0):
+    node = nodes["ACN_ScaledSoftControlNetWeights"]
+    return host_node(node, base_multiplier=0.6, uncond_multiplier=uncond_multiplier)[0]
+
+
+VARIANTS = {
+    "plain": lambda nodes: {},
+    "mask": lambda nodes: {"mask_optional": HALF},
+    "latent keyframes": lambda nodes: {"latent_kf_override": keyframes(nodes, 0.2, 1.5)},
+    "soft weights": lambda nodes: {"weights_override": weights(nodes)},
+    "timestep keyframe": lambda nodes: {
+        "timestep_kf": host_node(nodes["TimestepKeyframe"], start_percent=0.4, strength=0.3)[0]
+    },
+}
+
+
+def with_control(nodes, form, control, **own) -> tuple[list, list]:
+    """own: further inputs of its Apply node."""
+    settings = {"strength": 0.8, "start_percent": 0.0, "end_percent": 1.0, **own}
+    positive, negative = pair(form)
+    apply = nodes["ACN_AdvancedControlNetApply_v2"]
+    made = host_node(apply, positive=positive, negative=negative, control_net=control, image=hints(LATENTS), **settings)
+    return made[0], made[1]
+
+
+def agree(nodes, scene: Scene, control, **own) -> None:
+    found, expected = (
+        ksampler(form, batch=LATENTS, conds=with_control(nodes, form, control, **own))
+        for form in (PackForm(scene), OracleForm(scene))
+    )
+    close(found, expected)
+    assert not torch.allclose(found, ksampler(PackForm(scene), batch=LATENTS), atol=0.05)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_control_net_acts_as_without_this_pack(nodes, scene, name):
+    agree(nodes, scene, small_control_net(), **VARIANTS[name](nodes))
+
+
+def test_the_negative_has_its_own_strength_in_simple_guidance(nodes):
+    agree(nodes, Scene(links=CHAINS["simple"]), small_control_net(), weights_override=weights(nodes, 0.2))
+
+
+def test_image_tokens_never_reach_it(nodes, scene):
+    control, seen = small_control_net(), []
+    transformers = [m for m in control.control_model.modules() if hasattr(m, "attn2")]
+    for transformer in transformers:  # a replaced attention would not come by here
+        transformer.attn2.register_forward_hook(lambda m, args, kw, out: seen.append(kw["context"]), with_kwargs=True)
+    form = PackForm(scene)
+    ksampler(form, batch=LATENTS, conds=with_control(nodes, form, control))
+    texts = [scene.positive.context[0], scene.negative.context[0]]
+    assert len(seen) >= len(transformers)
+    assert all(any(torch.equal(row, own) for own in texts) for context in seen for row in context)

@@ -1,0 +1,107 @@
+"""Beside ComfyUI_IPAdapter_plus: one picture through it, one through this pack, on the same model.
+
+Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
+"""
+
+import neighbours
+import pytest
+import small
+import small_plain
+import torch
+from beside import CHAINS, agree, applied_with, orders
+from host_node import host_node
+from host_samplers import ksampler
+from safetensors.torch import save_file
+from sampling import close, same, sample
+from scenes import OracleForm, PackForm, Scene
+
+NAME = "ComfyUI_IPAdapter_plus"
+EMBEDS = torch.randn(4, 1, small_plain.POOLED, generator=torch.Generator().manual_seed(8))
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    return neighbours.nodes_of(NAME)
+
+
+@pytest.fixture(params=CHAINS)
+def scene(request) -> Scene:
+    return Scene(links=CHAINS[request.param])
+
+
+@pytest.fixture(params=["before", "after"])
+def order(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def embeds():
+    return small.golden_embeds("sd15")
+
+
+@pytest.fixture(scope="module")
+def bare():
+    return small.small_model("sd15")
+
+
+@pytest.fixture(scope="module")
+def adapter(nodes, tmp_path_factory):
+    """A small plain adapter, as its own loader reads the file."""
+    path = tmp_path_factory.mktemp("adapter") / "ip-adapter_sd15.safetensors"
+    save_file(small_plain.tensors("base"), path)
+    return neighbours.module_of(NAME, "utils").ipadapter_model_loader(str(path))
+
+
+@pytest.fixture
+def incumbent(nodes, adapter):
+    def patch_with(weight: float = 0.7, picture: int = 0, node: str = "IPAdapterEmbeds", **settings):
+        inputs = {
+            "ipadapter": adapter,
+            "pos_embed": EMBEDS[picture : picture + 1] if node == "IPAdapterEmbeds" else EMBEDS[picture:],
+            "neg_embed": torch.zeros(1, 1, small_plain.POOLED),
+            "weight": weight,
+            "weight_type": "linear",
+            "start_at": 0.0,
+            "end_at": 1.0,
+            **settings,
+        }
+        return lambda model: host_node(nodes[node], model, **inputs)[0]
+
+    return patch_with
+
+
+VARIANTS = {
+    "linear": {},
+    "style transfer": {"weight_type": "style transfer"},
+    "K+V": {"embeds_scaling": "K+V"},
+    "in its own steps": {"start_at": 0.6},
+    "in a mask": {"attn_mask": torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 16)], dim=-1)},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_it_acts_as_without_this_pack(scene, order, incumbent, name):
+    agree(scene, incumbent(**VARIANTS[name]), order)
+
+
+def test_two_of_it_stand_on_both_sides(scene, incumbent):
+    first, second = incumbent(0.7), incumbent(0.4, picture=1)
+    forms = (form(scene, first) for form in (PackForm, OracleForm))
+    found, expected = (ksampler(form, second(form.model)) for form in forms)
+    close(found, expected)
+    assert not torch.allclose(found, ksampler(PackForm(scene, first)), atol=0.01)
+
+
+def test_each_latent_keeps_its_own_picture(scene, order, incumbent):
+    prepare, change = orders(incumbent(node="IPAdapterEmbedsBatch", picture=2), order)
+    forms = (form(scene, prepare) for form in (PackForm, OracleForm))
+    found, expected = (ksampler(form, change(form.model), batch=2) for form in forms)
+    close(found, expected)
+    assert not torch.allclose(found, ksampler(PackForm(scene), batch=2), atol=0.01)
+
+
+def test_weight_0_of_either_leaves_the_other_alone(bare, embeds, order, incumbent):
+    both = applied_with(incumbent(), order, bare, embeds, weight=0.0, guidance="three-way")
+    same(sample(both), sample(incumbent()(bare)))
+    ours = small.applied(bare, embeds, guidance="three-way")
+    close(sample(applied_with(incumbent(0.0), order, bare, embeds, guidance="three-way")), sample(ours))
