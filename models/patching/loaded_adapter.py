@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.ops
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoint import AdapterCheckpoint, build, read_checkpoint
@@ -103,6 +105,19 @@ class LoadedAdapter(HoldsModels):
     def stream_layers(self, block: int) -> nn.Module:
         """SD3's four layers for a block's streams."""
         return self.streams.model.at(block)
+
+    @cached_property
+    def streams_device(self) -> torch.device:
+        """Where the host loads SD3's stream layers, as a tensor there names it: with the device's number."""
+        return torch.empty(0, device=self.streams.load_device).device
+
+    def copied_stream_layers(self, block: int, like: Tensor) -> SimpleNamespace:
+        """The same for another device: with copies of their weights on the device of `like`, and of its dtype.
+
+        The host's own layers may hold memory of the device that it has loaded them to.
+        """
+        layers = self.stream_layers(block).named_children()
+        return SimpleNamespace(**{name: partial(F.linear, weight=layer.weight.to(like)) for name, layer in layers})
 
 
 def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .kept import Kept
+
 MOST_CHANNELS = 4
 Area = tuple[int, int, int, int] | None
 """The part of the latent a conditioning covers, as (height, width, top, left); None for all of it."""
@@ -66,7 +68,7 @@ class SiteMasks:
 
     def __init__(self, mask: Tensor):
         self._mask = mask
-        self._made: dict[tuple, Tensor] = {}
+        self._made: Kept[Tensor] = Kept(KEPT)  # windows of frames that move from step to step ask for ever new ones
 
     @property
     def frames(self) -> int:
@@ -83,12 +85,11 @@ class SiteMasks:
     ) -> Tensor:
         """Factors for the rows of a batch, [C b, N, 1]: `areas` has one entry a chunk, `frames` one a latent."""
         key = (site_size, latent_size, tuple(areas), tuple(frames), like.device, like.dtype)
-        if key not in self._made:
-            if len(self._made) == KEPT:  # windows of frames that move from step to step ask for ever new ones
-                self._made.clear()
-            chunks = [self._chunk(site_size, latent_size, area, frames) for area in areas]
-            self._made[key] = torch.cat(chunks).to(like)
-        return self._made[key]
+
+        def make() -> Tensor:
+            return torch.cat([self._chunk(site_size, latent_size, area, frames) for area in areas]).to(like)
+
+        return self._made.get(key, make)
 
     def _chunk(
         self, site_size: tuple[int, int], latent_size: tuple[int, int], area: Area, frames: Sequence[int]

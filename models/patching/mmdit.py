@@ -86,8 +86,8 @@ class JointImageAttention:
 
     def _image_attention(self, adapter: ActingAdapter, q: Tensor, image: Tensor, heads: int) -> Tensor:
         site, rows = self.patch.site, self.patch.rows
-        layers = adapter.applied.adapter.stream_layers(site[1])
-        token_keys, token_values = (_for_each_row(x.to(q), len(q)) for x in adapter.keys_values(site, rows))
+        layers = adapter.stream_layers(site, image)
+        token_keys, token_values = (_for_each_row(x, len(q)) for x in adapter.keys_values(site, rows, q))
         keys = torch.cat((layers.to_k_ip(image), token_keys), dim=1)  # [R, N + T, D]
         values = torch.cat((layers.to_v_ip(image), token_values), dim=1)
         if LOOK in self.options:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..branches import Branch
 from ..layers import LayerFactor
 from ..schedules import StepPositions
 from .chain import AppliedAdapter
 from .frames import WholeLatent
+from .kept import Kept
 from .masks import Area, SiteMasks
 from .model_calls import ModelCalls
 from .sites import SiteKey
@@ -45,6 +47,10 @@ class BranchKeysValues:
         keys, values = self.sites[site]
         return _take(keys, rows), _take(values, rows)
 
+    def to(self, like: Tensor) -> BranchKeysValues:
+        """The same on the device of `like`, and of its dtype."""
+        return replace(self, sites={site: tuple(x.to(like) for x in pair) for site, pair in self.sites.items()})
+
 
 @dataclass(frozen=True)
 class BatchRows:
@@ -67,6 +73,8 @@ class RunningAdapter:
 
     window: when it acts; three_way: when its guidance is three-way. None: all the time.
     step_factor: the factor on its weight at a noise level, or None for 1. layers: and at every site.
+
+    What model calls on another device than the first need is copied there once, and goes with the run.
     """
 
     applied: AppliedAdapter
@@ -76,7 +84,8 @@ class RunningAdapter:
     layers: Mapping[SiteKey, LayerFactor]
     three_way: SigmaWindow | None = None
     step_factor: Callable[[Tensor], float] | None = None
-    _made: dict[tuple, Tensor] = field(default_factory=dict, init=False)
+    _factors: Kept[Tensor] = field(default_factory=lambda: Kept(KEPT), init=False)  # schedules ask for ever new ones
+    _copies: Kept = field(default_factory=lambda: Kept(KEPT), init=False)
 
     def at(self, sigma: Callable[[], Tensor]) -> ActingAdapter | None:
         """The adapter as it acts at a noise level, which is asked for if it matters; None when it does not act."""
@@ -91,15 +100,29 @@ class RunningAdapter:
     def latent_factors(self, rows: BatchRows, like: Tensor, weight: float, on_negative: bool) -> Tensor:
         """`weight` with every row's own factors, [C b, 1, 1]; kept for the run, since the copy to the device waits."""
         key = (rows.frames, rows.branches, weight, on_negative, like.device, like.dtype)
-        if key not in self._made:
-            if len(self._made) == KEPT:  # a schedule asks for ever new ones
-                self._made.clear()
+
+        def make() -> Tensor:
             own = self.applied.frame_weights or (1.0,)
             latents = [weight * own[frame % len(own)] for frame in rows.frames]
             acts = [not (on_negative and branch.is_conditional) for branch in rows.branches]
             factors = [latent if act else 0.0 for act in acts for latent in latents]
-            self._made[key] = like.new_tensor(factors)[:, None, None]
-        return self._made[key]
+            return like.new_tensor(factors)[:, None, None]
+
+        return self._factors.get(key, make)
+
+    def keys_values_on(self, like: Tensor) -> BranchKeysValues:
+        """Keys and values on the device of `like`, and of its dtype."""
+        return self._copies.get((like.device, like.dtype), lambda: self.keys_values.to(like))
+
+    def stream_layers(self, block: int, like: Tensor) -> nn.Module | SimpleNamespace:
+        """SD3's four layers for a block's streams on the device of `like`: the host's, or a copy of them."""
+        adapter = self.applied.adapter
+        if like.device == adapter.streams_device:
+            return adapter.stream_layers(block)
+        return self._copies.get((block, like.device, like.dtype), lambda: adapter.copied_stream_layers(block, like))
+
+    def __deepcopy__(self, memo: dict) -> RunningAdapter:
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,14 +157,18 @@ class ActingAdapter:
         """Whether it acts on the negative there, instead of on the positive."""
         return self.running.layers[site].on_negative
 
-    def keys_values(self, site: SiteKey, rows: BatchRows) -> tuple[Tensor, Tensor]:
+    def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
         """What a site attends to: [C, T, site width]; with frames of their own, [C b, T, site width]."""
         branches = rows.branches
         if self.is_on_negative(site):
             branches = (Branch.FULL,) * len(branches)
         elif not self.is_three_way:
             branches = tuple(branch.in_simple_guidance for branch in branches)
-        return self.running.keys_values.at(site, branches, rows.frames)
+        return self.running.keys_values_on(like).at(site, branches, rows.frames)
+
+    def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module | SimpleNamespace:
+        """SD3's four layers for the streams at a site."""
+        return self.running.stream_layers(site[1], like)
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float | Tensor:
         """How strongly it acts at a site: one number, or [C b, 1, 1] where rows have weights of their own."""

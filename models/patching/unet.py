@@ -22,7 +22,7 @@ from .watch import LOOK, Attention
 class CrossAttentionPatch:
     """attention(q, k, v) + sum over adapters of weight x attention(q, image keys, image values).
 
-    Image keys and values come from the run, so a step projects nothing and copies nothing from the device.
+    Image keys and values come from the run, so a step projects nothing and copies nothing between devices.
 
     Source: arXiv 2308.06721 equation 5; unity-research/IP-Adapter-Instruct@57efbe4, the attention processors.
     """
@@ -50,7 +50,7 @@ class CrossAttentionPatch:
             )
 
     def _image_attention(self, adapter: ActingAdapter, q: Tensor, text_keys: Tensor, extra_options: dict) -> Tensor:
-        keys, values = (x.to(q) for x in adapter.keys_values(self.site, self.rows))
+        keys, values = adapter.keys_values(self.site, self.rows, q)
         weight, scaling = adapter.weight(self.site, self.rows, q), adapter.applied.scaling
         if scaling != V_ONLY:
             keys, values = scaled(keys, values, weight, scaling)

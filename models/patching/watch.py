@@ -7,6 +7,7 @@ T image tokens, D width, h and w a map's height and width.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -73,15 +74,16 @@ class Attention:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What one step's call shows, on the device. Only of the full branch, which is simple guidance's conditional one.
+    """What one step's call shows, on each device. Only of the full branch, which is simple guidance's conditional one.
 
-    texts: the length of each condition's text.
+    texts: the length of each condition's text. shares, tokens: sums, by the device first; threads add to them.
     """
 
     run: Run
     texts: Mapping[UUID, int]
     shares: dict[tuple, Mean] = field(default_factory=dict)
     tokens: dict[tuple, Mean] = field(default_factory=dict)
+    _adding: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def see(self, adapter: ActingAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None:
         """Tiles of a picture are left out, since nothing tells where they belong."""
@@ -92,8 +94,10 @@ class Look:
                 share, tokens = (
                     placed(maps, area, rows.latent_size) for maps in attention.maps(chunk, len(rows.branches))
                 )
-                _add(self.shares, (number, rows.frames, site[:2]), Mean(share.total[:, 0], share.coverage[:, 0]))
-                _add(self.tokens, (number, rows.frames), tokens)
+                one = Mean(share.total[:, 0], share.coverage[:, 0])
+                with self._adding:
+                    _add(self.shares, (one.total.device, number, rows.frames, site[:2]), one)
+                    _add(self.tokens, (one.total.device, number, rows.frames), tokens)
 
     def lengths(self, options: dict) -> tuple[int, ...]:
         """Of each chunk's text, which the host repeats to the length of a longer one in the batch."""
@@ -158,11 +162,11 @@ class Watch:
     def take(self, look: Look, noise_level: float, in_parts: bool) -> None:
         """Keep what a call shows. in_parts: it holds some of the latents, and others follow at the same level."""
         maps: dict[Of, Mean] = {}
-        for (number, frames, block), seen in look.shares.items():
+        for (number, frames, block), seen in _of_all_devices(look.shares).items():
             for of, one in _each(number, frames, seen.as_one().to("cpu")):
                 _add(maps, of, one)
                 _add(self.blocks.setdefault(block, {}), of, one)
-        for (number, frames), seen in look.tokens.items():
+        for (number, frames), seen in _of_all_devices(look.tokens).items():
             for of, one in _each(number, frames, seen.to("cpu")):
                 _add(self.tokens, of, one)
         if maps:
@@ -212,6 +216,15 @@ class Watch:
 
 def _add(means: dict, key, more: Mean) -> None:
     means[key] = means[key] + more if key in means else more
+
+
+def _of_all_devices(sums: Mapping[tuple, Mean]) -> dict[tuple, Mean]:
+    """Sums by their keys without the device, on one of the devices."""
+    together: dict[tuple, Mean] = {}
+    first = next(iter(sums), (None,))[0]
+    for (_, *of), seen in sums.items():
+        _add(together, tuple(of), seen.to(first))
+    return together
 
 
 def _each(number: int, frames: Sequence[int], seen: Mean) -> Iterator[tuple[Of, Mean]]:

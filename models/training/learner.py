@@ -102,21 +102,17 @@ class TeachingAdapter:
         return self
 
     @property
-    def adapter(self) -> TeachingAdapter:
-        return self
-
-    @property
     def sites(self):
         return self.pairs.keys()
 
     def is_on_negative(self, site: SiteKey) -> bool:
         return False
 
-    def keys_values(self, site: SiteKey, rows: BatchRows) -> tuple[Tensor, Tensor]:
-        return self.pairs[site]
+    def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(x.to(like) for x in self.pairs[site])
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float:
         return 1.0
 
-    def stream_layers(self, block: int) -> nn.Module:
-        return self.learner.streams.at(block)
+    def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module:
+        return self.learner.streams.at(site[1])

@@ -1,0 +1,111 @@
+"""A second device, played by the CPU: to PyTorch it is another one, so an operation on tensors of both raises.
+
+It has the type "played". Its tensors hold CPU tensors and compute with them, so numbers come out as on the CPU; in
+any thread. As on a real device, numbers without dimensions may come from the CPU, and so may indices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+_setup_privateuseone_for_python_backend("played")
+PLAYED = torch.device("played", 0)
+
+COPIED = {torch.ops.aten.copy_.default: 1, torch.ops.aten._to_copy.default: 0}  # which argument
+INDEXED = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
+
+_counting = threading.local()
+
+
+class PlayedTensor(Tensor):
+    """Holds a CPU tensor, and says that it lies on the played device."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, held: Tensor):
+        layout = {"strides": held.stride(), "storage_offset": held.storage_offset(), "dtype": held.dtype}
+        return torch.Tensor._make_wrapper_subclass(cls, held.size(), device=PLAYED, **layout)
+
+    def __init__(self, held: Tensor):
+        self.held = held
+
+    def tolist(self) -> list:
+        return self.held.tolist()
+
+    def __repr__(self) -> str:
+        return f"PlayedTensor({self.held})"
+
+    @classmethod
+    def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
+        if torch._C._dispatch_has_kernel_for_dispatch_key(operation.name(), "CompositeImplicitAutograd"):
+            return operation.decompose(*args, **(kwargs or {}))  # in inference mode PyTorch leaves that to us
+        if operation is torch.ops.aten._has_compatible_shallow_copy_type.default:  # a module that is moved asks
+            return False
+        kwargs = dict(kwargs or {})
+        target = kwargs.pop("device", None) or args[0].device if isinstance(args[0], Tensor) else PLAYED
+        if operation not in COPIED:
+            _check_together(operation, args, kwargs)
+        elif args[COPIED[operation]].device != target:
+            _count(args[COPIED[operation]])
+        args, kwargs = tree_map_only(PlayedTensor, lambda tensor: tensor.held, (args, kwargs))
+        found = operation(*args, **kwargs)
+        return tree_map_only(Tensor, PlayedTensor, found) if target.type == PLAYED.type else found
+
+
+def _check_together(operation, args: tuple, kwargs: dict) -> None:
+    tensors = [x for x in tree_leaves((args[:1] if operation in INDEXED else args, kwargs)) if isinstance(x, Tensor)]
+    devices = {str(x.device) for x in tensors if x.ndim or x.device == PLAYED}
+    if len(devices) > 1:
+        raise RuntimeError(f"Expected all tensors of {operation} on one device, found {' and '.join(sorted(devices))}")
+
+
+def _count(copied: Tensor) -> None:
+    shapes = getattr(_counting, "shapes", None)
+    if shapes is not None:
+        shapes.append(tuple(copied.shape))
+
+
+@contextlib.contextmanager
+def copies_between_devices(shapes: list[tuple[int, ...]]) -> Iterator[None]:
+    """The shape of each tensor that this thread copies from one device to the other is added to `shapes`."""
+    before = getattr(_counting, "shapes", None)
+    _counting.shapes = shapes
+    try:
+        yield
+    finally:
+        _counting.shapes = before
+
+
+_library = torch.library.Library("aten", "IMPL")
+
+
+def _empty(size, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None):
+    return PlayedTensor(torch.empty(size, dtype=dtype))
+
+
+def _empty_strided(size, stride, dtype=None, layout=None, device=None, pin_memory=None):
+    return PlayedTensor(torch.empty_strided(size, stride, dtype=dtype))
+
+
+def _copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
+    _count(source)
+    (target.held if isinstance(target, PlayedTensor) else target).copy_(
+        source.held if isinstance(source, PlayedTensor) else source
+    )
+    return target
+
+
+for _name, _function in {
+    "empty.memory_format": _empty,
+    "empty_strided": _empty_strided,
+    "_copy_from": _copy_from,
+}.items():
+    _library.impl(_name, _function, "PrivateUse1")
