@@ -15,6 +15,7 @@ from .frames import divide_call
 from .masks import Area
 from .passes import Plan, plan_passes
 from .run import RUN, ActingAdapter, BatchRows, Conds, Run
+from .sites import check_reached
 from .watch import WATCH, looking
 
 STEP = "ipadapter_instruct_step"
@@ -99,12 +100,15 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     """
     options = transformer_options or {}
     step: Step | None = options.get(STEP)
-    if step is not None:
-        rows = step.rows(options, x)
-        options = step.entrance.patched(options, step.adapters, rows)
-        # Other packs index two-element tuples with these, so there are never more than two.
-        options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
-    return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    if step is None:
+        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    rows = step.rows(options, x)
+    options = step.entrance.patched(options, step.adapters, rows)
+    # Other packs index two-element tuples with these, so there are never more than two.
+    options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
+    predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    check_reached(options[RUN].doubted, (site for a in step.adapters for site in a.sites), rows.reached)
+    return predictions
 
 
 def _coefficients(
