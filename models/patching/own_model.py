@@ -89,9 +89,9 @@ class OwnModel:
     def without_patches(self) -> Iterator[None]:
         """Meanwhile no clone's modules stand in the denoiser: the host's `add_patches` passes over what they hide."""
         model, backup = self._patcher.model, self._patcher.object_patches_backup
-        put = {path: comfy.utils.get_attr(model, path) for path in backup if path.startswith(f"{DENOISER}.")}
+        put = {path: comfy.utils.get_attr(model, path) for path in backup if path.split(".")[0] == DENOISER}
         try:
-            for path in put:
+            for path in reversed(put):  # one may stand inside another that came before it
                 comfy.utils.set_attr(model, path, backup[path])
             yield
         finally:

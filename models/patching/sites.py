@@ -24,7 +24,7 @@ class Site:
     key: SiteKey
     width: int
     context_width: int
-    block: str
+    block: str = ""
 
     @property
     def path(self) -> str:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import comfy.model_base
 import comfy.model_patcher
 import comfy.ops
+import comfy.quant_ops
 import comfy.supported_models
 import lessons
 import pytest
@@ -16,7 +17,6 @@ import small
 import small_plain as plain
 import torch
 from ipadapter_instruct.models.patching.layer_size import layer_size
-from ipadapter_instruct.models.patching.own_model import OwnModel
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach
 from ipadapter_instruct.models.training.start import Shape, from_scratch
 from refusals import refused
@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 FAMILIES = ("sd15", "sdxl", "sd3")
 CPU = torch.device("cpu")
+SHAPE = Shape(width=64, blocks=2)
 LEVELS = 7
 
 
@@ -134,14 +135,56 @@ def test_a_faces_lora_fits_packed_layers():
 
 # The host's own quantized layers
 
-
-def host_layer():
-    """A class of the host's for quantized layers; here it holds plain weights."""
-    return comfy.ops.mixed_precision_ops({}, torch.float32).Linear
+FORMATS = ("TensorCoreFP8Layout", "TensorCoreNVFP4Layout")  # NVFP4 stores half as many bytes as it has numbers
 
 
-def test_the_hosts_layers_for_quantized_weights_state_their_size_before_loading():
-    assert layer_size(host_layer()(768, 320, bias=False)) == (320, 768)
+def known_formats() -> list[str]:
+    return [name for name in FORMATS if hasattr(comfy.quant_ops, name)]
+
+
+def host_layer(linear: nn.Linear):
+    operations = comfy.ops.mixed_precision_ops({}, torch.float32, full_precision_mm=True)
+    return operations.Linear(*reversed(linear.weight.shape), bias=linear.bias is not None)
+
+
+def quantized(layout: str):
+    def make(linear: nn.Linear) -> nn.Module:
+        layer = host_layer(linear)
+        weight = comfy.quant_ops.QuantizedTensor.from_float(linear.weight.data, layout)
+        layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), linear.bias
+        return layer
+
+    return make
+
+
+def as_quantized(layout: str):
+    def make(linear: nn.Linear) -> nn.Linear:
+        linear.weight.data = comfy.quant_ops.QuantizedTensor.from_float(linear.weight.data, layout).dequantize()
+        return linear
+
+    return make
+
+
+def test_the_hosts_layers_state_their_size_before_they_are_loaded():
+    assert layer_size(host_layer(nn.Linear(768, 320, bias=False))) == (320, 768)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layout", known_formats())
+def test_an_adapter_acts_on_the_hosts_quantized_layers_as_on_the_same_weights_in_full(family, layout):
+    embeds = small.golden_embeds(family)
+    found, expected = (
+        sample(small.applied(with_layers(family, make(layout)), embeds)) for make in (quantized, as_quantized)
+    )
+    close(found, expected)
+
+
+@pytest.mark.parametrize("layout", known_formats())
+def test_a_new_adapter_begins_with_what_the_hosts_quantized_layers_compute_with(layout):
+    found, expected = (base("sd15", make(layout)) for make in (quantized, as_quantized))
+    tensors, others = (from_scratch(one.family, one.sites, one.own, SHAPE, 0) for one in (found, expected))
+    for name, tensor in tensors.items():
+        close(tensor, others[name])
 
 
 # Engines
@@ -203,6 +246,7 @@ def base(family: str, make) -> FrozenBase:
     return FrozenBase(with_layers(family, make), small.FAMILIES[family].family)
 
 
+@torch.inference_mode(False)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_pass_packed_layers(family):
     """They are the same as with the same weights in full."""
@@ -222,24 +266,7 @@ def test_gradients_pass_packed_layers(family):
 def test_a_new_adapter_does_not_begin_with_packed_bytes():
     frozen = base("sd15", LikeBitsAndBytes)
     refused(
-        lambda: from_scratch(frozen.family, frozen.sites, frozen.own, Shape(width=64, blocks=2), 0),
+        lambda: from_scratch(frozen.family, frozen.sites, frozen.own, SHAPE, 0),
         "attn2.to_k is a LikeBitsAndBytes",
         "without this quantization, or begin with an adapter's file",
     )
-
-
-class Converting(Packed):
-    """Gives its weight as the host's own quantized layers do."""
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__(linear)
-        self.out_features, self.in_features = self.size
-
-    def convert_weight(self, weight: Tensor, inplace: bool = False, **kwargs) -> Tensor:
-        return self.unpacked(weight)
-
-
-def test_a_new_adapter_begins_with_what_the_hosts_quantized_layers_compute_with():
-    found, expected = (base("sd15", make) for make in (Converting, in_full))
-    path = f"{expected.sites[0].path}.attn2.to_k"
-    close(found.own.weight(path), OwnModel(expected.patcher).weight(path))
