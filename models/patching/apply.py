@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..choices import check_choice, check_numbers
 from ..combining import latent_weights, product_of_cycles
+from ..families import Family
 from ..guidance import count_passes
 from ..layers import LayerWeights, layer_factors
 from ..schedules import Schedule
@@ -21,6 +22,7 @@ from .entrances import entrance_of, family_of_model
 from .face_lora import add_lora
 from .loaded_adapter import LoadedAdapter
 from .masks import MOST_CHANNELS, mask_frames
+from .own_model import OwnModel, class_name
 from .sites import Site, check_fit
 from .timed_embeds import TimedEmbeds, Turn, turns_of
 
@@ -109,7 +111,7 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
         added.append(applied)
         lines += choices if len(turns) == 1 else [f"{turn.start:g} to {turn.end:g}: {line}" for line in choices]
     family = turns[0].embeds.adapter.family
-    notes = entrance_of(family).notes(model.get_model_object("diffusion_model"))
+    notes = entrance_of(family).notes(OwnModel(model))
     before = model.model_options["transformer_options"].get(CHAIN, Chain())
     patched = _with_applied(model, added)
     return patched, [*lines, *notes, *_narrow_masks(frames), *_with_loras(patched, added, before)]
@@ -126,7 +128,8 @@ def _narrow_masks(frames: Tensor | None) -> list[str]:
 def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[AppliedAdapter, list[str]]:
     """One turn's adapter, and what was chosen for it, in words."""
     embeds, adapter = turn.embeds, turn.embeds.adapter
-    sites = _sites(model, adapter)
+    own = OwnModel(model)
+    sites = _sites(own, adapter)
     weight, guidance, choices = resolve(settings, adapter, embeds.instruction)
     tokens, own_weights = latent_weights(embeds.tokens)
     keys = tuple(site.key for site in sites)
@@ -153,25 +156,31 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
         instruction=embeds.instruction,
         lora_strength=settings.lora_strength if adapter.lora and weight else 0.0,
     )
+    entrance_of(adapter.family).check_open(own, [site for site in sites if site.key in applied.acting_sites])
     return applied, [*choices, passes(guidance, settings)]
 
 
-def _sites(model, adapter: LoadedAdapter) -> list[Site]:
-    diffusion_model = model.get_model_object("diffusion_model")
-    title = type(model.model).__name__
-    entrance = entrance_of(adapter.family)
-    if not entrance.is_met_by(diffusion_model):
-        found = family_of_model(diffusion_model)
-        but, its_adapter = ("", "the adapter for this one")
-        if found is not None:
-            but, its_adapter = f" but {found.title}", f"the {found.title} adapter ({found.published_file})"
-        raise ValueError(
-            f"This adapter is for {adapter.family}, the connected model ({title}) is not {adapter.family.title}'s "
-            f"{entrance.kind}{but}. Connect an {adapter.family.title} model, or load {its_adapter}."
-        )
-    sites = entrance.sites(diffusion_model)
-    check_fit(adapter.family, adapter.context_width, adapter.projections.widths, sites, title)
+def _sites(model: OwnModel, adapter: LoadedAdapter) -> list[Site]:
+    family, entrance = adapter.family, entrance_of(adapter.family)
+    sites = entrance.sites(model) if entrance.is_met_by(model) else []
+    if not sites:
+        raise ValueError(f"This adapter is for {family}, {_of_another_kind(model, family, entrance.kind)}")
+    check_fit(family, adapter.context_width, adapter.projections.widths, sites, model.title)
     return sites
+
+
+def _of_another_kind(model: OwnModel, family: Family, kind: str) -> str:
+    found = family_of_model(model)
+    if found is not None:
+        return (
+            f"the connected model ({model.title}) is not {family.title}'s {kind} but {found.title}. Connect an "
+            f"{family.title} model, or load the {found.title} adapter ({found.published_file})."
+        )
+    return (
+        f"the connected model ({model.title}) has a {class_name(model.denoiser)}, where {family.title}'s {kind} was "
+        "expected, with attention that an adapter can enter; an engine built of a model, as by TensorRT, has none. "
+        f"Connect what Load Checkpoint gives: {family.fitting_model}."
+    )
 
 
 def _with_applied(model, added: Sequence[AppliedAdapter]):

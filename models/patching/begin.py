@@ -14,9 +14,12 @@ from torch import Tensor
 from ..schedules import NOISE, Schedule, StepPositions, noise_position
 from .chain import AppliedAdapter, Chain
 from .entrances import entrance_of
+from .face_lora import check_lora
 from .frames import WholeLatent
 from .masks import SiteMasks
+from .own_model import OwnModel
 from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Run, RunningAdapter
+from .sites import SiteKey, doubted_sites
 from .window import SigmaWindow, has_begun
 
 
@@ -28,15 +31,30 @@ def begin_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run:
     applied = [a for a in chain.applied if _acts(a)]
     steps = StepPositions(sigmas.tolist())
     adapters = tuple(_running(a, guider.model_patcher, steps) for a in applied)
+    model = OwnModel(guider.model_patcher)
+    doubted = {key: words for a in applied for key, words in _doubted(a, model).items()}
     own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
     kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
     wrappers = comfy.patcher_extension.get_all_wrappers(kind, guider.model_options, is_model_options=True)
     cfg = (lambda: None) if own else (lambda: guider.cfg)
-    return Run(adapters, steps, whole, lambda: guider.conds, cfg, is_plain=not wrappers)
+    return Run(adapters, steps, whole, lambda: guider.conds, cfg, is_plain=not wrappers, doubted=doubted)
+
+
+def _doubted(applied: AppliedAdapter, model: OwnModel) -> dict[SiteKey, str]:
+    """Sites of which only running shows whether the adapter acts there. Raises ValueError where it is known it won't.
+
+    Apply has asked, too, but other nodes may stand between it and the sampler.
+    """
+    entrance = entrance_of(applied.adapter.family)
+    sites = [site for site in entrance.sites(model) if site.key in applied.acting_sites]
+    entrance.check_open(model, sites)
+    if applied.lora_strength:
+        check_lora(applied.adapter, applied.site_keys, model)
+    return doubted_sites(model, sites)
 
 
 def _acts(applied: AppliedAdapter) -> bool:
-    weights = (applied.weight, any(applied.frame_weights or (1.0,)), any(layer.factor for layer in applied.layers))
+    weights = (any(applied.frame_weights or (1.0,)), applied.acting_sites)
     return all(weights) and applied.start_percent <= applied.end_percent
 
 

@@ -53,6 +53,12 @@ class AppliedAdapter:
     def is_three_way(self) -> bool:
         return self.guidance == THREE_WAY
 
+    @property
+    def acting_sites(self) -> tuple[SiteKey, ...]:
+        """Where it has any weight."""
+        weights = (self.weight * layer.factor for layer in self.layers)
+        return tuple(key for key, weight in zip(self.site_keys, weights, strict=True) if weight)
+
 
 @dataclass(frozen=True, eq=False)
 class Chain:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +11,18 @@ from torch import Tensor, nn
 from ..families import Family
 from ..layers import Layer
 from . import mmdit, unet
+from .own_model import OwnModel
 from .run import ActingAdapter, BatchRows
-from .sites import Site, SiteKey, attn2_layers, attn2_sites, joint_layers, model_family
+from .sites import Site, SiteKey, attn2_layers, attn2_sites, check_attn2_open, joint_layers, model_family
 
 
 @dataclass(frozen=True)
 class Entrance:
     """One kind of denoiser.
 
-    is_met_by: whether a diffusion model is of this kind.
+    is_met_by: whether a model's denoiser is of this kind.
     sites: where its adapters act, in the adapter's order.
+    check_open: raises ValueError where other nodes have left sites of a model no way in.
     layers: where each of the sites stands in the model.
     notes: what a user should know of a model that fits, in words.
     first_layer: what every evaluation of the model begins with.
@@ -30,10 +32,11 @@ class Entrance:
     """
 
     kind: str
-    is_met_by: Callable[[nn.Module], bool]
-    sites: Callable[[nn.Module], list[Site]]
+    is_met_by: Callable[[OwnModel], bool]
+    sites: Callable[[OwnModel], list[Site]]
+    check_open: Callable[[OwnModel, Iterable[Site]], None]
     layers: Callable[[Sequence[SiteKey]], list[Layer]]
-    notes: Callable[[nn.Module], tuple[str, ...]]
+    notes: Callable[[OwnModel], tuple[str, ...]]
     first_layer: Callable[[nn.Module], nn.Module]
     embed: Callable[[nn.Module, Tensor, torch.dtype], Tensor]
     replaces: str
@@ -59,8 +62,9 @@ class Entrance:
 
 UNET = Entrance(
     kind="UNet",
-    is_met_by=lambda model: hasattr(model, "input_blocks"),
+    is_met_by=lambda model: hasattr(model.denoiser, "input_blocks"),
     sites=attn2_sites,
+    check_open=check_attn2_open,
     layers=attn2_layers,
     notes=lambda model: (),
     first_layer=lambda model: model.input_blocks[0][0],
@@ -70,8 +74,9 @@ UNET = Entrance(
 )
 MMDIT = Entrance(
     kind="MMDiT",
-    is_met_by=lambda model: hasattr(model, "joint_blocks"),
+    is_met_by=lambda model: hasattr(model.denoiser, "joint_blocks"),
     sites=mmdit.joint_sites,
+    check_open=lambda model, sites: None,
     layers=joint_layers,
     notes=mmdit.joint_notes,
     first_layer=lambda model: model.x_embedder,
@@ -92,7 +97,7 @@ def block_layers(family: Family, sites: Sequence[SiteKey]) -> dict[SiteKey, int]
     return {site[:2]: layer.group for site, layer in zip(sites, entrance_of(family).layers(sites), strict=True)}
 
 
-def family_of_model(diffusion_model: nn.Module) -> Family | None:
-    """The family whose adapters a diffusion model takes, or None when there is none."""
-    kinds = (entrance for entrance in ENTRANCES if entrance.is_met_by(diffusion_model))
-    return next((model_family(entrance.sites(diffusion_model)) for entrance in kinds), None)
+def family_of_model(model: OwnModel) -> Family | None:
+    """The family whose adapters a model takes, or None when there is none."""
+    kinds = (entrance for entrance in ENTRANCES if entrance.is_met_by(model))
+    return next((model_family(entrance.sites(model)) for entrance in kinds), None)

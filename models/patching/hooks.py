@@ -16,6 +16,7 @@ from .masks import Area
 from .model_calls import ModelCalls
 from .passes import Plan, plan_passes
 from .run import RUN, ActingAdapter, BatchRows, Conds, Run
+from .sites import check_reached
 from .watch import WATCH, looking
 
 STEP = "ipadapter_instruct_step"
@@ -116,7 +117,9 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     # Other packs index two-element tuples with these, so there are never more than two.
     options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
     with step.calls.entered():
-        return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+        predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
+    check_reached(options[RUN].doubted, (site for a in step.adapters for site in a.sites), rows.reached)
+    return predictions
 
 
 def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:

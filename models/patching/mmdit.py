@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .host_attention import OVERRIDE, attend
+from .layer_size import layer_size
+from .own_model import DENOISER, OwnModel
 from .run import ActingAdapter, BatchRows
 from .sites import Site, SiteKey
 from .watch import LOOK, Attention
@@ -21,20 +23,23 @@ from .watch import LOOK, Attention
 BLOCK = "double_block"
 
 
-def joint_sites(diffusion_model: nn.Module) -> list[Site]:
+def joint_sites(model: OwnModel) -> list[Site]:
     """Every second joint block of a ComfyUI MMDiT, from the first."""
-    context_width = diffusion_model.context_embedder.weight.shape[1]
-    blocks = enumerate(diffusion_model.joint_blocks)
+    _, context_width = layer_size(model.before(f"{DENOISER}.context_embedder"))
+    widths = [layer_size(model.before(f"{path}.x_block.attn.proj"))[0] for path in _blocks(model)]
     return [
-        Site((BLOCK, number), block.x_block.attn.proj.weight.shape[0], context_width)
-        for number, block in blocks
-        if number % 2 == 0
+        Site((BLOCK, number), widths[number], context_width, f"joint_blocks.{number}")
+        for number in range(0, len(widths), 2)
     ]
 
 
-def joint_notes(diffusion_model: nn.Module) -> tuple[str, ...]:
+def _blocks(model: OwnModel) -> list[str]:
+    return model.entries(f"{DENOISER}.joint_blocks")
+
+
+def joint_notes(model: OwnModel) -> tuple[str, ...]:
     """SD3.5 medium is as wide as SD3 medium, so its adapters fit; blocks with a second attention tell it apart."""
-    if any(block.x_block.x_block_self_attn for block in diffusion_model.joint_blocks):
+    if any(model.before(f"{path}.x_block").x_block_self_attn for path in _blocks(model)):
         return ("note: this model is SD3.5 medium; the adapter was trained on SD3 medium and may do less well here",)
     return ()
 
@@ -81,6 +86,7 @@ class JointImageAttention:
         out = users(function, q, k, v, *args, **kwargs) if users else function(q, k, v, *args, **kwargs)
         if q.shape[1] != self.text_tokens + self.image_positions:
             return out
+        self.patch.rows.reached.add(self.patch.site)
         added = (self._image_attention(a, q, out[:, self.text_tokens :], kwargs["heads"]) for a in self.patch.adapters)
         return sum(added, start=out)
 

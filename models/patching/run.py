@@ -58,6 +58,7 @@ class BatchRows:
 
     input_size: height and width of what the call is for, which is smaller for an area.
     frames: which latents of the whole batch each chunk holds.
+    reached: the sites that the call has come to by now.
     """
 
     branches: tuple[Branch, ...]
@@ -65,6 +66,7 @@ class BatchRows:
     latent_size: tuple[int, int]
     input_size: tuple[int, int]
     frames: tuple[int, ...]
+    reached: set[SiteKey] = field(default_factory=set, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +187,7 @@ class Run:
 
     `conds` is asked at every step, since the host replaces the lists after the run has begun, and so is `cfg`: the
     guider's scale where it combines the two predictions by it, or None. is_plain: and by nothing else.
-    steps: how much of the run is over. calls: its calls of the denoiser.
+    steps: how much of the run is over. calls: its calls of the denoiser. doubted: see `doubted_sites`.
     """
 
     adapters: tuple[RunningAdapter, ...]
@@ -195,6 +197,7 @@ class Run:
     cfg: Callable[[], float | None] = lambda: None
     is_plain: bool = False
     calls: ModelCalls = field(default_factory=ModelCalls)
+    doubted: Mapping[SiteKey, str] = field(default_factory=dict)
 
     def active(self, timestep: Tensor) -> tuple[ActingAdapter, ...]:
         """The adapters that act at this step. Reads the noise level back only if one asks for it, and then once."""

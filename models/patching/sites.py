@@ -2,47 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-
-from torch import nn
 
 from ..families import FAMILIES, Family
 from ..layers import INPUT, MIDDLE, OUTPUT, Layer
+from .layer_size import layer_size
+from .own_model import DENOISER, OwnModel, class_name
 
+REMEDY = (
+    "Bypass the node that put it there, or IPAdapter-Instruct, or set the weight there to 0 (Instruct Layer Weights)."
+)
 SiteKey = tuple
 """("input", 4, 0) for a UNet's cross-attention, ("double_block", 2) for a joint block."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """One attention: its key in the host's patches_replace, its widths, and in a UNet the name of its block."""
+    """One attention: its key in the host's patches_replace, its widths, and the name of its block in the denoiser."""
 
     key: SiteKey
     width: int
     context_width: int
     block: str = ""
 
+    @property
+    def path(self) -> str:
+        """The block's in the model."""
+        return f"{DENOISER}.{self.block}"
 
-def attn2_sites(diffusion_model: nn.Module) -> list[Site]:
+
+def attn2_sites(model: OwnModel) -> list[Site]:
     """Every cross-attention of a ComfyUI UNet in diffusers' order: down blocks, up blocks, the middle block.
 
     The middle block's number is 0 whatever the module's place in it: the host names it ("middle", 0).
     """
     blocks = [
-        ((part, number), f"{part}_blocks.{number}", block)
-        for part, own in (("input", diffusion_model.input_blocks), ("output", diffusion_model.output_blocks))
-        for number, block in enumerate(own)
+        ((part, number), path)
+        for part in ("input", "output")
+        for number, path in enumerate(model.entries(f"{DENOISER}.{part}_blocks"))
     ]
-    blocks.append((("middle", 0), "middle_block", diffusion_model.middle_block))
-    return [site for key, name, block in blocks for site in _sites_in(key, name, block)]
+    blocks.append((("middle", 0), f"{DENOISER}.middle_block"))
+    return [site for key, path in blocks for site in _sites_in(model, key, path)]
 
 
-def _sites_in(key: tuple[str, int], name: str, block: nn.Module | None) -> Iterator[Site]:
-    for place, layer in enumerate(block if block is not None else ()):
-        for index, transformer in enumerate(getattr(layer, "transformer_blocks", ())):
-            weight = transformer.attn2.to_k.weight
-            yield Site((*key, index), *weight.shape, f"{name}.{place}.transformer_blocks.{index}")
+def _sites_in(model: OwnModel, key: tuple[str, int], block: str) -> Iterator[Site]:
+    for layer in model.entries(block):
+        for index, path in enumerate(model.entries(f"{layer}.transformer_blocks")):
+            attention = model.before(f"{path}.attn2")
+            if not hasattr(attention, "to_k"):
+                raise _closed(f"the {class_name(attention)} at {path}.attn2")
+            width, context_width = layer_size(model.before(f"{path}.attn2.to_k"))
+            yield Site((*key, index), width, context_width, path.removeprefix(f"{DENOISER}."))
+
+
+def check_attn2_open(model: OwnModel, sites: Iterable[Site]) -> None:
+    """Raises ValueError unless adapters find a way into these cross-attentions.
+
+    Where one acts, the host's block calls attn2's four layers in place of its forward: ComfyUI 0.3.75,
+    BasicTransformerBlock. What stands in a block's own place decides itself, which shows when it runs.
+    """
+    for site in sites:
+        path = f"{site.path}.attn2"
+        if model.replaced(site.path) is not None:
+            continue
+        replaced = model.replaced(path)
+        if replaced is not None:
+            raise _closed(replaced)
+        attention = model.at(path)
+        if not all(hasattr(attention, name) for name in ("to_q", "to_k", "to_v", "to_out")):
+            raise _closed(f"the {class_name(attention)} at {path}")
+
+
+def _closed(found: str) -> ValueError:
+    return ValueError(
+        f"The adapter was expected to act in ComfyUI's own cross-attention; {found} leaves it no way in. {REMEDY}"
+    )
+
+
+def doubted_sites(model: OwnModel, sites: Iterable[Site]) -> dict[SiteKey, str]:
+    """Sites in blocks whose way this clone has replaced, and by what, in words: it may or may not let adapters act."""
+    replaced = ((site.key, model.replaced(site.path)) for site in sites)
+    return {key: words for key, words in replaced if words is not None}
+
+
+def check_reached(doubted: Mapping[SiteKey, str], wanted: Iterable[SiteKey], reached: Set[SiteKey]) -> None:
+    """Raises ValueError when a call of the model passed a site by that an adapter was to act in."""
+    for site in wanted:
+        if site in doubted and site not in reached:
+            raise ValueError(
+                f"The adapter was expected to act in the attention {site}; {doubted[site]} passed it by. {REMEDY}"
+            )
 
 
 def attn2_layers(sites: Sequence[SiteKey]) -> list[Layer]:

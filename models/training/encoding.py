@@ -52,7 +52,7 @@ class Encoders:
         with torch.random.fork_rng():  # some autoencoders draw their latents
             torch.manual_seed(0)
             latents = self.vae.encode(pixels.movedim(1, -1))
-        return {"latents": base.model.process_latent_in(latents)[0].float()}
+        return {"latents": base.latent_format.process_in(latents)[0].float()}
 
     def text(self, text: str) -> dict[str, Tensor]:
         """A caption or instruction -> the resampler's states [L, 768], the denoiser's context and pooled text."""

@@ -18,8 +18,9 @@ from ..branches import Branch
 from ..families import Family
 from ..patching.entrances import entrance_of, family_of_model
 from ..patching.host_attention import OVERRIDE
+from ..patching.own_model import OwnModel, class_name
 from ..patching.run import BatchRows
-from ..patching.sites import Site
+from ..patching.sites import Site, check_reached, doubted_sites
 from .batch import Batch, Seen
 from .learner import LearningAdapter, TeachingAdapter
 
@@ -40,11 +41,12 @@ def plain_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, mask=
 
 def family_to_teach(model) -> Family:
     """The family whose adapters a ModelPatcher takes. Raises ValueError when there is none."""
-    family = family_of_model(model.get_model_object("diffusion_model"))
+    own = OwnModel(model)
+    family = family_of_model(own)
     if family is None:
         raise ValueError(
-            "A model of SD1.5, SDXL or SD3 was expected to teach an adapter on; the connected one is "
-            f"{type(model.model).__name__}. Connect one of these."
+            f"A model of SD1.5, SDXL or SD3 was expected to teach an adapter on; the connected one is {own.title}, "
+            f"whose denoiser is a {class_name(own.denoiser)}. Connect one of these, as Load Checkpoint gives it."
         )
     return family
 
@@ -77,17 +79,33 @@ class FrozenBase:
     def __init__(
         self, model, family: Family, dtype: torch.dtype = torch.float32, attention: Attention = plain_attention
     ):
-        """Raises ValueError for a model that cannot be loaded as a whole."""
+        """Raises ValueError for a model that cannot be loaded as a whole, or whose attention cannot be added to."""
         self.patcher, self.family = without_dynamic_loading(model), family
         self.patcher.set_model_compute_dtype(dtype)
         self.attention, self.dtype = attention, dtype
-        denoiser = self.patcher.get_model_object("diffusion_model")
-        self.sites: list[Site] = entrance_of(self.family).sites(denoiser)
+        entrance = entrance_of(self.family)
+        self.sites: list[Site] = entrance.sites(self.own)
+        entrance.check_open(self.own, self.sites)
+        self._doubted = doubted_sites(self.own, self.sites)
 
     @property
     def model(self):
         """ComfyUI's BaseModel."""
         return self.patcher.model
+
+    @property
+    def own(self) -> OwnModel:
+        """The model as it is when it is `loaded`, also before."""
+        return OwnModel(self.patcher)
+
+    @property
+    def sampling(self):
+        """ComfyUI's ModelSampling."""
+        return self.patcher.get_model_object("model_sampling")
+
+    @property
+    def latent_format(self):
+        return self.patcher.get_model_object("latent_format")
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +124,7 @@ class FrozenBase:
 
     def noise_levels(self, positions: Tensor) -> Tensor:
         """The model's noise levels [B] at positions 0..1 of its own schedule."""
-        sampling = self.model.model_sampling
+        sampling = self.sampling
         last = sampling.timestep(sampling.sigma_max.cpu())
         return sampling.sigma(positions.cpu() * last).to(positions)
 
@@ -117,7 +135,7 @@ class FrozenBase:
         ComfyUI gives what is denoised, which is linear in the prediction.
         noise [B, C, h, w]; sigmas [B].
         """
-        sampling = self.model.model_sampling
+        sampling = self.sampling
         noisy = sampling.noise_scaling(_column(sigmas), noise, batch.latents)
         denoised = self.denoised(learner, batch.seen, noisy, sigmas)
         error = (denoised - batch.latents) / self._slope(sigmas)
@@ -125,7 +143,7 @@ class FrozenBase:
 
     def _slope(self, sigmas: Tensor) -> Tensor:
         """What is denoised changes by so much when the prediction changes by one, [B, 1, 1, 1]."""
-        sampling, one = self.model.model_sampling, torch.ones_like(_column(sigmas))
+        sampling, one = self.sampling, torch.ones_like(_column(sigmas))
         zero = torch.zeros_like(one)
         return sampling.calculate_denoised(sigmas, one, zero) - sampling.calculate_denoised(sigmas, zero, zero)
 
@@ -139,7 +157,9 @@ class FrozenBase:
         size = tuple(noisy.shape[-2:])
         rows = BatchRows((Branch.FULL,), (None,), size, size, tuple(range(len(noisy))))
         options = entrance.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (adapter,), rows)
-        return self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conditions(seen, noisy))
+        found = self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conditions(seen, noisy))
+        check_reached(self._doubted, keys, rows.reached)
+        return found
 
     def _conditions(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
         """Texts as the model's class takes them when it samples."""

@@ -84,8 +84,7 @@ class SmallTeaching:
         """Raises ValueError for a model that cannot be taught on, and an adapter that does not fit it."""
         family = family_to_teach(model)
         self.base = FrozenBase(model, family, recipe.dtype)
-        denoiser = self.base.patcher.get_model_object("diffusion_model")
-        self._start = begun(start, family, self.base.sites, denoiser, recipe.seed)
+        self._start = begun(start, family, self.base.sites, self.base.own, recipe.seed)
         self._encoders, self._recipe, self._pairs = encoders, recipe, small_set.pairs()
         self.teaching: Teaching | None = None
 

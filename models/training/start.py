@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise
 from ..cross_attention import SiteProjections
 from ..families import SD15, Family
 from ..joint_attention import StreamProjections, TokenProjections
 from ..kinds import INSTRUCT, PLUS
+from ..patching.own_model import OwnModel, class_name
 from ..patching.sites import Site, check_fit
 from ..resampler import HEAD_WIDTH, Resampler, ResamplerSizes
 from .learner import published
@@ -42,18 +43,19 @@ class Shape:
 
 
 def begun(
-    start: AdapterCheckpoint | Shape, family: Family, sites: Sequence[Site], denoiser: nn.Module, seed: int
+    start: AdapterCheckpoint | Shape, family: Family, sites: Sequence[Site], base: OwnModel, seed: int
 ) -> AdapterCheckpoint:
     """The adapter to begin with: a drawn one of a shape, or what `from_file` makes of a given one."""
     if isinstance(start, Shape):
-        return recognise(from_scratch(family, sites, denoiser, start, seed))
+        return recognise(from_scratch(family, sites, base, start, seed))
     return from_file(start, family, sites, seed)
 
 
-def from_scratch(family: Family, sites: Sequence[Site], denoiser: nn.Module, shape: Shape, seed: int) -> Mapping:
+def from_scratch(family: Family, sites: Sequence[Site], base: OwnModel, shape: Shape, seed: int) -> Mapping:
     """Tensors of a new adapter under published names.
 
-    For a UNet keys and values begin as the model's own for text. For an MMDiT what the image tokens add begins at zero.
+    For a UNet keys and values begin as the model's own for text, without LoRAs. For an MMDiT what the image tokens add
+    begins at zero.
     The layers that read texts begin as in an adapter made of a Plus adapter.
     Source: arXiv 2308.06721 section 3.2 for the UNet, 2408.03209 section 4 for texts; the rest is this pack's.
     """
@@ -70,7 +72,7 @@ def from_scratch(family: Family, sites: Sequence[Site], denoiser: nn.Module, sha
             _draw_joint(module, generator)
     else:
         modules = [SiteProjections(widths, sites[0].context_width)]
-        _copy_text_layers(modules[0], sites, denoiser)
+        _copy_text_layers(modules[0], sites, base)
     for module in modules:
         parts.update({f"projections.{name}": weight for name, weight in module.state_dict().items()})
     return published(family, parts)
@@ -149,11 +151,21 @@ def _draw_joint(module: nn.Module, generator: torch.Generator) -> None:
 
 
 @torch.no_grad()
-def _copy_text_layers(module: SiteProjections, sites: Sequence[Site], denoiser: nn.Module) -> None:
+def _copy_text_layers(module: SiteProjections, sites: Sequence[Site], base: OwnModel) -> None:
     for layers, site in zip(module.children(), sites, strict=True):
-        attention = denoiser.get_submodule(site.block).attn2
-        layers.to_k_ip.weight.copy_(attention.to_k.weight)
-        layers.to_v_ip.weight.copy_(attention.to_v.weight)
+        layers.to_k_ip.weight.copy_(_text_layer(base, f"{site.path}.attn2.to_k"))
+        layers.to_v_ip.weight.copy_(_text_layer(base, f"{site.path}.attn2.to_v"))
+
+
+def _text_layer(base: OwnModel, path: str) -> Tensor:
+    weight = base.weight(path)
+    if weight is None:
+        raise ValueError(
+            f"A new adapter begins with the model's own keys and values for text; {path} is a "
+            f"{class_name(base.before(path))}, whose packed weight cannot be read. Connect the model without this "
+            "quantization, or begin with an adapter's file."
+        )
+    return weight
 
 
 def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:

@@ -132,7 +132,7 @@ def one_of_each_task(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _latent_shape(teaching: Teaching, encoders: Encoders) -> tuple[int, int, int]:
-    return teaching.base.model.latent_format.latent_channels, *(side // 8 for side in encoders.size)
+    return teaching.base.latent_format.latent_channels, *(side // 8 for side in encoders.size)
 
 
 def fitted(picture: Tensor, size: tuple[int, int]) -> Tensor:

@@ -28,8 +28,7 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 def drawn(family: str, seed: int = 0, **shape):
     base = lessons.base(family)
-    denoiser = base.patcher.get_model_object("diffusion_model")
-    return base, from_scratch(base.family, base.sites, denoiser, Shape(**{"width": 64, "blocks": 2, **shape}), seed)
+    return base, from_scratch(base.family, base.sites, base.own, Shape(**{"width": 64, "blocks": 2, **shape}), seed)
 
 
 @each_family
@@ -128,4 +127,4 @@ def test_what_was_taught_is_written_under_the_published_names(family):
 def test_every_site_of_the_model_is_taught(family):
     base, learner = lessons.base(family), lessons.learner(family)
     assert len(learner.projections.widths) == len(base.sites)
-    assert entrance_of(base.family).sites(base.patcher.get_model_object("diffusion_model")) == base.sites
+    assert entrance_of(base.family).sites(base.own) == base.sites

@@ -11,6 +11,7 @@ from ipadapter_instruct.models.checkpoint import AdapterCheckpoint
 from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder, InstructEmbeds
 from ipadapter_instruct.models.patching.entrances import entrance_of
 from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.patching.own_model import OwnModel
 from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
 from sampling import same
 
@@ -21,8 +22,8 @@ PROMPTS = {"prompt": "a dog", "negative_prompt": "blurry"}
 
 def readable_adapter(family: str, factor: float = 1.0) -> LoadedAdapter:
     """An adapter for the small model, with `factor` on its weights."""
-    model, made = small.small_model(family).model.diffusion_model, small.FAMILIES[family].family
-    sites = entrance_of(made).sites(model)
+    made = small.FAMILIES[family].family
+    sites = entrance_of(made).sites(OwnModel(small.small_model(family)))
     tensors = files.adapter_tensors(family, [site.width for site in sites], sites[0].context_width)
     parts = [
         {name.removeprefix(prefix): factor * w for name, w in tensors.items() if name.startswith(prefix)}

@@ -72,7 +72,7 @@ def teaching(name: str, steps: int) -> Teaching:
     family = family_to_teach(model)
     base = FrozenBase(model, family, attention=short_attention)
     pool, texts = references(), ShortTexts(ENCODERS["text"].built())
-    drawn = from_scratch(family, base.sites, model.get_model_object("diffusion_model"), SHAPE, seed=0)
+    drawn = from_scratch(family, base.sites, base.own, SHAPE, seed=0)
     start = {**drawn, **reading_part(drawn, pool, texts)}
     lessons = WorldLessons(pool, components(), texts, phrasings_for(name))
     recipe = Recipe(steps, BATCH, rate=RATE, warm_up=WARM_UP, average=AVERAGED, arithmetic=HALF)
