@@ -89,13 +89,15 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     options = model_options["transformer_options"]
     run: Run = options[RUN]
     adapters = run.active(timestep)
-    if not adapters or STEP in options:  # inside a step already: another pack asks for one of our passes again
+    if STEP in options:  # inside a step already: another pack asks for one of our passes again
         return executor(model, conds, x_in, timestep, model_options)
+    if not adapters:
+        return executor(model, conds, x_in, timestep, _with_step(model_options, None))
     plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
     size = run.whole.size if is_part_of_picture(options) else tuple(x_in.shape[-2:])
     step = Step(adapters, plan, run.calls, size, len(x_in), run.whole)
     with looking(options, run, plan, x_in, timestep) as look, run.calls.step(model_options):
-        own_options = {**model_options, "transformer_options": {**options, STEP: step, **look}}
+        own_options = _with_step(model_options, step, **look)
         predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
     if run.calls.are_missing and plan.acts_at(x_in, timestep):
         raise run.calls.refusal()
@@ -110,6 +112,8 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     """
     options = transformer_options or {}
     step: Step | None = options.get(STEP)
+    if STEP not in options and RUN in options and options[RUN].adapters:
+        raise options[RUN].calls.refusal("calls it past the wrappers of the sampling step")
     if step is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     rows = step.rows(options, x)
@@ -120,6 +124,11 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
         predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     check_reached(options[RUN].doubted, (site for a in step.adapters for site in a.sites), rows.reached)
     return predictions
+
+
+def _with_step(model_options: dict, step: Step | None, **more) -> dict:
+    """The options of a step's calls. step: None where no adapter acts."""
+    return {**model_options, "transformer_options": {**model_options["transformer_options"], STEP: step, **more}}
 
 
 def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:

@@ -280,6 +280,17 @@ def test_a_wrapper_that_goes_past_those_behind_it_stops_the_run_with_words(bare,
         sample(changed)
 
 
+def test_a_wrapper_that_takes_the_step_to_itself_stops_the_run_with_words(bare, embeds):
+    def by_itself(executor, *step):
+        return executor.original(*step)
+
+    past = with_wrapper(WrappersMP.CALC_COND_BATCH, by_itself)
+    changed = applied_with(past, "before", bare, embeds, guidance="three-way", end_percent=0.5)
+    with pytest.raises(ValueError, match="A call of ComfyUI's model was expected.*calls it past the wrappers"):
+        sample(changed)
+    same(sample(applied_with(past, "before", bare, embeds, weight=0.0)), sample(past(bare)))
+
+
 def test_a_function_that_calls_every_second_time_gives_what_it_keeps(scene):
     """A cache of predictions: what it gives again was made with the adapter."""
 
