@@ -135,11 +135,13 @@ def test_a_faces_lora_fits_packed_layers():
 
 # The host's own quantized layers
 
-FORMATS = ("TensorCoreFP8Layout", "TensorCoreNVFP4Layout")  # NVFP4 stores half as many bytes as it has numbers
+FORMATS = [name for name in ("float8_e4m3fn", "nvfp4") if name in comfy.quant_ops.QUANT_ALGOS]
+each_format = pytest.mark.parametrize("form", FORMATS)  # NVFP4 stores half as many bytes as it has numbers
 
 
-def known_formats() -> list[str]:
-    return [name for name in FORMATS if hasattr(comfy.quant_ops, name)]
+def in_format(form: str, linear: nn.Linear) -> comfy.quant_ops.QuantizedTensor:
+    layout = comfy.quant_ops.QUANT_ALGOS[form]["comfy_tensor_layout"]
+    return comfy.quant_ops.QuantizedTensor.from_float(linear.weight.data, layout)
 
 
 def host_layer(linear: nn.Linear):
@@ -147,19 +149,19 @@ def host_layer(linear: nn.Linear):
     return operations.Linear(*reversed(linear.weight.shape), bias=linear.bias is not None)
 
 
-def quantized(layout: str):
+def quantized(form: str):
     def make(linear: nn.Linear) -> nn.Module:
         layer = host_layer(linear)
-        weight = comfy.quant_ops.QuantizedTensor.from_float(linear.weight.data, layout)
-        layer.weight, layer.bias = nn.Parameter(weight, requires_grad=False), linear.bias
+        layer.quant_format, layer.layout_type = form, comfy.quant_ops.QUANT_ALGOS[form]["comfy_tensor_layout"]
+        layer.weight, layer.bias = nn.Parameter(in_format(form, linear), requires_grad=False), linear.bias
         return layer
 
     return make
 
 
-def as_quantized(layout: str):
+def as_quantized(form: str):
     def make(linear: nn.Linear) -> nn.Linear:
-        linear.weight.data = comfy.quant_ops.QuantizedTensor.from_float(linear.weight.data, layout).dequantize()
+        linear.weight.data = in_format(form, linear).dequantize()
         return linear
 
     return make
@@ -170,18 +172,18 @@ def test_the_hosts_layers_state_their_size_before_they_are_loaded():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("layout", known_formats())
-def test_an_adapter_acts_on_the_hosts_quantized_layers_as_on_the_same_weights_in_full(family, layout):
+@each_format
+def test_an_adapter_acts_on_the_hosts_quantized_layers_as_on_the_same_weights_in_full(family, form):
     embeds = small.golden_embeds(family)
     found, expected = (
-        sample(small.applied(with_layers(family, make(layout)), embeds)) for make in (quantized, as_quantized)
+        sample(small.applied(with_layers(family, make(form)), embeds)) for make in (quantized, as_quantized)
     )
     close(found, expected)
 
 
-@pytest.mark.parametrize("layout", known_formats())
-def test_a_new_adapter_begins_with_what_the_hosts_quantized_layers_compute_with(layout):
-    found, expected = (base("sd15", make(layout)) for make in (quantized, as_quantized))
+@each_format
+def test_a_new_adapter_begins_with_what_the_hosts_quantized_layers_compute_with(form):
+    found, expected = (base("sd15", make(form)) for make in (quantized, as_quantized))
     tensors, others = (from_scratch(one.family, one.sites, one.own, SHAPE, 0) for one in (found, expected))
     for name, tensor in tensors.items():
         close(tensor, others[name])
