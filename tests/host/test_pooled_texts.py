@@ -7,74 +7,18 @@ linearly; SDXL's and SD3's pooled texts are what could break it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-import comfy.hooks
 import pytest
 import small
 import torch
 from passes import rows
+from prompts import Prompt, weights
 from sampling import close, noise, noise_prediction, same
-from scenes import text
 from torch import Tensor
-
-import nodes as host_nodes
 
 HEIGHT, WIDTH = 16, 24
 SCALES = {"instruct_scale": 6.0, "image_scale": 0.5}
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """A positive: its text, and where, when and how strongly it acts. area: height, width, top, left, of the latent."""
-
-    name: str
-    span: tuple[float, float] = (0.0, 1.0)
-    mask: Tensor | None = None
-    strength: float = 1.0
-    area: tuple[int, int, int, int] | None = None
-    lora: float = 0.0
-    is_default: bool = False
-
-    def condition(self, family: str) -> list:
-        """As the host's nodes make it."""
-        own = text(self.name, family)
-        cond = [[own.context, dict(own.values)]]
-        if self.span != (0.0, 1.0):
-            cond = host_nodes.ConditioningSetTimestepRange().set_range(cond, *self.span)[0]
-        if self.mask is not None:
-            cond = host_nodes.ConditioningSetMask().append(cond, self.mask, "default", self.strength)[0]
-        if self.area is not None:
-            height, width, top, left = (8 * side for side in self.area)
-            cond = host_nodes.ConditioningSetArea().append(cond, width, height, left, top, self.strength)[0]
-        if self.lora:
-            cond = comfy.hooks.set_hooks_for_conditioning(cond, hooks=lora_hook(family, self.lora))
-        if self.is_default:
-            cond = comfy.hooks.set_default_conds_and_combine([[]], [cond])[0]
-        return cond
-
-    def acts(self, percent: float) -> bool:
-        return self.span[0] <= percent <= self.span[1]
-
-    def weight(self) -> Tensor:
-        """[H, W]. The areas here leave out the host's fading edges by their masks."""
-        here = torch.ones(HEIGHT, WIDTH) if self.mask is None else self.mask[0].clone()
-        if self.area is not None:
-            height, width, top, left = self.area
-            inside = torch.zeros(HEIGHT, WIDTH)
-            inside[top : top + height, left : left + width] = 1
-            here = here * inside
-        return here * (self.strength if self.mask is not None or self.area is not None else 1.0)
-
-
-def lora_hook(family: str, strength: float):
-    """A LoRA on one layer that each of the small models has."""
-    layer = {"sd3": "joint_blocks.1.x_block.attn.proj"}.get(family, "time_embed.2")
-    made = torch.Generator().manual_seed(1)
-    weight = small.small_model(family).model.state_dict()[f"diffusion_model.{layer}.weight"]
-    parts = {"up": (weight.shape[0], 2), "down": (2, weight.shape[1])}
-    lora = {f"diffusion_model.{layer}.lora_{n}.weight": torch.randn(s, generator=made) for n, s in parts.items()}
-    return comfy.hooks.create_hook_lora(lora, strength, 0.0)
 
 
 def half(left: bool) -> Tensor:
@@ -126,22 +70,13 @@ def embeds(family):
     return small.golden_embeds(family, "use the composition")
 
 
-def weights(prompts: tuple[Prompt, ...], percent: float) -> list[Tensor | None]:
-    """Of each prompt's prediction; None for one that does not act. A default has what the others leave."""
-    own = [p.weight() if p.acts(percent) and not p.is_default else None for p in prompts]
-    rest = (1 - sum(w for w in own if w is not None)).clamp(min=0) if any(p.is_default for p in prompts) else None
-    return [rest if p.is_default and p.acts(percent) else w for p, w in zip(prompts, own, strict=True)]
+def level_at(sampling, percent: float) -> Tensor:
+    return torch.tensor([sampling.percent_to_sigma(percent)], dtype=torch.float32)
 
 
 def step(model, positive: list, negative: list, percent: float) -> Tensor:
-    sampling = model.get_model_object("model_sampling")
-    sigma = torch.tensor([sampling.percent_to_sigma(percent)], dtype=torch.float32)
+    sigma = level_at(model.get_model_object("model_sampling"), percent)
     return noise_prediction(model, (positive, negative), 4.0, noise(model, 1, HEIGHT, WIDTH), sigma)
-
-
-def alone(prompt: Prompt) -> Prompt:
-    """The same prompt everywhere and always; its area stays what the model sees of the picture."""
-    return replace(prompt, span=(0.0, 1.0), mask=None, strength=1.0, is_default=False)
 
 
 @pytest.mark.parametrize("guidance", ["three-way", "simple"])
@@ -151,10 +86,10 @@ def test_each_part_has_what_its_own_prompt_alone_would_give(family, bare, embeds
     model = small.applied(bare, embeds, guidance=guidance, **SCALES)
     positive = [cond for prompt in prompts for cond in prompt.condition(family)]
     for percent in (0.2, 0.8):
-        found = step(model, positive, negative, percent)
-        own = weights(prompts, percent)
+        found, sampling = step(model, positive, negative, percent), bare.get_model_object("model_sampling")
+        own = weights(prompts, (HEIGHT, WIDTH), sampling, level_at(sampling, percent)[0])
         acting = [(prompt, w) for prompt, w in zip(prompts, own, strict=True) if w is not None]
-        parts = [w * step(model, alone(prompt).condition(family), negative, percent) for prompt, w in acting]
+        parts = [w * step(model, prompt.alone.condition(family), negative, percent) for prompt, w in acting]
         close(found, sum(parts) / sum(w for _, w in acting))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import small
 import torch
-from beside import CHAINS, agree, applied_with, orders
+from beside import CHAINS, agree, applied_with, changed_call, chunk_by_chunk, orders, with_function_wrapper
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
@@ -120,15 +120,6 @@ def test_weight_0_of_either_adapter_leaves_the_other_alone(bare, embeds, order):
 # Wrappers around calls of the model
 
 
-def with_function_wrapper(wrapper: Callable):
-    def patch(model):
-        model = model.clone()
-        model.set_model_unet_function_wrapper(wrapper)
-        return model
-
-    return patch
-
-
 def with_wrapper(kind: str, wrapper: Callable):
     def patch(model):
         model = model.clone()
@@ -136,27 +127,6 @@ def with_wrapper(kind: str, wrapper: Callable):
         return model
 
     return patch
-
-
-def changed_call(apply_model, args):
-    """Another input, and another output."""
-    return 0.9 * apply_model(1.1 * args["input"], args["timestep"], **args["c"])
-
-
-def chunk_by_chunk(apply_model, args):
-    """Each chunk in a call of its own, which is told whose it is."""
-    c, count = args["c"], len(args["cond_or_uncond"])
-    found = []
-    for number in range(count):
-        own = {k: v.chunk(count)[number] if isinstance(v, torch.Tensor) else v for k, v in c.items()}
-        options = c["transformer_options"]
-        own["transformer_options"] = {
-            **options,
-            **{key: options[key][number : number + 1] for key in ("cond_or_uncond", "uuids")},
-        }
-        x, t = (args[name].chunk(count)[number] for name in ("input", "timestep"))
-        found.append(apply_model(x, t, **own))
-    return torch.cat(found)
 
 
 def tile_by_tile(apply_model, args):

@@ -56,3 +56,33 @@ def in_parts(model, *parts):
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "windows", windows)
     return model
+
+
+def with_function_wrapper(wrapper: Callable):
+    def patch(model):
+        model = model.clone()
+        model.set_model_unet_function_wrapper(wrapper)
+        return model
+
+    return patch
+
+
+def changed_call(apply_model, args):
+    """Another input, and another output."""
+    return 0.9 * apply_model(1.1 * args["input"], args["timestep"], **args["c"])
+
+
+def chunk_by_chunk(apply_model, args):
+    """Each chunk in a call of its own, which is told whose it is."""
+    c, count = args["c"], len(args["cond_or_uncond"])
+    found = []
+    for number in range(count):
+        own = {k: v.chunk(count)[number] if isinstance(v, torch.Tensor) else v for k, v in c.items()}
+        options = c["transformer_options"]
+        own["transformer_options"] = {
+            **options,
+            **{key: options[key][number : number + 1] for key in ("cond_or_uncond", "uuids")},
+        }
+        x, t = (args[name].chunk(count)[number] for name in ("input", "timestep"))
+        found.append(apply_model(x, t, **own))
+    return torch.cat(found)

@@ -5,10 +5,14 @@ What acts on some latents, places or moments only is drawn often: laws of it nee
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import comfy.samplers
 from hypothesis import assume, event
 from hypothesis import strategies as st
+from prompts import Prompt
 from published_layers import BY_PLACE, COUNTS, PUBLISHED
+from situation_neighbours import BESIDE
 from situation_oracle import AUTO
 from situations import BASIC, INSTRUCT, KSAMPLER, Layers, Link, Mask, Pictures, Schedule, Situation
 
@@ -21,8 +25,11 @@ sizes = st.tuples(st.integers(9, 18), st.integers(-2, 18), st.booleans()).map(
     lambda s: (s[0], max(s[1], 1)) if s[2] else (max(s[1], 1), s[0])
 )
 rarely, often = (st.integers(0, last).map(lambda n, last=last: n == last) for last in (3, 1))
-fractions = st.sampled_from((0.0, 1.0, 0.5, 0.25, 0.35, 0.75, 0.999, 0.001)) | st.integers(0, 1000).map(
-    lambda n: n / 1000
+# Of steps' boundaries too, where float32 and float64 may differ.
+fractions = (
+    st.sampled_from((0.0, 1.0, 0.5, 0.25, 0.35, 0.75, 0.999, 0.001))
+    | st.integers(0, 1000).map(lambda n: n / 1000)
+    | st.sampled_from((2, 3, 5)).flatmap(lambda steps: st.integers(1, steps - 1).map(lambda n: n / steps))
 )
 
 
@@ -94,6 +101,25 @@ def links(draw, family: str) -> Link:
     )
 
 
+@st.composite
+def prompts(draw, height: int, width: int) -> tuple[Prompt, ...]:
+    """Two, which leave no place and no moment without one."""
+    mask = Mask(1, height, width, draw(st.booleans())).tensor()
+    at, lora = draw(fractions), draw(st.sampled_from((0.0, 0.7, -0.7)))
+    one, two = Prompt("one"), Prompt("another")
+    return draw(
+        st.sampled_from(
+            (
+                (replace(one, span=(0.0, at)), replace(two, span=(at, 1.0))),
+                (replace(one, mask=mask, lora=lora), replace(two, mask=1 - mask)),
+                (one, replace(two, mask=mask, strength=0.6, lora=lora)),
+                (replace(one, mask=mask, span=(0.0, at)), replace(two, is_default=True)),
+                (one, replace(one, mask=mask)),
+            )
+        )
+    )
+
+
 SETTINGS = ("mask", "schedule", "layers", "then", "batch_weights")
 
 
@@ -108,15 +134,20 @@ def situations(draw, family: str, **fixed) -> Situation:
         "width": width,
         "sampler": draw(st.sampled_from(SAMPLERS)),
         "scheduler": draw(st.sampled_from(comfy.samplers.SCHEDULER_NAMES)),
-        "steps": draw(st.sampled_from((1, 2, 3, 3))),
+        "steps": draw(st.sampled_from((1, 2, 3, 3, 5))),
         "cfg": draw(st.sampled_from((4.0, 1.0, 2.0)) | hundredths(0, 7)),
         "denoise": draw(sometimes(hundredths(0.3, 1), 1.0)),
         "seed": draw(st.integers(0, 2**32)),
         "through": draw(st.sampled_from((KSAMPLER, KSAMPLER, INSTRUCT, BASIC))),
         "scales": (draw(scales), draw(scales)),
         "positive_length": draw(sometimes(st.just(154), 77)),
+        "prompts": draw(sometimes(prompts(height, width), ())),
+        "rising": draw(rarely),
+        "beside": draw(sometimes(st.sampled_from(tuple(BESIDE)), "")),
     }
+    drawn |= {"sampler": "euler", "denoise": 0.7} if drawn["rising"] else {}  # a flow's latents are infinite at its top
     situation = Situation(family, **{**drawn, **fixed})
+    assume(not (situation.cfg == 1 and situation.beside == "perturbed attention"))  # has a test of its own
     assume(situation.steps > 1 or situation.scheduler != "kl_optimal")  # which then divides 0 by 0
     assume(len(situation.links) > 1 or any(getattr(situation.links[0], name) for name in SETTINGS))
     note(situation)
@@ -136,6 +167,9 @@ def note(situation: Situation) -> None:
     event(f"through: {situation.through}")
     event(f"batch: {situation.batch}")
     event(f"guidance: {' '.join(sorted({link.guidance for link in situation.links}))}")
+    event(f"prompts: {len(situation.prompts)}")
+    event(f"rising: {situation.rising}")
+    event(f"beside: {situation.beside or 'nothing'}")
     event(f"cfg 1: {situation.cfg == 1}")
     event(f"one row or column: {1 in (situation.height, situation.width)}")
     for link in situation.links:

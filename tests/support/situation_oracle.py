@@ -17,7 +17,9 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from golden_cases import golden_case
 from oracle import INJECTIONS, OracleAdapter, Place, around
+from prompts import has_begun, is_over, weights
 from published_layers import V_ONLY, on_negative, published_factor, scaled_attention
+from scenes import Text, text
 from situations import BASIC, INSTRUCT, Link, Mask, Pictures, Schedule, Situation, picture_tokens
 from torch import Tensor
 
@@ -81,15 +83,15 @@ def place_on_schedule(sampling, sigma: float) -> float:
 
 
 def place_among_steps(sigmas: Tensor, sigma: float) -> float:
-    falling = sigmas.double().numpy()
-    return float(np.interp(-sigma, -falling, np.arange(len(falling)) / (len(falling) - 1)))
+    levels, sign = sigmas.double().numpy(), (1 if sigmas[-1] > sigmas[0] else -1)
+    return float(np.interp(sign * sigma, sign * levels, np.arange(len(levels)) / (len(levels) - 1)))
 
 
-def schedule_factor(schedule: Schedule, place: float) -> float:
+def schedule_factor(schedule: Schedule, place: float, is_past: Callable[[float], bool]) -> float:
     points = schedule.points
     if not isinstance(points[0], tuple):
         points = [(number / len(points), factor) for number, factor in enumerate(points)]
-    past = [point for point in points if point[0] <= place + SAME_PLACE]
+    past = [point for point in points if is_past(point[0])]
     if not past:
         return points[0][1]
     if len(past) == len(points) or schedule.between == "hold":
@@ -188,22 +190,24 @@ class SituationOracle(small.SmallModel):
     sigmas: Tensor  # of the run's steps
     alone: bool  # at this step the host asks for the positive alone
     has_negative: bool
+    whole: Tensor  # the step's latents
+    positive: Text
+    branch: str = ""  # all that is asked for, if anything
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         sides = transformer_options["cond_or_uncond"]
         latents = len(x) // len(sides)
+        numbers = [self._number(latent, n % latents) for n, latent in enumerate(x)]
         rows = [
-            self._row(x[n : n + 1], t[n : n + 1], sides[n // latents], n % latents, transformer_options)
-            for n in range(len(x))
+            self._row(x[n : n + 1], t[n : n + 1], sides[n // latents], number, transformer_options)
+            for n, number in enumerate(numbers)
         ]
         return torch.cat(rows)
 
     def _row(self, x, t, side: int, latent: int, options: dict) -> Tensor:
-        acting = [(one, strength) for one in self.turns if (strength := self._strength(one, float(t)))]
-        three_way = [one for one, _ in acting if self._is_three_way(one, float(t))]
-        leading = [one.link for one in three_way if not (one.chosen and self.alone)]
+        acting, three_way = self._acting(t[0])
         total = torch.zeros_like(x)
-        for branch, coefficient in self._coefficients(leading, side).items():
+        for branch, coefficient in ({self.branch: 1.0} if self.branch else self.coefficients(t[0], side)).items():
             if coefficient:
                 given = [
                     (one, strength, branch if one in three_way else ("full" if branch in CONDITIONAL else "uncond"))
@@ -212,7 +216,17 @@ class SituationOracle(small.SmallModel):
                 total += coefficient * self._prediction(x, t, branch, latent, given, options)
         return total
 
-    def _coefficients(self, leading: list[Link], side: int) -> dict[str, float]:
+    def _number(self, latent: Tensor, place: int) -> int:
+        """Which of the batch a row holds, whatever the host says of it; its place in a call with other latents."""
+        return next((number for number, one in enumerate(self.whole) if torch.equal(one, latent)), place)
+
+    def _acting(self, level: Tensor) -> tuple[list, list]:
+        """What acts at a noise level, with its strength; and those of it in three-way guidance."""
+        acting = [(one, strength) for one in self.turns if (strength := self._strength(one, level))]
+        return acting, [one for one, _ in acting if self._is_three_way(one, level)]
+
+    def coefficients(self, level: Tensor, side: int) -> dict[str, float]:
+        leading = [one.link for one in self._acting(level)[1] if not (one.chosen and self.alone)]
         if not leading or not self.has_negative:
             return {"uncond" if side else "full": 1.0}
         wi, wim = leading[-1].instruct_scale, leading[-1].image_scale
@@ -220,10 +234,11 @@ class SituationOracle(small.SmallModel):
             return {"full": wi, "everything": 1 - wi, "image_only": wim - 1, "uncond": 1 - wim}
         return {"full": wi, "everything": -wi, "image_only": wim, "uncond": 1 - wim}
 
-    def _strength(self, one: Acting, sigma: float) -> float:
+    def _strength(self, one: Acting, level: Tensor) -> float:
+        sampling, sigma = self.model_sampling, float(level)
         if one.start > 0 or one.end < 1:
-            begin, end = (self.model_sampling.percent_to_sigma(place) for place in (one.start, one.end))
-            if sigma > begin or sigma < end or (one.followed and sigma == end):
+            is_last = has_begun if one.followed else is_over
+            if not has_begun(sampling, level, one.start) or is_last(sampling, level, one.end):
                 return 0.0
         if not has_weight(one):
             return 0.0
@@ -231,17 +246,19 @@ class SituationOracle(small.SmallModel):
         if schedule is None:
             return one.weight
         if schedule.along == "steps":
-            return one.weight * schedule_factor(schedule, place_among_steps(self.sigmas, sigma))
-        return one.weight * schedule_factor(schedule, place_on_schedule(self.model_sampling, sigma))
+            place = place_among_steps(self.sigmas, sigma)
+            return one.weight * schedule_factor(schedule, place, lambda point: point <= place + SAME_PLACE)
+        place = place_on_schedule(sampling, sigma)
+        return one.weight * schedule_factor(schedule, place, lambda point: has_begun(sampling, level, point))
 
-    def _is_three_way(self, one: Acting, sigma: float) -> bool:
+    def _is_three_way(self, one: Acting, level: Tensor) -> bool:
         until = one.link.three_way_until
-        return one.three_way and (until >= 1 or sigma > self.model_sampling.percent_to_sigma(until))
+        return one.three_way and (until >= 1 or not has_begun(self.model_sampling, level, until))
 
     def _prediction(self, x, t, branch: str, latent: int, given: list, options: dict) -> Tensor:
         situation, conditional = self.situation, branch in CONDITIONAL
-        text = situation.positive if branch == "full" else situation.negative
-        pooled = (situation.negative if branch == "uncond" else situation.positive).pooled
+        text = self.positive if branch == "full" else situation.negative
+        pooled = (situation.negative if branch == "uncond" else self.positive).pooled
         adapters, tokens = [], []
         for one, strength, own_branch in given:
             for moved in (False, True):
@@ -252,7 +269,8 @@ class SituationOracle(small.SmallModel):
                 tokens.append(own)
         self.adapters = tuple(adapters)
         kind, patches = INJECTIONS[self.family](self, tokens)
-        replaced = {kind: {site: around(None, patch) for site, patch in patches.items()}}
+        others = options.get("patches_replace", {})
+        replaced = {**others, kind: {site: around(None, patch) for site, patch in patches.items()}}
         options = {**options, "cond_or_uncond": [0], "patches_replace": replaced}
         return super()._apply_model(
             x, t, None, text.context, None, options, **({} if pooled is None else {"y": pooled})
@@ -279,6 +297,27 @@ class SituationOracle(small.SmallModel):
 CONDITIONAL = ("full", "everything")
 
 
+def several_prompts(model: SituationOracle, executor, base, conds: list, x: Tensor, t: Tensor, options: dict) -> list:
+    """The host's lists: averages of what they are beside each prompt alone, each of whole branches of the model."""
+    prompts, sums, total = model.situation.prompts, [torch.zeros_like(x) for _ in conds], torch.zeros(x.shape[-2:])
+    negative = next((own for own in conds[1:] if own is not None), model.guider.conds.get("negative"))
+    shares = weights(prompts, tuple(x.shape[-2:]), model.model_sampling, t[0])
+    for number, (prompt, share) in enumerate(zip(prompts, shares, strict=True)):
+        if share is None:
+            continue
+        bounds = ("mask", "mask_strength", "strength", "timestep_start", "timestep_end", "default")
+        own = {name: value for name, value in conds[0][number].items() if name not in bounds}
+        model.positive, found = text(prompt.name, model.family), {}
+        for side in (side for side, one in enumerate(conds) if one is not None):
+            for branch, coefficient in model.coefficients(t[0], side).items():
+                if coefficient and branch not in found:
+                    model.branch = branch
+                    (found[branch],) = executor(base, [[own] if branch == "full" else negative], x, t, options)
+                sums[side] += share * coefficient * found.get(branch, 0)
+        total, model.branch = total + share, ""
+    return [one / total for one in sums]
+
+
 @functools.cache
 @torch.inference_mode(False)
 def oracle_of(family: str):
@@ -290,16 +329,24 @@ def expected(situation: Situation) -> Tensor:
     patcher = oracle_of(situation.family).clone()
     model = patcher.model
     model.situation, model.has_negative = situation, situation.through != BASIC
+    model.positive, model.branch = situation.positive, ""
     model.turns = [one for link in situation.links for one in turns(situation, link)]
 
     def run(executor, guider, sigmas, *args, **kwargs):
-        model.sigmas = sigmas
+        model.sigmas, model.guider = sigmas, guider
         return executor(guider, sigmas, *args, **kwargs)
 
-    def step(executor, base, conds, *args, **kwargs):
-        model.alone = None in conds
-        return executor(base, conds, *args, **kwargs)
+    def predict(executor, x, *args, **kwargs):
+        model.whole = x
+        return executor(x, *args, **kwargs)
 
+    def step(executor, base, conds, *args):
+        model.alone = None in conds
+        if not situation.prompts:
+            return executor(base, conds, *args)
+        return several_prompts(model, executor, base, conds, *args)
+
+    patcher.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "oracle", predict)
     patcher.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, "oracle", run)
     patcher.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, "oracle", step)
     return situation.sampled(patcher)

@@ -24,7 +24,9 @@ from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
 from ipadapter_instruct.nodes.layer_weights import IPAdapterInstructLayers
 from ipadapter_instruct.nodes.schedule_weight import IPAdapterInstructSchedule
 from ipadapter_instruct.nodes.take_turns import IPAdapterInstructThen
+from prompts import Prompt
 from scenes import Text, text
+from situation_neighbours import BESIDE
 from torch import Tensor
 
 import nodes as host_nodes
@@ -104,7 +106,11 @@ class Link:
 
 @dataclass(frozen=True)
 class Situation:
-    """A chain of Applies, and how it is sampled. scales: Instruct Guider's for instruction and image."""
+    """A chain of Applies, and how it is sampled. scales: Instruct Guider's for instruction and image.
+
+    prompts: several positives, each in its part of the picture and of the sampling; none: one, `positive`, everywhere.
+    rising: from the picture to the noise. beside: another node, by its name in `BESIDE`.
+    """
 
     family: str = "sd15"
     links: tuple[Link, ...] = (Link(),)
@@ -120,6 +126,9 @@ class Situation:
     through: str = KSAMPLER
     scales: tuple[float, float] = (2.0, 1.0)
     positive_length: int = 77
+    prompts: tuple[Prompt, ...] = ()
+    rising: bool = False
+    beside: str = ""
 
     @functools.cached_property
     def positive(self) -> Text:
@@ -131,16 +140,21 @@ class Situation:
 
     def sampled(self, model) -> Tensor:
         """What the host makes of a model in this situation."""
+        model = BESIDE[self.beside](model)
         channels = model.model.latent_format.latent_channels
         latent = {"samples": torch.zeros(self.batch, channels, self.height, self.width)}
         positive, negative = ([[t.context, t.values]] for t in (self.positive, self.negative))
-        if self.through == KSAMPLER:
+        if self.prompts:
+            positive = [cond for prompt in self.prompts for cond in prompt.condition(self.family)]
+        if self.through == KSAMPLER and not self.rising:
             return host_nodes.KSampler().sample(
                 model, self.seed, self.steps, self.cfg, self.sampler, self.scheduler, positive, negative, latent,
                 self.denoise,
             )[0]["samples"]  # fmt: skip
         guider = self._guider(model, positive, negative)
         sigmas = host_node(custom.BasicScheduler, model, self.scheduler, self.steps, self.denoise)[0]
+        if self.rising:
+            sigmas = host_node(custom.FlipSigmas, sigmas)[0]
         sampler, noise = comfy.samplers.sampler_object(self.sampler), host_node(custom.RandomNoise, self.seed)[0]
         return host_node(custom.SamplerCustomAdvanced, noise, guider, sampler, sigmas, latent)[0]["samples"]
 
