@@ -36,7 +36,8 @@ export function widgetOf(node, name) {
 
 /** Whether the widget's value comes through a link, so that setting it would do nothing. */
 export function isLinked(node, name) {
-  return !!node.inputs?.some((input) => input.widget?.name === name && input.link != null)
+  const slot = node.inputs?.findIndex((input) => input.widget?.name === name) ?? -1
+  return slot >= 0 && node.isInputConnected(slot)
 }
 
 /** Every node of these kinds in a graph and its subgraphs. */

@@ -9,6 +9,7 @@ import { api } from '../../scripts/api.js'
 import { APPLY, INSTRUCTED, LOADER, SPEAKING, appliesOf, isLinked, loaderOf, nodesOfKinds, widgetOf } from './graph.js'
 import { addSaid, say, sayAgain } from './said.js'
 import { RECOMMENDED, TaskTable, tidy } from './tasks.js'
+import { ifThere, soon, withAnswer } from './there.js'
 
 const LIST = 'task'
 const OWN_WORDS = 'ipadapter_instruct.own_words' // node property: the last instruction typed by hand
@@ -50,21 +51,21 @@ app.registerExtension({
 
   getNodeMenuItems(node) {
     if (!tasks || !INSTRUCTED.includes(node.comfyClass)) return []
-    return [{ content: texts.menu, callback: () => takeRecommended(node) }]
+    return [{ content: texts.menu, callback: ifThere(node, takeRecommended) }]
   }
 })
 
 function keepSaid(node) {
   addSaid(node)
   after(node, 'onExecuted', (output) => say(node, texts.lastRun, output?.text))
-  after(node, 'onConfigure', () => setTimeout(() => sayAgain(node)))
+  after(node, 'onConfigure', () => soon(node, sayAgain))
 }
 
 // The task list
 
 function addTaskList(encode) {
   const choices = choicesFor(null)
-  const list = encode.addWidget('combo', LIST, choices[0], (choice) => choose(encode, choice), {
+  const list = encode.addWidget('combo', LIST, choices[0], ifThere(encode, choose), {
     values: choices,
     serialize: false // not sent with the prompt
   })
@@ -73,12 +74,9 @@ function addTaskList(encode) {
   encode.widgets.splice(encode.widgets.indexOf(list), 1)
   encode.widgets.unshift(list)
   keepSavedValuesCompact(encode)
-  after(widgetOf(encode, 'instruction'), 'callback', () => {
-    if (!filling) refresh(encode)
-  })
-  after(encode, 'onConnectionsChange', () => soon(encode))
-  after(encode, 'onConfigure', () => soon(encode))
-  soon(encode)
+  const typed = ifThere(encode, () => filling || refresh(encode))
+  after(widgetOf(encode, 'instruction'), 'callback', typed)
+  for (const event of ['onAdded', 'onConfigure', 'onConnectionsChange']) after(encode, event, () => soon(encode, refresh))
 }
 
 function choicesFor(family) {
@@ -89,26 +87,25 @@ function choicesFor(family) {
 /** ComfyUI saves values by position and some versions leave a hole for a widget that is not saved. */
 function keepSavedValuesCompact(node) {
   after(node, 'onSerialize', (saved) => {
-    saved.widgets_values = node.widgets.filter((widget) => widget.serialize !== false).map((widget) => widget.value)
+    saved.widgets_values = saved.widgets_values?.filter(() => true) // which passes over holes
   })
 }
 
-async function choose(encode, choice) {
+function choose(encode, choice) {
   if (filling || choice === texts.plain) return
   const task = tasks.named(choice)
   if (!isLinked(encode, 'instruction')) {
     const instruction = widgetOf(encode, 'instruction')
     set(instruction, task ? task.instruction : encode.properties[OWN_WORDS] || instruction.value)
   }
-  await refresh(encode)
-  if (task) recommend(encode, task, await knownFamily(encode))
+  refresh(encode)
+  if (task) withAnswer(encode, knownFamily, (_, family) => recommend(encode, task, family))
 }
 
 /** Show in the list what the instruction is; at once, and again when the server has told the family. */
-async function refresh(encode) {
-  const known = knownFamily(encode)
-  show(encode, known instanceof Promise ? null : known)
-  if (known instanceof Promise) show(encode, await known)
+function refresh(encode) {
+  if (knownFamily(encode) instanceof Promise) show(encode, null)
+  withAnswer(encode, knownFamily, show)
 }
 
 /** A task, own words, or words that the file was not trained on; or that it takes none. */
@@ -125,12 +122,8 @@ function show(encode, family) {
   set(list, task?.name ?? (isKnown ? texts.own : texts.untrained))
 }
 
-function soon(encode) {
-  setTimeout(() => refresh(encode))
-}
-
 function refreshAll() {
-  if (tasks) nodesOfKinds(app.rootGraph ?? app.graph, INSTRUCTED).forEach(soon)
+  if (tasks) for (const encode of nodesOfKinds(app.rootGraph, INSTRUCTED)) soon(encode, refresh)
 }
 
 // What Apply is recommended
@@ -147,10 +140,11 @@ function recommend(encode, task, family, all = false) {
   }
 }
 
-async function takeRecommended(encode) {
-  const family = await knownFamily(encode)
-  const instruction = widgetOf(encode, 'instruction').value
-  recommend(encode, tasks.spelledBy(instruction, family) ?? tasks.namedIn(instruction, family)[0], family, true)
+function takeRecommended(encode) {
+  withAnswer(encode, knownFamily, (_, family) => {
+    const instruction = widgetOf(encode, 'instruction').value
+    recommend(encode, tasks.spelledBy(instruction, family) ?? tasks.namedIn(instruction, family)[0], family, true)
+  })
 }
 
 function watchApply(apply) {

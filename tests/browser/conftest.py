@@ -123,12 +123,15 @@ def servers(models: ModelsFolder) -> Iterator[Servers]:
 
 @pytest.fixture(scope="module", params=SCREENS, ids=lambda screen: "-".join(screen))
 def opened(request: pytest.FixtureRequest, browser: Browser, servers: Servers) -> Iterator[ComfyPage]:
-    """The page, opened once for this front end and renderer."""
+    """The page, opened once for this front end and renderer; nothing went wrong after the last test, either."""
     front_end, renderer = request.param
     page = ComfyPage(browser, servers.url(front_end), vue_nodes=renderer == "vue")
     try:
         page.open()
         yield page
+        page.clear()
+        page.settle()
+        page.check()
     finally:
         page.close()
 
@@ -138,5 +141,4 @@ def page(opened: ComfyPage) -> Iterator[ComfyPage]:
     """The page with an empty graph; afterwards, nothing went wrong in the browser."""
     opened.clear()
     yield opened
-    errors, opened.errors[:] = list(opened.errors), []
-    assert not errors, "the browser's console: " + "\n".join(map(str, errors))
+    opened.check()

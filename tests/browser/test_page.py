@@ -8,14 +8,26 @@ from pathlib import Path
 import pytest
 from comfyhost.places import REPO_ROOT
 from page import ComfyPage, lines_of, words
+from page_acts import ACTS, ADD_EVERY_NODE, CALL_AFTER_REMOVAL, REMOVE_ONE_BY_ONE, Acts
 from page_missing import missing_models
 
 WORKFLOWS = sorted((REPO_ROOT / "workflows").glob("*.json"))
 SD15 = REPO_ROOT / "workflows" / "instruct_sd15.json"
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"
 ADAPTER = "ip-adapter-instruct-sd15.bin"
+ENCODE, LOADER = "IPAdapterInstructEncode", "IPAdapterInstructLoader"
 DOCS = REPO_ROOT / "js" / "docs"
 NODES = sorted(path.stem for path in DOCS.glob("*.md"))
+
+
+WARNED_BY_THE_PACK = """console.warn('warned by the pack')
+//# sourceURL=http://127.0.0.1/extensions/ipadapter-instruct/any.js"""
+WRONG = {
+    "an exception": "() => { setTimeout(() => { throw new Error('an exception') }) }",
+    "a rejected promise": "() => { Promise.reject(new Error('a rejected promise')) }",
+    "an error of the console": "() => console.error('an error of the console')",
+    "warned by the pack": f"() => new Function({json.dumps(WARNED_BY_THE_PACK)})()",
+}
 
 
 def links_of(workflow: dict) -> list[list[int]]:
@@ -28,6 +40,29 @@ def test_the_page_opens_without_an_error(page: ComfyPage):
     page.screenshot("empty")
     assert page.dialogs() == []
     assert page.overflow() == []
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_what_goes_wrong_in_the_browser_fails_a_test(page: ComfyPage, text: str):
+    page.page.evaluate("() => console.warn('a warning of somebody else')")
+    page.page.evaluate(WRONG[text])
+    with pytest.raises(AssertionError, match=text):
+        page.check()
+
+
+@pytest.mark.parametrize("node_type", [ENCODE, LOADER, None], ids=["encode", "loader", "all"])
+def test_whatever_is_done_to_nodes_leaves_nothing_in_the_console(page: ComfyPage, node_type: str | None):
+    page.drop_workflow(SD15)
+    for act in ACTS:
+        act(Acts(page, node_type))
+        page.check(act.__name__)
+
+
+@pytest.mark.parametrize("removal", [REMOVE_ONE_BY_ONE, CALL_AFTER_REMOVAL], ids=["one-by-one", "called-afterwards"])
+def test_every_node_can_be_removed(page: ComfyPage, removal: str):
+    page.page.evaluate(ADD_EVERY_NODE)
+    page.check()
+    page.page.evaluate(removal)
 
 
 def test_every_node_of_the_pack_has_a_help_page():

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from comfyhost.frontend import NEWER
 from comfyhost.pack import pack_module
 from comfyhost.places import REPO_ROOT
 from page import ComfyPage
+from page_acts import Acts, unanswered
 from safetensors.torch import save_file
 
 SD15, SDXL = (REPO_ROOT / "workflows" / f"instruct_{family}.json" for family in ("sd15", "sdxl"))
@@ -27,6 +30,12 @@ MENU = """(text) => {
     return app.collectNodeMenuItems(node).find((item) => item?.content === text).callback()
 }"""
 RELOADED = "async () => { await app.loadGraphData(app.graph.serialize()) }"
+LOAD = """(name) => {
+    const loader = app.graph.nodes.find((node) => node.type === 'IPAdapterInstructLoader')
+    const widget = loader.widgets.find((one) => one.name === 'adapter_name')
+    widget.value = name
+    widget.callback?.(name)
+}"""
 TAUGHT = "taught.safetensors"
 LABELS = "(type) => app.graph.nodes.find((node) => node.type === type).widgets.map((widget) => widget.label)"
 
@@ -206,3 +215,52 @@ def test_the_nodes_speak_the_pages_language(page: ComfyPage, locale, task, weigh
     assert overflow == []
     if page.version() == NEWER:  # 1.32.9 forgets every pack's translations when it loads a language's own
         assert weight in labels
+
+
+@pytest.fixture
+def unasked(models) -> Iterator[str]:
+    """The name of an adapter file for SDXL that no page has asked the server for."""
+    path = models.folder / "ipadapter" / f"unasked-{uuid4()}.bin"
+    path.symlink_to(models.target / "ipadapter" / "ip-adapter-instruct-sdxl.bin")
+    yield path.name
+    path.unlink()
+
+
+# What may come between a question to the server and its answer, so that the node that asked is there no more.
+MEANWHILE = {
+    "deleted": lambda page: Acts(page, ENCODE).once("Delete"),
+    "deleted-and-undone": lambda page: Acts(page, ENCODE).delete(),
+    "made-a-subgraph": lambda page: Acts(page, ENCODE).once("Control+Shift+e"),
+    "opened-anew": lambda page: page.page.evaluate(RELOADED),
+    "another-opened": lambda page: page.drop_workflow(SD15),
+    "closed": lambda page: page.clear(),
+}
+
+
+@pytest.mark.spread("meanwhile", list(MEANWHILE), 2)
+@pytest.mark.parametrize("meanwhile", MEANWHILE)
+def test_an_answer_for_a_node_that_is_gone_changes_nothing(sdxl: ComfyPage, unasked: str, meanwhile: str):
+    with unanswered(sdxl) as answer:
+        sdxl.page.evaluate(LOAD, unasked)
+        sdxl.set(ENCODE, "task", "composition")
+        MEANWHILE[meanwhile](sdxl)
+        sdxl.settle()
+        expected = set_values(sdxl)
+        answer()
+    assert set_values(sdxl) == expected
+
+
+def set_values(page: ComfyPage) -> dict[str, dict]:
+    """The nodes' values by id, but for the task list's, which shows what the instruction is."""
+    values = {node["id"]: node["widgets"] for node in page.nodes()}
+    return {node: {name: of[name] for name in of if name != "task"} for node, of in values.items()}
+
+
+def test_an_answer_about_a_file_that_was_exchanged_meanwhile_changes_nothing(sd15: ComfyPage, unasked: str):
+    file = sd15.value(LOADER, "adapter_name")
+    with unanswered(sd15) as answer:
+        for name in (unasked, file):
+            sd15.page.evaluate(LOAD, name)
+            sd15.settle()
+        answer()
+    assert sd15.page.evaluate(CHOICES) == [*TASKS, *ONLY_SD15, OWN, UNTRAINED]

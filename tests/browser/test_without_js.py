@@ -50,4 +50,4 @@ def test_a_shipped_workflow_opens_and_runs(page_without_js: ComfyPage):
     page.queue()
     page.screenshot("without-js")
     assert page.picture("SaveImage") == [128, 128]
-    assert page.errors == []
+    page.check()

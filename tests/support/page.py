@@ -8,7 +8,7 @@ from pathlib import Path
 
 import page_scripts as script
 from comfyhost.places import REPO_ROOT
-from page_errors import PageError, is_hosts_own
+from page_errors import PageError, is_hosts_own, packs_own
 from page_widgets import CanvasWidgets, VueWidgets
 from playwright.sync_api import Browser, ConsoleMessage
 
@@ -31,7 +31,10 @@ SETTINGS = {
 
 
 class ComfyPage:
-    """A tab with ComfyUI's page. `errors` collects what its console reports, but for what the host makes itself."""
+    """A tab with ComfyUI's page. `errors` collects what its console reports, but for what the host makes itself.
+
+    That is every error, every exception and rejected promise that nothing caught, and the pack's own warnings.
+    """
 
     def __init__(self, browser: Browser, url: str, vue_nodes: bool):
         self.url = url
@@ -41,7 +44,10 @@ class ComfyPage:
         self.context.add_init_script(script.SEEN_BANNERS)
         self.page = self.context.new_page()
         self.page.on("console", self.take_message)
-        self.page.on("pageerror", lambda error: self.take(PageError(f"not caught: {error}")))
+        self.page.on("pageerror", lambda error: self.take(PageError(f"not caught: {error.stack or error}")))
+        self.devtools = self.context.new_cdp_session(self.page)
+        self.devtools.on("Runtime.consoleAPICalled", self.take_call)
+        self.devtools.send("Runtime.enable")
         self.widgets = VueWidgets(self.page) if vue_nodes else CanvasWidgets(self.page)
 
     def close(self) -> None:
@@ -51,9 +57,20 @@ class ComfyPage:
         if message.type == "error":
             self.take(PageError(message.text, message.location.get("url", "")))
 
+    def take_call(self, call: dict) -> None:
+        found = packs_own(call)
+        if found:
+            self.errors.append(found)
+
     def take(self, error: PageError) -> None:
         if not is_hosts_own(error):
             self.errors.append(error)
+
+    def check(self, act: str = "") -> None:
+        """Nothing went wrong in the browser since the last check, in what was put off included."""
+        self.page.evaluate(script.NEXT_TURN)
+        errors, self.errors[:] = list(self.errors), []
+        assert not errors, f"the browser's console {act}: " + "\n".join(dict.fromkeys(map(str, errors)))
 
     def open(self, locale: str = "en") -> None:
         """Load the page with an empty graph, in the renderer and the language asked for."""
@@ -63,6 +80,7 @@ class ComfyPage:
         self.page.goto(self.url)
         self.page.wait_for_function(script.READY, timeout=LOAD_TIMEOUT)
         self.page.evaluate(script.COUNT_ENDS)
+        self.page.evaluate(script.WARN_EACH_TIME)
         self.clear()
 
     def clear(self) -> None:

@@ -1,9 +1,14 @@
-"""Errors that ComfyUI's page makes by itself, found by opening it without the pack. Everything else is a finding."""
+"""What ComfyUI's page reports, and which of it the page makes by itself, found by opening it without the pack.
+
+Everything else is a finding: any error, and any warning that comes from the pack's own scripts.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from comfyhost.places import PACK_FOLDER
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,26 @@ HOSTS_OWN = {
 }
 
 
+PACKS_SCRIPT = re.compile(rf"/extensions/{PACK_FOLDER}/[\w.-]+\.js")
+COMPLAINTS = ("warning", "error", "assert")
+
+
 def is_hosts_own(error: PageError) -> bool:
     """Whether the page makes this error without the pack too."""
+    if PACKS_SCRIPT.search(error.text):
+        return False
     return any(re.search(pattern, f"{error.text} {error.url}") for pattern in HOSTS_OWN)
+
+
+def packs_own(call: dict) -> PageError | None:
+    """The warning or error that the pack's scripts gave cause for, if this console call is one.
+
+    `call` is an event Runtime.consoleAPICalled of Chromium's DevTools protocol. It has the stack, which tells who
+    called: a warning is as a rule written by the page, about what somebody else does.
+    """
+    frames = call.get("stackTrace", {}).get("callFrames", [])
+    script = next((frame["url"] for frame in frames if PACKS_SCRIPT.search(frame["url"])), None)
+    if call["type"] not in COMPLAINTS or script is None:
+        return None
+    said = (str(argument.get("value", argument.get("description"))) for argument in call["args"])
+    return PageError(f"{call['type']} of the console: {' '.join(said)}", script)

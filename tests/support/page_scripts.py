@@ -13,6 +13,9 @@ COUNT_ENDS = """() => {
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
         app.api.addEventListener(kind, (event) => window.endedRuns.push([kind, event.detail]))
 }"""
+# Or the page's own use of something deprecated hides the pack's.
+WARN_EACH_TIME = "() => { LiteGraph.alwaysRepeatWarnings = true }"
+NEXT_TURN = "() => new Promise((done) => setTimeout(done))"
 NEW_WORKFLOW = "() => app.extensionManager.command.execute('Comfy.NewBlankWorkflow')"
 IS_EMPTY = "() => app.graph.nodes.length === 0"
 CLOSE_OTHERS = """async () => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -239,3 +240,9 @@ def test_manager_would_not_see_a_node_that_hides_its_id(source):
 
 def test_nodes_are_registered_the_new_way_only():
     assert [path for path in SOURCES if "NODE_CLASS_MAPPINGS" in read(path)] == []
+
+
+def test_the_page_puts_work_off_in_one_place_which_asks_whether_the_node_is_still_there():
+    put_off = re.compile(r"\b(setTimeout|setInterval|requestAnimationFrame|queueMicrotask)\b|\.(then|finally)\(")
+    scripts = sorted(pack.ROOT.glob("js/*.js"))
+    assert [path.name for path in scripts if put_off.search(path.read_text(encoding="utf-8"))] == ["there.js"]
