@@ -287,6 +287,13 @@ def test_both_are_loaded_freed_and_loaded_again_by_comfyui(encoder, clip, pixels
         assert torch.equal(run(), states)
 
 
+def test_comfyuis_caches_find_their_models(encoder, clip):
+    for tower in (encoder, clip):
+        assert tower.get_models() == [tower.patcher]
+        if hasattr(tower.patcher, "is_dynamic"):
+            assert not tower.is_dynamic()
+
+
 def test_memory_is_the_towers_tensors_in_the_files_precision(encoder, clip, image_weights):
     weights = sum(weight.nbytes for weight in encoders.clip_l_weights().values())
     assert encoder.patcher.model_size() == sum(weight.nbytes for weight in image_weights.values())
