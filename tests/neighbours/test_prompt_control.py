@@ -40,7 +40,6 @@ PROMPTS = {
     "areas": "a field AND a cat AREA(0 0.5, 0 1, 0.8)",
     "two at once": "a dog AND a cat :0.7",
 }
-OF_SEVERAL_POOLED_TEXTS = ("two at once", "areas")  # at one place, where no text is the only right one
 
 
 @functools.cache
@@ -53,7 +52,7 @@ def clip(family: str):
     }
     made, random = encoders.clip_of(*CLIPS[family], **towers), torch.Generator().manual_seed(9)
     for name, weight in made.cond_stage_model.named_parameters():
-        weight.data = torch.randn(weight.shape, generator=random) * (0.3 if weight.ndim > 1 else 0.1)
+        weight.data = 0.1 * torch.randn(weight.shape, generator=random)
         weight.data += "norm" in name and name.endswith("weight")
     return made
 
@@ -139,8 +138,6 @@ def agree(scene: Scene, conds: tuple[list, list], model_change=lambda model: mod
 @pytest.mark.parametrize("family", CLIPS)
 @pytest.mark.parametrize("name", PROMPTS)
 def test_prompts_are_as_without_the_adapter(nodes, family, guidance, name):
-    if family == "sdxl" and name in OF_SEVERAL_POOLED_TEXTS:
-        pytest.skip("several pooled texts at one place")
     scene = Scene(family, CHAINS[guidance])
     negative = encoded(nodes, NEGATIVE, clip(family), family)
     found = agree(scene, (encoded(nodes, PROMPTS[name], clip(family), family), negative))
