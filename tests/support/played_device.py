@@ -7,12 +7,13 @@ any thread. As on a real device, numbers without dimensions may come from the CP
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import threading
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 _setup_privateuseone_for_python_backend("played")
@@ -45,26 +46,42 @@ class PlayedTensor(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, operation, types, args=(), kwargs=None):
-        if torch._C._dispatch_has_kernel_for_dispatch_key(operation.name(), "CompositeImplicitAutograd"):
-            return operation.decompose(*args, **(kwargs or {}))  # in inference mode PyTorch leaves that to us
+        kwargs = dict(kwargs or {})
+        if _is_made_of_others(operation):
+            return operation.decompose(*args, **kwargs)  # in inference mode PyTorch leaves that to us
         if operation is torch.ops.aten._has_compatible_shallow_copy_type.default:  # a module that is moved asks
             return False
-        kwargs = dict(kwargs or {})
-        target = kwargs.pop("device", None) or args[0].device if isinstance(args[0], Tensor) else PLAYED
+        device = kwargs.pop("device", None) or (args[0].device if isinstance(args[0], Tensor) else PLAYED)
         if operation not in COPIED:
-            _check_together(operation, args, kwargs)
-        elif args[COPIED[operation]].device != target:
+            _check_together(operation, args)
+        elif args[COPIED[operation]].device != device:
             _count(args[COPIED[operation]])
-        args, kwargs = tree_map_only(PlayedTensor, lambda tensor: tensor.held, (args, kwargs))
-        found = operation(*args, **kwargs)
-        return tree_map_only(Tensor, PlayedTensor, found) if target.type == PLAYED.type else found
+        found = operation(*_held(args), **{name: _held(value) for name, value in kwargs.items()})
+        return _played(found) if device == PLAYED else found
 
 
-def _check_together(operation, args: tuple, kwargs: dict) -> None:
-    tensors = [x for x in tree_leaves((args[:1] if operation in INDEXED else args, kwargs)) if isinstance(x, Tensor)]
-    devices = {str(x.device) for x in tensors if x.ndim or x.device == PLAYED}
-    if len(devices) > 1:
-        raise RuntimeError(f"Expected all tensors of {operation} on one device, found {' and '.join(sorted(devices))}")
+@functools.cache
+def _is_made_of_others(operation) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(operation.name(), "CompositeImplicitAutograd")
+
+
+def _held(value):
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_held, value))
+    return value.held if isinstance(value, PlayedTensor) else value
+
+
+def _played(value):
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_played, value))
+    return PlayedTensor(value) if isinstance(value, Tensor) else value
+
+
+def _check_together(operation, args: tuple) -> None:
+    values = args[:1] if operation in INDEXED else itertools.chain(*(x if isinstance(x, list) else [x] for x in args))
+    for value in values:
+        if isinstance(value, Tensor) and value.ndim and not isinstance(value, PlayedTensor):
+            raise RuntimeError(f"All tensors of {operation} were expected on {PLAYED}; one is on {value.device}.")
 
 
 def _count(copied: Tensor) -> None:
