@@ -79,7 +79,8 @@ class IPAdapterInstructApply(io.ComfyNode):
                     io.Mask.Input(
                         "attn_mask",
                         optional=True,
-                        tooltip="Where in the new picture to act, white for fully. Several: one for each of a batch.",
+                        tooltip="Where in the new picture to act, white for fully. Several: one for each of a batch. "
+                        "Not with upscalers that sample tiles one by one: each tile would get the whole mask.",
                     ),
                     advanced(
                         io.String.Input(
