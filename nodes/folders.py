@@ -98,7 +98,7 @@ def _parts(name: object) -> list[str]:
 
 
 def _short(name: object) -> str:
-    return name if isinstance(name, str) and len(name) <= SHOWN else shown(name)
+    return name if isinstance(name, str) and 0 < len(name) <= SHOWN else shown(name)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..models.choices import shown
+from ..models.choices import check_letters, shown
 from ..models.training.recipe import ARITHMETICS
 from .feedback import output_with_text
 from .folders import adapter_path, paths_in, stamps_of
@@ -239,6 +239,7 @@ def _adapter(path: Path, encoder):
 
 def _next_file(prefix: str) -> Path:
     """The next name of this prefix in output/ipadapter. Raises ValueError for a prefix that is no file's name."""
+    check_letters("filename_prefix", prefix)
     name = prefix.strip()
     if not name.strip(".") or os.path.basename(name) != name or "\\" in name or "\0" in name:
         raise ValueError(

@@ -112,6 +112,7 @@ def test_an_interrupt_keeps_what_was_learnt(client, server, taught):
         ({"captions": "one\ntwo"}, "One caption for all 4 pairs, or a line for each, was expected; there are 2 lines"),
         ({"instruction": " \n"}, "An instruction was expected, such as"),
         ({"filename_prefix": "../taught"}, "file's name without a folder"),
+        ({"filename_prefix": "taught \ud83d"}, "letter 8 is half of one"),
     ],
 )
 def test_what_cannot_be_learnt_from_is_refused_before_a_step(client, server, taught, changed, said):
