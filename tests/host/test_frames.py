@@ -124,15 +124,18 @@ has_anchors = pytest.mark.skipif(
 def in_animatediff_windows(model):
     """AnimateDiff-Evolved's sliding context: a wrapper that hands on parts of the batch and of the conditions' lists.
 
-    Source: Kosinkadink/ComfyUI-AnimateDiff-Evolved@466f5636, `sliding_calc_cond_batch`.
+    A step begins with the window that the step before ended with.
+
+    Source: Kosinkadink/ComfyUI-AnimateDiff-Evolved@d8d163cd, `sliding_calc_cond_batch` and `create_exposed_params`.
     """
+    left = {"sub_idxs": None}
 
     def sliding(executor, base, conds, x_in, timestep, model_options):
         options = model_options["transformer_options"]
-        options["ad_params"] = {"full_length": len(x_in), "context_length": WINDOW, "sub_idxs": None}
+        options["ad_params"] = {"full_length": len(x_in), "context_length": WINDOW, **left}
         totals, counts = [torch.zeros_like(x_in) for _ in conds], torch.zeros(len(x_in), 1, 1, 1)
         for frames in ([0, 1, 2], [2, 3, 4], [4, 0, 1]):
-            options["ad_params"]["sub_idxs"] = frames
+            options["ad_params"]["sub_idxs"] = left["sub_idxs"] = frames
             lists = [None if own is None else [cond.copy() for cond in own] for own in conds]
             found = executor(base, lists, x_in[frames], timestep[frames], model_options)
             for total, part in zip(totals, found, strict=True):

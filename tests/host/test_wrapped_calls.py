@@ -132,12 +132,19 @@ def with_wrapper(kind: str, wrapper: Callable):
 def tile_by_tile(apply_model, args):
     """Two tiles of the picture in one call: all chunks of the first, then all chunks of the second.
 
-    Source: shiimizu/ComfyUI-TiledDiffusion@1169db00, `MultiDiffusion.__call__`.
+    What has the latent's dimensions is cut like it, such as the picture that an inpainting model is given.
+
+    Source: shiimizu/ComfyUI-TiledDiffusion@a155b1ba, `MultiDiffusion.__call__`.
     """
-    x = args["input"]
-    tiles = torch.cat([x[..., :12], x[..., 12:]])
-    repeated = {k: repeat_to_batch_size(v, len(tiles)) for k, v in args["c"].items() if isinstance(v, torch.Tensor)}
-    out = apply_model(tiles, repeat_to_batch_size(args["timestep"], len(tiles)), **{**args["c"], **repeated})
+
+    def cut(whole):
+        return torch.cat([whole[..., :12], whole[..., 12:]])
+
+    tiles, c = cut(args["input"]), dict(args["c"])
+    for name, value in c.items():
+        if isinstance(value, torch.Tensor):
+            c[name] = cut(value) if value.ndim == tiles.ndim else repeat_to_batch_size(value, len(tiles))
+    out = apply_model(tiles, repeat_to_batch_size(args["timestep"], len(tiles)), **c)
     return torch.cat(out.chunk(2), dim=-1)
 
 

@@ -4,12 +4,11 @@ Expected are the oracle's results with the same nodes. With three-way guidance b
 the oracle's conditions asks a ControlNet once, with its own text, for all its terms.
 """
 
-import neighbours
 import pytest
 import torch
 from beside import CHAINS
-from host_node import host_node
 from host_samplers import ksampler, pair
+from neighbours import nodes_of, outputs_of
 from sampling import close
 from scenes import OracleForm, PackForm, Scene, text
 from small_control import hints, small_control_net
@@ -21,7 +20,7 @@ HALF = torch.cat([torch.ones(1, 16, 8), torch.zeros(1, 16, 16)], dim=-1)
 
 @pytest.fixture(scope="module")
 def nodes():
-    return neighbours.nodes_of(NAME)
+    return nodes_of(NAME)
 
 
 @pytest.fixture(params=CHAINS)
@@ -34,13 +33,13 @@ def keyframes(nodes, *strengths: float):
     """One for each latent."""
     made = None
     for latent, strength in enumerate(strengths):
-        made = host_node(nodes["LatentKeyframe"], batch_index=latent, strength=strength, prev_latent_kf=made)[0]
+        made = outputs_of(nodes["LatentKeyframe"], batch_index=latent, strength=strength, prev_latent_kf=made)[0]
     return made
 
 
 def weights(nodes, uncond_multiplier: float = 1.0):
     node = nodes["ACN_ScaledSoftControlNetWeights"]
-    return host_node(node, base_multiplier=0.6, uncond_multiplier=uncond_multiplier)[0]
+    return outputs_of(node, base_multiplier=0.6, uncond_multiplier=uncond_multiplier)[0]
 
 
 VARIANTS = {
@@ -49,7 +48,7 @@ VARIANTS = {
     "latent keyframes": lambda nodes: {"latent_kf_override": keyframes(nodes, 0.2, 1.5)},
     "soft weights": lambda nodes: {"weights_override": weights(nodes)},
     "timestep keyframe": lambda nodes: {
-        "timestep_kf": host_node(nodes["TimestepKeyframe"], start_percent=0.4, strength=0.3)[0]
+        "timestep_kf": outputs_of(nodes["TimestepKeyframe"], start_percent=0.4, strength=0.3)[0]
     },
 }
 
@@ -59,7 +58,8 @@ def with_control(nodes, form, control, **own) -> tuple[list, list]:
     settings = {"strength": 0.8, "start_percent": 0.0, "end_percent": 1.0, **own}
     positive, negative = pair(form)
     apply = nodes["ACN_AdvancedControlNetApply_v2"]
-    made = host_node(apply, positive=positive, negative=negative, control_net=control, image=hints(LATENTS), **settings)
+    inputs = {"positive": positive, "negative": negative, "control_net": control, "image": hints(LATENTS)}
+    made = outputs_of(apply, **inputs, **settings)
     return made[0], made[1]
 
 

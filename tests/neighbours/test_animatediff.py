@@ -3,14 +3,13 @@
 Expected are the oracle's results with the same nodes, or laws. `order` is where AnimateDiff's node stands to Apply.
 """
 
-import neighbours
 import pytest
 import small
 import torch
 from beside import CHAINS, applied_with, orders
 from golden_cases import golden_case
-from host_node import host_node
 from host_samplers import ksampler
+from neighbours import module_of, nodes_of, outputs_of
 from sampling import close, noise, same, sample
 from scenes import OracleForm, PackForm, Scene
 
@@ -20,7 +19,7 @@ WIDTHS = (32, 64, 128, 128)  # of the small UNet's levels
 
 
 def options(node: str, **inputs):
-    return host_node(neighbours.nodes_of(NAME)[f"ADE_{node}ContextOptions"], **inputs)[0]
+    return outputs_of(nodes_of(NAME)[f"ADE_{node}ContextOptions"], **inputs)[0]
 
 
 CONTEXTS = {
@@ -62,14 +61,14 @@ def animation(bare):
 
 
 def in_windows(model, context, motion_models=None):
-    node = neighbours.nodes_of(NAME)["ADE_UseEvolvedSampling"]
-    return host_node(node, model, "use existing", motion_models, context)[0]
+    node = nodes_of(NAME)["ADE_UseEvolvedSampling"]
+    return outputs_of(node, model, "use existing", motion_models, context)[0]
 
 
 def motion_models(model):
     """A motion model of the third version, as narrow as the small UNet and of random weights, for this model."""
-    nodes = neighbours.nodes_of(NAME)
-    ade = neighbours.module_of(NAME, "animatediff.motion_module_ad")
+    nodes = nodes_of(NAME)
+    ade = module_of(NAME, "animatediff.motion_module_ad")
     attentions = (f"down_blocks.3.attention_blocks.{number}.pos_encoder.pe" for number in (0, 1))
     named = {name: torch.zeros(1, 32, 1) for name in (*attentions, "up_blocks.3")}
     info = ade.AnimateDiffInfo(type(model.model).__name__, "AnimateDiff", "v3", "small")
@@ -83,10 +82,10 @@ def motion_models(model):
     made = torch.Generator().manual_seed(6)
     for weight in motion.parameters():
         weight.data = 0.1 * torch.randn(weight.shape, generator=made) + (weight.ndim == 1)
-    patcher = neighbours.module_of(NAME, "animatediff.model_injection").create_MotionModelPatcher(
+    patcher = module_of(NAME, "animatediff.model_injection").create_MotionModelPatcher(
         motion.eval(), torch.device("cpu"), torch.device("cpu")
     )
-    return host_node(nodes["ADE_ApplyAnimateDiffModelSimple"], patcher)[0]
+    return outputs_of(nodes["ADE_ApplyAnimateDiffModelSimple"], patcher)[0]
 
 
 def scene_of_frames(guidance: str) -> Scene:

@@ -3,14 +3,13 @@
 Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
 """
 
-import neighbours
 import pytest
 import small
 import small_plain
 import torch
 from beside import CHAINS, agree, applied_with, orders
-from host_node import host_node
 from host_samplers import ksampler
+from neighbours import module_of, nodes_of, outputs_of
 from safetensors.torch import save_file
 from sampling import close, same, sample
 from scenes import OracleForm, PackForm, Scene
@@ -21,7 +20,7 @@ EMBEDS = torch.randn(4, 1, small_plain.POOLED, generator=torch.Generator().manua
 
 @pytest.fixture(scope="module")
 def nodes():
-    return neighbours.nodes_of(NAME)
+    return nodes_of(NAME)
 
 
 @pytest.fixture(params=CHAINS)
@@ -44,12 +43,12 @@ def bare():
     return small.small_model("sd15")
 
 
-@pytest.fixture(scope="module")
-def adapter(nodes, tmp_path_factory):
+@pytest.fixture
+def adapter(nodes, tmp_path):
     """A small plain adapter, as its own loader reads the file."""
-    path = tmp_path_factory.mktemp("adapter") / "ip-adapter_sd15.safetensors"
+    path = tmp_path / "ip-adapter_sd15.safetensors"
     save_file(small_plain.tensors("base"), path)
-    return neighbours.module_of(NAME, "utils").ipadapter_model_loader(str(path))
+    return module_of(NAME, "utils").ipadapter_model_loader(str(path))
 
 
 @pytest.fixture
@@ -65,7 +64,7 @@ def incumbent(nodes, adapter):
             "end_at": 1.0,
             **settings,
         }
-        return lambda model: host_node(nodes[node], model, **inputs)[0]
+        return lambda model: outputs_of(nodes[node], model, **inputs)[0]
 
     return patch_with
 

@@ -3,12 +3,11 @@
 `order` is where its node stands to Apply.
 """
 
-import neighbours
 import pytest
 import small
 import torch
 from beside import CHAINS, MODES, agree, applied_with
-from host_node import host_node
+from neighbours import module_of, nodes_of, outputs_of
 from safetensors.torch import save_file
 from sampling import same, sample
 from scenes import Scene
@@ -21,9 +20,9 @@ CONVOLUTION = "SDXL, Conv Injection"
 @pytest.fixture
 def layered(tmp_path, monkeypatch):
     """Its node, with small files in the place of the ones it would download."""
-    node = neighbours.nodes_of(NAME)["LayeredDiffusionApply"]
-    monkeypatch.setattr(neighbours.module_of(NAME, "layered_diffusion"), "layer_model_root", str(tmp_path))
-    sharing = neighbours.module_of(NAME, "lib_layerdiffusion.attention_sharing")
+    node = nodes_of(NAME)["LayeredDiffusionApply"]
+    monkeypatch.setattr(module_of(NAME, "layered_diffusion"), "layer_model_root", str(tmp_path))
+    sharing = module_of(NAME, "lib_layerdiffusion.attention_sharing")
     made = torch.Generator().manual_seed(7)
     names = sharing.AttentionSharingPatcher(small.small_model("sd15"), 1, use_control=False).state_dict()
     sharing_file = {name: 0.1 * torch.randn(weight.shape, generator=made) for name, weight in names.items()}
@@ -33,7 +32,7 @@ def layered(tmp_path, monkeypatch):
     save_file(sharing_file, tmp_path / "layer_sd15_transparent_attn.safetensors")
     save_file(difference, tmp_path / "layer_xl_transparent_conv.safetensors")
     configurations = dict(zip((ATTENTION, CONVOLUTION), (node.MODELS[2], node.MODELS[1]), strict=True))
-    return lambda model, kind: host_node(node, model, configurations[kind].config_string, 1.0)[0]
+    return lambda model, kind: outputs_of(node, model, configurations[kind].config_string, 1.0)[0]
 
 
 @pytest.fixture(params=["before", "after"])

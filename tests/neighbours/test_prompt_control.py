@@ -10,13 +10,12 @@ import comfy.sd1_clip
 import comfy.sdxl_clip
 import encoders
 import folder_paths
-import neighbours
 import pytest
 import torch
 from beside import CHAINS
 from comfy_extras import nodes_hooks
-from host_node import host_node
 from host_samplers import ksampler
+from neighbours import nodes_of, outputs_of
 from safetensors.torch import save_file
 from sampling import close
 from scenes import OracleForm, PackForm, Scene, Text
@@ -59,7 +58,7 @@ def clip(family: str):
 
 @pytest.fixture(scope="module")
 def nodes():
-    return neighbours.nodes_of(NAME)
+    return nodes_of(NAME)
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def run(nodes, name: str, text: str, **given) -> list:
     @functools.cache
     def outputs(number: str):
         inputs = {key: value(given) for key, given in graph[number]["inputs"].items()}
-        return host_node(classes[graph[number]["class_type"]], **inputs)
+        return outputs_of(classes[graph[number]["class_type"]], **inputs)
 
     def value(one):
         if not isinstance(one, list):

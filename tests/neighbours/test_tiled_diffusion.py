@@ -3,13 +3,12 @@
 Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
 """
 
-import neighbours
 import pytest
 import small
 import torch
 from beside import CHAINS, applied_with, orders
-from host_node import host_node
 from host_samplers import ksampler
+from neighbours import nodes_of, outputs_of
 from sampling import close, same, sample
 from scenes import OracleForm, PackForm, Scene
 
@@ -23,7 +22,7 @@ METHODS = {  # and how many tiles a call of the model holds
 
 @pytest.fixture(scope="module")
 def nodes():
-    return neighbours.nodes_of("ComfyUI-TiledDiffusion")
+    return nodes_of("ComfyUI-TiledDiffusion")
 
 
 @pytest.fixture(params=METHODS)
@@ -42,7 +41,7 @@ def tiled(nodes, method):
 
     def patch(model, size: int = 12):
         name, in_a_call = method.partition(",")[0], METHODS[method]
-        return host_node(nodes["TiledDiffusion"], model, name, 8 * size, 8 * size, 32, in_a_call)[0]
+        return outputs_of(nodes["TiledDiffusion"], model, name, 8 * size, 8 * size, 32, in_a_call)[0]
 
     return patch
 

@@ -11,9 +11,11 @@ import functools
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from host_node import host_node
 
 PACKS = "IPADAPTER_INSTRUCT_PACKS"
 
@@ -32,6 +34,13 @@ def nodes_of(name: str) -> dict[str, type]:
 def module_of(name: str, part: str):
     """A module of a pack that `nodes_of` has loaded, for what is no node."""
     return sys.modules[f"{name}.{part}"]
+
+
+def outputs_of(node: type, *values, **inputs) -> Sequence:
+    """A node's outputs, by their order, whichever of ComfyUI's two node APIs it is written in."""
+    if hasattr(node, "define_schema"):
+        return host_node(node, *values, **inputs)
+    return getattr(node(), node.FUNCTION)(*values, **inputs)
 
 
 @functools.cache
