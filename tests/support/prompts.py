@@ -29,8 +29,9 @@ class Prompt:
 
     @property
     def alone(self) -> Prompt:
-        """The same everywhere and always; its area stays what the model sees of the picture."""
-        return replace(self, span=(0.0, 1.0), mask=None, strength=1.0, is_default=False)
+        """The same everywhere and always; an area stays what the model sees of the picture, with its edges' mask."""
+        mask = None if self.area is None else self.mask
+        return replace(self, span=(0.0, 1.0), mask=mask, strength=1.0, is_default=False)
 
     def condition(self, family: str) -> list:
         """As the host's nodes make it."""
