@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import comfy.model_management as mm
-import comfy.patcher_extension
 import comfy.samplers
 import small
 import torch
@@ -15,6 +14,7 @@ from ipadapter_instruct.models.patching import mmdit, unet
 from played_device import PLAYED, copies_between_devices
 
 CPU = torch.device("cpu")
+SPREAD = "every other list of conditions"
 HOST_SPREADS = hasattr(comfy.samplers, "_calc_cond_batch_multigpu")
 
 
@@ -23,6 +23,14 @@ def play(monkeypatch) -> None:
     free_memory = mm.get_free_memory
     monkeypatch.setattr(mm, "get_free_memory", lambda device=None, *args, **kwargs: free_memory(CPU, *args, **kwargs))
     monkeypatch.setattr(mm, "get_all_torch_devices", lambda *args, **kwargs: [CPU, PLAYED], raising=False)
+    if not HOST_SPREADS:
+        original = comfy.samplers._calc_cond_batch
+
+        def calc_cond_batch(model, conds, x, timestep, model_options):
+            run = model_options.get(SPREAD, original)
+            return run(model, conds, x, timestep, model_options)
+
+        monkeypatch.setattr(comfy.samplers, "_calc_cond_batch", calc_cond_batch)
 
 
 def small_model(family: str):
@@ -39,13 +47,12 @@ def spread(model):
 
         return create_multigpu_deepclones(model, 2)
     model = model.clone()
-    kind = comfy.patcher_extension.WrappersMP.CALC_COND_BATCH
-    model.add_wrapper_with_key(kind, "two devices", EveryOther(model.model.family))
+    model.model_options[SPREAD] = EveryOther(model.model.family)
     return model
 
 
 class EveryOther:
-    """A CALC_COND_BATCH wrapper that runs every other list of conditions on the played device, in its own thread."""
+    """Runs every other list of conditions on the played device, in its own thread, where the host runs them all."""
 
     def __init__(self, family: str):
         second = small.small_model(family)
@@ -53,14 +60,14 @@ class EveryOther:
         second.pre_run()
         self.second = second.model
 
-    def __call__(self, executor, model, conds, x, timestep, model_options):
+    def __call__(self, model, conds, x, timestep, model_options):
         def run(model, device: torch.device, lists: list) -> list:
             options = model_options["transformer_options"]
             options = {**options, "sample_sigmas": options["sample_sigmas"].to(device)}
             lists = [own and [_on(device, cond) for cond in own] for own in lists]
             with torch.no_grad():
                 inputs = (model, lists, x.to(device), timestep.to(device))
-                found = comfy.samplers._calc_cond_batch(*inputs, {**model_options, "transformer_options": options})
+                found = comfy.samplers._calc_cond_batch(*inputs, {"transformer_options": options})
             return [prediction.to(x.device) for prediction in found]
 
         with ThreadPoolExecutor(2) as threads:
@@ -71,6 +78,9 @@ class EveryOther:
             predictions = [None] * len(conds)
             predictions[::2], predictions[1::2] = (part.result() for part in parts)
         return predictions
+
+    def __deepcopy__(self, memo: dict) -> EveryOther:
+        return self
 
 
 def _on(device: torch.device, cond: dict) -> dict:
