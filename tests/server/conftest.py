@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stand_ins
 from comfyhost.adapters import instruct_adapter
 from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.client import Client
@@ -16,7 +17,7 @@ from comfyhost.denoisers import cross_attention_widths
 from comfyhost.photo import write_photo
 from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
-from comfyhost.standins import StandIn, put_in_place, write_stand_ins
+from comfyhost.standins import StandIn, write_stand_ins
 from comfyhost.workflow import to_prompt
 
 HERE = Path(__file__).parent
@@ -76,9 +77,10 @@ def models() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(models: Path) -> Iterator[ComfyServer]:
     """A started server; stopped after the last test."""
-    put_in_place()
+    stand_ins.put_in_place()
     paths = models / "extra_model_paths.yaml"  # JSON is YAML
-    paths.write_text(json.dumps({"tests": {"base_path": str(models), **{kind: kind for kind in FOLDERS}}}))
+    own = {"base_path": str(models), **{kind: kind for kind in FOLDERS}}
+    paths.write_text(json.dumps({"tests": own, "stand-ins": stand_ins.PATHS}))
     # On a GPU some of torch's fastest algorithms do not repeat themselves exactly.
     arguments = ["--extra-model-paths-config", str(paths), "--deterministic", "--preview-method", "latent2rgb"]
     with ComfyServer(arguments=arguments) as running:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import files
 import numpy as np
 import pytest
+import stand_ins
 from comfyhost import demo
 from comfyhost.client import Client, NodeFailedError
 from comfyhost.places import REPO_ROOT
-from comfyhost.standins import put_in_place
 from PIL import Image
 
 LOADER, APPLY = "IPAdapterInstructLoader", "IPAdapterInstructApply"
@@ -27,7 +27,7 @@ class Shipped:
         self.log_before = len(server.log_text())
         options = demo.parse(["--family", family, "--size", str(SIZE), "--steps", "1"])
         workflow = demo.read_workflow(REPO_ROOT / "workflows" / f"instruct_{family}.json")
-        put_in_place(family)
+        stand_ins.put_in_place(family)
         with Client(server.url) as client:
             self.prompt = demo.prepare(workflow, client, demo.changes_of(options))
 
