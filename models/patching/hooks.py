@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 
+from ..branches import Branch
 from ..guidance import HostCoefficients, host_coefficients
 from .begin import begin_run
 from .chain import CHAIN, Chain
 from .entrances import Entrance, block_layers, entrance_of
 from .frames import WholeLatent, divide_call, is_part_of_picture
 from .masks import Area
-from .model_calls import ModelCalls
+from .model_calls import FUNCTION_WRAPPER, ModelCalls
 from .passes import Plan, plan_passes
 from .run import RUN, ActingAdapter, BatchRows, Conds, Run
 from .sites import check_reached
 from .watch import WATCH, looking
 
 STEP = "ipadapter_instruct_step"
+SIDES = "cond_or_uncond"  # the host's number of each chunk's list
 LOOK_AT_PREDICTIONS = frozenset(
     f"sampler_{name}_function" for name in ("calc_cond_batch", "pre_cfg", "cfg", "post_cfg")
 )
@@ -118,8 +121,7 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     rows = step.rows(options, x)
     options = step.entrance.patched(options, step.adapters, rows)
-    # Other packs index two-element tuples with these, so there are never more than two.
-    options["cond_or_uncond"] = [0 if branch.is_conditional else 1 for branch in rows.branches]
+    options[SIDES] = _sides(rows.branches)
     with step.calls.entered():
         predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     check_reached(options[RUN].doubted, (site for a in step.adapters for site in a.sites), rows.reached)
@@ -128,7 +130,23 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
 
 def _with_step(model_options: dict, step: Step | None, **more) -> dict:
     """The options of a step's calls. step: None where no adapter acts."""
-    return {**model_options, "transformer_options": {**model_options["transformer_options"], STEP: step, **more}}
+    options = {**model_options, "transformer_options": {**model_options["transformer_options"], STEP: step, **more}}
+    if step is not None and FUNCTION_WRAPPER in options:
+        options[FUNCTION_WRAPPER] = partial(_told_sides, options[FUNCTION_WRAPPER], step.plan)
+    return options
+
+
+def _told_sides(wrapper: Callable, plan: Plan, apply_model: Callable, args: dict):
+    """Another pack's function wrapper, told 0 and 1 for the two sides instead of the numbers of the step's lists."""
+    options = args["c"]["transformer_options"]
+    sides = _sides([plan.branch_of[i] for i in options["uuids"]])
+    own = {**args["c"], "transformer_options": {**options, SIDES: sides}}
+    return wrapper(apply_model, {**args, "c": own, SIDES: sides})
+
+
+def _sides(branches: Sequence[Branch]) -> list[int]:
+    """Other packs index two-element tuples with these, so there are never more than two."""
+    return [0 if branch.is_conditional else 1 for branch in branches]
 
 
 def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:

@@ -178,6 +178,20 @@ def test_calls_of_the_model_may_be_wrapped(scene, order, name):
     assert alike == (name == "chunk by chunk")
 
 
+@pytest.mark.parametrize("image_scale, sides", [(0.5, [1, 0, 0, 1]), (1.0, [0, 0, 1])])
+def test_a_function_is_told_two_sides_however_many_passes_there_are(bare, embeds, order, image_scale, sides):
+    told = []
+
+    def look(apply_model, args):
+        told.append((args["cond_or_uncond"], args["c"]["transformer_options"]["cond_or_uncond"]))
+        return apply_model(args["input"], args["timestep"], **args["c"])
+
+    settings = {"guidance": "three-way", "image_scale": image_scale}
+    found = sample(applied_with(with_function_wrapper(look), order, bare, embeds, **settings))
+    same(found, sample(small.applied(bare, embeds, **settings)))
+    assert told == [(sides, sides)] * len(told)
+
+
 # Functions that do not call what they are given
 
 
