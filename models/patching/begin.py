@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 
 import comfy.patcher_extension
 import comfy.samplers
@@ -20,7 +20,7 @@ from .masks import SiteMasks
 from .own_model import OwnModel
 from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Run, RunningAdapter
 from .sites import SiteKey, doubted_sites
-from .window import SigmaWindow, has_begun
+from .window import SigmaWindow, level_at
 
 
 def begin_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run:
@@ -82,16 +82,16 @@ def _running(applied: AppliedAdapter, model_patcher, steps: StepPositions) -> Ru
     )
 
 
-def _step_factor(schedule: Schedule, sampling, steps: StepPositions) -> Callable[[Tensor], float]:
+def _step_factor(schedule: Schedule, sampling, steps: StepPositions) -> Callable[[float], float]:
     """The schedule's factor at a noise level, without asking the device."""
     if schedule.along != NOISE:
-        return lambda level: schedule.at(steps.at(float(level)))
-    percent_to_sigma = copy.deepcopy(sampling).cpu().percent_to_sigma
-    begins = [percent_to_sigma(position) for position, _ in schedule.points]
-    position = cache(partial(noise_position, percent_to_sigma))
+        return lambda sigma: schedule.at(steps.at(sigma))
+    sampling = copy.deepcopy(sampling).cpu()
+    begins = [level_at(position, sampling) for position, _ in schedule.points]
 
-    def factor(level: Tensor) -> float:
-        begun = sum(has_begun(level, sigma) for sigma in begins)
-        return schedule.after(begun, position(float(level)))
+    @cache
+    def factor(sigma: float) -> float:
+        begun = sum(sigma <= begin for begin in begins)
+        return schedule.after(begun, noise_position(sampling.percent_to_sigma, sigma))
 
     return factor

@@ -85,11 +85,11 @@ class RunningAdapter:
     masks: SiteMasks | None
     layers: Mapping[SiteKey, LayerFactor]
     three_way: SigmaWindow | None = None
-    step_factor: Callable[[Tensor], float] | None = None
+    step_factor: Callable[[float], float] | None = None
     _factors: Kept[Tensor] = field(default_factory=lambda: Kept(KEPT), init=False)  # schedules ask for ever new ones
     _copies: Kept = field(default_factory=lambda: Kept(KEPT), init=False)
 
-    def at(self, sigma: Callable[[], Tensor]) -> ActingAdapter | None:
+    def at(self, sigma: Callable[[], float]) -> ActingAdapter | None:
         """The adapter as it acts at a noise level, which is asked for if it matters; None when it does not act."""
         if self.window is not None and not self.window.contains(sigma()):
             return None
@@ -201,11 +201,11 @@ class Run:
 
     def active(self, timestep: Tensor) -> tuple[ActingAdapter, ...]:
         """The adapters that act at this step. Reads the noise level back only if one asks for it, and then once."""
-        level: list[Tensor] = []
+        level: list[float] = []
 
-        def sigma() -> Tensor:
+        def sigma() -> float:
             if not level:
-                level.append(timestep[0].cpu())
+                level.append(float(timestep[0]))
             return level[0]
 
         acting = (adapter.at(sigma) for adapter in self.adapters)

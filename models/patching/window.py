@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
 
 
-def has_begun(level: Tensor, sigma: float | Tensor) -> bool:
-    """Tell whether sampling has come to the noise level `sigma`. level: of the step, one number in float32.
+def level_at(percent: float, model_sampling) -> float:
+    """The noise level at a fraction of the schedule, rounded to float32, which the levels of a run's steps are in.
 
-    The comparison is torch's, of a tensor with a number, which is rounded to float32 first. It must be: a boundary is
-    often just a step's level, and float64 would have the step in or out by chance.
-    Source: ComfyUI 0.3.75, samplers.py, `get_area_and_mult`, which does so for ConditioningSetTimestepRange.
+    A boundary is often just a step's level: in float64 the step would be in or out by chance.
+    Source: ComfyUI 0.3.75, samplers.py, `get_area_and_mult`, where torch rounds the boundaries of
+    ConditioningSetTimestepRange so, to compare them with a step's level.
     """
-    return not bool(level > sigma)
+    return torch.tensor(float(model_sampling.percent_to_sigma(percent)), dtype=torch.float32).item()
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class SigmaWindow:
     A step is in a window if ComfyUI's ConditioningSetTimestepRange of the same fractions acts at it.
     """
 
-    start: float | Tensor
-    end: float | Tensor
+    start: float
+    end: float
     followed: bool = False
 
     @classmethod
@@ -35,10 +35,7 @@ class SigmaWindow:
         """The window of two fractions of the schedule; None, which costs nothing, for all of it."""
         if start_percent <= 0.0 and end_percent >= 1.0:
             return None
-        return cls(
-            model_sampling.percent_to_sigma(start_percent), model_sampling.percent_to_sigma(end_percent), followed
-        )
+        return cls(level_at(start_percent, model_sampling), level_at(end_percent, model_sampling), followed)
 
-    def contains(self, level: Tensor) -> bool:
-        is_over = has_begun(level, self.end) if self.followed else bool(level < self.end)
-        return has_begun(level, self.start) and not is_over
+    def contains(self, sigma: float) -> bool:
+        return self.end <= sigma <= self.start and not (self.followed and sigma == self.end)

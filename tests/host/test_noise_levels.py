@@ -105,10 +105,10 @@ def test_windows_and_schedules_agree_with_the_hosts_ranges_at_every_step(model, 
             factor = begin._step_factor(parse_schedule(f"0: 2, {at}: 3", "hold", NOISE), sampling, None)
             for level in sigmas[:-1]:
                 has_begun = host_acts(sampling, level, at, 1.0)
-                assert until.contains(level) == host_acts(sampling, level, 0.0, at), (steps, at, float(level))
-                assert since.contains(level) == has_begun, (steps, at, float(level))
-                assert turn.contains(level) != has_begun, (steps, at, float(level))
-                assert factor(level) == (3 if has_begun else 2), (steps, at, float(level))
+                assert until.contains(float(level)) == host_acts(sampling, level, 0.0, at), (steps, at, float(level))
+                assert since.contains(float(level)) == has_begun, (steps, at, float(level))
+                assert turn.contains(float(level)) != has_begun, (steps, at, float(level))
+                assert factor(float(level)) == (3 if has_begun else 2), (steps, at, float(level))
 
 
 def test_windows_turns_schedules_and_three_way_guidance_agree_in_one_run(model, embeds):
