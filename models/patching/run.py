@@ -205,7 +205,7 @@ class Run:
 
         def sigma() -> float:
             if not level:
-                level.append(float(timestep[0]))
+                level.append(timestep[0].float().item())  # as `level_at` rounds boundaries
             return level[0]
 
         acting = (adapter.at(sigma) for adapter in self.adapters)

@@ -18,6 +18,10 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 _setup_privateuseone_for_python_backend("played")
 PLAYED = torch.device("played", 0)
+# It draws nothing at random. Torch asks every device of it, and of autocast, for the rest of the process.
+torch.played.get_rng_state = lambda device: torch.empty(0, dtype=torch.uint8)
+torch.played.set_rng_state = lambda state, device: None
+torch.played.get_amp_supported_dtype = lambda: [torch.float16, torch.bfloat16]
 
 COPIED = {torch.ops.aten.copy_.default: 1, torch.ops.aten._to_copy.default: 0}  # which argument
 INDEXED = (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
