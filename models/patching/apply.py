@@ -177,9 +177,9 @@ def _of_another_kind(model: OwnModel, family: Family, kind: str) -> str:
             f"{family.title} model, or load the {found.title} adapter ({found.published_file})."
         )
     return (
-        f"the connected model ({model.title}) has a {class_name(model.denoiser)}, where {family.title}'s {kind} was "
-        "expected, with attention that an adapter can enter; an engine built of a model, as by TensorRT, has none. "
-        f"Connect what Load Checkpoint gives: {family.fitting_model}."
+        f"the connected model ({model.title}) is not {family.title}'s {kind} but a {class_name(model.denoiser)}; an "
+        "engine built of a model, as by TensorRT, leaves an adapter no way in, either. Connect an "
+        f"{family.title} model from Load Checkpoint ({family.fitting_model}), or load the adapter for this one."
     )
 
 

@@ -53,6 +53,7 @@ class Step:
             latent_size=self.latent_size,
             input_size=tuple(x.shape[-2:]),
             frames=frames,
+            reached=set() if options[RUN].doubted else None,
         )
 
     def _check_whole(self, areas: tuple[Area, ...], found: tuple[int, int]) -> None:

@@ -30,7 +30,8 @@ class LoadedAdapter(HoldsModels):
     instructions: those that this pack taught it.
     lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU.
     projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.
-    streams: SD3's, in the host's memory management; loaded beside the model while it samples. None for a UNet.
+    streams: SD3's, in the host's memory management; loaded beside the model while it samples, on `streams_device`.
+        None for a UNet.
 
     Both projections compute in float32 whatever the file's dtype: it is little work, and the exact result.
     """
@@ -45,6 +46,8 @@ class LoadedAdapter(HoldsModels):
         self.image_projection = _managed(adapter.image_projection)
         self.projections = adapter.projections
         self.streams = adapter.streams and _managed(adapter.streams)
+        # As a tensor there names it: with the device's number.
+        self.streams_device = self.streams and torch.empty(0, device=self.streams.load_device).device
 
     @property
     def patcher(self) -> comfy.model_patcher.ModelPatcher:
@@ -105,11 +108,6 @@ class LoadedAdapter(HoldsModels):
     def stream_layers(self, block: int) -> nn.Module:
         """SD3's four layers for a block's streams."""
         return self.streams.model.at(block)
-
-    @cached_property
-    def streams_device(self) -> torch.device:
-        """Where the host loads SD3's stream layers, as a tensor there names it: with the device's number."""
-        return torch.empty(0, device=self.streams.load_device).device
 
     def copied_stream_layers(self, block: int, like: Tensor) -> SimpleNamespace:
         """The same for another device: with copies of their weights on the device of `like`, and of its dtype.

@@ -86,7 +86,7 @@ class JointImageAttention:
         out = users(function, q, k, v, *args, **kwargs) if users else function(q, k, v, *args, **kwargs)
         if q.shape[1] != self.text_tokens + self.image_positions:
             return out
-        self.patch.rows.reached.add(self.patch.site)
+        self.patch.rows.note(self.patch.site)
         added = (self._image_attention(a, q, out[:, self.text_tokens :], kwargs["heads"]) for a in self.patch.adapters)
         return sum(added, start=out)
 

@@ -58,7 +58,7 @@ class BatchRows:
 
     input_size: height and width of what the call is for, which is smaller for an area.
     frames: which latents of the whole batch each chunk holds.
-    reached: the sites that the call has come to by now.
+    reached: the sites that the call has come to by now; None where nobody asks, as a compiled model would for each.
     """
 
     branches: tuple[Branch, ...]
@@ -66,7 +66,12 @@ class BatchRows:
     latent_size: tuple[int, int]
     input_size: tuple[int, int]
     frames: tuple[int, ...]
-    reached: set[SiteKey] = field(default_factory=set, compare=False)
+    reached: set[SiteKey] | None = field(default=None, compare=False)
+
+    def note(self, site: SiteKey) -> None:
+        """Keep that the call has come to a site."""
+        if self.reached is not None:
+            self.reached.add(site)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +118,10 @@ class RunningAdapter:
         return self._factors.get(key, make)
 
     def keys_values_on(self, like: Tensor) -> BranchKeysValues:
-        """Keys and values on the device of `like`, and of its dtype."""
+        """Keys and values on the device of `like`, and of its dtype; where they are, nothing is looked up."""
+        made = next(iter(self.keys_values.sites.values()))[0]
+        if (made.device, made.dtype) == (like.device, like.dtype):
+            return self.keys_values
         return self._copies.get((like.device, like.dtype), lambda: self.keys_values.to(like))
 
     def stream_layers(self, block: int, like: Tensor) -> nn.Module | SimpleNamespace:

@@ -86,7 +86,7 @@ def doubted_sites(model: OwnModel, sites: Iterable[Site]) -> dict[SiteKey, str]:
     return {key: words for key, words in replaced if words is not None}
 
 
-def check_reached(doubted: Mapping[SiteKey, str], wanted: Iterable[SiteKey], reached: Set[SiteKey]) -> None:
+def check_reached(doubted: Mapping[SiteKey, str], wanted: Iterable[SiteKey], reached: Set[SiteKey] | None) -> None:
     """Raises ValueError when a call of the model passed a site by that an adapter was to act in."""
     for site in wanted:
         if site in doubted and site not in reached:

@@ -35,7 +35,7 @@ class CrossAttentionPatch:
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
         """q [R, N, D], k and v [R, L, D] -> [R, N, D]."""
         self._check_rows(len(q))
-        self.rows.reached.add(self.site)
+        self.rows.note(self.site)
         out = self.inner(q, k, v, extra_options) if self.inner else attend(q, k, v, extra_options)
         for adapter in self.adapters:
             out = out + self._image_attention(adapter, q, k, extra_options)

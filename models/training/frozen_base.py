@@ -155,7 +155,7 @@ class FrozenBase:
         keys = [site.key for site in self.sites]
         adapter = TeachingAdapter(learner, dict(zip(keys, pairs, strict=True)))
         size = tuple(noisy.shape[-2:])
-        rows = BatchRows((Branch.FULL,), (None,), size, size, tuple(range(len(noisy))))
+        rows = BatchRows((Branch.FULL,), (None,), size, size, tuple(range(len(noisy))), set())
         options = entrance.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (adapter,), rows)
         found = self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conditions(seen, noisy))
         check_reached(self._doubted, keys, rows.reached)

@@ -162,7 +162,8 @@ class Situation:
         if self.through == BASIC:
             return host_node(custom.BasicGuider, model, positive)[0]
         if (
-            any(link.guidance != "simple" for link in self.links)
+            self.through == INSTRUCT
+            and any(link.guidance != "simple" for link in self.links)
             and CHAIN in model.model_options["transformer_options"]
         ):
             names = ("text_guidance", "instruct_guidance", "image_guidance")
