@@ -93,13 +93,15 @@ class Scene:
         wi, wim = three_way[-1].instruct_scale, three_way[-1].image_scale
         fulls = [own] if kind == "positive" else positives
         everything, image_only = (1 - wi, wim - 1) if kind == "positive" else (-wi, wim)
-        terms = [self._term(1 - wim, "uncond", self.negative, self.negative)]
+        terms = []
         for positive in fulls:
             terms += [
                 self._term(wi / len(fulls), "full", positive, positive),
                 self._term(everything / len(fulls), "everything", self.negative, positive),
                 self._term(image_only / len(fulls), "image_only", self.negative, positive),
             ]
+        # Last of the negative side: Self-Attention Guidance keeps the attention of the last one that it sees.
+        terms.append(self._term(1 - wim, "uncond", self.negative, self.negative))
         if kind == "further negative":
             terms += [self._term(1.0, "uncond", own, own), self._term(-1.0, "uncond", self.negative, self.negative)]
         return [term for term in terms if term.coefficient != 0]
