@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from torch import Tensor, nn
 
-from ..branches import Branch
 from ..guidance import HostCoefficients, host_coefficients
 from .begin import begin_run
 from .chain import CHAIN, Chain
@@ -18,11 +16,11 @@ from .masks import Area
 from .model_calls import FUNCTION_WRAPPER, ModelCalls
 from .passes import Plan, plan_passes
 from .run import RUN, ActingAdapter, BatchRows, Conds, Run
+from .sides import SIDES, sides_of, told_controls, told_wrapper
 from .sites import check_reached
 from .watch import WATCH, looking
 
 STEP = "ipadapter_instruct_step"
-SIDES = "cond_or_uncond"  # the host's number of each chunk's list
 LOOK_AT_PREDICTIONS = frozenset(
     f"sampler_{name}_function" for name in ("calc_cond_batch", "pre_cfg", "cfg", "post_cfg")
 )
@@ -100,8 +98,9 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
     size = run.whole.size if is_part_of_picture(options) else tuple(x_in.shape[-2:])
     step = Step(adapters, plan, run.calls, size, len(x_in), run.whole)
-    with looking(options, run, plan, x_in, timestep) as look, run.calls.step(model_options):
-        own_options = _with_step(model_options, step, **look)
+    look = looking(options, run, plan, x_in, timestep)
+    with look as shares, run.calls.step(model_options), told_controls(plan):
+        own_options = _with_step(model_options, step, **shares)
         predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
     if run.calls.are_missing and plan.acts_at(x_in, timestep):
         raise run.calls.refusal()
@@ -122,7 +121,7 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     rows = step.rows(options, x)
     options = step.entrance.patched(options, step.adapters, rows)
-    options[SIDES] = _sides(rows.branches)
+    options[SIDES] = sides_of(rows.branches)
     with step.calls.entered():
         predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     check_reached(options[RUN].doubted, (site for a in step.adapters for site in a.sites), rows.reached)
@@ -133,21 +132,8 @@ def _with_step(model_options: dict, step: Step | None, **more) -> dict:
     """The options of a step's calls. step: None where no adapter acts."""
     options = {**model_options, "transformer_options": {**model_options["transformer_options"], STEP: step, **more}}
     if step is not None and FUNCTION_WRAPPER in options:
-        options[FUNCTION_WRAPPER] = partial(_told_sides, options[FUNCTION_WRAPPER], step.plan)
+        options[FUNCTION_WRAPPER] = told_wrapper(options[FUNCTION_WRAPPER], step.plan)
     return options
-
-
-def _told_sides(wrapper: Callable, plan: Plan, apply_model: Callable, args: dict):
-    """Another pack's function wrapper, told 0 and 1 for the two sides instead of the numbers of the step's lists."""
-    options = args["c"]["transformer_options"]
-    sides = _sides([plan.branch_of[i] for i in options["uuids"]])
-    own = {**args["c"], "transformer_options": {**options, SIDES: sides}}
-    return wrapper(apply_model, {**args, "c": own, SIDES: sides})
-
-
-def _sides(branches: Sequence[Branch]) -> list[int]:
-    """Other packs index two-element tuples with these, so there are never more than two."""
-    return [0 if branch.is_conditional else 1 for branch in branches]
 
 
 def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:

@@ -13,10 +13,11 @@ from beside import CHAINS, agree, applied_with, changed_call, chunk_by_chunk, or
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
-from host_samplers import ksampler
+from host_samplers import ksampler, pair
 from ipadapter_instruct.models.patching.watch import watched
 from sampling import close, same, sample
-from scenes import OracleForm, PackForm, Scene
+from scenes import Link, OracleForm, PackForm, Scene, text
+from small_control import small_control_net, with_control
 
 
 @pytest.fixture(params=CHAINS)
@@ -190,6 +191,43 @@ def test_a_function_is_told_two_sides_however_many_passes_there_are(bare, embeds
     found = sample(applied_with(with_function_wrapper(look), order, bare, embeds, **settings))
     same(found, sample(small.applied(bare, embeds, **settings)))
     assert told == [(sides, sides)] * len(told)
+
+
+def weaker_on_the_negative(control, factor: float, told: list):
+    """A ControlNet that acts less on the negative, and keeps the sides that it is told.
+
+    Source: Kosinkadink/ComfyUI-Advanced-ControlNet@9e60d8a, `uncond_multiplier`; its method is the object's own, too.
+    """
+    get_control = control.get_control
+
+    def own(x, t, cond, batched_number, transformer_options):
+        outputs = get_control(x, t, cond, batched_number, transformer_options)
+        told.append(transformer_options["cond_or_uncond"])
+        factors = torch.tensor([1.0, factor])[told[-1]].repeat_interleave(len(x) // batched_number)[:, None, None, None]
+        return {name: [o if o is None else o * factors for o in layers] for name, layers in outputs.items()}
+
+    control.get_control = own
+
+
+@pytest.mark.parametrize("image_scale, sides", [(0.5, [1, 0, 0, 1]), (1.0, [0, 0, 1])])
+def test_a_control_net_is_told_two_sides_however_many_passes_there_are(image_scale, sides):
+    """Of the predictions that three-way guidance adds up, each has its own side's strength.
+
+    Both texts are one, since each of the oracle's conditions asks the ControlNet once, with its own text.
+    """
+    scene = Scene(links=(Link(image_scale=image_scale),), negative=text("positive", "sd15"))
+    told, pack, oracle = [], PackForm(scene), OracleForm(scene)
+    weaker, plain, of_oracle = (with_control(small_control_net(), pair(form)) for form in (pack, pack, oracle))
+    control = weaker[0][0][1]["control"]
+    weaker_on_the_negative(control, 0.2, told)
+    before = control.get_control
+    found = ksampler(pack, batch=2, conds=weaker)
+    oracle.model.model.control_on_negative = 0.2
+    close(found, ksampler(oracle, batch=2, conds=of_oracle))
+    assert told and told == [sides] * len(told)
+    assert control.get_control is before
+    assert not torch.allclose(found, ksampler(pack, batch=2, conds=plain), atol=0.01)
+    assert "get_control" not in vars(plain[0][0][1]["control"])
 
 
 # Functions that do not call what they are given

@@ -77,8 +77,16 @@ def test_a_control_net_acts_as_without_this_pack(nodes, scene, name):
     agree(nodes, scene, small_control_net(), **VARIANTS[name](nodes))
 
 
-def test_the_negative_has_its_own_strength_in_simple_guidance(nodes):
-    agree(nodes, Scene(links=CHAINS["simple"]), small_control_net(), weights_override=weights(nodes, 0.2))
+def test_the_negative_has_its_own_strength(nodes, scene):
+    """In three-way guidance each of the predictions that are added up has its own side's."""
+    pack, oracle = PackForm(scene), OracleForm(scene)
+    oracle.model.model.control_on_negative = 0.2
+    multipliers = (0.2, 1.0)
+    found, expected = (
+        ksampler(form, batch=LATENTS, conds=with_control(nodes, form, small_control_net(), weights_override=own))
+        for form, own in zip((pack, oracle), (weights(nodes, m) for m in multipliers), strict=True)
+    )
+    close(found, expected)
 
 
 def test_image_tokens_never_reach_it(nodes, scene):

@@ -88,6 +88,7 @@ class OracleModel(comfy.model_base.BaseModel):
 
     family: str
     adapters: tuple[OracleAdapter, ...] = ()
+    control_on_negative = 1.0  # what a ControlNet's outputs are multiplied by on the side of the negative
 
     def extra_conds(self, **kwargs):
         conds = super().extra_conds(**kwargs)
@@ -108,11 +109,17 @@ class OracleModel(comfy.model_base.BaseModel):
             options = self._with_tokens(transformer_options, tokens)
             rows = len(x) // len(options["cond_or_uncond"])
             options["cond_or_uncond"] = terms[f"side {number}"][::rows].tolist()
-            given = None if control is None else {name: list(outputs) for name, outputs in control.items()}
+            given = self._controlled(control, terms[f"side {number}"])
             pooled = {"y": terms[f"pooled {number}"]} if f"pooled {number}" in terms else {}
             out = super()._apply_model(x, t, c_concat, terms[f"text {number}"], given, options, **pooled)
             total += terms[f"coefficient {number}"][:, None, None, None] * out
         return total
+
+    def _controlled(self, control: dict | None, sides: Tensor) -> dict | None:
+        if control is None:
+            return None
+        factors = sides.new_tensor([1.0, self.control_on_negative], dtype=torch.float32)[sides][:, None, None, None]
+        return {name: [None if o is None else o * factors for o in outputs] for name, outputs in control.items()}
 
     def _with_tokens(self, options: dict, tokens: list[Tensor]) -> dict:
         kind, patches = INJECTIONS[self.family](self, tokens)
