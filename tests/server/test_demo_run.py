@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from comfyhost import demo
-from comfyhost.places import REPO_ROOT
+from comfyhost.places import REPO_ROOT, host
 from PIL import Image
 
 NODES = {"IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructApply"}
@@ -13,6 +14,8 @@ NODES = {"IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstruc
 
 def test_the_demo_leaves_a_picture_that_comfyui_opens_as_the_shipped_workflow(tmp_path, capsys):
     """On the files that the workflow names, in their published shapes."""
+    if host().users_own:
+        pytest.skip("a ComfyUI that COMFYUI_PATH names has models of its own, or none")
     output = tmp_path / "new" / "picture.png"
     assert demo.main(["--size", "64", "--steps", "1", "--output", str(output)]) == 0
 

@@ -23,7 +23,7 @@ WRONG = {
     "nested lists for a text": (ENCODE, {"prompt": DEEP}, "Bad linked input"),
     "a list for a choice": (APPLY, {"guidance": ["simple"]}, "Bad linked input"),
     "an object for a number": (APPLY, {"weight": {"a": 1}}, "weight"),
-    "an object for a choice": (APPLY, {"guidance": {"__value__": ["x", "y"]}}, "guidance was expected to be one of"),
+    "an object for a choice": (APPLY, {"guidance": {"__value__": ["x", "y"]}}, "guidance"),
     "a wrapped list for a number": (APPLY, {"weight": {"__value__": [1, 2, 3]}}, "weight"),
     "nothing for a number": (APPLY, {"weight": None}, "weight"),
     "a text for a picture": (ENCODE, {"image": "a"}, "The image was expected to be"),

@@ -18,7 +18,17 @@ OURS = "IPAdapterInstruct"
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_file_is_what_its_recipe_gives_with_the_nodes_as_they_are(name, object_info):
     """When this fails after a change of a recipe or a node: python -m shipped, and take the pictures again."""
-    assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == file_text(name, object_info)
+    found, expected = (FOLDER / f"{name}.json").read_text(encoding="utf-8"), file_text(name, object_info)
+    assert (found == expected) or of_any_version(found) == of_any_version(expected)
+
+
+def of_any_version(text: str) -> dict:
+    """A workflow without what later versions of ComfyUI add to its own nodes: outputs that nothing is linked to."""
+    workflow = json.loads(text)
+    for node in workflow["nodes"]:
+        if not node["type"].startswith(OURS):
+            node["outputs"] = [output for output in node["outputs"] if output.get("links")]
+    return workflow
 
 
 @pytest.mark.parametrize("path", SAVED, ids=lambda path: f"{path.parent.name}-{path.stem}")
