@@ -17,14 +17,14 @@ PACK = "ipadapter_instruct_command"
 
 
 def conversion() -> types.ModuleType:
-    """The pack's models/convert.py, as part of a package of a fixed name.
+    """The pack's models/adapter/convert.py, as part of a package of a fixed name.
 
     The pack's folder may have any name, and some pythons (ComfyUI's portable one for Windows) don't put it on sys.path.
     """
     pack = types.ModuleType(PACK)
     pack.__path__ = [str(Path(__file__).resolve().parent)]
     sys.modules[PACK] = pack
-    return importlib.import_module(f"{PACK}.models.convert")
+    return importlib.import_module(f"{PACK}.models.adapter.convert")
 
 
 def main(arguments: list[str] | None = None) -> int:

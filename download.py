@@ -27,7 +27,7 @@ def part_of_pack(name: str) -> types.ModuleType:
         pack = types.ModuleType(PACK)
         pack.__path__ = [str(Path(__file__).resolve().parent)]
         sys.modules[PACK] = pack
-    return importlib.import_module(f"{PACK}.models.{name}")
+    return importlib.import_module(f"{PACK}.models.files.{name}")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,12 +68,12 @@ def files_to_get(wanted: argparse.Namespace, models: Path) -> list:
     """The files asked for, without the image encoder where ComfyUI has it under another name."""
     if not wanted.families and not wanted.clip_l:
         raise ValueError(f"Name what to download: {', '.join(FAMILIES)}, several of them, or all. --help says more.")
-    published = part_of_pack("published")
+    published = part_of_pack("published_files")
     names = FAMILIES if "all" in wanted.families else dict.fromkeys(wanted.families)
     files = [published.ADAPTERS[name] for name in names]
     if wanted.encoder and not another_encoder(published.IMAGE_ENCODER, models):
         files.append(published.IMAGE_ENCODER)
-    return [*files, published.CLIP_L] if wanted.clip_l else files
+    return [*files, published.CLIP_L_FILE] if wanted.clip_l else files
 
 
 def another_encoder(encoder, models: Path) -> bool:

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("comfy").setLevel(logging.WARNING)
     try:
         pack()
-        engine = module("accelerated").Accelerated(wanted.cpu)  # before ComfyUI looks for a device
+        engine = module("accelerator").Accelerated(wanted.cpu)  # before ComfyUI looks for a device
         import_comfyui(Path(wanted.comfyui), wanted.cpu)
         jobs = module("job")
         jobs.run(job(jobs, wanted), engine)
@@ -68,7 +68,7 @@ def import_comfyui(folder: Path, on_cpu: bool) -> None:
 
 def job(jobs: types.ModuleType, wanted: argparse.Namespace):
     """What was asked for. Raises ValueError for numbers that make no sense."""
-    recipe, start = module("recipe"), module("start")
+    recipe, start = module("recipe"), module("initial_checkpoint")
     names = ("steps", "batch", "accumulate", "rate", "warm_up", "decay", "clip", "average", "arithmetic", "seed")
     names += ("drop_text", "drop_image", "drop_both")
     output = Path(wanted.output)

@@ -1,1 +1,13 @@
-"""What the paper computes: torch, einops and safetensors, nothing of ComfyUI (that is in `patching`)."""
+"""What the pack computes, in rooms of which each imports only those above it in this list.
+
+families, messages, bounded_cache    the ground: the table of base models; checks, and words of errors
+files           tensor files, pickles, encoders' files, writing whole or not at all, downloads
+guidance        the paper, pure: branches, coefficients, tasks, layer weights, schedules
+denoisers       what differs between a UNet and an MMDiT, and where image tokens enter them
+adapter         what a file holds: kinds, checkpoint, resampler, projections, conversion
+reference       a reference before it is encoded: preparing, combining, faces, stored embeds
+encoding        reference and texts to embeds
+patching        embeds into sampling. Start here, after guidance
+attention_maps  which parts of a picture look at the reference
+training        adapters of one's own
+"""

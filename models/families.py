@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+UNET, MMDIT = "UNet", "MMDiT"
 PUBLISHED_AT = "https://huggingface.co/CiaraRowles/IP-Adapter-Instruct/resolve/main/"
 
 
@@ -22,7 +23,7 @@ class Family:
     """One base model and how its adapter is used.
 
     context_width: width of the text tokens its attention takes, which the image tokens share.
-    joint_attention: image tokens enter MMDiT's joint attention rather than a UNet's cross-attention.
+    denoiser: the name of its kind, which decides where image tokens enter.
     negative_reaches_resampler: the image_only and uncond branches give the resampler the negative
         prompt; where False they give it "".
     fitting_model: which models its adapter fits, for messages.
@@ -37,7 +38,7 @@ class Family:
     name: str
     title: str
     context_width: int
-    joint_attention: bool
+    denoiser: str
     negative_reaches_resampler: bool
     published_file: str
     fitting_model: str
@@ -63,7 +64,7 @@ SD15 = Family(
     name="sd15",
     title="SD1.5",
     context_width=768,
-    joint_attention=False,
+    denoiser=UNET,
     negative_reaches_resampler=True,
     published_file="ip-adapter-instruct-sd15.bin",
     fitting_model="a full SD1.5 model, not a distilled or later one",
@@ -76,7 +77,7 @@ SDXL = Family(
     name="sdxl",
     title="SDXL",
     context_width=2048,
-    joint_attention=False,
+    denoiser=UNET,
     negative_reaches_resampler=False,
     published_file="ip-adapter-instruct-sdxl.bin",
     fitting_model="a full SDXL base model, not its refiner or a distilled one",
@@ -88,26 +89,26 @@ SD3 = Family(
     name="sd3",
     title="SD3",
     context_width=4096,
-    joint_attention=True,
+    denoiser=MMDIT,
     negative_reaches_resampler=True,
     published_file="ip-adapter-instruct-sd3.bin",
     fitting_model="SD3 medium or SD3.5 medium; SD3.5 large is wider than the adapter",
     settings=Settings(weight=0.8, cfg=6.0, instruct_guidance=6.0, image_guidance=1.0),
     simple_words=("style", "colour", "color", "everything"),
 )
-FAMILIES = (SD15, SDXL, SD3)
+FAMILIES = [SD15, SDXL, SD3]
 
 
-def family_of_adapter(context_width: int, joint_attention: bool) -> Family:
-    """The family of an adapter whose image tokens are `context_width` wide.
+def family_of_adapter(context_width: int, denoiser: str, attention: str) -> Family:
+    """Return the family of an adapter whose image tokens are `context_width` wide.
 
+    denoiser: the kind that it is for; attention: what image tokens enter there, for the message.
     Raises ValueError for a width that none of the families has.
     """
     for family in FAMILIES:
-        if (family.context_width, family.joint_attention) == (context_width, joint_attention):
+        if (family.context_width, family.denoiser) == (context_width, denoiser):
             return family
-    attention = "joint attention" if joint_attention else "cross-attention"
-    known = ", ".join(f"{f.title} {f.context_width}" for f in FAMILIES if f.joint_attention == joint_attention)
+    known = ", ".join(f"{f.title} {f.context_width}" for f in FAMILIES if f.denoiser == denoiser)
     raise ValueError(
         f"This adapter gives image tokens of width {context_width} to {attention}; known widths are {known}. "
         "Load an adapter made for one of these base models."

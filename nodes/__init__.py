@@ -6,34 +6,34 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
-from .add_reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
-from .apply_adapter import IPAdapterInstructApply
-from .combine_embeds import IPAdapterInstructCombine
-from .convert_adapter import IPAdapterInstructConvert
-from .crop_around import IPAdapterInstructCropAround
-from .cut_out import IPAdapterInstructCutOut
-from .encode_instruct import IPAdapterInstructEncode
-from .encode_stored import IPAdapterInstructEncodeStored
-from .face_analysis import IPAdapterInstructFaceAnalysis
-from .face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
-from .folders import unreadable
-from .grid import IPAdapterInstructGrid
-from .guider import IPAdapterInstructGuider
-from .heat_map import IPAdapterInstructHeatMap
-from .label_grid import IPAdapterInstructLabelGrid
-from .layer_weights import IPAdapterInstructLayers
-from .load_adapter import IPAdapterInstructLoader
-from .load_embeds import IPAdapterInstructLoadEmbeds
-from .load_open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
-from .read_face import IPAdapterInstructReadFace
-from .routes import add_routes
-from .save_embeds import IPAdapterInstructSaveEmbeds
-from .schedule_weight import IPAdapterInstructSchedule
-from .take_turns import IPAdapterInstructThen
-from .task import IPAdapterInstructTask
-from .tile import IPAdapterInstructTile
-from .train_adapter import IPAdapterInstructTrain
-from .watch_attention import IPAdapterInstructWatch
+from .control.guider import IPAdapterInstructGuider
+from .control.layer_weights import IPAdapterInstructLayers
+from .control.schedule import IPAdapterInstructSchedule
+from .control.task import IPAdapterInstructTask
+from .explore.grid import IPAdapterInstructGrid
+from .explore.heat_map import IPAdapterInstructHeatMap
+from .explore.label_grid import IPAdapterInstructLabelGrid
+from .explore.watch import IPAdapterInstructWatch
+from .faces.face_analysis import IPAdapterInstructFaceAnalysis
+from .faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
+from .faces.read_face import IPAdapterInstructReadFace
+from .main.apply import IPAdapterInstructApply
+from .main.combine import IPAdapterInstructCombine
+from .main.encode import IPAdapterInstructEncode
+from .main.encode_stored import IPAdapterInstructEncodeStored
+from .main.load import IPAdapterInstructLoader
+from .main.reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
+from .main.then import IPAdapterInstructThen
+from .prepare.crop_around import IPAdapterInstructCropAround
+from .prepare.cut_out import IPAdapterInstructCutOut
+from .prepare.load_embeds import IPAdapterInstructLoadEmbeds
+from .prepare.save_embeds import IPAdapterInstructSaveEmbeds
+from .prepare.tile import IPAdapterInstructTile
+from .shared.folders import unreadable
+from .shared.routes import add_routes
+from .tools.convert import IPAdapterInstructConvert
+from .tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from .tools.train import IPAdapterInstructTrain
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ Run by the python of the tests. mutmut is installed into an environment of its o
 It works on a copy of the repository in the cache folder, in which models/ also has the name that the tests import it
 by. The tests run in one process, from which each mutant is forked. What survived is written to output/mutation.md.
 
-Not mutated: models/patching and most of models/training, which need ComfyUI, and models/face_analysis.py, which needs
-insightface (the tests in tests/host prove them); code outside functions, and functions with a decorator other than
-classmethod and staticmethod, which mutmut leaves alone.
+Not mutated: what needs ComfyUI (models/denoisers, encoding, patching, attention_maps, most of training) or insightface
+(models/reference/face_analysis.py), which the tests in tests/host prove; code outside functions, and functions with a
+decorator other than classmethod and staticmethod, which mutmut leaves alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ PACKAGE = "ipadapter_instruct"
 MODELS = f"{PACKAGE}.models"
 REPORT = REPO_ROOT / "output" / "mutation.md"
 WITH_COMFYUI = ("accelerated", "encoding", "frozen_base", "job", "learner", "loop", "small_set", "start", "validation")
-PROVED_ELSEWHERE = ("patching/*", "face_analysis.py", *(f"training/{name}.py" for name in WITH_COMFYUI))
+PROVED_ELSEWHERE = (
+    "denoisers/*",
+    "encoding/*",
+    "patching/*",
+    "attention_maps/*",
+    "reference/face_analysis.py",
+    *(f"training/{name}.py" for name in WITH_COMFYUI),
+)
 STATUSES = {0: "survived", 1: "killed", 3: "killed", 24: "timeout", -24: "timeout", 33: "no test"}
 COLUMNS = ("killed", "timeout", "survived", "message text", "no test", "other")
 SHOWN = ("survived", "no test", "other")

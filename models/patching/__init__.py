@@ -1,11 +1,9 @@
-"""How the adapter enters ComfyUI: its encoders, its memory management, its sampling.
+"""Embeds into sampling, by three of the host's wrappers (`wrappers`):
 
-A sampling run meets the pack in three of the host's wrappers (`hooks`):
+    SAMPLER_SAMPLE    once a run: keys and values of every site, kept until it ends (`prepare_run`, `run`)
+    CALC_COND_BATCH   each step: the host's lists become one for each branch, and the predictions the host's again
+                      (`passes`, `pooled_texts`; `sides`: what other packs are told)
+    APPLY_MODEL       each call: attention patches for the rows of this batch (`batch_index`, `model_calls`, `masks`)
 
-    SAMPLER_SAMPLE    once a run: keys and values of every site are computed and kept until it ends (`begin`)
-    CALC_COND_BATCH   each step: the host's two lists become one list for each branch (`passes`), and the
-                      branches' predictions become the host's two
-    APPLY_MODEL       each call: attention patches for the rows of this batch (`unet`, `mmdit`)
-
-What is applied is an immutable `Chain` in transformer_options; nothing else outlives the run.
+`apply` puts an immutable `chain` of what is applied into transformer_options; nothing else outlives the run.
 """

@@ -3,57 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import comfy.patcher_extension
 from torch import Tensor
 
-from ..choices import check_choice, check_numbers
-from ..combining import latent_weights, product_of_cycles
+from ..denoisers.denoiser import denoiser_of, family_of_model
+from ..denoisers.model_view import ModelView, class_name
+from ..denoisers.site import Site
+from ..denoisers.site_checks import check_fit
+from ..encoding.embeds import InstructEmbeds, TimedEmbeds, Turn, turns_of
+from ..encoding.loaded_adapter import LoadedAdapter
 from ..families import Family
-from ..guidance import count_passes
-from ..layers import LayerWeights, layer_factors
-from ..schedules import Schedule
-from ..tasks import AUTO, SIMPLE, THREE_WAY, advise
-from . import hooks
-from .chain import CHAIN, AppliedAdapter, Chain
-from .embeds import InstructEmbeds
-from .entrances import entrance_of, family_of_model
+from ..guidance.coefficients import count_passes
+from ..guidance.layer_weights import layer_factors
+from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
+from ..messages import check_choice, check_numbers
+from ..reference.masks import MOST_CHANNELS, mask_frames
+from . import wrappers
+from .chain import CHAIN, Applied, ApplySettings, Chain
 from .face_lora import add_lora
-from .loaded_adapter import LoadedAdapter
-from .masks import MOST_CHANNELS, mask_frames
-from .own_model import OwnModel, class_name
-from .sites import Site, check_fit
-from .timed_embeds import TimedEmbeds, Turn, turns_of
 
 WRAPPERS = {
-    comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE: hooks.sampler_sample,
-    comfy.patcher_extension.WrappersMP.CALC_COND_BATCH: hooks.calc_cond_batch,
-    comfy.patcher_extension.WrappersMP.APPLY_MODEL: hooks.apply_model,
+    comfy.patcher_extension.WrappersMP.SAMPLER_SAMPLE: wrappers.sampler_sample,
+    comfy.patcher_extension.WrappersMP.CALC_COND_BATCH: wrappers.calc_cond_batch,
+    comfy.patcher_extension.WrappersMP.APPLY_MODEL: wrappers.apply_model,
 }
-
-
-@dataclass(frozen=True)
-class ApplySettings:
-    """What a user sets in the Apply node. guidance: "auto", "simple" or "three-way".
-
-    frame_weights: a factor on the weight for each latent of a batch, from the first on again when they are fewer.
-    schedule: factors on the weight over the sampling. layers: and in each of the model's attentions.
-    three_way_until: the fraction of the sampling schedule from which on guidance is simple.
-    lora_strength: of the LoRA in a FaceID file, which acts at every step.
-    """
-
-    weight: float = 0.8
-    guidance: str = AUTO
-    instruct_scale: float = 2.0
-    image_scale: float = 1.0
-    start_percent: float = 0.0
-    end_percent: float = 1.0
-    frame_weights: tuple[float, ...] = ()
-    schedule: Schedule | None = None
-    layers: LayerWeights | None = None
-    three_way_until: float = 1.0
-    lora_strength: float = 1.0
 
 
 def resolve(settings: ApplySettings, adapter: LoadedAdapter, instruction: str) -> tuple[float, str, list[str]]:
@@ -111,7 +85,7 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
         added.append(applied)
         lines += choices if len(turns) == 1 else [f"{turn.start:g} to {turn.end:g}: {line}" for line in choices]
     family = turns[0].embeds.adapter.family
-    notes = entrance_of(family).notes(OwnModel(model))
+    notes = denoiser_of(family).notes(ModelView(model))
     before = model.model_options["transformer_options"].get(CHAIN, Chain())
     patched = _with_applied(model, added)
     return patched, [*lines, *notes, *_narrow_masks(frames), *_with_loras(patched, added, before)]
@@ -125,51 +99,31 @@ def _narrow_masks(frames: Tensor | None) -> list[str]:
     return [f"attn_mask: {count} masks of {height} x {width} (height x width), one for each latent in turn"]
 
 
-def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[AppliedAdapter, list[str]]:
+def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[Applied, list[str]]:
     """One turn's adapter, and what was chosen for it, in words."""
     embeds, adapter = turn.embeds, turn.embeds.adapter
-    own = OwnModel(model)
+    denoiser = denoiser_of(adapter.family)
+    own = ModelView(model)
     sites = _sites(own, adapter)
     weight, guidance, choices = resolve(settings, adapter, embeds.instruction)
-    tokens, own_weights = latent_weights(embeds.tokens)
     keys = tuple(site.key for site in sites)
-    own_layers = settings.layers or LayerWeights()
-    end = min(settings.end_percent, turn.end)
-    applied = AppliedAdapter(
-        adapter=adapter,
-        tokens=tokens,
-        site_keys=keys,
-        weight=weight,
-        guidance=guidance,
-        instruct_scale=settings.instruct_scale,
-        image_scale=settings.image_scale,
-        start_percent=max(settings.start_percent, turn.start),
-        end_percent=end,
-        mask=mask,
-        frame_weights=product_of_cycles(settings.frame_weights, own_weights),
-        followed=end == turn.end < 1.0,
-        is_auto=settings.guidance == AUTO and adapter.kind.takes_instruction,
-        three_way_until=settings.three_way_until,
-        schedule=settings.schedule,
-        layers=layer_factors(own_layers, adapter.family, entrance_of(adapter.family).layers(keys)),
-        scaling=own_layers.scaling,
-        instruction=embeds.instruction,
-        lora_strength=settings.lora_strength if adapter.lora and weight else 0.0,
-    )
-    entrance_of(adapter.family).check_open(own, [site for site in sites if site.key in applied.acting_sites])
+    layers = layer_factors(settings.layers, adapter.family, denoiser.layers(keys), denoiser.scalings)
+    applied = Applied(turn, settings, weight, guidance, dict(zip(keys, layers, strict=True)), mask)
+    applied.frame_weights  # noqa: B018 (raises ValueError for weights that do not go together)
+    denoiser.check_open(own, [site for site in sites if site.key in applied.acting_sites])
     return applied, [*choices, passes(guidance, settings)]
 
 
-def _sites(model: OwnModel, adapter: LoadedAdapter) -> list[Site]:
-    family, entrance = adapter.family, entrance_of(adapter.family)
-    sites = entrance.sites(model) if entrance.is_met_by(model) else []
+def _sites(model: ModelView, adapter: LoadedAdapter) -> list[Site]:
+    family, denoiser = adapter.family, denoiser_of(adapter.family)
+    sites = denoiser.sites(model) if denoiser.matches(model) else []
     if not sites:
-        raise ValueError(f"This adapter is for {family}, {_of_another_kind(model, family, entrance.kind)}")
+        raise ValueError(f"This adapter is for {family}, {_of_another_kind(model, family, denoiser.name)}")
     check_fit(family, adapter.context_width, adapter.projections.widths, sites, model.title)
     return sites
 
 
-def _of_another_kind(model: OwnModel, family: Family, kind: str) -> str:
+def _of_another_kind(model: ModelView, family: Family, kind: str) -> str:
     found = family_of_model(model)
     if found is not None:
         return (
@@ -183,7 +137,7 @@ def _of_another_kind(model: OwnModel, family: Family, kind: str) -> str:
     )
 
 
-def _with_applied(model, added: Sequence[AppliedAdapter]):
+def _with_applied(model, added: Sequence[Applied]):
     patched = model.clone()
     options = patched.model_options["transformer_options"]
     if CHAIN not in options:
@@ -196,7 +150,7 @@ def _with_applied(model, added: Sequence[AppliedAdapter]):
     return patched
 
 
-def _with_loras(patched, added: Sequence[AppliedAdapter], before: Chain) -> list[str]:
+def _with_loras(patched, added: Sequence[Applied], before: Chain) -> list[str]:
     """Add the LoRAs of adapters that act to a model that is being made; what was done, in words.
 
     An adapter's LoRA is added once, however many Applies or turns it has: it changes the model, not a reference.
@@ -207,7 +161,7 @@ def _with_loras(patched, added: Sequence[AppliedAdapter], before: Chain) -> list
         if one.adapter in present:
             lines.append(f"LoRA of {one.adapter.name}: added by an Apply before, with its lora_strength")
             continue
-        add_lora(patched, one.adapter, one.site_keys, one.lora_strength)
+        add_lora(patched, one.adapter, tuple(one.layers), one.lora_strength)
         lines.append(f"LoRA of {one.adapter.name}: strength {one.lora_strength:g}, at every step")
     return lines
 

@@ -1,75 +1,132 @@
-"""What a model carries: the adapters applied to it, in order. Immutable, shared by all its clones."""
+"""What a model carries: the embeds applied to it, in order. Immutable, shared by all its clones."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from torch import Tensor
 
-from ..combining import ImageTokens
-from ..layers import V_ONLY, LayerFactor
-from ..schedules import Schedule
-from ..tasks import THREE_WAY
-from .loaded_adapter import LoadedAdapter
-from .sites import SiteKey
+from ..denoisers.site import SiteKey
+from ..encoding.embeds import Turn
+from ..encoding.loaded_adapter import LoadedAdapter
+from ..guidance.layer_weights import LayerFactor, LayerWeights
+from ..guidance.tasks import AUTO, THREE_WAY
+from ..guidance.weight_schedule import Schedule
+from ..reference.combining import ImageTokens, latent_weights, product_of_cycles
 
 CHAIN = "ipadapter_instruct"
 
 
-@dataclass(frozen=True, eq=False)
-class AppliedAdapter:
-    """One Apply: whose tokens, how strongly, when and where.
+@dataclass(frozen=True)
+class ApplySettings:
+    """What a user sets in the Apply node. guidance: "auto", "simple" or "three-way".
 
-    tokens: [n, T, context width] for each branch, the same for all latents (n = 1) or one for each, and their weights.
-    site_keys: where each pair of projections acts. start_percent, end_percent: fractions of the schedule.
-    mask: [F, H, W] in 0..1, one or one a latent. frame_weights: one factor a latent, or none.
-    followed: another one takes over at end_percent.
-    is_auto: the pack has chosen the guidance. three_way_until: the fraction from which on guidance is simple.
-    lora_strength: with which the adapter's LoRA was added to the model, by this Apply or one before; 0 for not at all.
-    schedule: factors on the weight over the sampling. layers: one for each site. scaling: see `LayerWeights`.
+    frame_weights: a factor on the weight for each latent of a batch, from the first on again when they are fewer.
+    schedule: factors on the weight over the sampling. layers: and in each of the model's attentions.
+    three_way_until: the fraction of the sampling schedule from which on guidance is simple.
+    lora_strength: of the LoRA in a FaceID file, which acts at every step.
     """
 
-    adapter: LoadedAdapter
-    tokens: ImageTokens
-    site_keys: tuple[SiteKey, ...]
-    weight: float
-    guidance: str
-    instruct_scale: float
-    image_scale: float
-    layers: tuple[LayerFactor, ...]
+    weight: float = 0.8
+    guidance: str = AUTO
+    instruct_scale: float = 2.0
+    image_scale: float = 1.0
     start_percent: float = 0.0
     end_percent: float = 1.0
-    mask: Tensor | None = None
     frame_weights: tuple[float, ...] = ()
-    followed: bool = False
-    is_auto: bool = False
-    three_way_until: float = 1.0
     schedule: Schedule | None = None
-    scaling: str = V_ONLY
-    instruction: str = ""
-    lora_strength: float = 0.0
+    layers: LayerWeights = LayerWeights()
+    three_way_until: float = 1.0
+    lora_strength: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """One Apply: whose tokens, how strongly, when and where.
+
+    turn: the embeds, and when they have a turn. settings: as the user set them. weight, guidance: what `auto` made of
+    them. layers: the factor at each of the adapter's sites, in its order. mask: [F, H, W] in 0..1, one for each latent.
+    """
+
+    turn: Turn
+    settings: ApplySettings
+    weight: float
+    guidance: str
+    layers: Mapping[SiteKey, LayerFactor]
+    mask: Tensor | None = None
+
+    @property
+    def adapter(self) -> LoadedAdapter:
+        return self.turn.embeds.adapter
+
+    @property
+    def instruction(self) -> str:
+        return self.turn.embeds.instruction
+
+    @property
+    def start_percent(self) -> float:
+        """The fraction of the sampling schedule from which on it acts."""
+        return max(self.settings.start_percent, self.turn.start)
+
+    @property
+    def end_percent(self) -> float:
+        """The fraction up to which it acts."""
+        return min(self.settings.end_percent, self.turn.end)
+
+    @property
+    def end_is_exclusive(self) -> bool:
+        """Whether the next turn takes over at its end."""
+        return self.end_percent == self.turn.end < 1.0
+
+    @cached_property
+    def _tokens_and_weights(self) -> tuple[ImageTokens, tuple[float, ...]]:
+        return latent_weights(self.turn.embeds.tokens)
+
+    @property
+    def tokens(self) -> ImageTokens:
+        """Image tokens [n, T, context width] for each branch, the same for all latents (n = 1) or one for each."""
+        return self._tokens_and_weights[0]
+
+    @cached_property
+    def frame_weights(self) -> tuple[float, ...]:
+        """One factor a latent, from the first on again when they are fewer; none for 1."""
+        return product_of_cycles(self.settings.frame_weights, self._tokens_and_weights[1])
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the pack has chosen the guidance."""
+        return self.settings.guidance == AUTO and self.adapter.kind.takes_instruction
 
     @property
     def is_three_way(self) -> bool:
         return self.guidance == THREE_WAY
 
     @property
+    def lora_strength(self) -> float:
+        """With which the adapter's LoRA was added to the model, by this Apply or one before; 0 for not at all."""
+        return self.settings.lora_strength if self.adapter.lora and self.weight else 0.0
+
+    @property
     def acting_sites(self) -> tuple[SiteKey, ...]:
-        """Where it has any weight."""
-        weights = (self.weight * layer.factor for layer in self.layers)
-        return tuple(key for key, weight in zip(self.site_keys, weights, strict=True) if weight)
+        """The sites where it has any weight."""
+        return tuple(key for key, layer in self.layers.items() if self.weight * layer.factor)
+
+    def __deepcopy__(self, memo: dict) -> Applied:
+        return self
 
 
 @dataclass(frozen=True, eq=False)
 class Chain:
-    """The applied adapters of one model.
+    """The Applies of one model.
 
     The host deep-copies a model's options at every clone; a chain never changes, so its copy is itself.
     """
 
-    applied: tuple[AppliedAdapter, ...] = ()
+    applied: tuple[Applied, ...] = ()
 
-    def then(self, *applied: AppliedAdapter) -> Chain:
+    def then(self, *applied: Applied) -> Chain:
         return Chain((*self.applied, *applied))
 
     @property
@@ -79,8 +136,14 @@ class Chain:
 
     def guided(self, instruct_scale: float, image_scale: float) -> Chain:
         """The chain in three-way guidance with these scales; an Apply that asks for simple guidance keeps it."""
-        scales = {"guidance": THREE_WAY, "is_auto": False, "instruct_scale": instruct_scale, "image_scale": image_scale}
-        return Chain(tuple(replace(a, **scales) if a.is_auto or a.is_three_way else a for a in self.applied))
+        own = {"guidance": THREE_WAY, "instruct_scale": instruct_scale, "image_scale": image_scale}
+
+        def with_scales(one: Applied) -> Applied:
+            if not (one.is_auto or one.is_three_way):
+                return one
+            return replace(one, guidance=THREE_WAY, settings=replace(one.settings, **own))
+
+        return Chain(tuple(map(with_scales, self.applied)))
 
     def __deepcopy__(self, memo: dict) -> Chain:
         return self

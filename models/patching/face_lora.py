@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import comfy.lora
 
-from .layer_size import layer_size
-from .loaded_adapter import LoadedAdapter
-from .own_model import OwnModel
-from .sites import SiteKey, attn2_sites
+from ..denoisers.denoiser import denoiser_of
+from ..denoisers.model_view import ModelView, layer_size
+from ..denoisers.site import SiteKey
+from ..encoding.loaded_adapter import LoadedAdapter
+from ..families import Family
 
 LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
 
@@ -19,29 +20,29 @@ def add_lora(patched, adapter: LoadedAdapter, sites: tuple[SiteKey, ...], streng
 
     sites: the adapter's, in its order. Raises ValueError, before anything is added, for layers that do not fit.
     """
-    model = OwnModel(patched)
+    model = ModelView(patched)
     names = check_lora(adapter, sites, model)
     patches = comfy.lora.load_lora(dict(adapter.lora), names)
     with model.without_patches():
         patched.add_patches(patches, strength)
 
 
-def check_lora(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: OwnModel) -> dict[str, str]:
+def check_lora(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
     """`lora_layers`. Raises ValueError unless the model has each of the LoRA's layers, of the same size."""
-    names = lora_layers(sites, model)
+    names = lora_layers(adapter.family, sites, model)
     for layer in sorted({name.rsplit("_lora.", 1)[0] for name in adapter.lora}):
         _check_layer(adapter, layer, names, model)
     return names
 
 
-def lora_layers(sites: tuple[SiteKey, ...], model: OwnModel) -> dict[str, str]:
+def lora_layers(family: Family, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
     """NUMBER.to_q and the like -> the weight's name in the model.
 
     A file counts self- and cross-attentions together: 2 i is the i-th block's self-attention, 2 i + 1 its
     cross-attention, in the adapter's order of blocks.
     Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter_faceid.py, `set_ip_adapter`.
     """
-    blocks = {site.key: site.path for site in attn2_sites(model)}
+    blocks = {site.key: site.path for site in denoiser_of(family).sites(model)}
     return {
         f"{2 * number + offset}.to_{letter}": f"{blocks[site]}.{attention}.{layer}.weight"
         for number, site in enumerate(sites)
@@ -50,7 +51,7 @@ def lora_layers(sites: tuple[SiteKey, ...], model: OwnModel) -> dict[str, str]:
     }
 
 
-def _check_layer(adapter: LoadedAdapter, layer: str, names: Mapping[str, str], model: OwnModel) -> None:
+def _check_layer(adapter: LoadedAdapter, layer: str, names: Mapping[str, str], model: ModelView) -> None:
     if layer not in names:
         raise ValueError(
             f"The LoRA in {adapter.name} was expected to be for {len(names) // len(LAYERS)} attentions, the "

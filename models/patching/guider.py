@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import comfy.samplers
 
-from ..choices import check_numbers
-from ..guidance import count_passes, count_simple
+from ..guidance.coefficients import count_passes, count_simple
+from ..messages import check_numbers
 from .chain import CHAIN
 
 

@@ -14,11 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..branches import Branch, Branches
-from ..guidance import HostCoefficients
-from .masks import Area
-from .pooled_texts import pooled_of, pooled_texts, shares_of, with_pooled_texts
-from .run import Conds
+from ..denoisers.rows import Area
+from ..guidance.branches import Branch, Branches
+from ..guidance.coefficients import HostCoefficients
+from .pooled_texts import Conds, pooled_of, pooled_texts, shares_of, with_pooled_texts
 
 POSITIVE, NEGATIVE = "positive", "negative"
 POSITIVES = (POSITIVE, "middle")  # DualCFGGuider's second positive

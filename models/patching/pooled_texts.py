@@ -18,10 +18,9 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from .run import Conds
-
+Conds = list[dict]
 POOLED = "y"  # where SDXL's and SD3's conditions keep the pooled text, with SDXL's sizes
-DEFAULT = "default"  # a condition that acts where the others of its list leave room
+DEFAULT_CONDITION = "default"  # a condition that acts where the others of its list leave room
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,9 +86,9 @@ def shares_of(conds: Conds, x: Tensor, timestep: Tensor) -> list[Tensor | None]:
     Source: ComfyUI 0.3.75, samplers.py, `_calc_cond_batch` and `finalize_default_conds`.
     """
     shares = [_share(cond, x, timestep) for cond in conds]
-    others = [s for cond, s in zip(conds, shares, strict=True) if DEFAULT not in cond and s is not None]
+    others = [s for cond, s in zip(conds, shares, strict=True) if DEFAULT_CONDITION not in cond and s is not None]
     room = torch.relu(1 - sum(others, torch.zeros_like(x[:, :1])))
-    return [s if s is None or DEFAULT not in cond else room for cond, s in zip(conds, shares, strict=True)]
+    return [s if s is None or DEFAULT_CONDITION not in cond else room for cond, s in zip(conds, shares, strict=True)]
 
 
 def _share(cond: dict, x: Tensor, timestep: Tensor) -> Tensor | None:
@@ -106,7 +105,7 @@ def _share(cond: dict, x: Tensor, timestep: Tensor) -> Tensor | None:
 
 def _with_share(cond: dict, share: Tensor) -> dict:
     """The condition with these weights, for this step; its area stays what the model sees."""
-    replaced = (DEFAULT, "timestep_start", "timestep_end", "strength", "mask_strength")
+    replaced = (DEFAULT_CONDITION, "timestep_start", "timestep_end", "strength", "mask_strength")
     return {**{name: value for name, value in cond.items() if name not in replaced}, "mask": share[:, 0]}
 
 

@@ -1,28 +1,31 @@
-"""What there is during a sampling run, and no longer: `begin` makes it."""
+"""State of one sampling run, which `prepare_run` makes and which ends with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..branches import Branch
-from ..layers import LayerFactor
-from ..schedules import StepPositions
-from .chain import AppliedAdapter
-from .frames import WholeLatent
-from .kept import Kept
-from .masks import Area, SiteMasks
+from ..bounded_cache import Kept
+from ..denoisers.rows import BatchRows, Observer
+from ..denoisers.site import SiteKey
+from ..guidance.branches import Branch
+from ..guidance.weight_schedule import StepPositions
+from .batch_index import WholeLatent
+from .chain import Applied
+from .masks import SiteMasks
 from .model_calls import ModelCalls
-from .sites import SiteKey
+from .pooled_texts import Conds
 from .window import SigmaWindow
 
 RUN = "ipadapter_instruct_run"
+OBSERVER = "ipadapter_instruct_observer"
 
-Conds = list[dict]
 
 # The host runs its lists from the last to the first, so a batch's rows come in this order (see `passes`)
 # and its keys are a slice of these.
@@ -52,57 +55,34 @@ class BranchKeysValues:
         return replace(self, sites={site: tuple(x.to(like) for x in pair) for site, pair in self.sites.items()})
 
 
-@dataclass(frozen=True)
-class BatchRows:
-    """What the chunks of one model call are: a branch and an area each, of a latent of `latent_size`.
-
-    input_size: height and width of what the call is for, which is smaller for an area.
-    frames: which latents of the whole batch each chunk holds.
-    reached: the sites that the call has come to by now; None where nobody asks, as a compiled model would for each.
-    """
-
-    branches: tuple[Branch, ...]
-    areas: tuple[Area, ...]
-    latent_size: tuple[int, int]
-    input_size: tuple[int, int]
-    frames: tuple[int, ...]
-    reached: set[SiteKey] | None = field(default=None, compare=False)
-
-    def note(self, site: SiteKey) -> None:
-        """Keep that the call has come to a site."""
-        if self.reached is not None:
-            self.reached.add(site)
-
-
 @dataclass(frozen=True, eq=False)
-class RunningAdapter:
-    """One adapter of the chain during a run.
+class Prepared:
+    """One Apply, prepared for a run.
 
     window: when it acts; three_way: when its guidance is three-way. None: all the time.
-    step_factor: the factor on its weight at a noise level, or None for 1. layers: and at every site.
+    step_factor: the factor on its weight at a noise level, or None for 1.
 
     What model calls on another device than the first need is copied there once, and goes with the run.
     """
 
-    applied: AppliedAdapter
+    applied: Applied
     keys_values: BranchKeysValues
     window: SigmaWindow | None
     masks: SiteMasks | None
-    layers: Mapping[SiteKey, LayerFactor]
     three_way: SigmaWindow | None = None
     step_factor: Callable[[float], float] | None = None
     _factors: Kept[Tensor] = field(default_factory=lambda: Kept(KEPT), init=False)  # schedules ask for ever new ones
     _copies: Kept = field(default_factory=lambda: Kept(KEPT), init=False)
 
-    def at(self, sigma: Callable[[], float]) -> ActingAdapter | None:
-        """The adapter as it acts at a noise level, which is asked for if it matters; None when it does not act."""
+    def at(self, sigma: Callable[[], float]) -> StepAdapter | None:
+        """The adapter at a noise level, which is asked for if it matters; None when it does not act."""
         if self.window is not None and not self.window.contains(sigma()):
             return None
         factor = self.step_factor(sigma()) if self.step_factor else 1.0
         if not factor:
             return None
         is_three_way = self.applied.is_three_way and (self.three_way is None or self.three_way.contains(sigma()))
-        return ActingAdapter(self, factor, is_three_way)
+        return StepAdapter(self, factor, is_three_way)
 
     def latent_factors(self, rows: BatchRows, like: Tensor, weight: float, on_negative: bool) -> Tensor:
         """`weight` with every row's own factors, [C b, 1, 1]; kept for the run, since the copy to the device waits."""
@@ -131,62 +111,77 @@ class RunningAdapter:
             return adapter.stream_layers(block)
         return self._copies.get((block, like.device, like.dtype), lambda: adapter.copied_stream_layers(block, like))
 
-    def __deepcopy__(self, memo: dict) -> RunningAdapter:
+    def __deepcopy__(self, memo: dict) -> Prepared:
         return self
 
 
 @dataclass(frozen=True, eq=False)
-class ActingAdapter:
-    """A running adapter at one step. factor: the schedule's, on its weight."""
+class StepAdapter:
+    """An adapter at one step, as `SiteAdapter` says. factor: the schedule's, on its weight."""
 
-    running: RunningAdapter
+    prepared: Prepared
     factor: float
     is_three_way: bool
 
     @property
-    def applied(self) -> AppliedAdapter:
-        return self.running.applied
+    def applied(self) -> Applied:
+        return self.prepared.applied
 
     @property
     def sites(self) -> Collection[SiteKey]:
-        """Where it acts."""
-        return self.running.keys_values.sites.keys()
+        """The sites where it acts."""
+        return self.prepared.keys_values.sites.keys()
 
     @property
     def masks(self) -> SiteMasks | None:
-        return self.running.masks
+        return self.prepared.masks
+
+    @property
+    def scaling(self) -> str:
+        return self.applied.settings.layers.scaling
 
     @property
     def tells_latents_apart(self) -> bool:
         """Whether it matters to it which latents of the batch a call holds."""
-        running = self.running
         weights = set(self.applied.frame_weights)
-        return running.keys_values.frames > 1 or len(weights) > 1 or (self.masks is not None and self.masks.frames > 1)
+        several_masks = self.masks is not None and self.masks.frames > 1
+        return self.prepared.keys_values.frames > 1 or len(weights) > 1 or several_masks
 
     def is_on_negative(self, site: SiteKey) -> bool:
-        """Whether it acts on the negative there, instead of on the positive."""
-        return self.running.layers[site].on_negative
+        return self.applied.layers[site].on_negative
 
     def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
-        """What a site attends to: [C, T, site width]; with frames of their own, [C b, T, site width]."""
         branches = rows.branches
         if self.is_on_negative(site):
             branches = (Branch.FULL,) * len(branches)
         elif not self.is_three_way:
             branches = tuple(branch.in_simple_guidance for branch in branches)
-        return self.running.keys_values_on(like).at(site, branches, rows.frames)
+        return self.prepared.keys_values_on(like).at(site, branches, rows.frames)
 
     def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module | SimpleNamespace:
-        """SD3's four layers for the streams at a site."""
-        return self.running.stream_layers(site[1], like)
+        return self.prepared.stream_layers(site[1], like)
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float | Tensor:
-        """How strongly it acts at a site: one number, or [C b, 1, 1] where rows have weights of their own."""
-        layer, own = self.running.layers[site], self.applied.frame_weights or (1.0,)
+        layer, own = self.applied.layers[site], self.applied.frame_weights or (1.0,)
         weight = self.applied.weight * self.factor * layer.factor
         if len(set(own)) == 1 and not layer.on_negative:
             return weight * own[0]
-        return self.running.latent_factors(rows, like, weight, layer.on_negative)
+        return self.prepared.latent_factors(rows, like, weight, layer.on_negative)
+
+
+class RunObserver(Protocol):
+    """Watches a sampling run. It changes nothing."""
+
+    def begin(self, run: Run, layers: Mapping[SiteKey, int]) -> None:
+        """Take note of a run that begins. layers: each block's number."""
+        ...
+
+    def step(self, run: Run, conds: Conds, noise_level: Tensor, in_parts: bool) -> AbstractContextManager[Observer]:
+        """Return what sees the model calls of a step.
+
+        conds: all conditions that are run. in_parts: for some of the latents, and others follow at the same level.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +193,7 @@ class Run:
     steps: how much of the run is over. calls: its calls of the denoiser. doubted: see `doubted_sites`.
     """
 
-    adapters: tuple[RunningAdapter, ...]
+    adapters: tuple[Prepared, ...]
     steps: StepPositions
     whole: WholeLatent
     conds: Callable[[], Mapping[str, Conds]]
@@ -207,7 +202,7 @@ class Run:
     calls: ModelCalls = field(default_factory=ModelCalls)
     doubted: Mapping[SiteKey, str] = field(default_factory=dict)
 
-    def active(self, timestep: Tensor) -> tuple[ActingAdapter, ...]:
+    def active(self, timestep: Tensor) -> tuple[StepAdapter, ...]:
         """The adapters that act at this step. Reads the noise level back only if one asks for it, and then once."""
         level: list[float] = []
 

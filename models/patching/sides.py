@@ -7,12 +7,14 @@ numbers, or take 1 for the negative.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from uuid import UUID
 
-from ..branches import Branch
-from .passes import Plan
+from ..guidance.branches import Branch
+from .pooled_texts import Conds
 
+BranchOf = Mapping[UUID, Branch]
 SIDES = "cond_or_uncond"  # the host's number of each chunk's list
 
 
@@ -21,27 +23,30 @@ def sides_of(branches: Sequence[Branch]) -> list[int]:
     return [0 if branch.is_conditional else 1 for branch in branches]
 
 
-def told_wrapper(wrapper: Callable, plan: Plan) -> Callable:
-    """Return another pack's model function wrapper as one that is told sides."""
-    return partial(_call_wrapper, wrapper, plan)
+def told_wrapper(wrapper: Callable, branch_of: BranchOf) -> Callable:
+    """Return another pack's model function wrapper as one that is told sides.
+
+    branch_of: each condition's, by its id.
+    """
+    return partial(_call_wrapper, wrapper, branch_of)
 
 
 @contextlib.contextmanager
-def told_controls(plan: Plan) -> Iterator[None]:
-    """Around a step: its ControlNets are told sides.
+def told_controls(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator[None]:
+    """Around a step: the ControlNets of its lists are told sides. branch_of: each condition's, by its id.
 
     The objects stay the same, since the host runs conditions in one batch whose ControlNet is the same object.
     """
     with contextlib.ExitStack() as stack:
-        for control in _controls(plan):
+        for control in _controls(lists):
             stack.callback(_restore, control, vars(control).get("get_control"))
-            control.get_control = partial(_get_control, control.get_control, plan)
+            control.get_control = partial(_get_control, control.get_control, branch_of)
         yield
 
 
-def _controls(plan: Plan) -> list:
+def _controls(lists: Iterable[Conds]) -> list:
     """Each ControlNet of a step once, and its copies on other devices."""
-    controls = {id(c["control"]): c["control"] for conds in plan.conds.values() for c in conds if "control" in c}
+    controls = {id(c["control"]): c["control"] for conds in lists for c in conds if "control" in c}
     copies = [c for control in controls.values() for c in getattr(control, "multigpu_clones", {}).values()]
     return [*controls.values(), *copies]
 
@@ -53,17 +58,19 @@ def _restore(control, own: Callable | None) -> None:
         control.get_control = own
 
 
-def _get_control(get_control: Callable, plan: Plan, x, t, cond, batched_number, transformer_options, *args, **kwargs):
-    transformer_options[SIDES] = _sides(plan, transformer_options)
+def _get_control(
+    get_control: Callable, branch_of: BranchOf, x, t, cond, batched_number, transformer_options, *args, **kwargs
+):
+    transformer_options[SIDES] = _sides(branch_of, transformer_options)
     return get_control(x, t, cond, batched_number, transformer_options, *args, **kwargs)
 
 
-def _call_wrapper(wrapper: Callable, plan: Plan, apply_model: Callable, args: dict):
+def _call_wrapper(wrapper: Callable, branch_of: BranchOf, apply_model: Callable, args: dict):
     options = args["c"]["transformer_options"]
-    sides = _sides(plan, options)
+    sides = _sides(branch_of, options)
     own = {**args["c"], "transformer_options": {**options, SIDES: sides}}
     return wrapper(apply_model, {**args, "c": own, SIDES: sides})
 
 
-def _sides(plan: Plan, options: dict) -> list[int]:
-    return sides_of([plan.branch_of[i] for i in options["uuids"]])
+def _sides(branch_of: BranchOf, options: dict) -> list[int]:
+    return sides_of([branch_of[i] for i in options["uuids"]])

@@ -26,16 +26,16 @@ class SigmaWindow:
 
     start: float
     end: float
-    followed: bool = False
+    end_is_exclusive: bool = False
 
     @classmethod
     def from_percents(
-        cls, start_percent: float, end_percent: float, model_sampling, followed: bool = False
+        cls, start_percent: float, end_percent: float, model_sampling, end_is_exclusive: bool = False
     ) -> SigmaWindow | None:
         """The window of two fractions of the schedule; None, which costs nothing, for all of it."""
         if start_percent <= 0.0 and end_percent >= 1.0:
             return None
-        return cls(level_at(start_percent, model_sampling), level_at(end_percent, model_sampling), followed)
+        return cls(level_at(start_percent, model_sampling), level_at(end_percent, model_sampling), end_is_exclusive)
 
     def contains(self, sigma: float) -> bool:
-        return self.end <= sigma <= self.start and not (self.followed and sigma == self.end)
+        return self.end <= sigma <= self.start and not (self.end_is_exclusive and sigma == self.end)

@@ -1,8 +1,10 @@
-"""Teaching an adapter on a frozen base model.
+"""Training an adapter on a frozen base model.
 
-    pairs, recipe -> lessons -> batches -> loop -> adapter file
-    start -> learner, and the frozen base -> loop
+    pairs, dataset, batch, state_cache    from pictures to examples, encoded once
+    initial_checkpoint, trainable_adapter what is trained; frozen_base: on what
+    recipe, trainer, accelerator          how, and on which devices
+    validation, loss_plot                 how far it has come
+    job, small_dataset                    a whole run from files, and from a graph
 
-Only the adapter learns. What the base computes is computed by ComfyUI's own classes, and how image tokens enter it by
-the patches that sampling uses, so that a trained file does when it is used what it did when it was taught.
+What the base computes is computed by ComfyUI's own classes and the patches that sampling uses.
 """

@@ -14,15 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..branches import Branch
+from ..denoisers.denoiser import denoiser_of, family_of_model
+from ..denoisers.host_attention import OVERRIDE
+from ..denoisers.model_view import ModelView, class_name
+from ..denoisers.rows import BatchRows
+from ..denoisers.site import Site
+from ..denoisers.site_checks import check_reached, doubted_sites
 from ..families import Family
-from ..patching.entrances import entrance_of, family_of_model
-from ..patching.host_attention import OVERRIDE
-from ..patching.own_model import OwnModel, class_name
-from ..patching.run import BatchRows
-from ..patching.sites import Site, check_reached, doubted_sites
+from ..guidance.branches import Branch
 from .batch import Batch, Seen
-from .learner import LearningAdapter, TeachingAdapter
+from .trainable_adapter import LearningAdapter, TeachingAdapter
 
 PIXELS = 8  # a latent's side in pixels
 Attention = Callable[..., Tensor]
@@ -41,7 +42,7 @@ def plain_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, mask=
 
 def family_to_teach(model) -> Family:
     """The family whose adapters a ModelPatcher takes. Raises ValueError when there is none."""
-    own = OwnModel(model)
+    own = ModelView(model)
     family = family_of_model(own)
     if family is None:
         raise ValueError(
@@ -83,9 +84,9 @@ class FrozenBase:
         self.patcher, self.family = without_dynamic_loading(model), family
         self.patcher.set_model_compute_dtype(dtype)
         self.attention, self.dtype = attention, dtype
-        entrance = entrance_of(self.family)
-        self.sites: list[Site] = entrance.sites(self.own)
-        entrance.check_open(self.own, self.sites)
+        denoiser = denoiser_of(self.family)
+        self.sites: list[Site] = denoiser.sites(self.own)
+        denoiser.check_open(self.own, self.sites)
         self._doubted = doubted_sites(self.own, self.sites)
 
     @property
@@ -94,9 +95,9 @@ class FrozenBase:
         return self.patcher.model
 
     @property
-    def own(self) -> OwnModel:
+    def own(self) -> ModelView:
         """The model as it is when it is `loaded`, also before."""
-        return OwnModel(self.patcher)
+        return ModelView(self.patcher)
 
     @property
     def sampling(self):
@@ -149,14 +150,14 @@ class FrozenBase:
 
     def denoised(self, learner: LearningAdapter, seen: Seen, noisy: Tensor, sigmas: Tensor) -> Tensor:
         """What the model, which must be `loaded`, makes of noisy latents [B, C, h, w] with the adapter's tokens."""
-        entrance = entrance_of(self.family)
-        tokens = entrance.embed(self.model.diffusion_model, learner.tokens(seen), self.dtype)
+        denoiser = denoiser_of(self.family)
+        tokens = denoiser.embed(self.model.diffusion_model, learner.tokens(seen), self.dtype)
         pairs = learner.projections(tokens.float())
         keys = [site.key for site in self.sites]
         adapter = TeachingAdapter(learner, dict(zip(keys, pairs, strict=True)))
         size = tuple(noisy.shape[-2:])
         rows = BatchRows((Branch.FULL,), (None,), size, size, tuple(range(len(noisy))), set())
-        options = entrance.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (adapter,), rows)
+        options = denoiser.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (adapter,), rows)
         found = self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conditions(seen, noisy))
         check_reached(self._doubted, keys, rows.reached)
         return found

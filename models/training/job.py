@@ -14,22 +14,23 @@ import comfy.sd
 import torch
 from torch import Tensor
 
-from ..checkpoint import read_checkpoint
-from ..encoder_files import EncoderNeed
-from ..patching.image_encoder import check_encoder
-from ..whole_files import cannot_write, whole
-from .encoding import Encoders, PairLessons, encoded
-from .engine import Engine
+from ..adapter.checkpoint import read_checkpoint
+from ..adapter.write import write_adapter
+from ..denoisers.denoiser import denoiser_of
+from ..encoding.image_encoder import check_encoder
+from ..files.atomic_write import cannot_write, whole
+from ..files.encoder_files import EncoderNeed
+from .accelerator import Engine
+from .dataset import Encoders, PairLessons, encoded
 from .frozen_base import FrozenBase, family_to_teach
-from .learner import LearningAdapter
-from .loop import Teaching, TeachingError
+from .initial_checkpoint import IMAGE_WIDTH, Shape, begun
+from .loss_plot import loss_plot
 from .pairs import Pair, read_pairs
-from .plot import loss_plot
 from .recipe import Recipe
-from .start import IMAGE_WIDTH, Shape, begun
-from .store import StateStore
+from .state_cache import StateStore
+from .trainable_adapter import LearningAdapter
+from .trainer import Teaching, TeachingError
 from .validation import Sampling, divided, one_of_each_task, sample_grid, validation_losses
-from .writing import write_adapter
 
 LOG = logging.getLogger(__name__)
 STATE, LOSSES, RECIPE = "state.pt", "losses.jsonl", "recipe.json"
@@ -103,7 +104,7 @@ def loaded(job: Job) -> tuple:
 
 def _text_encoders(job: Job, model):
     types = comfy.sd.CLIPType
-    kind = types.SD3 if family_to_teach(model).joint_attention else types.STABLE_DIFFUSION
+    kind = getattr(types, denoiser_of(family_to_teach(model)).clip_type)
     return comfy.sd.load_clip([str(path) for path in job.clip], clip_type=kind)
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .instructions import check_apart, instructions_of
+from ..guidance.task_phrasings import check_apart, instructions_of
 
 LINES = "pairs.jsonl"
 SHARD = ".tar"
 FIELDS = {"condition", "target", "caption", "task", "instruction"}
 PICTURE_FIELDS = ("condition", "target")
-REMEDY = 'A line looks like {"condition": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}.'
+EXAMPLE_LINE = 'A line looks like {"condition": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}.'
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,11 @@ def read_pairs(place: Path) -> list[Pair]:
     elif shards and all(shard.is_file() for shard in shards):
         pairs = list(_in_shards(shards))
     else:
-        raise ValueError(f"A folder with {LINES}, or {SHARD} shards, was expected at {place}; there is none. {REMEDY}")
+        raise ValueError(
+            f"A folder with {LINES}, or {SHARD} shards, was expected at {place}; there is none. {EXAMPLE_LINE}"
+        )
     if not pairs:
-        raise ValueError(f"Pairs were expected in {place}; it holds none. {REMEDY}")
+        raise ValueError(f"Pairs were expected in {place}; it holds none. {EXAMPLE_LINE}")
     check_apart(by_task(pairs))
     return pairs
 
@@ -72,17 +74,19 @@ def by_task(pairs: Iterable[Pair]) -> dict[str, tuple[str, ...]]:
 def pair_of(name: str, line: object, pictures: Mapping[str, Callable[[], Tensor]]) -> Pair:
     """The pair of a line. Raises ValueError, which calls it `name`."""
     if not isinstance(line, dict) or not isinstance(line.get("caption"), str):
-        raise ValueError(f"{name} was expected to be an object with a caption; it is {str(line)[:200]}. {REMEDY}")
+        raise ValueError(f"{name} was expected to be an object with a caption; it is {str(line)[:200]}. {EXAMPLE_LINE}")
     unknown = line.keys() - FIELDS
     if unknown:
-        raise ValueError(f"{name} was expected to have {', '.join(sorted(FIELDS))}; it has {sorted(unknown)}. {REMEDY}")
+        raise ValueError(
+            f"{name} was expected to have {', '.join(sorted(FIELDS))}; it has {sorted(unknown)}. {EXAMPLE_LINE}"
+        )
     given = line.get("instruction", [])
     given = [given] if isinstance(given, str) else given
     if not isinstance(given, list) or not all(isinstance(text, str) for text in given):
-        raise ValueError(f"{name}'s instruction was expected to be a text or a list of texts. {REMEDY}")
+        raise ValueError(f"{name}'s instruction was expected to be a text or a list of texts. {EXAMPLE_LINE}")
     task = line.get("task") or next(iter(given), None)
     if not isinstance(task, str):
-        raise ValueError(f"{name} was expected to have a task or an instruction; it has none. {REMEDY}")
+        raise ValueError(f"{name} was expected to have a task or an instruction; it has none. {EXAMPLE_LINE}")
     try:
         instructions = instructions_of(task, given)
     except ValueError as error:
@@ -101,7 +105,7 @@ def _in_folder(folder: Path) -> Iterator[Pair]:
 def _file(name: str, folder: Path, line: object, field: str) -> Callable[[], Tensor]:
     value = line.get(field) if isinstance(line, dict) else None
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} was expected to name a picture as {field}; it has {value!r}. {REMEDY}")
+        raise ValueError(f"{name} was expected to name a picture as {field}; it has {value!r}. {EXAMPLE_LINE}")
     path = folder / value
     if not path.is_file():
         raise ValueError(f"{name} was expected to name a picture in {folder} as {field}; {value} is not there.")
@@ -132,7 +136,7 @@ def _parsed(name: str, text: str | bytes) -> object:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{name} was expected to be JSON; {error}. {REMEDY}") from None
+        raise ValueError(f"{name} was expected to be JSON; {error}. {EXAMPLE_LINE}") from None
 
 
 def _opened(source: Path | io.BytesIO) -> Tensor:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ..choices import check_choice, check_numbers
+from ..messages import check_choice, check_numbers
 
-FULL, HALF = "float32", "bf16"
-ARITHMETICS = (FULL, HALF)
+FULL, MIXED = "float32", "bf16"
+ARITHMETICS = (FULL, MIXED)
 LAST = 0.01  # of the highest rate
-MOST, SMALLEST = 1e9, 1e-12
+LARGEST_NUMBER, SMALLEST_NUMBER = 1e9, 1e-12
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,10 @@ class Recipe:
     def __post_init__(self) -> None:
         """Raises ValueError for numbers that nothing can be learnt with."""
         check_choice("arithmetic", self.arithmetic, ARITHMETICS)
-        check_numbers(1, MOST, steps=self.steps, batch=self.batch, accumulate=self.accumulate)
-        check_numbers(0, MOST, warm_up=self.warm_up)
-        check_numbers(SMALLEST, 1, rate=self.rate)
-        check_numbers(SMALLEST, MOST, clip=self.clip)
+        check_numbers(1, LARGEST_NUMBER, steps=self.steps, batch=self.batch, accumulate=self.accumulate)
+        check_numbers(0, LARGEST_NUMBER, warm_up=self.warm_up)
+        check_numbers(SMALLEST_NUMBER, 1, rate=self.rate)
+        check_numbers(SMALLEST_NUMBER, LARGEST_NUMBER, clip=self.clip)
         shares = {name: getattr(self, name) for name in ("drop_text", "drop_image", "drop_both")}
         check_numbers(0, 1, decay=self.decay, average=self.average, **shares, the_dropped_together=self.dropped)
 
@@ -57,7 +57,7 @@ class Recipe:
     @property
     def dtype(self) -> torch.dtype:
         """What the base computes in."""
-        return torch.bfloat16 if self.arithmetic == HALF else torch.float32
+        return torch.bfloat16 if self.arithmetic == MIXED else torch.float32
 
     def rate_at(self, step: int) -> float:
         """The learning rate at a step, the first being 0."""

@@ -14,20 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkpoint import recognise
+from ..adapter.checkpoint import recognise
+from ..encoding.encode import EncodeSettings, References, encode_instruct
+from ..encoding.loaded_adapter import LoadedAdapter
+from ..encoding.text_cache import conditionings
+from ..encoding.tokens import Texts
 from ..patching.apply import ApplySettings, apply_instruct
-from ..patching.embeds import References, encode_instruct
-from ..patching.kept_texts import conditionings
-from ..patching.loaded_adapter import LoadedAdapter
-from ..patching.tokens import Texts
-from .encoding import Encoders, PairLessons
-from .loop import Teaching
+from .dataset import Encoders, PairLessons
 from .pairs import Pair
+from .trainer import Teaching
 
 SEED = 0
 LEVELS = 4  # noise levels a pair
 HELD_OUT, FEWEST = 0.05, 20  # of a task's pairs, where it has at least so many
-SAMPLER, SCHEDULER, STEPS = "euler", "normal", 20
+SAMPLER, SCHEDULER, SAMPLING_STEPS = "euler", "normal", 20
 
 
 def divided(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
@@ -84,7 +84,7 @@ class Sampling:
     """How pictures are made while teaching."""
 
     weight: float = 1.0
-    steps: int = STEPS
+    steps: int = SAMPLING_STEPS
     seed: int = SEED
 
 
@@ -96,7 +96,9 @@ def sampled(
         adapter = LoadedAdapter("being taught", recognise(teaching.averaged()))
         clip = encoders.instruct_clip or encoders.clip
         texts = Texts(instruction, caption, "")
-        embeds = encode_instruct(adapter, clip, encoders.clip_vision, References(reference[None]), texts)
+        embeds = encode_instruct(
+            adapter, clip, encoders.clip_vision, References(reference[None]), EncodeSettings(texts)
+        )
         model, _ = apply_instruct(teaching.base.patcher, embeds, ApplySettings(weight=how.weight, guidance="simple"))
         positive, negative = conditionings(encoders.clip, [caption, ""])
         latent = torch.zeros(1, *_latent_shape(teaching, encoders))

@@ -137,7 +137,7 @@ def test_an_instruction_that_the_file_was_taught_is_ones_own_and_needs_no_warnin
     sd15.set(ENCODE, "instruction", "make it shine")
     wait_for_task(sd15, UNTRAINED)
     name = sd15.value(LOADER, "adapter_name")
-    tensors = pack_module("models.tensor_files").read_file(models.target / "ipadapter" / name)
+    tensors = pack_module("models.files.tensor_files").read_file(models.target / "ipadapter" / name)
     save_file(tensors, models.folder / "ipadapter" / TAUGHT, {"instructions": json.dumps(["Make it shine"])})
     workflow = json.dumps(sd15.page.evaluate("() => app.graph.serialize()")).replace(name, TAUGHT)
     (tmp_path / "taught.json").write_text(workflow, encoding="utf-8")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from golden_cases import BRANCH_FEATURES, golden_case
-from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes
+from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
 
 TOLERANCE = 2e-5
 

@@ -13,11 +13,11 @@ import small
 import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
-from ipadapter_instruct.models.checkpoint import recognise
-from ipadapter_instruct.models.features import Features
-from ipadapter_instruct.models.patching.embeds import encode_features
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
-from ipadapter_instruct.models.patching.tokens import Texts
+from ipadapter_instruct.models.adapter.checkpoint import recognise
+from ipadapter_instruct.models.encoding.encode import EncodeSettings, encode_features
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.encoding.tokens import GivenFaces, Texts
+from ipadapter_instruct.models.reference.features import Features
 from sampling import noise_level_and_input, noise_prediction
 from small_plain import SITES
 from torch import Tensor
@@ -79,8 +79,9 @@ class Pair:
         tensors = tensors_of(self.case)
         self.adapter = LoadedAdapter(self.case.file, recognise(tensors, self.case.file))
         self.features, self.zero_states = features_of(self.case)
+        texts = Texts("use the style", "", "")
         self.embeds = encode_features(
-            self.adapter, None, self.features, self.zero_states, Texts("use the style", "", ""), structure=0.7
+            self.adapter, None, self.features, self.zero_states, EncodeSettings(texts, given=GivenFaces(structure=0.7))
         )
         self.pipeline = oracle.with_adapter(self.family, tensors)
 

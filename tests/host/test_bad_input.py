@@ -14,14 +14,14 @@ import small
 import torch
 from golden_cases import golden_case
 from in_process import run_node
-from ipadapter_instruct.models.patching.kept_texts import conditionings
-from ipadapter_instruct.models.patching.text_encoder import encode_texts
-from ipadapter_instruct.models.training.encoding import Encoders, encoded
+from ipadapter_instruct.models.encoding.text_cache import conditionings
+from ipadapter_instruct.models.encoding.text_encoder import encode_texts
+from ipadapter_instruct.models.training.dataset import Encoders, encoded
 from ipadapter_instruct.models.training.pairs import Pair
-from ipadapter_instruct.models.training.store import StateStore
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
-from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
+from ipadapter_instruct.models.training.state_cache import StateStore
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from refusals import refused
 from safetensors.torch import save_file
 

@@ -9,9 +9,9 @@ import weakref
 import comfy.model_management as mm
 import pytest
 import small
-from ipadapter_instruct.models.patching import begin, hooks
-from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.models.patching.watch import WATCH, watched
+from ipadapter_instruct.models.attention_maps.record import watched
+from ipadapter_instruct.models.patching import prepare_run, wrappers
+from ipadapter_instruct.models.patching.run import OBSERVER, RUN
 from sampling import noise, same, sample
 
 ENDS = {"out of memory": mm.OOM_EXCEPTION, "interrupted": mm.InterruptProcessingException}
@@ -45,13 +45,13 @@ def runs(monkeypatch):
     kept: list[weakref.ref] = []
 
     def seen(*arguments):
-        run = begin.begin_run(*arguments)
+        run = prepare_run.prepare_run(*arguments)
         kept.append(weakref.ref(run))
         for adapter in run.adapters:
             kept.extend(weakref.ref(tensor) for pair in adapter.keys_values.sites.values() for tensor in pair)
         return run
 
-    monkeypatch.setattr(hooks, "begin_run", seen)
+    monkeypatch.setattr(wrappers, "prepare_run", seen)
     return kept
 
 
@@ -69,7 +69,7 @@ def test_nothing_of_a_broken_run_stays_and_the_next_is_bit_equal_to_one_before(f
     assert len(runs) > 3, "the run should have begun"
     assert [kept for kept in runs if kept() is not None] == []
     assert RUN not in model.model_options["transformer_options"]
-    assert hooks.STEP not in model.model_options["transformer_options"]
+    assert wrappers.STEP not in model.model_options["transformer_options"]
     same(sample(model), before)
     same(sample(bare), before_bare)
 
@@ -85,4 +85,4 @@ def test_a_watch_survives_a_broken_run(end):
         sample(model, start)
     sample(model, start)
     same(watch.mean(), before)
-    assert WATCH in model.model_options["transformer_options"]
+    assert OBSERVER in model.model_options["transformer_options"]

@@ -7,10 +7,10 @@ import references
 import small
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.combining import concatenate
-from ipadapter_instruct.nodes.add_reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
-from ipadapter_instruct.nodes.combine_embeds import IPAdapterInstructCombine
+from ipadapter_instruct.models.reference.combining import concatenate
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
+from ipadapter_instruct.nodes.main.reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
 from references import COLOUR, PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
 from sampling import noise, same, sample
 

@@ -8,9 +8,9 @@ import in_process
 import pytest
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.tensor_files import read_file
-from ipadapter_instruct.nodes.convert_adapter import IPAdapterInstructConvert
-from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
+from ipadapter_instruct.models.files.tensor_files import read_file
+from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
+from ipadapter_instruct.nodes.tools.convert import IPAdapterInstructConvert
 
 
 @pytest.fixture

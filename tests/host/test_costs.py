@@ -6,8 +6,8 @@ import contextlib
 import pytest
 import small
 import torch
-from ipadapter_instruct.models.patching import mmdit, unet
 from ipadapter_instruct.models.patching.run import RUN
+from operations import patch_class
 from sampling import STEPS, sample
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -94,10 +94,6 @@ class Operations(TorchDispatchMode):
         if name != "to" or result.data_ptr() != args[0].data_ptr():
             self.counts[name] += 1
         return result
-
-
-def patch_class(family: str) -> type:
-    return mmdit.JointImageAttention if family == "sd3" else unet.CrossAttentionPatch
 
 
 @pytest.fixture

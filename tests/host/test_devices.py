@@ -13,14 +13,16 @@ from types import SimpleNamespace
 import pytest
 import small
 import torch
-from ipadapter_instruct.models.branches import Branch
-from ipadapter_instruct.models.layers import KV, LayerWeights
-from ipadapter_instruct.models.patching import kept, masks, run
+from ipadapter_instruct.models import bounded_cache
+from ipadapter_instruct.models.attention_maps.record import watched
+from ipadapter_instruct.models.denoisers.rows import BatchRows
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.guidance.branches import Branch
+from ipadapter_instruct.models.guidance.layer_weights import KV, LayerWeights
+from ipadapter_instruct.models.guidance.weight_schedule import Schedule
+from ipadapter_instruct.models.patching import masks, run
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
-from ipadapter_instruct.models.patching.run import BatchRows, RunningAdapter
-from ipadapter_instruct.models.patching.watch import watched
-from ipadapter_instruct.models.schedules import Schedule
+from ipadapter_instruct.models.patching.run import Prepared
 from played_device import PLAYED
 from sampling import close, noise, same, sample
 from scenes import text
@@ -152,14 +154,14 @@ def test_on_one_device_nothing_is_copied(family, bare, embeds, batch):
 
 
 def test_what_was_copied_goes_with_the_run(bare, embeds, batch, monkeypatch):
-    made, take = [], kept.Kept.get
+    made, take = [], bounded_cache.Kept.get
 
     def noting(self, *args):
         found = take(self, *args)
         made.append(weakref.ref(self))
         return found
 
-    monkeypatch.setattr(kept.Kept, "get", noting)
+    monkeypatch.setattr(bounded_cache.Kept, "get", noting)
     sample(spread(small.applied(bare, embeds)), batch)
     assert made and not any(kept() for kept in made)
 
@@ -204,7 +206,7 @@ def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
 
 def test_factors_are_found_though_another_thread_has_them_forgotten(monkeypatch):
     monkeypatch.setattr(run, "KEPT", 1)
-    adapter = RunningAdapter(SimpleNamespace(frame_weights=(1.0, 0.5)), None, None, None, {})
+    adapter = Prepared(SimpleNamespace(frame_weights=(1.0, 0.5)), None, None, None)
     like = torch.zeros(1)
 
     def of(frame: int) -> torch.Tensor:

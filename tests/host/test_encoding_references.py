@@ -9,9 +9,9 @@ import references
 import small
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.branches import Branch
-from ipadapter_instruct.models.patching.image_encoder import BATCH, FeatureCache
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
+from ipadapter_instruct.models.encoding.image_encoder import BATCH, FeatureCache
+from ipadapter_instruct.models.guidance.branches import Branch
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from references import PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
 from sampling import same, sample
 

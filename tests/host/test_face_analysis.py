@@ -16,11 +16,11 @@ import face_models  # noqa: E402
 from face_models import Mark, picture_of  # noqa: E402
 from insightface.app import FaceAnalysis  # noqa: E402
 from insightface.utils import face_align  # noqa: E402
-from ipadapter_instruct.models import face_analysis  # noqa: E402
-from ipadapter_instruct.models.face_analysis import find_packs, load_analysis, see_faces  # noqa: E402
-from ipadapter_instruct.nodes.face_analysis import IPAdapterInstructFaceAnalysis  # noqa: E402
-from ipadapter_instruct.nodes.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace  # noqa: E402
-from ipadapter_instruct.nodes.read_face import IPAdapterInstructReadFace  # noqa: E402
+from ipadapter_instruct.models.reference import face_analysis  # noqa: E402
+from ipadapter_instruct.models.reference.face_analysis import find_packs, load_analysis, see_faces  # noqa: E402
+from ipadapter_instruct.nodes.faces.face_analysis import IPAdapterInstructFaceAnalysis  # noqa: E402
+from ipadapter_instruct.nodes.faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace  # noqa: E402
+from ipadapter_instruct.nodes.faces.read_face import IPAdapterInstructReadFace  # noqa: E402
 from refusals import refused  # noqa: E402
 
 pytestmark = [

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.faces import Faces
-from ipadapter_instruct.nodes.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
+from ipadapter_instruct.models.reference.faces import Faces
+from ipadapter_instruct.nodes.faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
 from refusals import refused
 
 FIRST = "faces/face_00001_.face.safetensors [output]"

@@ -9,17 +9,17 @@ import folder_paths
 import in_process
 import pytest
 from in_process import run_node
-from ipadapter_instruct.models.encoder_files import VIT_H_URL
-from ipadapter_instruct.models.face_analysis import pack_folder
 from ipadapter_instruct.models.families import FAMILIES
-from ipadapter_instruct.nodes.convert_adapter import IPAdapterInstructConvert
-from ipadapter_instruct.nodes.face_analysis import IPAdapterInstructFaceAnalysis
-from ipadapter_instruct.nodes.face_files import FACES
-from ipadapter_instruct.nodes.folders import adapter_path, encoder_path, stamps_of
-from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
-from ipadapter_instruct.nodes.load_embeds import EMBEDS
-from ipadapter_instruct.nodes.load_open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
-from ipadapter_instruct.nodes.train_adapter import IPAdapterInstructTrain
+from ipadapter_instruct.models.files.encoder_files import VIT_H_URL
+from ipadapter_instruct.models.reference.face_analysis import pack_folder
+from ipadapter_instruct.nodes.faces.face_analysis import IPAdapterInstructFaceAnalysis
+from ipadapter_instruct.nodes.faces.face_files import FACES
+from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
+from ipadapter_instruct.nodes.prepare.load_embeds import EMBEDS
+from ipadapter_instruct.nodes.shared.folders import adapter_path, encoder_path, stamps_of
+from ipadapter_instruct.nodes.tools.convert import IPAdapterInstructConvert
+from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from ipadapter_instruct.nodes.tools.train import IPAdapterInstructTrain
 from refusals import refused
 from safetensors.torch import save_file
 

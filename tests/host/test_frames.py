@@ -9,9 +9,9 @@ from comfy.context_windows import IndexListContextHandler, IndexListContextWindo
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from host_node import host_node
-from ipadapter_instruct.models.patching.frames import WholeLatent, divide_call, frames_of_call
+from ipadapter_instruct.models.attention_maps.record import watched
+from ipadapter_instruct.models.patching.batch_index import WholeLatent, divide_call, frames_of_call
 from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.models.patching.watch import watched
 from sampling import close, noise, same, sample
 
 FRAMES, WINDOW, OVERLAP = 5, 3, 1

@@ -27,7 +27,7 @@ from pathlib import Path
 
 import host, pack, torch
 from ipadapter_instruct.models.families import FAMILIES
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 
 def kilobytes(field):
     status = Path("/proc/self/status").read_text()

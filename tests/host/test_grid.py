@@ -13,13 +13,13 @@ from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths
 from comfyhost.standins import StandIn, write_stand_ins
 from in_process import run_node
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
-from ipadapter_instruct.nodes.grid import IPAdapterInstructGrid
-from ipadapter_instruct.nodes.grid_cells import MOST_CELLS, VARIED
-from ipadapter_instruct.nodes.label_grid import IPAdapterInstructLabelGrid
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.nodes.explore.grid import IPAdapterInstructGrid
+from ipadapter_instruct.nodes.explore.grid_cells import MOST_CELLS, VARIED
+from ipadapter_instruct.nodes.explore.label_grid import IPAdapterInstructLabelGrid
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 
 import nodes as host_nodes
 

@@ -8,7 +8,7 @@ from comfy_extras import nodes_custom_sampler as custom
 from host_node import host_node
 from in_process import run_node
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
+from ipadapter_instruct.nodes.control.guider import IPAdapterInstructGuider
 from passes import passes, rows
 from sampling import CFG, close, same, sample
 

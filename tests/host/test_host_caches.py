@@ -8,10 +8,10 @@ import dynamic_vram
 import encoders
 import pytest
 import small
-from ipadapter_instruct.models.patching import loaded_adapter
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
-from ipadapter_instruct.models.patching.image_encoder import EncoderFile
-from ipadapter_instruct.models.patching.timed_embeds import take_turns
+from ipadapter_instruct.models.encoding import loaded_adapter
+from ipadapter_instruct.models.encoding.embeds import take_turns
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.image_encoder import EncoderFile
 
 all_outputs_dynamic = getattr(comfy_execution.caching, "all_outputs_dynamic", None)
 pytestmark = dynamic_vram.needs_dynamic_vram

@@ -24,8 +24,8 @@ from comfyhost.weights import draw
 from file_server import Served, serving
 from in_process import run_node
 from ipadapter_instruct import nodes
-from ipadapter_instruct.models.faces import Faces
-from ipadapter_instruct.nodes.grid_cells import axis, cells_of
+from ipadapter_instruct.models.reference.faces import Faces
+from ipadapter_instruct.nodes.explore.grid_cells import axis, cells_of
 from refusals import refused
 from safetensors.torch import save, save_file
 from sampling import noise, sample
@@ -302,7 +302,7 @@ def test_a_grid_of_a_billion_cells_is_refused_before_any_is_made():
 
 
 def test_an_instruction_of_a_megabyte_is_read_as_its_beginning_is():
-    from ipadapter_instruct.models.patching.text_encoder import encode_texts
+    from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 
     clip, beginning = encoders.small_clip(), "use the style " * 200
     began = time.process_time()

@@ -12,7 +12,7 @@ import comfy.clip_vision
 import encoders
 import pytest
 import torch
-from ipadapter_instruct.models.patching.image_encoder import (
+from ipadapter_instruct.models.encoding.image_encoder import (
     KEPT_IMAGES,
     EncoderFile,
     FeatureCache,
@@ -20,7 +20,7 @@ from ipadapter_instruct.models.patching.image_encoder import (
     image_features,
     zero_image_states,
 )
-from ipadapter_instruct.models.patching.pixels import CENTER_CROP, FITS, PAD, STRETCH, pixel_values
+from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, FITS, PAD, STRETCH, pixel_values
 from safetensors.torch import save_file
 
 pytestmark = pytest.mark.xdist_group("vit")  # one process loads the encoders for all

@@ -6,9 +6,9 @@ import comfy.hooks
 import encoders
 import pytest
 import torch
-from ipadapter_instruct.models.patching import kept_texts
-from ipadapter_instruct.models.patching.kept_texts import KEPT, KeptTexts, conditionings, text_states
-from ipadapter_instruct.models.patching.text_encoder import encode_texts
+from ipadapter_instruct.models.encoding import text_cache
+from ipadapter_instruct.models.encoding.text_cache import TEXTS_KEPT, KeptTexts, conditionings, text_states
+from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 
 pytestmark = pytest.mark.xdist_group("clip")
 
@@ -97,7 +97,7 @@ def test_a_text_that_fails_leaves_the_others_kept(clip, monkeypatch):
             raise RuntimeError("interrupted")
         return encode_texts(clip, texts)
 
-    monkeypatch.setattr(kept_texts, "encode_texts", failing)
+    monkeypatch.setattr(text_cache, "encode_texts", failing)
     with pytest.raises(RuntimeError, match="interrupted"):
         text_states(clip, ["first", "fails"])
     with counted(clip) as runs:
@@ -106,7 +106,7 @@ def test_a_text_that_fails_leaves_the_others_kept(clip, monkeypatch):
 
 
 def test_the_oldest_are_forgotten_first(clip):
-    text_states(clip, [f"text {number}" for number in range(KEPT)])
+    text_states(clip, [f"text {number}" for number in range(TEXTS_KEPT)])
     text_states(clip, ["text 0"])
     text_states(clip, ["one more"])
     with counted(clip) as runs:

@@ -5,9 +5,9 @@ import itertools
 import pytest
 import torch
 from in_process import run_node
-from ipadapter_instruct.nodes.fonts import font_for, missing
-from ipadapter_instruct.nodes.label_grid import IPAdapterInstructLabelGrid
-from ipadapter_instruct.nodes.labelled import SMALLEST, labelled_grid, wrapped
+from ipadapter_instruct.nodes.explore.label_font import font_for, missing
+from ipadapter_instruct.nodes.explore.label_grid import IPAdapterInstructLabelGrid
+from ipadapter_instruct.nodes.explore.label_sheet import SMALLEST_FONT, labelled_grid, wrapped
 from PIL import ImageFont
 
 LONG = "use the style of the painting, its brush strokes and its palette, but none of the things that it shows"
@@ -49,7 +49,7 @@ def test_labels_stand_above_the_columns_and_left_of_the_rows(size):
     (top, left), _, (lower, _), (_, right) = (corner_of(cell, sheet) for cell in cells)
 
     assert dark(sheet[0, :top, right : right + size[1]])
-    assert not dark(sheet[0, : top - SMALLEST // 2, : left + size[1]])
+    assert not dark(sheet[0, : top - SMALLEST_FONT // 2, : left + size[1]])
     assert dark(sheet[0, :lower, :left])
     assert not dark(sheet[0, lower:, :left])
 
@@ -67,7 +67,7 @@ def test_a_title_stands_above_all():
     cells = pictures(2, 60, 80)
     without, titled = (labelled_grid(cells, [], ["a", "b"], title) for title in ("", "a title"))
     more = titled.shape[1] - without.shape[1]
-    assert more > SMALLEST
+    assert more > SMALLEST_FONT
     assert titled.shape[2] == without.shape[2]
     assert dark(titled[0, :more])
 
@@ -83,7 +83,7 @@ def test_a_long_label_is_wrapped_and_then_cut():
 
 
 def test_a_label_is_cut_after_a_thousand_letters_even_where_there_is_room():
-    font = font_for("", SMALLEST)
+    font = font_for("", SMALLEST_FONT)
     assert wrapped("x" * 1000, font, 1e6, 1) == ["x" * 1000]
     assert wrapped("x" * 90_000, font, 1e6, 1) == ["x" * 1000 + "..."]
 

@@ -4,9 +4,10 @@ import pytest
 import small
 import torch
 from host_samplers import CFG, SEED, STEPS
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
-from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks, mask_frames
+from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks
+from ipadapter_instruct.models.reference.masks import mask_frames
 from sampling import close, noise, same, sample
 from scenes import text
 

@@ -5,9 +5,9 @@ import small
 import torch
 from comfy.patcher_extension import WrappersMP
 from in_process import run_node
-from ipadapter_instruct.models.layers import LayerWeights
+from ipadapter_instruct.models.guidance.layer_weights import LayerWeights
 from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.nodes.layer_weights import IPAdapterInstructLayers
+from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLayers
 from operations import CALLS, operations
 from sampling import STEPS, close, same, sample
 

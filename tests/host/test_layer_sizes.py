@@ -16,9 +16,9 @@ import pytest
 import small
 import small_plain as plain
 import torch
-from ipadapter_instruct.models.patching.layer_size import layer_size
+from ipadapter_instruct.models.denoisers.model_view import layer_size
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach
-from ipadapter_instruct.models.training.start import Shape, from_scratch
+from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
 from refusals import refused
 from sampling import close, noise, sample
 from torch import Tensor, nn

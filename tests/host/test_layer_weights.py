@@ -13,7 +13,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from golden_cases import golden_case
 from host_samplers import check, ksampler
-from ipadapter_instruct.models.layers import LayerWeights
+from ipadapter_instruct.models.guidance.layer_weights import LayerWeights
 from oracle import SITES, OracleAdapter, OracleModel, oracle_model
 from published_layers import BY_PLACE, PRECISE, PUBLISHED, on_negative, published_factor, scaled_attention
 from scenes import Link, Scene

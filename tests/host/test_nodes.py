@@ -19,12 +19,12 @@ from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from host import COMFYUI
 from in_process import run_node
-from ipadapter_instruct.models.branches import Branch
+from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
-from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
-from ipadapter_instruct.nodes.schema import schema
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
+from ipadapter_instruct.nodes.shared.schema import schema
 
 import nodes as host_nodes
 

@@ -11,13 +11,13 @@ from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced as advanced
 from host_node import host_node
 from in_process import run_node
-from ipadapter_instruct.models.patching import begin
+from ipadapter_instruct.models.attention_maps.record import watched
+from ipadapter_instruct.models.guidance.weight_schedule import LINEAR, NOISE, parse_schedule
+from ipadapter_instruct.models.patching import prepare_run
+from ipadapter_instruct.models.patching.batch_index import WholeLatent
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.frames import WholeLatent
-from ipadapter_instruct.models.patching.watch import watched
 from ipadapter_instruct.models.patching.window import SigmaWindow
-from ipadapter_instruct.models.schedules import LINEAR, NOISE, parse_schedule
-from ipadapter_instruct.nodes.take_turns import IPAdapterInstructThen
+from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
 from sampling import noise, same
 
 
@@ -102,7 +102,7 @@ def test_windows_and_schedules_agree_with_the_hosts_ranges_at_every_step(model, 
                 SigmaWindow.from_percents(*ends, sampling, followed)
                 for ends, followed in (((0.0, at), False), ((0.0, at), True), ((at, 1.0), False))
             )
-            factor = begin._step_factor(parse_schedule(f"0: 2, {at}: 3", "hold", NOISE), sampling, None)
+            factor = prepare_run._step_factor(parse_schedule(f"0: 2, {at}: 3", "hold", NOISE), sampling, None)
             for level in sigmas[:-1]:
                 has_begun = host_acts(sampling, level, at, 1.0)
                 assert until.contains(float(level)) == host_acts(sampling, level, 0.0, at), (steps, at, float(level))
@@ -117,7 +117,7 @@ def test_windows_turns_schedules_and_three_way_guidance_agree_in_one_run(model, 
     for at in (0.1, 0.4, 0.9):
         applied = all_of_one_fraction(model, embeds, at)
         chain, guider = applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied)
-        run = begin.begin_run(chain, guider, sigmas, WHOLE)
+        run = prepare_run.prepare_run(chain, guider, sigmas, WHOLE)
         for level in sigmas[:-1]:
             has_begun = host_acts(sampling, level, at, 1.0)
             assert what_acts(run, level) == {
@@ -187,6 +187,6 @@ def test_a_straight_schedule_meets_its_points_at_the_steps(way):
     applied = small.applied(bare, embeds, schedule=parse_schedule("0: 1, 1: 2", LINEAR, "steps"))
     sigmas = levels(bare, way)
     chain, guider = applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied)
-    run = begin.begin_run(chain, guider, sigmas, WHOLE)
+    run = prepare_run.prepare_run(chain, guider, sigmas, WHOLE)
     found = [run.active(level[None])[0].factor for level in sigmas[:-1]]
     assert found == pytest.approx([1, 1.25, 1.5, 1.75])

@@ -12,10 +12,10 @@ import small
 import small_plain as plain
 import torch
 from beside import CHAINS, agree, applied_with
-from ipadapter_instruct.models.layers import LayerWeights
-from ipadapter_instruct.models.patching.sites import model_family
+from ipadapter_instruct.models.denoisers.site_checks import family_of_sites
+from ipadapter_instruct.models.guidance.layer_weights import LayerWeights
 from ipadapter_instruct.models.training.frozen_base import FrozenBase
-from ipadapter_instruct.models.training.start import Shape, from_scratch
+from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
 from passes import rows
 from refusals import refused
 from sampling import close, same, sample
@@ -84,7 +84,7 @@ def attentions(made, *names: str):
 def block_of(family: str) -> str:
     if family == "sd3":
         return "joint_blocks.0"
-    return lessons.base(family).sites[0].block
+    return lessons.base(family).sites[0].path.removeprefix("diffusion_model.")
 
 
 layer_diffusion = attentions(Sharing, "attn1", "attn2")
@@ -162,7 +162,8 @@ def test_teaching_reads_nothing_of_another_clone(bare):
     other.object_patches["model_sampling"].set_sigmas(torch.linspace(0.1, 3.0, 1000))
     sample(other)
     base = FrozenBase(bare, small.FAMILIES["sd15"].family)
-    assert base.sites == expected.sites and model_family(base.sites) is model_family(expected.sites)
+    assert base.sites == expected.sites
+    assert family_of_sites("UNet", base.sites) is family_of_sites("UNet", expected.sites)
     same(base.noise_levels(torch.tensor([0.2, 0.9])), expected.noise_levels(torch.tensor([0.2, 0.9])))
     again = from_scratch(base.family, base.sites, base.own, Shape(width=64, blocks=2), 0)
     for tensor_name, tensor in drawn.items():

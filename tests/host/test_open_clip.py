@@ -22,24 +22,24 @@ import transformers
 from file_server import Served, serving
 from host import COMFYUI
 from in_process import run_node
-from ipadapter_instruct.models import download as download_module
-from ipadapter_instruct.models.encoder_files import VIT_H_STATES, EncoderSizes
-from ipadapter_instruct.models.open_clip_files import IMAGE, IMAGE_WEIGHTS, TEXT, TEXT_WEIGHTS, find_tower
-from ipadapter_instruct.models.patching.image_encoder import (
+from ipadapter_instruct.models.encoding.image_encoder import (
     check_encoder,
     encode_pixels,
     image_features,
     zero_image_states,
 )
-from ipadapter_instruct.models.patching.open_clip_towers import (
+from ipadapter_instruct.models.encoding.open_clip_files import IMAGE, IMAGE_WEIGHTS, TEXT, TEXT_WEIGHTS, find_tower
+from ipadapter_instruct.models.encoding.open_clip_towers import (
     CastAtUse,
     build_image_tower,
     load_image_tower,
     load_text_tower,
 )
-from ipadapter_instruct.models.patching.pixels import CENTER_CROP, STRETCH
-from ipadapter_instruct.models.patching.text_encoder import check_clip_l, encode_texts
-from ipadapter_instruct.nodes.load_open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, STRETCH
+from ipadapter_instruct.models.encoding.text_encoder import check_clip_l, encode_texts
+from ipadapter_instruct.models.files import download as download_module
+from ipadapter_instruct.models.files.encoder_files import VIT_H_STATES, EncoderSizes
+from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
 from safetensors.torch import save, save_file
 
 import nodes

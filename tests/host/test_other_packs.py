@@ -24,7 +24,7 @@ from comfy_extras import (
     nodes_tomesd,
 )
 from host_node import host_node
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from sampling import close, noise, noise_prediction, same, sample
 from scenes import Scene
 

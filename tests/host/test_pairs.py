@@ -10,10 +10,10 @@ import small
 import torch
 from comfyhost.adapters import instruct_adapter
 from golden_cases import golden_case, made_up_weights
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.checkpoint import recognise
+from ipadapter_instruct.models.adapter.checkpoint import recognise
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from published import SITES, TOKEN_WIDTHS
 from sampling import close, sample
 

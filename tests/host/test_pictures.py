@@ -8,12 +8,12 @@ import numpy
 import pytest
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.branches import Branch
-from ipadapter_instruct.nodes.crop_around import IPAdapterInstructCropAround
-from ipadapter_instruct.nodes.cut_out import IPAdapterInstructCutOut
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
-from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
-from ipadapter_instruct.nodes.tile import IPAdapterInstructTile
+from ipadapter_instruct.models.guidance.branches import Branch
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
+from ipadapter_instruct.nodes.prepare.crop_around import IPAdapterInstructCropAround
+from ipadapter_instruct.nodes.prepare.cut_out import IPAdapterInstructCutOut
+from ipadapter_instruct.nodes.prepare.tile import IPAdapterInstructTile
 from PIL import Image
 from refusals import refused
 

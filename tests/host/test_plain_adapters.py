@@ -16,12 +16,12 @@ from golden_cases import golden_case
 from host_node import host_node
 from host_samplers import check, custom_advanced, ksampler, pair
 from in_process import run_node
-from ipadapter_instruct.models.combining import AVERAGE, CONCAT, PER_LATENT
+from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.schedules import HOLD, NOISE
-from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
-from ipadapter_instruct.nodes.schedule_weight import IPAdapterInstructSchedule
-from ipadapter_instruct.nodes.take_turns import IPAdapterInstructThen
+from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_LATENT
+from ipadapter_instruct.nodes.control.guider import IPAdapterInstructGuider
+from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
+from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
 from oracle import OracleAdapter, oracle_model
 from passes import passes
 from sampling import CFG, close, noise, same, sample

@@ -10,13 +10,13 @@ import small
 import small_plain as plain
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.branches import Branch
-from ipadapter_instruct.models.faces import Faces
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
-from ipadapter_instruct.models.patching.image_encoder import zero_image_states
-from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored
-from ipadapter_instruct.nodes.load_embeds import IPAdapterInstructLoadEmbeds
-from ipadapter_instruct.nodes.save_embeds import IPAdapterInstructSaveEmbeds
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
+from ipadapter_instruct.models.guidance.branches import Branch
+from ipadapter_instruct.models.reference.faces import Faces
+from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeStored
+from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
+from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from refusals import refused
 from sampling import close, same, sample
 

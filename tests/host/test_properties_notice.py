@@ -11,12 +11,12 @@ import pytest
 from drawn import parts, situations
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
-from ipadapter_instruct.models.patching import apply, begin, hooks
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.guidance.weight_schedule import StepPositions
+from ipadapter_instruct.models.patching import chain, prepare_run, wrappers
 from ipadapter_instruct.models.patching.chain import Chain
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.patching.masks import SiteMasks
 from ipadapter_instruct.models.patching.run import BranchKeysValues
-from ipadapter_instruct.models.schedules import StepPositions
 from situation_laws import as_the_oracle_says, lawful
 
 ROUNDS, EXAMPLES = 8, 10  # at most; the first example that notices is the last
@@ -33,12 +33,12 @@ def mask_mirrored(patch):
 
 
 def frame_weights_ignored(patch):
-    patch(apply, "product_of_cycles", lambda first, second: ())
+    patch(chain, "product_of_cycles", lambda first, second: ())
 
 
 def frame_weights_of_the_next_latent(patch):
-    product = apply.product_of_cycles
-    patch(apply, "product_of_cycles", lambda *both: (lambda found: (*found[1:], *found[:1]))(product(*both)))
+    product = chain.product_of_cycles
+    patch(chain, "product_of_cycles", lambda *both: (lambda found: (*found[1:], *found[:1]))(product(*both)))
 
 
 def schedule_one_step_late(patch):
@@ -47,8 +47,8 @@ def schedule_one_step_late(patch):
 
 
 def schedule_along_noise_late(patch):
-    position = begin.noise_position
-    patch(begin, "noise_position", lambda percent_to_sigma, sigma: position(percent_to_sigma, sigma) - 0.1)
+    position = prepare_run.noise_position
+    patch(prepare_run, "noise_position", lambda percent_to_sigma, sigma: position(percent_to_sigma, sigma) - 0.1)
 
 
 def adapters_in_reverse(patch):
@@ -67,13 +67,15 @@ def keys_in_bfloat16(patch):
 
 
 def windows_ignored(patch):
-    patch(begin, "SigmaWindow", type("AllTheTime", (), {"from_percents": staticmethod(lambda *_, **__: None)}))
+    patch(prepare_run, "SigmaWindow", type("AllTheTime", (), {"from_percents": staticmethod(lambda *_, **__: None)}))
 
 
 def window_of_frames_ignored(patch):
-    divide = hooks.divide_call
+    divide = wrappers.divide_call
     patch(
-        hooks, "divide_call", lambda *call: (lambda frames, tiles: (tuple(range(len(frames))), tiles))(*divide(*call))
+        wrappers,
+        "divide_call",
+        lambda *call: (lambda frames, tiles: (tuple(range(len(frames))), tiles))(*divide(*call)),
     )
 
 

@@ -5,10 +5,10 @@ import collections
 import pytest
 import small
 import torch
-from ipadapter_instruct.models.combining import PER_LATENT, Combining, combine_references
-from ipadapter_instruct.models.patching import mmdit, unet
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.run import RUN
+from ipadapter_instruct.models.reference.combining import PER_LATENT, Combining, combine_references
+from operations import patch_class
 from sampling import noise, sample
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -54,7 +54,7 @@ class Operations(TorchDispatchMode):
 @pytest.fixture
 def operations(family, monkeypatch):
     """A function that counts what runs inside the pack's attention during some steps of a model."""
-    attention = mmdit.JointImageAttention if family == "sd3" else unet.CrossAttentionPatch
+    attention = patch_class(family)
     original, counting = attention.__call__, Operations()
 
     def call(self, *args, **kwargs):

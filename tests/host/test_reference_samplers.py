@@ -10,8 +10,8 @@ import torch
 from comfy_extras import nodes_custom_sampler as custom
 from host_node import host_node
 from host_samplers import CFG, SEED, STEPS, check, ksampler, latent, sampled
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.guidance.branches import Branches
 from scenes import Link, OracleForm, Scene, text
 
 REFERENCES = 3

@@ -7,9 +7,9 @@ import pytest
 import small
 import torch
 from beside import in_parts
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.combining import AVERAGE, CONCAT, PER_LATENT, Combining, combine_references
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.guidance.branches import Branches
+from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_LATENT, Combining, combine_references
 from sampling import close, noise, same, sample
 
 MODES = ["simple", "three-way"]

@@ -6,10 +6,10 @@ import small
 import torch
 from comfy_extras import nodes_hooks, nodes_model_advanced
 from in_process import run_node
-from ipadapter_instruct.models.layers import LayerWeights
+from ipadapter_instruct.models.guidance.layer_weights import LayerWeights
+from ipadapter_instruct.models.guidance.weight_schedule import Schedule, noise_position
 from ipadapter_instruct.models.patching import run
-from ipadapter_instruct.models.schedules import Schedule, noise_position
-from ipadapter_instruct.nodes.schedule_weight import IPAdapterInstructSchedule
+from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
 from operations import CALLS, operations
 from passes import passes
 from sampling import STEPS, close, noise, same, sample

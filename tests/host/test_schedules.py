@@ -15,7 +15,7 @@ import torch
 from comfy_extras import nodes_hooks, nodes_model_advanced
 from golden_cases import golden_case
 from host_samplers import CFG, SEED, check, ksampler, latent, pair, sampled
-from ipadapter_instruct.models.schedules import Schedule, parse_schedule
+from ipadapter_instruct.models.guidance.weight_schedule import Schedule, parse_schedule
 from oracle import OracleAdapter, OracleModel
 from sampling import close
 from scenes import Link, OracleForm, PackForm, Scene

@@ -9,16 +9,17 @@ import pytest
 import small
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.branches import Branch
-from ipadapter_instruct.models.convert import convert
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder, InstructEmbeds
-from ipadapter_instruct.models.patching.image_encoder import zero_image_states
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
-from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored
-from ipadapter_instruct.nodes.load_adapter import IPAdapterInstructLoader
-from ipadapter_instruct.nodes.load_embeds import IPAdapterInstructLoadEmbeds
-from ipadapter_instruct.nodes.save_embeds import IPAdapterInstructSaveEmbeds
+from ipadapter_instruct.models.adapter.convert import convert
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.guidance.branches import Branch
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeStored
+from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
+from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
+from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from refusals import refused
 from sampling import noise, same, sample
 

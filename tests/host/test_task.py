@@ -3,12 +3,12 @@
 import pytest
 import small
 from in_process import run_node
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.guidance.task_phrasings import phrasing
+from ipadapter_instruct.models.guidance.tasks import TASKS, recommended
 from ipadapter_instruct.models.patching.apply import AUTO
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
-from ipadapter_instruct.models.phrasings import phrasing
-from ipadapter_instruct.models.tasks import TASKS, recommended
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
-from ipadapter_instruct.nodes.task import IPAdapterInstructTask
+from ipadapter_instruct.nodes.control.task import IPAdapterInstructTask
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 
 
 @pytest.fixture(scope="module", params=small.FAMILIES)

@@ -9,9 +9,9 @@ import pytest
 import small
 import torch
 from golden_cases import golden_case
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.training.batch import Batch
-from ipadapter_instruct.models.training.loop import TeachingError
+from ipadapter_instruct.models.training.trainer import TeachingError
 from sampling import close, noise_prediction, same
 
 FAMILIES = ("sd15", "sdxl", "sd3")

@@ -12,14 +12,14 @@ import torch
 from comfyhost.plain_adapters import plain_adapter
 from comfyhost.weights import draw
 from golden_cases import golden_case
-from ipadapter_instruct.models.checkpoint import build, recognise
+from ipadapter_instruct.models.adapter.checkpoint import build, recognise
+from ipadapter_instruct.models.adapter.kinds import INSTRUCT
+from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
+from ipadapter_instruct.models.denoisers.site import Site
 from ipadapter_instruct.models.families import SD15
-from ipadapter_instruct.models.kinds import INSTRUCT
-from ipadapter_instruct.models.patching.entrances import entrance_of
-from ipadapter_instruct.models.patching.sites import Site
 from ipadapter_instruct.models.training.batch import Seen
-from ipadapter_instruct.models.training.learner import LearningAdapter
-from ipadapter_instruct.models.training.start import Shape, from_file, from_scratch
+from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_file, from_scratch
+from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
 from sampling import close, same
 
 FAMILIES = ("sd15", "sdxl", "sd3")
@@ -58,7 +58,7 @@ def test_a_unets_new_keys_and_values_are_the_models_own_for_text():
     base, tensors = drawn("sd15")
     denoiser = base.patcher.get_model_object("diffusion_model")
     for place, site in enumerate(base.sites):
-        attention = denoiser.get_submodule(site.block).attn2
+        attention = denoiser.get_submodule(site.path.removeprefix("diffusion_model.")).attn2
         same(tensors[f"ip_adapter.{2 * place + 1}.to_k_ip.weight"], attention.to_k.weight)
         same(tensors[f"ip_adapter.{2 * place + 1}.to_v_ip.weight"], attention.to_v.weight)
 
@@ -127,4 +127,4 @@ def test_what_was_taught_is_written_under_the_published_names(family):
 def test_every_site_of_the_model_is_taught(family):
     base, learner = lessons.base(family), lessons.learner(family)
     assert len(learner.projections.widths) == len(base.sites)
-    assert entrance_of(base.family).sites(base.own) == base.sites
+    assert denoiser_of(base.family).sites(base.own) == base.sites

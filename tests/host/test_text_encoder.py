@@ -14,8 +14,8 @@ import pytest
 import torch
 import transformers
 from host import COMFYUI
-from ipadapter_instruct.models.patching.text_encoder import check_clip_l, encode_texts
-from ipadapter_instruct.models.training.encoding import Encoders
+from ipadapter_instruct.models.encoding.text_encoder import check_clip_l, encode_texts
+from ipadapter_instruct.models.training.dataset import Encoders
 
 pytestmark = pytest.mark.xdist_group("clip")  # one process loads the encoders for all
 

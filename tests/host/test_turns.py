@@ -5,14 +5,14 @@ import small
 import torch
 from comfy.patcher_extension import WrappersMP
 from in_process import run_node
-from ipadapter_instruct.models.combining import CONCAT
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.guidance.weight_schedule import parse_schedule
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.models.schedules import parse_schedule
-from ipadapter_instruct.nodes.combine_embeds import IPAdapterInstructCombine
-from ipadapter_instruct.nodes.save_embeds import IPAdapterInstructSaveEmbeds
-from ipadapter_instruct.nodes.take_turns import IPAdapterInstructThen
+from ipadapter_instruct.models.reference.combining import CONCAT
+from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
+from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
+from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from passes import passes
 from sampling import close, same, sample
 
@@ -103,7 +103,7 @@ def acting(model, percents: list[float]) -> list[list[int]]:
         run = args[2]["transformer_options"][RUN]
         for percent in () if found else percents:
             active = run.active(torch.tensor([level(percent)], dtype=torch.float64))
-            found.append([run.adapters.index(one.running) for one in active])
+            found.append([run.adapters.index(one.prepared) for one in active])
         return executor(*args, **kwargs)
 
     model = model.clone()

@@ -9,15 +9,15 @@ import torch
 from beside import in_parts
 from host_samplers import CFG, SEED
 from in_process import run_node
-from ipadapter_instruct.models import heat_maps
-from ipadapter_instruct.models.heat_maps import SCALES, coloured, enlarged
-from ipadapter_instruct.models.layers import KV, LayerWeights
-from ipadapter_instruct.models.patching import watch as watching
+from ipadapter_instruct.models.attention_maps import heat_maps
+from ipadapter_instruct.models.attention_maps import record as watching
+from ipadapter_instruct.models.attention_maps.heat_maps import SCALES, coloured, enlarged
+from ipadapter_instruct.models.attention_maps.record import Watch, watched
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.guidance.layer_weights import KV, LayerWeights
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
-from ipadapter_instruct.models.patching.watch import Watch, watched
-from ipadapter_instruct.nodes.heat_map import VIEWS, IPAdapterInstructHeatMap
-from ipadapter_instruct.nodes.watch_attention import IPAdapterInstructWatch
+from ipadapter_instruct.nodes.explore.heat_map import VIEWS, IPAdapterInstructHeatMap
+from ipadapter_instruct.nodes.explore.watch import IPAdapterInstructWatch
 from sampling import STEPS, close, noise, same, sample
 from scenes import text
 
@@ -182,7 +182,7 @@ def plain_and_seen(bare, one, family):
 
 
 def keys_of_sites(model) -> tuple:
-    return model.model_options["transformer_options"][CHAIN].applied[0].site_keys
+    return tuple(model.model_options["transformer_options"][CHAIN].applied[0].layers)
 
 
 def test_shares_are_those_of_the_queries_and_keys_that_the_attention_is_given(plain_and_seen, one, bare, family):
@@ -397,7 +397,7 @@ def test_a_few_moments_are_kept_of_many_calls_and_all_of_them_count(bare, one, b
     model, watch = watched(small.applied(bare, one))
     sizes = []
     for most in (2, 200):
-        monkeypatch.setattr(watching, "MOST", most)
+        monkeypatch.setattr(watching, "MOST_MOMENTS", most)
         positive, negative = (small.golden_conditioning(bare.model.family, name) for name in ("positive", "negative"))
         latent = {"samples": torch.zeros_like(batch)}
         host_nodes.KSampler().sample(model, SEED, 4, CFG, "heun", "normal", positive, negative, latent, 1.0)

@@ -14,7 +14,7 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
 from host_samplers import ksampler, pair
-from ipadapter_instruct.models.patching.watch import watched
+from ipadapter_instruct.models.attention_maps.record import watched
 from sampling import close, same, sample
 from scenes import Link, OracleForm, PackForm, Scene, text
 from small_control import small_control_net, with_control

@@ -28,7 +28,7 @@ def sheet(tmp_path_factory) -> Image.Image:
 def cells(sheet: Image.Image) -> list[np.ndarray]:
     """The pictures on the sheet, from the left, each [64, 64, 3] in 0..1."""
     marks = (torch.arange(len(labels())) + 1) / 16  # a grey that nothing else on the sheet has
-    marked = pack_module("nodes.labelled").labelled_grid(
+    marked = pack_module("nodes.explore.label_sheet").labelled_grid(
         marks[:, None, None, None].expand(-1, CELL, CELL, 3), [], labels()
     )[0, ..., 0]
     assert marked.shape == (sheet.height, sheet.width)

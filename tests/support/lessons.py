@@ -5,12 +5,12 @@ from __future__ import annotations
 import small
 import torch
 from golden_cases import golden_case
+from ipadapter_instruct.models.training.accelerator import OneDevice
 from ipadapter_instruct.models.training.batch import Batch, Seen, stacked
-from ipadapter_instruct.models.training.engine import OneDevice
 from ipadapter_instruct.models.training.frozen_base import FrozenBase
-from ipadapter_instruct.models.training.learner import LearningAdapter
-from ipadapter_instruct.models.training.loop import Teaching
 from ipadapter_instruct.models.training.recipe import Recipe
+from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
+from ipadapter_instruct.models.training.trainer import Teaching
 from torch import Tensor
 
 LATENT = (16, 24)

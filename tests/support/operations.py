@@ -6,7 +6,8 @@ import collections
 import contextlib
 from collections.abc import Iterator
 
-from ipadapter_instruct.models.patching import mmdit, unet
+from ipadapter_instruct.models.denoisers.cross_attention_patch import CrossAttentionPatch
+from ipadapter_instruct.models.denoisers.joint_attention_patch import JointImageAttention
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CALLS = "attention calls"
@@ -27,10 +28,15 @@ class _Counting(TorchDispatchMode):
         return result
 
 
+def patch_class(family: str) -> type:
+    """What computes the attention to image tokens at a site."""
+    return JointImageAttention if family == "sd3" else CrossAttentionPatch
+
+
 @contextlib.contextmanager
 def operations(family: str) -> Iterator[collections.Counter]:
     """The operations of all calls of the attention until the end, and how many calls there are."""
-    attention = mmdit.JointImageAttention if family == "sd3" else unet.CrossAttentionPatch
+    attention = patch_class(family)
     original, counting = attention.__call__, _Counting()
 
     def call(self, *args, **kwargs):

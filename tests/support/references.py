@@ -7,12 +7,13 @@ import files
 import small
 import torch
 from in_process import run_node
-from ipadapter_instruct.models.checkpoint import AdapterCheckpoint
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder, InstructEmbeds
-from ipadapter_instruct.models.patching.entrances import entrance_of
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
-from ipadapter_instruct.models.patching.own_model import OwnModel
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
+from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
+from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
+from ipadapter_instruct.models.denoisers.model_view import ModelView
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from sampling import same
 
 POSE, COLOUR = "use the pose", "use the colour"
@@ -23,7 +24,7 @@ PROMPTS = {"prompt": "a dog", "negative_prompt": "blurry"}
 def readable_adapter(family: str, factor: float = 1.0) -> LoadedAdapter:
     """An adapter for the small model, with `factor` on its weights."""
     made = small.FAMILIES[family].family
-    sites = entrance_of(made).sites(OwnModel(small.small_model(family)))
+    sites = denoiser_of(made).sites(ModelView(small.small_model(family)))
     tensors = files.adapter_tensors(family, [site.width for site in sites], sites[0].context_width)
     parts = [
         {name.removeprefix(prefix): factor * w for name, w in tensors.items() if name.startswith(prefix)}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import small
 import torch
 from golden_cases import golden_case
-from ipadapter_instruct.models.branches import Branches
+from ipadapter_instruct.models.guidance.branches import Branches
 from oracle import OracleAdapter, Term, oracle_model
 from torch import Tensor
 

@@ -15,15 +15,15 @@ from comfy_extras import nodes_custom_sampler as custom
 from golden_cases import golden_case
 from host_node import host_node
 from in_process import run_node
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.combining import Combining, combine_references
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
-from ipadapter_instruct.nodes.guider import IPAdapterInstructGuider
-from ipadapter_instruct.nodes.layer_weights import IPAdapterInstructLayers
-from ipadapter_instruct.nodes.schedule_weight import IPAdapterInstructSchedule
-from ipadapter_instruct.nodes.take_turns import IPAdapterInstructThen
+from ipadapter_instruct.models.reference.combining import Combining, combine_references
+from ipadapter_instruct.nodes.control.guider import IPAdapterInstructGuider
+from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLayers
+from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
 from prompts import Prompt
 from scenes import Text, text
 from situation_neighbours import BESIDE

@@ -11,13 +11,13 @@ import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from in_process import run_node
-from ipadapter_instruct.models.checkpoint import AdapterCheckpoint
-from ipadapter_instruct.models.faces import Faces
-from ipadapter_instruct.models.kinds import KINDS
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply
-from ipadapter_instruct.nodes.encode_instruct import IPAdapterInstructEncode
+from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
+from ipadapter_instruct.models.adapter.kinds import KINDS
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.reference.faces import Faces
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from torch import Tensor
 
 CONTEXT = {"sd15": 96, "sdxl": 128}

@@ -10,7 +10,7 @@ import comfy.model_management as mm
 import comfy.samplers
 import small
 import torch
-from ipadapter_instruct.models.patching import mmdit, unet
+from operations import patch_class
 from played_device import PLAYED, copies_between_devices
 
 CPU = torch.device("cpu")
@@ -91,7 +91,7 @@ def _on(device: torch.device, cond: dict) -> dict:
 @contextlib.contextmanager
 def copies_in_attention(family: str) -> Iterator[list[tuple[int, ...]]]:
     """The shapes of what is copied between the devices inside the pack's attention, until the end."""
-    attention = mmdit.JointImageAttention if family == "sd3" else unet.CrossAttentionPatch
+    attention = patch_class(family)
     original, shapes = attention.__call__, []
 
     def call(self, *args, **kwargs):

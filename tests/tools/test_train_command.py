@@ -13,8 +13,8 @@ import pytest
 import torch
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.small_models import small_models
-from ipadapter_instruct.models.checkpoint import build, read_checkpoint
-from ipadapter_instruct.models.kinds import INSTRUCT
+from ipadapter_instruct.models.adapter.checkpoint import build, read_checkpoint
+from ipadapter_instruct.models.adapter.kinds import INSTRUCT
 from PIL import Image
 from safetensors.torch import load_file
 

@@ -1,7 +1,7 @@
 """What each branch is and is told, against the table of the authors' four branches."""
 
 import pytest
-from ipadapter_instruct.models.branches import Branch, Branches, branch_texts
+from ipadapter_instruct.models.guidance.branches import Branch, Branches, branch_texts
 
 TEXTS = branch_texts("use the pose", "a dog", "blurry")
 

@@ -6,10 +6,10 @@ import re
 import pytest
 import torch
 from files import adapter_tensors, save_adapter
-from ipadapter_instruct.models.checkpoint import build, look_at, recognise
+from ipadapter_instruct.models.adapter.checkpoint import build, look_at, recognise
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
-from ipadapter_instruct.models.pickled_files import flatten
-from ipadapter_instruct.models.tensor_files import AdapterFileError, read_file
+from ipadapter_instruct.models.files.pickled_files import flatten
+from ipadapter_instruct.models.files.tensor_files import AdapterFileError, read_file
 from torch import nn
 
 FAMILIES = {"sd15": SD15, "sdxl": SDXL, "sd3": SD3}

@@ -10,8 +10,8 @@ import pytest
 import torch
 from comfyhost.adapters import nested
 from files import adapter_tensors, save_adapter
-from ipadapter_instruct.models.checkpoint import build, recognise
-from ipadapter_instruct.models.tensor_files import AdapterFileError, read_file, read_shapes, wrong_suffix
+from ipadapter_instruct.models.adapter.checkpoint import build, recognise
+from ipadapter_instruct.models.files.tensor_files import AdapterFileError, read_file, read_shapes, wrong_suffix
 from safetensors.torch import save_file
 
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from ipadapter_instruct.models.choices import LONGEST, SHOWN, check_length, check_letters, check_numbers, shown
-from ipadapter_instruct.models.tensor_files import some
+from ipadapter_instruct.models.messages import (
+    LETTERS_SHOWN,
+    LONGEST_LIST,
+    check_length,
+    check_letters,
+    check_numbers,
+    shown,
+    some,
+)
 
 INFINITE = float("inf")
 
@@ -29,9 +36,9 @@ def test_both_ends_of_a_range_are_in_it():
 
 
 def test_a_list_may_be_as_long_as_the_limit():
-    check_length("weights", "1" * LONGEST)
-    with pytest.raises(ValueError, match=f"weights was expected to hold at most {LONGEST:,} letters; it holds"):
-        check_length("weights", "1" * (LONGEST + 1))
+    check_length("weights", "1" * LONGEST_LIST)
+    with pytest.raises(ValueError, match=f"weights was expected to hold at most {LONGEST_LIST:,} letters; it holds"):
+        check_length("weights", "1" * (LONGEST_LIST + 1))
 
 
 @pytest.mark.parametrize("half", ["\ud83d", "\udc31", "\ud83d\ud83d"], ids=["first half", "second half", "two"])
@@ -47,8 +54,8 @@ def test_whole_characters_of_any_kind_are_left_alone():
 
 
 def test_a_text_as_long_as_is_shown_is_shown_whole():
-    assert shown("a" * SHOWN) == repr("a" * SHOWN)
-    assert shown("a" * (SHOWN + 1)).endswith(f"({SHOWN + 1} letters)")
+    assert shown("a" * LETTERS_SHOWN) == repr("a" * LETTERS_SHOWN)
+    assert shown("a" * (LETTERS_SHOWN + 1)).endswith(f"({LETTERS_SHOWN + 1} letters)")
 
 
 def test_names_are_counted_only_when_some_are_left_out():

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
-from ipadapter_instruct.models.branches import Branch, Branches
-from ipadapter_instruct.models.choices import LONGEST
-from ipadapter_instruct.models.combining import (
+from ipadapter_instruct.models.guidance.branches import Branch, Branches
+from ipadapter_instruct.models.messages import LONGEST_LIST
+from ipadapter_instruct.models.reference.combining import (
     ADD,
     AVERAGE,
     CONCAT,
@@ -73,7 +73,7 @@ def test_what_is_no_finite_number_is_refused_by_the_inputs_name(text):
 
 def test_a_list_too_long_to_be_meant_is_refused_by_the_inputs_name():
     with pytest.raises(ValueError, match="^image_weights was expected to hold at most"):
-        parse_numbers("1" * (LONGEST + 1), "image_weights")
+        parse_numbers("1" * (LONGEST_LIST + 1), "image_weights")
 
 
 @pytest.mark.parametrize("weights", [(), (1.0, 2.0), (0.0, 2.0), (-1.0, 1.0)])

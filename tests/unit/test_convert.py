@@ -11,10 +11,10 @@ import pytest
 import safetensors
 import torch
 from files import adapter_tensors, save_adapter
-from ipadapter_instruct.models import convert as convert_module
-from ipadapter_instruct.models.checkpoint import build, recognise
-from ipadapter_instruct.models.convert import DTYPES, convert, default_name
-from ipadapter_instruct.models.tensor_files import read_file
+from ipadapter_instruct.models.adapter import convert as convert_module
+from ipadapter_instruct.models.adapter.checkpoint import build, recognise
+from ipadapter_instruct.models.adapter.convert import DTYPES, convert, default_name
+from ipadapter_instruct.models.files.tensor_files import read_file
 from safetensors.torch import save_file
 
 FAMILIES = ["sd15", "sdxl", "sd3"]

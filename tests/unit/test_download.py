@@ -6,11 +6,11 @@ import re
 import pytest
 from file_server import Served, serving
 from filelock import FileLock
-from ipadapter_instruct.models import download as download_module
-from ipadapter_instruct.models.download import get, in_words, lacking_space, plan
 from ipadapter_instruct.models.families import SD15
-from ipadapter_instruct.models.published import ADAPTERS, CLIP_L, IMAGE_ENCODER, PublishedFile
-from ipadapter_instruct.models.web import DownloadError, PassingError
+from ipadapter_instruct.models.files import download as download_module
+from ipadapter_instruct.models.files.download import get, in_words, lacking_space, plan
+from ipadapter_instruct.models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER, PublishedFile
+from ipadapter_instruct.models.files.web import DownloadError, PassingError
 
 CONTENT = os.urandom(300_000)
 OTHER = os.urandom(300_000)
@@ -286,7 +286,7 @@ def test_every_family_has_its_file_and_a_mirror_has_the_same_paths():
     assert (adapter.name, adapter.folder, adapter.sha256) == (SD15.published_file, "ipadapter", SD15.sha256)
     assert adapter.url_at("") == SD15.url
     assert IMAGE_ENCODER.url_at("https://mirror.org/hf/").startswith("https://mirror.org/hf/h94/IP-Adapter/resolve/")
-    files = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L)
+    files = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L_FILE)
     assert [file.name for file in files if file.sha256 and len(file.sha256) != 64] == []
     assert {file.folder for file in files} == {"ipadapter", "clip_vision", "text_encoders"}
 

@@ -5,7 +5,7 @@ import struct
 import pytest
 import torch
 from files import adapter_tensors, save_encoder_header
-from ipadapter_instruct.models.encoder_files import (
+from ipadapter_instruct.models.files.encoder_files import (
     ENCODERS,
     VIT_H_STATES,
     EncoderNeed,

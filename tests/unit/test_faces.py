@@ -9,13 +9,14 @@ import pack
 import pytest
 import safetensors
 import torch
-from ipadapter_instruct.models.faces import WIDTH, Faces, read_faces, write_faces
+from ipadapter_instruct.models.adapter.image_projections import FACE_WIDTH
+from ipadapter_instruct.models.reference.faces import Faces, read_faces, write_faces
 from refusals import refused
 from safetensors.torch import save_file
 
 
 def embeddings(faces: int = 1) -> torch.Tensor:
-    return 20 * torch.randn(faces, WIDTH, generator=torch.Generator().manual_seed(faces))
+    return 20 * torch.randn(faces, FACE_WIDTH, generator=torch.Generator().manual_seed(faces))
 
 
 def saved(path, metadata=None, **tensors):
@@ -53,7 +54,7 @@ def test_an_embedding_that_is_no_number_is_refused(number):
 
 
 def test_an_embedding_of_zeros_is_refused():
-    refused(lambda: Faces(torch.zeros(2, WIDTH)), "2 of 2 are zero, NaN or infinite")
+    refused(lambda: Faces(torch.zeros(2, FACE_WIDTH)), "2 of 2 are zero, NaN or infinite")
 
 
 # Writing and reading
@@ -71,7 +72,7 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path, faces):
 
 
 def test_an_embedding_that_lies_across_memory_is_written_too(tmp_path):
-    made = Faces(torch.randn(WIDTH, 2).T)
+    made = Faces(torch.randn(FACE_WIDTH, 2).T)
     write_faces(made, tmp_path / "a")
     assert torch.equal(read_faces(tmp_path / "a").embeddings, made.embeddings)
 
@@ -203,8 +204,8 @@ for name in ("insightface", "onnxruntime", "onnx", "cv2", "skimage"):
 sys.path.insert(0, sys.argv[1])
 import pack
 from pathlib import Path
-from ipadapter_instruct.models.face_analysis import find_packs, load_analysis
-from ipadapter_instruct.models.faces import read_faces
+from ipadapter_instruct.models.reference.face_analysis import find_packs, load_analysis
+from ipadapter_instruct.models.reference.faces import read_faces
 assert read_faces(Path(sys.argv[2])).embeddings.shape == (1, 512)
 try:
     load_analysis(Path(sys.argv[2]).parent)
@@ -226,7 +227,7 @@ def test_without_insightface_files_are_read_and_the_analysis_says_how_to_install
 
 
 def test_a_first_face_of_zeros_is_no_negative_where_there_is_no_axis_for_one(tmp_path):
-    two = torch.cat([torch.zeros(1, WIDTH), embeddings()])
+    two = torch.cat([torch.zeros(1, FACE_WIDTH), embeddings()])
     refused(lambda: read_faces(saved(tmp_path / "a", embeds=two)), "1 of 2 are zero")
     assert torch.equal(read_faces(saved(tmp_path / "b", embeds=two[:, None])).embeddings, embeddings())
 

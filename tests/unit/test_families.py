@@ -1,12 +1,12 @@
 """The table of base models."""
 
 import pytest
-from ipadapter_instruct.models.families import FAMILIES, SD3, SD15, SDXL, family_of_adapter
+from ipadapter_instruct.models.families import FAMILIES, MMDIT, SD3, SD15, SDXL, UNET, family_of_adapter
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_every_family_is_known_by_its_token_width_and_kind_of_attention(family):
-    assert family_of_adapter(family.context_width, family.joint_attention) is family
+    assert family_of_adapter(family.context_width, family.denoiser, "attention") is family
 
 
 def test_published_widths_are_the_base_models():
@@ -17,12 +17,12 @@ def test_a_width_that_no_family_has_is_refused_with_the_widths_that_there_are():
     with pytest.raises(
         ValueError, match=r"width 1024 to cross-attention; known widths are SD1.5 768, SDXL 2048\. Load "
     ):
-        family_of_adapter(1024, joint_attention=False)
+        family_of_adapter(1024, UNET, "cross-attention")
 
 
 def test_a_known_width_of_the_other_kind_of_attention_is_refused():
     with pytest.raises(ValueError, match=r"width 768 to joint attention; known widths are SD3 4096\. Load "):
-        family_of_adapter(768, joint_attention=True)
+        family_of_adapter(768, MMDIT, "joint attention")
 
 
 @pytest.mark.parametrize(("family", "text"), [(SD15, "blurry"), (SDXL, ""), (SD3, "blurry")])

@@ -68,7 +68,7 @@ def test_an_exception_that_is_not_the_packs_is_noticed(tmp_path, monkeypatch):
     def spoilt(path):
         raise KeyError("latents")
 
-    monkeypatch.setattr(pack_module("models.checkpoint"), "read_file", spoilt)
+    monkeypatch.setattr(pack_module("models.adapter.checkpoint"), "read_file", spoilt)
     outcome = attempt(valid(), tmp_path)
     assert outcome.verdict == OTHER_ERROR
     assert "KeyError: 'latents'" in outcome.message
@@ -78,21 +78,23 @@ def test_a_value_error_without_the_packs_own_class_is_noticed(tmp_path, monkeypa
     def spoilt(path):
         raise ValueError("some numbers were expected. Download it again.")
 
-    monkeypatch.setattr(pack_module("models.checkpoint"), "read_file", spoilt)
+    monkeypatch.setattr(pack_module("models.adapter.checkpoint"), "read_file", spoilt)
     assert attempt(valid(), tmp_path).verdict == OTHER_ERROR
 
 
 @pytest.mark.parametrize("message", ["it is wrong", "tensors were expected", "expected. Choose " + "x" * 2000, "\x1b"])
 def test_a_refusal_that_says_too_little_or_too_much_is_noticed(tmp_path, monkeypatch, message):
     def spoilt(path):
-        raise pack_module("models.tensor_files").AdapterFileError(message)
+        raise pack_module("models.files.tensor_files").AdapterFileError(message)
 
-    monkeypatch.setattr(pack_module("models.checkpoint"), "read_file", spoilt)
+    monkeypatch.setattr(pack_module("models.adapter.checkpoint"), "read_file", spoilt)
     assert attempt(valid(), tmp_path).verdict == POOR_MESSAGE
 
 
 def test_an_adapter_that_loads_and_cannot_make_tokens_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(pack_module("models.projections").LinearProjection, "in_tokens", lambda self, x: x.missing)
+    monkeypatch.setattr(
+        pack_module("models.adapter.image_projections").LinearProjection, "in_tokens", lambda self, x: x.missing
+    )
     assert attempt(valid(), tmp_path).verdict == OTHER_ERROR
     assert attempt(valid(), tmp_path, compute=False).verdict == LOAD
 
@@ -107,8 +109,8 @@ class Payload:
 
 @pytest.mark.parametrize("command", ["touch canary", "true"], ids=["a file is created", "a command is run"])
 def test_code_that_runs_is_noticed(tmp_path, monkeypatch, command):
-    monkeypatch.setattr(pack_module("models.pickled_files"), "_check_container", lambda path: None)
-    monkeypatch.setattr(pack_module("models.pickled_files").torch, "load", _careless)
+    monkeypatch.setattr(pack_module("models.files.pickled_files"), "_check_container", lambda path: None)
+    monkeypatch.setattr(pack_module("models.files.pickled_files").torch, "load", _careless)
     given = Input("adapter", "base", "code", "adapter.bin", pickle.dumps({"a": Payload(command)}))
     assert attempt(given, tmp_path).verdict == CODE_RAN
     assert not (tmp_path / "canary").exists()
@@ -120,9 +122,11 @@ def _careless(path, **options):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="memory is watched on Linux only")
 def test_memory_that_the_file_does_not_account_for_is_noticed(tmp_path, monkeypatch):
-    reader = pack_module("models.checkpoint").read_file
+    reader = pack_module("models.adapter.checkpoint").read_file
     # A mapping of its own: room in the heap that an earlier test left would be taken without the process growing.
-    monkeypatch.setattr(pack_module("models.checkpoint"), "read_file", lambda path: resident(2**29) and reader(path))
+    monkeypatch.setattr(
+        pack_module("models.adapter.checkpoint"), "read_file", lambda path: resident(2**29) and reader(path)
+    )
     assert attempt(valid(), tmp_path).verdict == MEMORY
 
 

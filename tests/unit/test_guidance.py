@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.guidance import (
+from ipadapter_instruct.models.guidance.branches import Branches
+from ipadapter_instruct.models.guidance.coefficients import (
     GuidanceScales,
     combine_branches,
     host_coefficients,

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from ipadapter_instruct.models import heat_maps
-from ipadapter_instruct.models.heat_maps import (
+from ipadapter_instruct.models.attention_maps import heat_maps
+from ipadapter_instruct.models.attention_maps.heat_maps import (
     ALL_ALIKE,
     EACH_MAP,
     INFERNO,

@@ -1,9 +1,9 @@
 """Layer weights: a factor for each of a model's attentions, by type or by name."""
 
 import pytest
-from ipadapter_instruct.models.choices import LONGEST
+from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
-from ipadapter_instruct.models.layers import (
+from ipadapter_instruct.models.guidance.layer_weights import (
     EASES,
     INPUT,
     MIDDLE,
@@ -19,6 +19,7 @@ from ipadapter_instruct.models.layers import (
     layer_factors,
     parse_layers,
 )
+from ipadapter_instruct.models.messages import LONGEST_LIST
 
 
 def numbered(groups: dict[str, list[int]]) -> list[Layer]:
@@ -132,7 +133,7 @@ def test_what_is_no_factor_is_refused(text):
 
 def test_a_list_too_long_to_be_meant_is_refused():
     with pytest.raises(ValueError, match="^layer_weights was expected to hold at most"):
-        parse_layers("1" * (LONGEST + 1), LAYERS[SD15])
+        parse_layers("1" * (LONGEST_LIST + 1), LAYERS[SD15])
 
 
 # What a family does not have
@@ -147,7 +148,7 @@ def test_sd3_refuses_types_whose_layers_nobody_has_looked_for(name):
 @pytest.mark.parametrize("scaling", SCALINGS[1:])
 def test_sd3_refuses_scalings_of_keys(scaling):
     with pytest.raises(ValueError, match="Choose V only"):
-        layer_factors(LayerWeights(scaling=scaling), SD3, LAYERS[SD3])
+        layer_factors(LayerWeights(scaling=scaling), SD3, LAYERS[SD3], denoiser_of(SD3).scalings)
 
 
 @pytest.mark.parametrize("weights", [LayerWeights("strong"), LayerWeights(scaling="Q")])

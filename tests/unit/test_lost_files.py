@@ -11,11 +11,11 @@ import pytest
 import torch
 from children import CANNOT_FORK, as_nobody, files_at_most, killed_while, message_of
 from files import adapter_tensors, save_adapter
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.convert import convert
-from ipadapter_instruct.models.faces import Faces, read_faces, write_faces
-from ipadapter_instruct.models.stored_embeds import SUFFIX, StoredEmbeds, read_embeds, write_embeds
-from ipadapter_instruct.models.tensor_files import read_file, read_shapes
+from ipadapter_instruct.models.adapter.convert import convert
+from ipadapter_instruct.models.files.tensor_files import read_file, read_shapes
+from ipadapter_instruct.models.guidance.branches import Branches
+from ipadapter_instruct.models.reference.faces import Faces, read_faces, write_faces
+from ipadapter_instruct.models.reference.stored_embeds import EMBEDS_SUFFIX, StoredEmbeds, read_embeds, write_embeds
 
 pytestmark = pytest.mark.skipif(CANNOT_FORK, reason="no fork here")
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -45,7 +45,7 @@ def small_disk(tmp_path_factory):
 
 
 WRITERS = {
-    "embeds": lambda folder, adapter: write_embeds(embeds(), folder / f"new{SUFFIX}"),
+    "embeds": lambda folder, adapter: write_embeds(embeds(), folder / f"new{EMBEDS_SUFFIX}"),
     "faces": lambda folder, adapter: write_faces(Faces(torch.ones(100, 512)), folder / "new.face.safetensors"),
     "a conversion": lambda folder, adapter: convert(adapter, folder / "new.safetensors", overwrite=True),
 }
@@ -129,10 +129,10 @@ def test_saved_files_that_are_gone_say_so(read, tmp_path):
 
 @pytest.mark.parametrize("round_", range(2))
 def test_a_process_killed_while_saving_leaves_nothing_that_lists_as_embeds(round_, tmp_path):
-    target = tmp_path / f"new{SUFFIX}"
+    target = tmp_path / f"new{EMBEDS_SUFFIX}"
     big = embeds(tokens=4000)
     killed_while(lambda: write_embeds(big, target), lambda: next(tmp_path.iterdir(), None))
-    assert not [name for name in os.listdir(tmp_path) if name.endswith(SUFFIX)]
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(EMBEDS_SUFFIX)]
     write_embeds(embeds(), target)  # and the name is free
     assert read_embeds(target).instruction == "use the style"
 

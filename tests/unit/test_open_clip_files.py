@@ -5,8 +5,7 @@ import torch
 from comfyhost.encoders import clip_text, open_clip_g_text, vit_h
 from comfyhost.weights import draw
 from files import adapter_tensors
-from ipadapter_instruct.models.encoder_files import EncoderSizes
-from ipadapter_instruct.models.open_clip_files import (
+from ipadapter_instruct.models.encoding.open_clip_files import (
     IMAGE,
     IMAGE_WEIGHTS,
     TEXT,
@@ -14,6 +13,7 @@ from ipadapter_instruct.models.open_clip_files import (
     find_tower,
     read_tower,
 )
+from ipadapter_instruct.models.files.encoder_files import EncoderSizes
 from safetensors.torch import save_file
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 from ipadapter_instruct.models.families import FAMILIES
-from ipadapter_instruct.models.phrasings import WORDINGS, phrasing, phrasings
-from ipadapter_instruct.models.tasks import TASKS, advise, describe_instruction
+from ipadapter_instruct.models.guidance.task_phrasings import WORDINGS, phrasing, phrasings
+from ipadapter_instruct.models.guidance.tasks import TASKS, advise, describe_instruction
 
 EVERY = [(task, text) for task in TASKS for text in phrasings(task)]
 SEEDS = range(500)

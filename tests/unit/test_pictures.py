@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ipadapter_instruct.models.pictures import (
+from ipadapter_instruct.models.reference.preparing import (
     BLANK,
     Grid,
     crop_around,

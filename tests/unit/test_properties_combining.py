@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
-from ipadapter_instruct.models.branches import Branch, Branches
-from ipadapter_instruct.models.combining import (
+from ipadapter_instruct.models.guidance.branches import Branch, Branches
+from ipadapter_instruct.models.reference.combining import (
     ADD,
     AVERAGE,
     CONCAT,

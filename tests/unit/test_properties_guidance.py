@@ -4,15 +4,15 @@ import pytest
 import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
-from ipadapter_instruct.models.branches import Branch, Branches, branch_texts
-from ipadapter_instruct.models.guidance import (
+from ipadapter_instruct.models.guidance.branches import Branch, Branches, branch_texts
+from ipadapter_instruct.models.guidance.coefficients import (
     GuidanceScales,
     combine_branches,
     count_passes,
     host_coefficients,
     simple_guidance,
 )
-from ipadapter_instruct.models.schedules import from_list, noise_position, step_position
+from ipadapter_instruct.models.guidance.weight_schedule import from_list, noise_position, step_position
 
 scales = st.sampled_from((0.0, 1.0, 2.0, 0.5)) | st.floats(-4, 20, allow_subnormal=False)
 seeds = st.integers(0, 2**32)

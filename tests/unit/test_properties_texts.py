@@ -6,9 +6,8 @@ import re
 import pytest
 from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
-from ipadapter_instruct.models.combining import parse_numbers
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
-from ipadapter_instruct.models.layers import (
+from ipadapter_instruct.models.guidance.layer_weights import (
     SCALINGS,
     WEIGHT_TYPES,
     Layer,
@@ -17,7 +16,17 @@ from ipadapter_instruct.models.layers import (
     layer_factors,
     parse_layers,
 )
-from ipadapter_instruct.models.schedules import ALONG, BETWEEN, HOLD, NOISE, SMOOTH, STEPS, Schedule, parse_schedule
+from ipadapter_instruct.models.guidance.weight_schedule import (
+    ALONG,
+    BETWEEN,
+    HOLD,
+    NOISE,
+    SMOOTH,
+    STEPS,
+    Schedule,
+    parse_schedule,
+)
+from ipadapter_instruct.models.reference.combining import parse_numbers
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 places = st.floats(0, 1)

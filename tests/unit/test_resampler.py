@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from ipadapter_instruct.models.resampler import (
+from ipadapter_instruct.models.adapter.resampler import (
     LONGEST_NUMBER,
     Resampler,
     ResamplerSizes,

@@ -3,8 +3,7 @@
 import math
 
 import pytest
-from ipadapter_instruct.models.choices import LONGEST
-from ipadapter_instruct.models.schedules import (
+from ipadapter_instruct.models.guidance.weight_schedule import (
     ALONG,
     BETWEEN,
     HOLD,
@@ -18,6 +17,7 @@ from ipadapter_instruct.models.schedules import (
     parse_schedule,
     step_position,
 )
+from ipadapter_instruct.models.messages import LONGEST_LIST
 
 PARTS = "0: 1, 0.25: 0.5, 0.75: 2"
 
@@ -105,7 +105,7 @@ def test_other_texts_are_refused_with_what_was_expected_and_found(text):
 
 def test_a_text_too_long_to_be_meant_is_refused():
     with pytest.raises(ValueError, match="^factors was expected to hold at most"):
-        parse_schedule("1" * (LONGEST + 1), HOLD, NOISE)
+        parse_schedule("1" * (LONGEST_LIST + 1), HOLD, NOISE)
 
 
 def test_a_list_of_nothing_is_refused():

@@ -7,19 +7,19 @@ import time
 
 import pack
 import pytest
-from ipadapter_instruct.models.choices import LONGEST, SHOWN, check_choice, check_numbers
-from ipadapter_instruct.models.combining import parse_numbers, product_of_cycles
-from ipadapter_instruct.models.layers import Layer, parse_layers
-from ipadapter_instruct.models.open_clip_files import IMAGE_WEIGHTS
-from ipadapter_instruct.models.schedules import HOLD, NOISE, parse_schedule
+from ipadapter_instruct.models.encoding.open_clip_files import IMAGE_WEIGHTS
+from ipadapter_instruct.models.guidance.layer_weights import Layer, parse_layers
+from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE, parse_schedule
+from ipadapter_instruct.models.messages import LETTERS_SHOWN, LONGEST_LIST, check_choice, check_numbers
+from ipadapter_instruct.models.reference.combining import parse_numbers, product_of_cycles
 from refusals import refused
 
 PATHS = [pack.ROOT / "__init__.py", *pack.ROOT.glob("models/**/*.py"), *pack.ROOT.glob("nodes/**/*.py")]
 SOURCES = {path.relative_to(pack.ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PATHS}
 # Only these ask a server for a file: for download.py, and for the two open_clip loaders when a download is chosen.
-MAY_DOWNLOAD = {"models/web.py", "models/download.py"}
+MAY_DOWNLOAD = {"models/files/web.py", "models/files/download.py"}
 NETWORK = {"socket", "ssl", "urllib", "requests", "http", "httpx", "aiohttp", "ftplib", "huggingface_hub"}
-HARMLESS = {("nodes/routes.py", "aiohttp")}  # the answers of the pack's two routes
+HARMLESS = {("nodes/shared/routes.py", "aiohttp")}  # the answers of the pack's two routes
 ADDRESSES_ONLY = {"urllib.parse"}
 FORBIDDEN_MODULES = {"subprocess", "multiprocessing", "ctypes", "shelve", "marshal", "dill", "cloudpickle", "runpy"}
 FORBIDDEN_NAMES = {"eval", "exec", "compile", "__import__", "execfile"}
@@ -92,14 +92,15 @@ def test_such_a_source_would_be_found(source):
 
 def test_only_the_open_clip_loaders_lead_to_a_download():
     importers = {path for path, source in SOURCES.items() if "import download_pretrained" in source}
-    assert importers == {"nodes/load_open_clip.py"}
+    assert importers == {"nodes/tools/open_clip.py"}
     users = {
         path
         for path, source in SOURCES.items()
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ImportFrom) and node.level and node.module in ("download", "web")
+        if isinstance(node, ast.ImportFrom) and node.level and node.module
+        if node.module.rpartition(".")[2] in ("download", "web")
     }
-    assert users == {"models/download.py", "models/patching/open_clip_download.py"}
+    assert users == {"models/files/download.py", "models/encoding/open_clip_download.py"}
     assert all("(download)" in one.choice for one in IMAGE_WEIGHTS)
 
 
@@ -126,9 +127,9 @@ HOSTILE = [
     " " * MEGABYTE,
     ", " * (MEGABYTE // 2) + "x",
     "0:1," * (MEGABYTE // 4),
-    "9" * LONGEST,
-    (":" + " " * 50) * (LONGEST // 51),
-    ("," + " " * 50) * (LONGEST // 51) + "x",
+    "9" * LONGEST_LIST,
+    (":" + " " * 50) * (LONGEST_LIST // 51),
+    ("," + " " * 50) * (LONGEST_LIST // 51) + "x",
     "1e400",
     "0: NaN",
     "nan, inf",
@@ -146,10 +147,10 @@ def test_a_hostile_list_is_refused_at_once_in_few_words(read, text):
     try:
         read(text)
     except ValueError as error:
-        assert len(str(error)) < 600 + SHOWN * 6
+        assert len(str(error)) < 600 + LETTERS_SHOWN * 6
         assert "expected" in str(error)
     else:
-        assert len(text) <= LONGEST, "a text that long should not be read"
+        assert len(text) <= LONGEST_LIST, "a text that long should not be read"
     assert time.process_time() - began < 1
 
 

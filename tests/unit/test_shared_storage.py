@@ -4,9 +4,9 @@ import pytest
 import torch
 from comfyhost.adapters import nested
 from files import adapter_tensors
-from ipadapter_instruct.models.checkpoint import build, look_at, read_checkpoint
-from ipadapter_instruct.models.convert import convert
-from ipadapter_instruct.models.tensor_files import AdapterFileError, read_file, read_shapes
+from ipadapter_instruct.models.adapter.checkpoint import build, look_at, read_checkpoint
+from ipadapter_instruct.models.adapter.convert import convert
+from ipadapter_instruct.models.files.tensor_files import AdapterFileError, read_file, read_shapes
 from refusals import refused
 from safetensors.torch import load_file
 

@@ -13,18 +13,18 @@ import safetensors
 import torch
 from files import adapter_tensors, save_adapter
 from ipadapter_instruct.models import families
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.checkpoint import recognise
-from ipadapter_instruct.models.convert import convert
+from ipadapter_instruct.models.adapter.checkpoint import recognise
+from ipadapter_instruct.models.adapter.convert import convert
 from ipadapter_instruct.models.families import FAMILIES, Family
-from ipadapter_instruct.models.stored_embeds import (
+from ipadapter_instruct.models.files.tensor_files import read_file
+from ipadapter_instruct.models.guidance.branches import Branches
+from ipadapter_instruct.models.reference.stored_embeds import (
     StoredEmbeds,
     check_adapter,
     fingerprint,
     read_embeds,
     write_embeds,
 )
-from ipadapter_instruct.models.tensor_files import read_file
 from safetensors.torch import load_file, save_file
 
 NAMES = [family.name for family in FAMILIES]

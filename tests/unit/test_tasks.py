@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 from ipadapter_instruct.models.families import FAMILIES, SD3, SD15, SDXL, Settings
-from ipadapter_instruct.models.tasks import SIMPLE, TASKS, THREE_WAY, advise, describe_instruction, recommended
+from ipadapter_instruct.models.guidance.tasks import SIMPLE, TASKS, THREE_WAY, advise, describe_instruction, recommended
 
 SIMPLE_WORDS = {
     SD15: {"style", "colour", "color", "everything", "face", "facial"},

@@ -6,9 +6,15 @@ import json
 
 import pytest
 from files import adapter_tensors
-from ipadapter_instruct.models.checkpoint import look_at, read_checkpoint, recognise
-from ipadapter_instruct.models.taught import LONGEST, MOST, instructions_in, is_among, noted
-from ipadapter_instruct.models.training.writing import write_adapter
+from ipadapter_instruct.models.adapter.checkpoint import look_at, read_checkpoint, recognise
+from ipadapter_instruct.models.adapter.trained_instructions import (
+    LONGEST_INSTRUCTION,
+    MOST_INSTRUCTIONS,
+    instructions_in,
+    noted,
+)
+from ipadapter_instruct.models.adapter.write import write_adapter
+from ipadapter_instruct.models.guidance.tasks import is_among
 
 
 def test_what_was_noted_is_found_again_once_each_in_its_order():
@@ -22,12 +28,13 @@ def test_nothing_taught_is_not_noted():
 
 
 def test_a_files_head_stays_small():
-    noted_down = instructions_in(noted([f"use {n}" for n in range(2 * MOST)] + ["x" * (LONGEST + 1)]))
-    assert len(noted_down) == MOST
-    assert instructions_in(noted(["x" * (LONGEST + 1), "use it"])) == ("use it",)
+    given = [*(f"use {n}" for n in range(2 * MOST_INSTRUCTIONS)), "x" * (LONGEST_INSTRUCTION + 1)]
+    noted_down = instructions_in(noted(given))
+    assert len(noted_down) == MOST_INSTRUCTIONS
+    assert instructions_in(noted(["x" * (LONGEST_INSTRUCTION + 1), "use it"])) == ("use it",)
 
 
-TOO_LONG = json.dumps(["x" * (LONGEST + 1)])
+TOO_LONG = json.dumps(["x" * (LONGEST_INSTRUCTION + 1)])
 
 
 @pytest.mark.parametrize(
@@ -39,7 +46,7 @@ def test_another_programs_entry_of_the_same_name_is_passed_over(text):
 
 
 def test_a_head_with_far_too_many_is_read_so_far():
-    assert len(instructions_in({"instructions": json.dumps(["use it"] * 10 * MOST)})) == MOST
+    assert len(instructions_in({"instructions": json.dumps(["use it"] * 10 * MOST_INSTRUCTIONS)})) == MOST_INSTRUCTIONS
 
 
 def test_instructions_are_compared_without_case_and_space_around_them():

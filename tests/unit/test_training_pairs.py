@@ -9,9 +9,8 @@ import tarfile
 
 import pytest
 import torch
-from ipadapter_instruct.models.phrasings import phrasings
-from ipadapter_instruct.models.tasks import TASKS
-from ipadapter_instruct.models.training.instructions import check_apart, in_other_words, instructions_of
+from ipadapter_instruct.models.guidance.task_phrasings import check_apart, in_other_words, instructions_of, phrasings
+from ipadapter_instruct.models.guidance.tasks import TASKS
 from ipadapter_instruct.models.training.pairs import Pair, by_task, read_pairs
 from PIL import Image
 

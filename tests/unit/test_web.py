@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from file_server import Served, serving
-from ipadapter_instruct.models.web import (
+from ipadapter_instruct.models.files.web import (
     DownloadError,
     PassingError,
     Remote,

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from ipadapter_instruct.models.whole_files import cannot_write, write_whole
+from ipadapter_instruct.models.files.atomic_write import cannot_write, write_whole
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -67,7 +67,7 @@ def test_what_the_instruction_asks_for_is_mostly_left_to_the_reference():
 
 def test_the_resampler_is_given_clip_ls_last_states(short_texts, text_file):
     import comfy.sd
-    from ipadapter_instruct.models.patching.text_encoder import encode_texts
+    from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 
     text = "use the colour of the picture"
     clip = comfy.sd.load_clip([str(text_file)], clip_type=comfy.sd.CLIPType.SD3)

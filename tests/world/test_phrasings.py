@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from ipadapter_instruct.models.tasks import TASKS as PACK_TASKS
+from ipadapter_instruct.models.guidance.tasks import TASKS as PACK_TASKS
 from small_world.phrasings import PHRASINGS, PLAIN, held_out, random_phrasing, trained
 from small_world.scenes import TASKS
 

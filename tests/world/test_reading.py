@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
 from small_world import reading, train_adapter
 from small_world.first_layer import first_layers
 from small_world.phrasings import PLAIN
@@ -25,8 +26,6 @@ from small_world.references import References, all_scenes
 from small_world.scenes import ATTRIBUTES, TASKS, scene_of
 from small_world.storage import save_tensors
 from small_world.train_adapter import TEXTS_HELD, hold
-
-from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes  # isort: skip (after ComfyUI)
 
 TOKENS, WIDTH, PICTURES = 6, 64, 40
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 from small_world.conditions import HELD_OUT, conditions, outcome
 from small_world.encoders import ENCODERS
 from small_world.in_process import comfy
 from small_world.reader import read
 from small_world.train_adapter import JOINT, stored_adapter
 from small_world.transfer import Setting, Transfer, joined, short_world
-
-from ipadapter_instruct.models.patching.text_encoder import encode_texts  # isort: skip (after ComfyUI)
 
 COUNT = 8
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from comfyhost.adapters import TOKENS
-from ipadapter_instruct.models.layers import KV, LayerWeights
-from ipadapter_instruct.models.schedules import Schedule
+from ipadapter_instruct.models.guidance.layer_weights import KV, LayerWeights
+from ipadapter_instruct.models.guidance.weight_schedule import Schedule
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.counting import Attentions, counted, in_a_run

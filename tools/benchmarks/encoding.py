@@ -11,7 +11,7 @@ import comfy.sd
 import torch
 from comfyhost.encoders import clip_l_text
 from comfyhost.weights import draw
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
 from ipadapter_instruct.nodes import IPAdapterInstructEncode
 
 from benchmarks.counting import counted

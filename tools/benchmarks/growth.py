@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from comfyhost.adapters import TOKENS
-from ipadapter_instruct.models.branches import Branches
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.bounds import stream_flops, token_flops

@@ -20,7 +20,7 @@ import torch
 from comfyhost.adapters import instruct_adapter, nested
 from comfyhost.places import REPO_ROOT
 from comfyhost.weights import draw
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from safetensors.torch import save_file
 
 from benchmarks.models import BASES, Base

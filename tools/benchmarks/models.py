@@ -16,12 +16,12 @@ from comfyhost.adapters import TOKENS, instruct_adapter
 from comfyhost.denoisers import CHANNELS, MMDiT, cross_attention_widths, joint_block_widths, mmdit, unet
 from comfyhost.weights import Blueprint
 from ipadapter_instruct.models import families
-from ipadapter_instruct.models.branches import Branches
-from ipadapter_instruct.models.checkpoint import recognise
+from ipadapter_instruct.models.adapter.checkpoint import recognise
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import Family
+from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.embeds import InstructEmbeds
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
 from torch import Tensor, nn
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 from comfyhost.adapters import TOKENS
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.guidance.weight_schedule import Schedule
 from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.models.schedules import Schedule
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 

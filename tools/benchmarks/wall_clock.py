@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from ipadapter_instruct.models.patching.watch import watched
+from ipadapter_instruct.models.attention_maps.record import watched
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.counting import Attentions, in_a_run

@@ -82,7 +82,7 @@ def main() -> int:
         import benchmarks  # noqa: F401  (makes ComfyUI importable, before the workers are forked)
         from comfyhost.pack import pack_module
 
-        pack_module("models.patching.loaded_adapter")
+        pack_module("models.encoding.loaded_adapter")
     if chosen.replay:
         return replay(chosen.replay, chosen.keep, chosen.host)
     plan = Plan(chosen.seed, chosen.inputs, chosen.first, chosen.processes, hosted=HOSTED if chosen.host else 0)

@@ -69,7 +69,7 @@ def attempt(given: Input, folder: Path, compute: bool = True, host: bool = False
 
 
 def _judged(given: Input, path: Path, compute: bool, host: bool) -> tuple[str, str]:
-    adapters_own = pack_module("models.tensor_files").AdapterFileError
+    adapters_own = pack_module("models.files.tensor_files").AdapterFileError
     own = (adapters_own,) if given.reader == "adapter" else (adapters_own, ValueError)
     try:
         with warnings.catch_warnings(), torch.inference_mode():  # as ComfyUI runs its nodes
@@ -109,10 +109,10 @@ def _described(error: BaseException) -> str:
 
 def _read_adapter(path: Path, compute: bool, host: bool) -> None:
     """As Load IPAdapter-Instruct does: its encoder is looked for first, by a look at names and shapes."""
-    checkpoints = pack_module("models.checkpoint")
+    checkpoints = pack_module("models.adapter.checkpoint")
     _ = checkpoints.look_at(path).encoder_need
     if host:
-        return _use_in_host(pack_module("models.patching.loaded_adapter").LoadedAdapter.read(path))
+        return _use_in_host(pack_module("models.encoding.loaded_adapter").LoadedAdapter.read(path))
     checkpoint = checkpoints.read_checkpoint(path)
     adapter = checkpoints.build(checkpoint)
     if compute:
@@ -157,13 +157,13 @@ def _check(holds: bool, tokens: torch.Tensor) -> None:
 
 
 def _read_embeds(path: Path, compute: bool, host: bool) -> None:
-    embeds = pack_module("models.stored_embeds").read_embeds(path)
+    embeds = pack_module("models.reference.stored_embeds").read_embeds(path)
     if compute:
         embeds.image_tokens.full.float().sum()
 
 
 def _read_faces(path: Path, compute: bool, host: bool) -> None:
-    faces = pack_module("models.faces").read_faces(path)
+    faces = pack_module("models.reference.faces").read_faces(path)
     if compute:
         faces.averaged()
         _ = faces.normed
@@ -171,12 +171,12 @@ def _read_faces(path: Path, compute: bool, host: bool) -> None:
 
 def _read_tower(path: Path, compute: bool, host: bool) -> None:
     """As an encoder that `auto` looks at, then as a file of open_clip's."""
-    files = pack_module("models.open_clip_files")
-    need = pack_module("models.encoder_files")
+    files = pack_module("models.encoding.open_clip_files")
+    need = pack_module("models.files.encoder_files")
     need.find_encoder([(path.name, path)], need.VIT_H_STATES)
     try:
         found = files.read_tower(path, files.IMAGE)
-    except pack_module("models.tensor_files").AdapterFileError:
+    except pack_module("models.files.tensor_files").AdapterFileError:
         raise
     except ValueError:
         found = files.read_tower(path, files.TEXT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfyhost.pack import pack_module
 
-published = pack_module("models.published")
+published = pack_module("models.files.published_files")
 
 HUGGING_FACE = "https://huggingface.co/"
 COMFY_SD15 = f"{HUGGING_FACE}Comfy-Org/stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors"

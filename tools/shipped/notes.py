@@ -7,7 +7,7 @@ from comfyhost.pack import pack_module
 from shipped.files import ADAPTERS, CHECKPOINTS, CONTROLNET, ENCODER, FACE_ID, LORA, PLAIN, PLUS
 
 families = pack_module("models.families")
-tasks = pack_module("models.tasks")
+tasks = pack_module("models.guidance.tasks")
 
 CHECKPOINT_REMARKS = {
     "sd15": ", or any SD1.5 model",

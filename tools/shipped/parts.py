@@ -12,7 +12,7 @@ from shipped.files import ADAPTERS, CHECKPOINTS, ENCODER
 from shipped.graph import Node, Output, Workflow
 
 families = pack_module("models.families")
-tasks = pack_module("models.tasks")
+tasks = pack_module("models.guidance.tasks")
 
 PICTURE = "example.png"  # ComfyUI brings it
 SEED = 20240805

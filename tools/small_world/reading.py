@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
 from torch import Tensor
 
 from small_world.captions import random_caption
@@ -27,8 +28,6 @@ from small_world.phrasings import trained
 from small_world.references import References
 from small_world.scenes import ATTRIBUTES, TASKS, Scene, scene_to_learn
 from small_world.short_texts import ShortTexts
-
-from ipadapter_instruct.models.resampler import Resampler, ResamplerSizes  # isort: skip (after ComfyUI)
 
 LOG = logging.getLogger(__name__)
 PICTURE_STEPS, TEXT_STEPS = 2500, 1000

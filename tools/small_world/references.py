@@ -73,7 +73,7 @@ def scenes_to_learn() -> list[Scene]:
 
 def blank_states() -> Tensor:
     """[1, 257, 1280]: the states of a picture that is zero after normalisation."""
-    from ipadapter_instruct.models.patching.image_encoder import encode_pixels
+    from ipadapter_instruct.models.encoding.image_encoder import encode_pixels
 
     from small_world.check_encoders import short_image_encoder
 

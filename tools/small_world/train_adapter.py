@@ -17,6 +17,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from ipadapter_instruct.models.adapter.checkpoint import recognise
+from ipadapter_instruct.models.adapter.write import write_adapter
+from ipadapter_instruct.models.training.accelerator import OneDevice
+from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach, plain_attention
+from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
+from ipadapter_instruct.models.training.recipe import MIXED, Recipe
+from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
+from ipadapter_instruct.models.training.trainer import Teaching
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -32,15 +40,6 @@ from small_world.references import References, references
 from small_world.scenes import TASKS
 from small_world.short_texts import ShortTexts, counting_copies
 from small_world.storage import log_to, save_state, save_tensors, saved_state, world_folder
-
-from ipadapter_instruct.models.checkpoint import recognise  # isort: skip (after ComfyUI)
-from ipadapter_instruct.models.training.engine import OneDevice  # isort: skip
-from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach, plain_attention  # isort: skip
-from ipadapter_instruct.models.training.learner import LearningAdapter  # isort: skip
-from ipadapter_instruct.models.training.loop import Teaching  # isort: skip
-from ipadapter_instruct.models.training.recipe import HALF, Recipe  # isort: skip
-from ipadapter_instruct.models.training.start import Shape, from_scratch  # isort: skip
-from ipadapter_instruct.models.training.writing import write_adapter  # isort: skip
 
 LOG = logging.getLogger(__name__)
 RESAMPLER = "image_proj."
@@ -75,7 +74,7 @@ def teaching(name: str, steps: int) -> Teaching:
     drawn = from_scratch(family, base.sites, base.own, SHAPE, seed=0)
     start = {**drawn, **reading_part(drawn, pool, texts)}
     lessons = WorldLessons(pool, components(), texts, phrasings_for(name))
-    recipe = Recipe(steps, BATCH, rate=RATE, warm_up=WARM_UP, average=AVERAGED, arithmetic=HALF)
+    recipe = Recipe(steps, BATCH, rate=RATE, warm_up=WARM_UP, average=AVERAGED, arithmetic=MIXED)
     return Teaching(LearningAdapter(recognise(start)), base, lessons, recipe, OneDevice())
 
 

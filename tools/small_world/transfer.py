@@ -9,6 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.image_encoder import encode_pixels
+from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, pixel_values
+from ipadapter_instruct.models.guidance.branches import Branches
+from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeStored
 from torch import Tensor
 
 from small_world.check_encoders import short_image_encoder
@@ -18,14 +25,6 @@ from small_world.files import checkpoint
 from small_world.in_process import comfy
 from small_world.references import blank_states
 from small_world.sampling import Conditioning, World, sample
-
-from ipadapter_instruct.models.branches import Branches  # isort: skip (after ComfyUI)
-from ipadapter_instruct.models.patching.embeds import AdapterWithEncoder  # isort: skip
-from ipadapter_instruct.models.patching.image_encoder import encode_pixels  # isort: skip
-from ipadapter_instruct.models.patching.loaded_adapter import LoadedAdapter  # isort: skip
-from ipadapter_instruct.models.patching.pixels import CENTER_CROP, pixel_values  # isort: skip
-from ipadapter_instruct.nodes.apply_adapter import IPAdapterInstructApply  # isort: skip
-from ipadapter_instruct.nodes.encode_stored import IPAdapterInstructEncodeStored  # isort: skip
 
 BATCH = 50
 LAYERS = 2  # of the text encoder, whose later ones pass their input on

@@ -11,7 +11,7 @@ import torch
 from aiohttp import web
 from server import PromptServer
 
-COUNTED = ("ModelPatcher", "ClipVisionModel", "OpenClipVision", "LoadedAdapter", "InstructEmbeds", "AppliedAdapter",
+COUNTED = ("ModelPatcher", "ClipVisionModel", "OpenClipVision", "LoadedAdapter", "InstructEmbeds", "Applied",
            "Watch", "CLIP", "VAE", "FaceAnalysis")  # fmt: skip
 
 

@@ -1,0 +1,7 @@
+"""What an adapter file holds.
+
+checkpoint         a file's tensors, recognised and checked, and built into modules
+kinds              IPAdapter-Instruct and the adapters that it descends from
+resampler, image_projections    what makes image tokens
+convert, write, trained_instructions    files in half precision, and what they say of themselves
+"""

@@ -1,0 +1,266 @@
+"""Adapter files: recognised by their keys, and checked key by key before anything is built."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from torch import Tensor, device, nn
+
+from ..denoisers.cross_attention import SiteProjections
+from ..denoisers.denoiser import Denoiser, denoiser_of, denoiser_of_file
+from ..denoisers.joint_attention import StreamProjections, TokenProjections
+from ..families import SD15, Family, family_of_adapter
+from ..files.encoder_files import EncoderNeed
+from ..files.tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
+from ..messages import short, some
+from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, Kind, kind_of, told_as_v2
+from .trained_instructions import instructions_in
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+IMAGE_PROJECTION, ATTENTION = "image_proj.", "ip_adapter."
+# What a training run saves calls the parts otherwise, and holds the base model beside them.
+# Source: tencent-ailab/IP-Adapter@cfcdf8c, the training scripts.
+TRAINING_NAMES = {"image_proj_model.": IMAGE_PROJECTION, "adapter_modules.": ATTENTION}
+BASE_MODEL = "unet."
+LORA = re.compile(r"\d+\.to_(q|k|v|out)_lora\.(down|up)\.weight")
+
+# A file is something else when one of its names matches; what to do with it instead.
+OTHER_FILES = (
+    (r"[._]lora[._](up|down|A|B)\b|\.lora_linear_layer\.|^lora_", "a LoRA", "Load it with Load LoRA."),
+    (r"^(control_model\.|controlnet_|input_hint_block|(input|down)_blocks\.0\.)", "a ControlNet or a bare UNet", ""),
+    (r"^(model\.diffusion_model|cond_stage_model|first_stage_model)\.", "a whole checkpoint", "Use Load Checkpoint."),
+    (r"^(encoder|decoder)\.(conv_in|mid|down|up|layers)\b", "a VAE", "Load it with Load VAE."),
+    (r"^(vision_model|visual)\.", "an image encoder", "Choose it as image_encoder instead."),
+    (r"^(text_model|text_projection|transformer\.|encoder\.block\b)", "a text encoder", "Load it with Load CLIP."),
+)
+GET_A_FILE = f"Put a published IPAdapter-Instruct file, such as {SD15.url} , into models/ipadapter and choose it here."
+TENSORS_SHOWN = 4  # names in a message
+EXPECTED = "An IPAdapter-Instruct or IP-Adapter file was expected"
+
+
+@dataclass(frozen=True)
+class AdapterCheckpoint:
+    """The tensors of an adapter file under the modules' own names, checked and not yet built.
+
+    image_projection: names of the kind's projection. attention: NUMBER.to_k_ip.weight and the like.
+    lora: of a FaceID file, NUMBER.to_q_lora.down.weight and the like; it changes the model's own layers.
+    notes: what is known of it by something else than its tensors, in words.
+    instructions: those that this pack taught it, as far as the file says.
+    """
+
+    family: Family
+    image_projection: dict[str, Tensor]
+    attention: dict[str, Tensor]
+    kind: Kind = INSTRUCT
+    lora: dict[str, Tensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    instructions: tuple[str, ...] = ()
+
+    @property
+    def encoder_need(self) -> EncoderNeed | None:
+        """What it reads of a picture; None when it reads a face alone. Raises AdapterFileError."""
+        sizes = _sizes(self.kind.read_sizes, self.image_projection, IMAGE_PROJECTION)
+        return self.kind.encoder_need(sizes)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter ready to compute.
+
+    image_projection: what makes image tokens, as the kind says. projections: image tokens to keys and values of every
+    site. streams: SD3's layers for the model's streams.
+    """
+
+    family: Family
+    image_projection: nn.Module
+    projections: SiteProjections | TokenProjections
+    streams: StreamProjections | None = None
+
+
+def read_checkpoint(path: Path) -> AdapterCheckpoint:
+    """An adapter file. Raises AdapterFileError as `read_file` and `recognise` do."""
+    return recognise(read_file(path), path.name, read_metadata(path))
+
+
+def look_at(path: Path) -> AdapterCheckpoint:
+    """As `read_checkpoint`, from the names and shapes of the tensors: their numbers are not read."""
+    return recognise(read_shapes(path), path.name, read_metadata(path))
+
+
+def recognise(
+    tensors: Mapping[str, Tensor], file_name: str = "", metadata: Mapping[str, str] | None = None
+) -> AdapterCheckpoint:
+    """Sort an adapter's tensors into parts, by their names and first dimensions.
+
+    file_name, metadata: count only where tensors cannot tell, and the checkpoint's notes say so; metadata names the
+    instructions that were taught, too.
+    Raises AdapterFileError for any other kind of file and for an adapter with missing tensors.
+    """
+    named = published_names(tensors)
+    projection, rest = _part(named, IMAGE_PROJECTION), _part(named, ATTENTION)
+    kind = kind_of(projection)
+    if kind is None or not rest:
+        raise AdapterFileError(_not_an_adapter(tensors))
+    _check_none_is_empty(projection, IMAGE_PROJECTION)
+    _check_none_is_empty(rest, ATTENTION)
+    denoiser = denoiser_of_file(projection)
+    projection = {_canonical(name, denoiser.file_names): tensor for name, tensor in projection.items()}
+    width = _sizes(kind.read_sizes, projection, IMAGE_PROJECTION).out_width
+    kind, notes = _version(kind, file_name, metadata or {}, width)
+    lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
+    attention = {name: tensor for name, tensor in rest.items() if name not in lora}
+    _check_lora(lora)
+    taught = instructions_in(metadata or {})
+    return AdapterCheckpoint(_family(width, denoiser), projection, attention, kind, lora, notes, taught)
+
+
+def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A file's tensors under the names of published files; a training file's without those of its base model."""
+    named = {_canonical(name, TRAINING_NAMES): tensor for name, tensor in tensors.items()}
+    return {name: tensor for name, tensor in named.items() if not name.startswith(BASE_MODEL)}
+
+
+def _family(width: int, denoiser: Denoiser) -> Family:
+    try:
+        return family_of_adapter(width, denoiser.name, denoiser.attention)
+    except ValueError as error:
+        raise AdapterFileError(str(error)) from None
+
+
+def _version(kind: Kind, file_name: str, metadata: Mapping[str, str], width: int) -> tuple[Kind, tuple[str, ...]]:
+    if kind is not FACE_ID_PLUS:
+        return kind, ()
+    v2, how = told_as_v2(file_name, metadata, width)
+    return (FACE_ID_PLUS_V2 if v2 else kind), (how,)
+
+
+def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter:
+    """Modules that hold the checkpoint's own tensors, without a copy and in the file's dtype.
+
+    Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
+    """
+    kind, tensors = checkpoint.kind, checkpoint.image_projection
+    sizes = _sizes(kind.read_sizes, tensors, IMAGE_PROJECTION)
+    projection = _filled(lambda ops: kind.projection(sizes, ops), operations, tensors, IMAGE_PROJECTION)
+    return Adapter(checkpoint.family, projection, *_attention_layers(checkpoint, sizes.out_width, operations))
+
+
+def _attention_layers(checkpoint: AdapterCheckpoint, token_width: int, operations: ModuleType) -> list[nn.Module]:
+    modules = []
+    for part in _sizes(denoiser_of(checkpoint.family).read_layers, checkpoint.attention, ATTENTION):
+        if part.token_width not in (None, token_width):
+            raise AdapterFileError(
+                f"The tensors {ATTENTION}* were expected to take image tokens {token_width} wide, as "
+                f"{IMAGE_PROJECTION}* makes them; they take {part.token_width}. The file is damaged or mixed from "
+                f"several. {DOWNLOAD_AGAIN}"
+            )
+        modules.append(_filled(part.make, operations, part.tensors, ATTENTION))
+    return modules
+
+
+def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tensor], prefix: str) -> T:
+    try:
+        return read(tensors)
+    except KeyError as error:
+        raise AdapterFileError(_missing([prefix + str(error.args[0])])) from None
+    except (IndexError, ValueError, ZeroDivisionError):
+        raise AdapterFileError(_odd_sizes(prefix)) from None
+
+
+def _filled(
+    make: Callable[[ModuleType], nn.Module], operations: ModuleType, tensors: Mapping[str, Tensor], prefix: str
+) -> nn.Module:
+    """The module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
+    try:
+        with device("meta"):
+            expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
+            module = make(operations).requires_grad_(False)  # or torch refuses tensors made in inference mode
+    except RuntimeError:  # torch's, of matrices larger than it can count
+        raise AdapterFileError(_odd_sizes(prefix)) from None
+    missing = sorted(expected.keys() - tensors.keys())
+    if missing:
+        raise AdapterFileError(_missing([prefix + name for name in missing]))
+    for name, shape in expected.items():
+        if tuple(tensors[name].shape) != shape:
+            raise AdapterFileError(
+                f"{prefix}{name} was expected to be {list(shape)}, as the file's other tensors say, and is "
+                f"{list(tensors[name].shape)}. The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
+            )
+        if not tensors[name].is_floating_point():
+            raise AdapterFileError(
+                f"{prefix}{name} was expected to hold floating-point numbers; it holds {tensors[name].dtype}, so the "
+                f"file is quantised in a way that cannot be read. {GET_A_FILE}"
+            )
+    unexpected = sorted(tensors.keys() - expected.keys())
+    if unexpected:
+        log.warning("The adapter file holds tensors that nothing uses: %s", some(unexpected, TENSORS_SHOWN, prefix))
+    module.load_state_dict({name: tensors[name] for name in expected}, assign=True)
+    return module.eval()
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _canonical(name: str, names: Mapping[str, str]) -> str:
+    """The published name of a tensor, where another one's beginning is among `names`."""
+    for theirs, ours in names.items():
+        if name.startswith(theirs):
+            return ours + name[len(theirs) :]
+    return name
+
+
+def _check_none_is_empty(tensors: Mapping[str, Tensor], prefix: str) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.numel():
+            raise AdapterFileError(
+                f"{prefix}{short(name)} was expected to hold numbers; it is {list(tensor.shape)}, which holds "
+                f"none. The file is damaged. {DOWNLOAD_AGAIN}"
+            )
+
+
+def _check_lora(lora: Mapping[str, Tensor]) -> None:
+    """Raises AdapterFileError unless every layer has both of its matrices, and they fit each other."""
+    for layer in sorted({name.rsplit(".", 2)[0] for name in lora}):
+        down, up = (f"{layer}.{part}.weight" for part in ("down", "up"))
+        missing = [ATTENTION + name for name in (down, up) if name not in lora]
+        if missing:
+            raise AdapterFileError(_missing(missing))
+        shapes = lora[down].shape, lora[up].shape
+        if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][1]:
+            raise AdapterFileError(
+                f"{ATTENTION}{layer} was expected to be two matrices of one rank; they are {list(shapes[0])} and "
+                f"{list(shapes[1])}. The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
+            )
+
+
+def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
+    expected = f"{EXPECTED} (tensors {IMAGE_PROJECTION}* and {ATTENTION}*)"
+    for pattern, kind, remedy in OTHER_FILES:
+        if any(re.search(pattern, name) for name in tensors):
+            return " ".join(filter(None, (f"{expected}; this is {kind}.", remedy, GET_A_FILE)))
+    found = some(sorted(tensors), TENSORS_SHOWN) if tensors else "no tensors at all"
+    return f"{expected}; this file holds {found}. {GET_A_FILE}"
+
+
+def _odd_sizes(prefix: str) -> str:
+    return (
+        f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have other "
+        f"dimensions. The file is damaged. {DOWNLOAD_AGAIN}"
+    )
+
+
+def _missing(names: list[str]) -> str:
+    return (
+        f"{EXPECTED}; {len(names)} of its tensors are missing: {some(names, TENSORS_SHOWN)}. "
+        f"The file is incomplete. {DOWNLOAD_AGAIN} If you converted it, convert the original again."
+    )

@@ -1,0 +1,225 @@
+"""The image projections of adapters that take no instruction: what makes image tokens of a picture or a face.
+
+Axes: B batch, N image patches and class token, T image tokens, D width.
+Parameter names are the published ones. `operations` supplies LayerNorm and Linear, as for `Resampler`.
+
+Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter/ip_adapter.py, ip_adapter_faceid.py and resampler.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from .resampler import HEAD_WIDTH, ResamplerAttention, count_blocks, resampler_blocks
+
+OF_FACE = "perceiver_resampler."
+FACE_WIDTH = 512  # numbers of an ArcFace embedding
+
+
+@dataclass(frozen=True)
+class ProjectionSizes:
+    """What sets a projection's shapes; what it does not have is 0.
+
+    image_width: of what is read of a picture. face_width: of a face embedding. inner: of the hidden layer.
+    width, heads, blocks, ff: of the resampler.
+    """
+
+    tokens: int
+    out_width: int
+    image_width: int = 0
+    face_width: int = 0
+    inner: int = 0
+    width: int = 0
+    heads: int = 0
+    blocks: int = 0
+    ff: int = 0
+
+
+class Projection(nn.Module):
+    """An image projection with its sizes. `read_sizes` raises KeyError naming the first tensor that is missing."""
+
+    def __init__(self, sizes: ProjectionSizes):
+        super().__init__()
+        self.sizes = sizes
+
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        raise NotImplementedError
+
+    def in_tokens(self, projected: Tensor) -> Tensor:
+        """[B, T * D] -> [B, T, D]."""
+        return rearrange(projected, "b (t d) -> b t d", t=self.sizes.tokens)
+
+
+class LinearProjection(Projection):
+    """IP-Adapter: one linear layer makes all tokens of a picture's pooled embedding."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes)
+        self.proj = operations.Linear(sizes.image_width, sizes.tokens * sizes.out_width)
+        self.norm = operations.LayerNorm(sizes.out_width)
+
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        (rows, image_width), out_width = state["proj.weight"].shape, state["norm.weight"].shape[0]
+        return ProjectionSizes(rows // out_width, out_width, image_width)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[B, D] -> [B, T, out width]."""
+        return self.norm(self.in_tokens(self.proj(pooled)))
+
+
+class PlusProjection(Projection):
+    """IP-Adapter Plus: learned queries read the encoder's states, as the first stack of `Resampler` does."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes)
+        self.latents = nn.Parameter(torch.empty(1, sizes.tokens, sizes.width))
+        self.proj_in = operations.Linear(sizes.image_width, sizes.width)
+        self.layers = resampler_blocks(sizes.blocks, sizes.width, sizes.heads, sizes.ff, operations)
+        self.proj_out = operations.Linear(sizes.width, sizes.out_width)
+        self.norm_out = operations.LayerNorm(sizes.out_width)
+
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        _, tokens, width = state["latents"].shape
+        return ProjectionSizes(
+            tokens,
+            out_width=state["proj_out.weight"].shape[0],
+            image_width=state["proj_in.weight"].shape[1],
+            width=width,
+            **_stack_sizes(state),
+        )
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, N, D] -> [B, T, out width]."""
+        queries = self.latents.to(states).expand(len(states), -1, -1)
+        queries = _read(self.layers, self.proj_in(states), queries)
+        return self.norm_out(self.proj_out(queries))
+
+
+class FaceResamplerProjection(PlusProjection):
+    """Of the portrait adapter whose face embeddings are not normalised: the resampler reads a face as one state."""
+
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        sizes = PlusProjection.read_sizes(state)
+        return ProjectionSizes(**{**vars(sizes), "face_width": sizes.image_width})
+
+    def forward(self, face: Tensor) -> Tensor:
+        """[B, face width] -> [B, T, out width]."""
+        return super().forward(face.unsqueeze(1))
+
+
+class FullFaceProjection(Projection):
+    """The full-face adapter: each of the encoder's states becomes a token."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes)
+        self.proj = nn.Sequential(
+            operations.Linear(sizes.image_width, sizes.inner),
+            nn.GELU(),
+            operations.Linear(sizes.inner, sizes.out_width),
+            operations.LayerNorm(sizes.out_width),
+        )
+
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        inner, image_width = state["proj.0.weight"].shape
+        return ProjectionSizes(0, state["proj.2.weight"].shape[0], image_width, inner=inner)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, N, D] -> [B, N, out width]."""
+        return self.proj(states)
+
+
+class FaceProjection(Projection):
+    """FaceID: two linear layers make all tokens of a face embedding."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes)
+        self.proj = nn.Sequential(
+            operations.Linear(sizes.face_width, sizes.inner),
+            nn.GELU(),
+            operations.Linear(sizes.inner, sizes.tokens * sizes.out_width),
+        )
+        self.norm = operations.LayerNorm(sizes.out_width)
+
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        (inner, face_width), out_width = state["proj.0.weight"].shape, state["norm.weight"].shape[0]
+        tokens = state["proj.2.weight"].shape[0] // out_width
+        return ProjectionSizes(tokens, out_width, face_width=face_width, inner=inner)
+
+    def forward(self, face: Tensor) -> Tensor:
+        """[B, face width] -> [B, T, out width]."""
+        return self.norm(self.in_tokens(self.proj(face)))
+
+
+class FacePlusProjection(FaceProjection):
+    """FaceID-Plus: FaceID's tokens are the queries that read the encoder's states."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes, operations)
+        self.perceiver_resampler = FaceReader(sizes, operations)
+
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        return ProjectionSizes(
+            **{
+                **vars(FaceProjection.read_sizes(state)),
+                "width": state[f"{OF_FACE}proj_in.weight"].shape[0],
+                "image_width": state[f"{OF_FACE}proj_in.weight"].shape[1],
+                **_stack_sizes(state, OF_FACE),
+            }
+        )
+
+    def forward(self, face: Tensor, states: Tensor) -> Tensor:
+        """face [B, face width], states [B, N, D] -> [B, T, out width]."""
+        return self.perceiver_resampler(super().forward(face), states)
+
+
+class FacePlusV2Projection(FacePlusProjection):
+    """FaceID-PlusV2: what the encoder's states tell of the face is added to FaceID's tokens."""
+
+    def forward(self, face: Tensor, states: Tensor, structure: float = 1.0) -> Tensor:
+        """structure: how much of it is added, `s_scale` in the source. 0 is the embedding alone."""
+        tokens = FaceProjection.forward(self, face)
+        return tokens + structure * self.perceiver_resampler(tokens, states)
+
+
+class FaceReader(nn.Module):
+    """FaceID-Plus's resampler, whose queries are made of the face."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType):
+        super().__init__()
+        self.proj_in = operations.Linear(sizes.image_width, sizes.width)
+        self.layers = resampler_blocks(sizes.blocks, sizes.width, sizes.heads, sizes.ff, operations)
+        self.proj_out = operations.Linear(sizes.width, sizes.out_width)
+        self.norm_out = operations.LayerNorm(sizes.out_width)
+
+    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
+        return self.norm_out(self.proj_out(_read(self.layers, self.proj_in(states), queries)))
+
+
+def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
+    layers = f"{prefix}layers."
+    return {
+        "heads": state[f"{layers}0.0.to_q.weight"].shape[0] // HEAD_WIDTH,
+        "blocks": count_blocks(state, layers),
+        "ff": state[f"{layers}0.1.1.weight"].shape[0],
+    }
+
+
+def _read(blocks: nn.ModuleList, context: Tensor, queries: Tensor) -> Tensor:
+    attention: ResamplerAttention
+    for attention, ff in blocks:
+        queries = queries + attention(context, queries)
+        queries = queries + ff(queries)
+    return queries

@@ -1,0 +1,146 @@
+"""The kinds of adapters: how a file's tensors tell them, what they read of a reference, what makes their tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..families import SDXL
+from ..files.encoder_files import EncoderNeed
+from .image_projections import (
+    FACE_WIDTH,
+    OF_FACE,
+    FacePlusProjection,
+    FacePlusV2Projection,
+    FaceProjection,
+    FaceResamplerProjection,
+    FullFaceProjection,
+    LinearProjection,
+    PlusProjection,
+    ProjectionSizes,
+)
+from .resampler import Resampler, ResamplerSizes
+
+V2 = "plusv2"
+# In small letters, what makes a FaceID-Plus file a V2: "plus v2" together, or "v2" as a word of its own.
+V2_NAMES = {
+    V2: r"plus[\W_]*v[\W_]*2(?!\d)",
+    "v2": r"(?<![a-z])v2(?![a-z\d])|(faceid|sd15|sdxl)v2(?!\d)",
+}
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of adapter.
+
+    is_met_by: whether the tensors of an image projection, by their published names, are of this kind.
+    projection: the module, made of sizes and operations; read_sizes: its sizes, read off the tensors.
+    takes_instruction: whether it reads texts. reads_states, reads_pooled, reads_face: what else it reads.
+    normed_face: whether the face embedding is one of length 1. has_structure: whether its projection takes `structure`.
+    Without a picture, states are those of a zero image; a pooled or a face embedding is zeros.
+
+    Source: tencent-ailab/IP-Adapter@cfcdf8c, `get_image_embeds` of each class.
+    """
+
+    name: str
+    title: str
+    is_met_by: Callable[[Tensors], bool]
+    projection: Callable[..., nn.Module]
+    read_sizes: Callable[[Tensors], ProjectionSizes | ResamplerSizes]
+    takes_instruction: bool = False
+    reads_states: bool = False
+    reads_pooled: bool = False
+    reads_face: bool = False
+    normed_face: bool = True
+    has_structure: bool = False
+
+    def encoder_need(self, sizes: ProjectionSizes | ResamplerSizes) -> EncoderNeed | None:
+        """What an adapter of these sizes reads of a picture; None when it reads a face alone."""
+        if self.reads_states or self.reads_pooled:
+            return EncoderNeed(sizes.image_width, pooled=self.reads_pooled)
+        return None
+
+    def __str__(self) -> str:
+        return self.title
+
+
+def _plain(name: str, title: str, is_met_by: Callable[[Tensors], bool], projection: type, **reads: bool) -> Kind:
+    return Kind(name, title, is_met_by, projection, projection.read_sizes, **reads)
+
+
+def _has(*names: str) -> Callable[[Tensors], bool]:
+    return lambda tensors: any(name.startswith(names) for name in tensors)
+
+
+def _reads_a_face_as_state(tensors: Tensors) -> bool:
+    into = tensors.get("proj_in.weight")
+    return "latents" in tensors and into is not None and into.ndim == 2 and into.shape[1] == FACE_WIDTH
+
+
+INSTRUCT = Kind(
+    "instruct",
+    "IPAdapter-Instruct",
+    _has("proj_new_input.", "new_input_layers."),
+    Resampler,
+    ResamplerSizes.from_state_dict,
+    takes_instruction=True,
+    reads_states=True,
+)
+BASE = _plain("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_pooled=True)
+PLUS = _plain("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_states=True)
+FULL_FACE = _plain("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_states=True)
+FACE_ID = _plain("faceid", "IP-Adapter FaceID", _has("proj.0.", "proj.2."), FaceProjection, reads_face=True)
+FACE_ID_PLUS = _plain(
+    "faceid-plus",
+    "IP-Adapter FaceID-Plus",
+    _has(OF_FACE),
+    FacePlusProjection,
+    reads_states=True,
+    reads_face=True,
+)
+FACE_ID_PLUS_V2 = _plain(
+    "faceid-plus-v2",
+    "IP-Adapter FaceID-PlusV2",
+    lambda tensors: False,  # its tensors are FaceID-Plus's: see `told_as_v2`
+    FacePlusV2Projection,
+    reads_states=True,
+    reads_face=True,
+    has_structure=True,
+)
+FACE_RESAMPLER = _plain(
+    "faceid-resampler",
+    "IP-Adapter FaceID portrait, unnormalised",
+    _reads_a_face_as_state,
+    FaceResamplerProjection,
+    reads_face=True,
+    normed_face=False,
+)
+# In the order in which they are asked: each kind's tensors are among those of a later one.
+KINDS = (INSTRUCT, FACE_ID_PLUS, FACE_RESAMPLER, PLUS, FULL_FACE, FACE_ID, BASE, FACE_ID_PLUS_V2)
+
+
+def kind_of(tensors: Tensors) -> Kind | None:
+    """The kind of an image projection with these tensors, by their published names; None when it is none."""
+    return next((kind for kind in KINDS if kind.is_met_by(tensors)), None)
+
+
+def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:
+    """Whether a FaceID-Plus file is a V2, which no tensor tells, and how that is known, in words.
+
+    The name counts, with `plusv2` as it was published (ip-adapter-faceid-plusv2_*) however it is written, or with `v2`
+    elsewhere, as in plus_sd15_v2; a conversion keeps the kind in its metadata.
+    """
+    if metadata.get("kind") in (FACE_ID_PLUS.name, FACE_ID_PLUS_V2.name):
+        v2 = metadata["kind"] == FACE_ID_PLUS_V2.name
+        return v2, f"read as FaceID-Plus{'V2' if v2 else ''}, as the file says"
+    told_by = next((word for word, pattern in V2_NAMES.items() if re.search(pattern, file_name.lower())), None)
+    if told_by:
+        return True, f"read as FaceID-PlusV2, by '{told_by}' in its name"
+    if context_width == SDXL.context_width:
+        return True, "read as FaceID-PlusV2, the only one published for SDXL"
+    return False, f"read as FaceID-Plus, not V2: its name has no '{V2}'"

@@ -1,0 +1,27 @@
+"""What an adapter file that was taught by this pack says of the instructions it was taught."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+ENTRY = "instructions"
+# A file's head should stay small.
+MOST_INSTRUCTIONS = 500
+LONGEST_INSTRUCTION = 300  # characters
+
+
+def noted(instructions: Iterable[str]) -> dict[str, str]:
+    """Metadata for a .safetensors file."""
+    kept = [text for text in dict.fromkeys(instructions) if len(text) <= LONGEST_INSTRUCTION][:MOST_INSTRUCTIONS]
+    return {ENTRY: json.dumps(kept)} if kept else {}
+
+
+def instructions_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The instructions that metadata names; none where it names none, or something else."""
+    try:
+        found = json.loads(metadata.get(ENTRY, "[]"))
+    except (ValueError, RecursionError):
+        return ()
+    texts = found[:MOST_INSTRUCTIONS] if isinstance(found, list) else []
+    return tuple(text for text in texts if isinstance(text, str) and len(text) <= LONGEST_INSTRUCTION)

@@ -1,0 +1,117 @@
+"""The rows of one model call, and what a site asks of an adapter that acts in it.
+
+Axes: R rows of a batch (chunks x latents), C chunks, N image positions, L text tokens, T image tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+from uuid import UUID
+
+from torch import Tensor, nn
+
+from ..guidance.branches import Branch
+from .site import SiteKey
+
+Area = tuple[int, int, int, int] | None
+"""The part of the latent a conditioning covers, as (height, width, top, left); None for all of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """One attention to image tokens, before the adapter's weight and mask.
+
+    queries [R, N, D] of image positions on a `grid` of height and width; keys [C or R, T, D] of the image tokens;
+    others [R, L, D]: the keys of what else there is to look at. texts: for each chunk the id of the condition whose
+    text that is; None where it is not text.
+
+    An MMDiT's adapter has one softmax over both. A UNet's has one over the image tokens alone, which always gives
+    them everything, beside the text's own; in one softmax over both the two can be compared.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    others: Tensor
+    heads: int
+    grid: tuple[int, int]
+    texts: Sequence[UUID] | None = None
+
+
+class Observer(Protocol):
+    """Sees the attention of a model call. It changes nothing."""
+
+    def see(self, adapter: SiteAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None: ...
+
+
+@dataclass(frozen=True)
+class BatchRows:
+    """What the chunks of one model call are: a branch and an area each, of a latent of `latent_size`.
+
+    input_size: height and width of what the call is for, which is smaller for an area.
+    frames: which latents of the whole batch each chunk holds.
+    reached: the sites that the call has come to by now; None where nobody asks, as a compiled model would for each.
+    observer: sees the call's attention, if there is one.
+    """
+
+    branches: tuple[Branch, ...]
+    areas: tuple[Area, ...]
+    latent_size: tuple[int, int]
+    input_size: tuple[int, int]
+    frames: tuple[int, ...]
+    reached: set[SiteKey] | None = field(default=None, compare=False)
+    observer: Observer | None = field(default=None, compare=False)
+
+    def note(self, site: SiteKey) -> None:
+        """Keep that the call has come to a site."""
+        if self.reached is not None:
+            self.reached.add(site)
+
+
+class SiteMask(Protocol):
+    """Where in the picture an adapter acts, at the resolution of each site."""
+
+    def at(
+        self,
+        site_size: tuple[int, int],
+        latent_size: tuple[int, int],
+        areas: Sequence[Area],
+        frames: Sequence[int],
+        like: Tensor,
+    ) -> Tensor:
+        """Return factors [R, N, 1] for the rows of a batch."""
+        ...
+
+
+class SiteAdapter(Protocol):
+    """An adapter at one step, as the patches at its sites ask for it. scaling: one of `SCALINGS`."""
+
+    @property
+    def sites(self) -> Collection[SiteKey]:
+        """The sites where it acts."""
+        ...
+
+    @property
+    def masks(self) -> SiteMask | None:
+        """Its mask; None for everywhere."""
+        ...
+
+    @property
+    def scaling(self) -> str: ...
+
+    def is_on_negative(self, site: SiteKey) -> bool:
+        """Whether it acts on the negative there, instead of on the positive."""
+        ...
+
+    def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what a site attends to, each [C, T, D]; [R, T, D] where latents have tokens of their own."""
+        ...
+
+    def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float | Tensor:
+        """Return how strongly it acts: one number, or [R, 1, 1] where rows have weights of their own."""
+        ...
+
+    def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module:
+        """Return an MMDiT adapter's four layers for the streams at a site."""
+        ...

@@ -1,0 +1,178 @@
+"""Reference images to features, by ComfyUI's CLIP vision models. Each image is encoded once.
+
+Axes: B images, N patches and class token, D width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+
+import comfy.clip_vision
+import comfy.model_management as mm
+import torch
+from torch import Tensor
+
+from ..files.encoder_files import EncoderNeed, EncoderSizes, check_sizes, wrong_encoder
+from ..files.tensor_files import wrong_suffix
+from ..reference.features import Features, stacked
+from .pixels import CENTER_CROP, pixel_values
+
+KEPT_IMAGES = 32  # 1.3 MB each at ViT-H
+BATCH = 4
+
+
+class EncoderFile:
+    """An image encoder chosen by file, read when first needed and shared by all loaders that chose it.
+
+    model: ComfyUI's ClipVisionModel, None before it is read.
+    """
+
+    _shared: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
+
+    def __init__(self, name: str, path: Path):
+        self.name = name
+        self.path = path
+        self.model = None
+
+    def load(self):
+        """The ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
+        if self.model is None:
+            key = (str(self.path), self._stamp())
+            self.model = self._shared[key] = self._shared.get(key) or self._read()
+        return self.model
+
+    def _stamp(self) -> tuple[int, int]:
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            raise ValueError(
+                f"The image encoder {self.name} was expected at {self.path}; the system says: {error.strerror}. It was "
+                "moved or deleted meanwhile. Put it back, or refresh the page (R) and choose another one, or 'auto'."
+            ) from error
+        return stat.st_mtime_ns, stat.st_size
+
+    def _read(self):
+        try:
+            model = comfy.clip_vision.load(str(self.path))
+        except Exception as error:  # the host's own, of many kinds: it trusts the file to be an encoder
+            misnamed = wrong_suffix(self.path)  # by which the host reads it
+            if misnamed:
+                raise ValueError(
+                    f"The image encoder {self.name} was expected to be of the format that its name says; {misnamed}"
+                ) from error
+            raise ValueError(
+                f"{self.name} was expected to be an image encoder; ComfyUI cannot read it ({error!r}). "
+                "It is damaged or another kind of file: download it again, choose another one, or 'auto'."
+            ) from error
+        if model is None:
+            raise ValueError(
+                f"{self.name} was expected to be an image encoder; ComfyUI knows no encoder with its tensors. "
+                "Choose another one, or 'auto'."
+            )
+        return model
+
+
+def check_encoder(clip_vision, need: EncoderNeed, name: str) -> None:
+    """Raises ValueError, which calls it `name`, unless a CLIP_VISION is a CLIP image encoder with what is needed."""
+    sizes = sizes_of(clip_vision)
+    if sizes is None:
+        raise ValueError(wrong_encoder(f"{name} is no CLIP image encoder with a class token", need))
+    check_sizes(sizes, need, name)
+
+
+def sizes_of(clip_vision) -> EncoderSizes | None:
+    """Of a CLIP_VISION, ComfyUI's or this pack's; None for one that is no CLIP image encoder with a class token."""
+    if isinstance(getattr(clip_vision, "sizes", None), EncoderSizes):
+        return clip_vision.sizes
+    embeddings = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
+    if getattr(embeddings, "class_embedding", None) is None:
+        return None
+    projection = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
+    return EncoderSizes(
+        width=embeddings.patch_embedding.weight.shape[0],
+        pooled_width=None if projection is None else projection.shape[0],
+        places=embeddings.position_embedding.weight.shape[0],
+    )
+
+
+def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Features:
+    """Pictures [B, H, W, C] in 0..1 -> the encoder's features, float32.
+
+    mask: [B or 1, h, w]; outside it the encoder sees zeros, what the unconditional image is made of.
+    """
+    return FeatureCache.of(clip_vision).features(pixel_values(clip_vision, image, mask, fit))
+
+
+def zero_image_states(clip_vision) -> Tensor:
+    """[1, N, D]: states of an image that is zero after normalisation, the reference's unconditional image."""
+    return FeatureCache.of(clip_vision).zero_states()
+
+
+class FeatureCache:
+    """The last images' features of one encoder. It goes when the encoder goes.
+
+    ComfyUI runs the whole Encode node again when a text changes; the image encoder must not run again with it.
+    """
+
+    _by_encoder: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+    def __init__(self, clip_vision):
+        self._encoder = weakref.ref(clip_vision)
+        self._kept: OrderedDict[bytes, Features] = OrderedDict()
+        self._zero: Tensor | None = None
+
+    @classmethod
+    def of(cls, clip_vision) -> FeatureCache:
+        if clip_vision not in cls._by_encoder:
+            cls._by_encoder[clip_vision] = cls(clip_vision)
+        return cls._by_encoder[clip_vision]
+
+    def features(self, pixels: Tensor) -> Features:
+        """pixels [B, 3, size, size], normalised -> the features of each."""
+        keys = [hashlib.blake2b(image.cpu().numpy().tobytes()).digest() for image in pixels]
+        found = {key: self._kept[key] for key in keys if key in self._kept}
+        missing = {key: image for key, image in zip(keys, pixels, strict=True) if key not in found}
+        if missing:
+            found.update(zip(missing, self._encode(torch.stack(list(missing.values()))), strict=True))
+        self._keep({key: found[key] for key in keys})
+        return stacked([found[key] for key in keys])
+
+    def zero_states(self) -> Tensor:
+        if self._zero is None:
+            size = self._encoder().image_size
+            self._zero = self._encode(torch.zeros(1, 3, size, size))[0].states
+        return self._zero
+
+    def _encode(self, pixels: Tensor) -> list[Features]:
+        """One for each picture."""
+        features = []
+        for batch in pixels.split(BATCH):
+            mm.throw_exception_if_processing_interrupted()
+            features += encode_pixels(self._encoder(), batch).split(1)
+        return features
+
+    def _keep(self, used: dict[bytes, Features]) -> None:
+        for key, features in used.items():
+            self._kept[key] = features
+            self._kept.move_to_end(key)
+        while len(self._kept) > KEPT_IMAGES:
+            self._kept.popitem(last=False)
+
+
+def encode_pixels(clip_vision, pixels: Tensor) -> Features:
+    """Normalised pixels [B, 3, size, size] -> the encoder's features, float32.
+
+    States before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model; and its
+    `image_embeds`, where the encoder has a projection.
+    """
+    mm.load_models_gpu([clip_vision.patcher])
+    with torch.no_grad():
+        outputs = clip_vision.model(
+            pixel_values=pixels.to(clip_vision.load_device, torch.float32), intermediate_output=-2
+        )
+    states, pooled = (x.to(mm.intermediate_device(), torch.float32) for x in outputs[1:3])
+    sizes = sizes_of(clip_vision)
+    return Features(states, pooled if sizes and sizes.pooled_width else None)

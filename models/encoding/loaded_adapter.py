@@ -1,0 +1,122 @@
+"""An adapter in the host's care: its weights are loaded, partly loaded, moved and freed by ComfyUI."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property, partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..adapter.checkpoint import AdapterCheckpoint, build, read_checkpoint
+from ..reference.stored_embeds import fingerprint
+from .held_models import HoldsModels
+
+# Weights that follow the host's dynamic memory management, where the version has it.
+Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+class LoadedAdapter(HoldsModels):
+    """An adapter in memory.
+
+    image_projection: in the host's memory management; runs while encoding.
+    encoder_need: what it reads of a picture, None for nothing. notes: what is known of it by its name, in words.
+    instructions: those that this pack taught it.
+    lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU.
+    projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.
+    streams: SD3's, in the host's memory management; loaded beside the model while it samples, on `streams_device`.
+        None for a UNet.
+
+    Both projections compute in float32 whatever the file's dtype: it is little work, and the exact result.
+    """
+
+    def __init__(self, name: str, checkpoint: AdapterCheckpoint):
+        adapter = build(checkpoint, comfy.ops.manual_cast)
+        self.name = name
+        self.family, self.kind, self.notes = checkpoint.family, checkpoint.kind, checkpoint.notes
+        self.encoder_need, self.lora = checkpoint.encoder_need, checkpoint.lora
+        self.instructions = checkpoint.instructions
+        self.sizes = adapter.image_projection.sizes
+        self.image_projection = _managed(adapter.image_projection)
+        self.projections = adapter.projections
+        self.streams = adapter.streams and _managed(adapter.streams)
+        # As a tensor there names it: with the device's number.
+        self.streams_device = self.streams and torch.empty(0, device=self.streams.load_device).device
+
+    @property
+    def patcher(self) -> comfy.model_patcher.ModelPatcher:
+        return self.image_projection
+
+    def get_models(self) -> list[comfy.model_patcher.ModelPatcher]:
+        return [self.image_projection, *([self.streams] if self.streams else [])]
+
+    @property
+    def context_width(self) -> int:
+        """Width of the image tokens, which is the model's context width."""
+        return self.sizes.out_width
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells this adapter from any other, whatever the precision of its file."""
+        parts = (self.image_projection.model, self.projections, *([self.streams.model] if self.streams else []))
+        return fingerprint(
+            {name: weight for part in parts for name, weight in part.state_dict().items()},
+            "" if self.kind.takes_instruction else self.kind.name,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> LoadedAdapter:
+        """Raises AdapterFileError, a ValueError, for a file that is not a usable adapter."""
+        return cls(path.name, read_checkpoint(path))
+
+    def image_tokens(self, *inputs: Tensor, **options: float) -> Tensor:
+        """What the kind's projection takes, each for B references or for all alike (1) -> image tokens [B, T, width].
+
+        An IPAdapter-Instruct takes image features [B, N, D] and embeds of the instruction and the prompt, [1, L, D].
+        """
+        mm.load_models_gpu([self.image_projection])
+        device, rows = self.image_projection.load_device, max(len(x) for x in inputs)
+        with torch.no_grad():
+            alike = (x.to(device, torch.float32).expand(rows, *x.shape[1:]) for x in inputs)
+            tokens = self.image_projection.model(*alike, **options)
+        return tokens.to(mm.intermediate_device())
+
+    def keys_values(
+        self, image_tokens: Tensor, dtype: torch.dtype, wanted: Collection[int] | None = None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Image tokens [rows, T, width] -> keys and values, [rows, T, site width], on their device.
+
+        wanted: the sites' places in the adapter's order; None for all.
+
+        Room for all is made first. Else each would come to lie where a widened weight has just been, the next weight
+        would not fit there any more, and memory would grow by a weight with each layer.
+        """
+        widths = [width for place, width in enumerate(self.projections.widths) if wanted is None or place in wanted]
+        pairs = [image_tokens.new_empty((2, *image_tokens.shape[:2], width), dtype=dtype) for width in widths]
+        with torch.no_grad():
+            for pair, made in zip(pairs, self.projections(image_tokens.float(), wanted), strict=True):
+                for room, tensor in zip(pair, made, strict=True):
+                    room.copy_(tensor)
+        return [(keys, values) for keys, values in pairs]
+
+    def stream_layers(self, block: int) -> nn.Module:
+        """SD3's four layers for a block's streams."""
+        return self.streams.model.at(block)
+
+    def copied_stream_layers(self, block: int, like: Tensor) -> SimpleNamespace:
+        """The same for another device: with copies of their weights on the device of `like`, and of its dtype.
+
+        The host's own layers may hold memory of the device that it has loaded them to.
+        """
+        layers = self.stream_layers(block).named_children()
+        return SimpleNamespace(**{name: partial(F.linear, weight=layer.weight.to(like)) for name, layer in layers})
+
+
+def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
+    return Patcher(module, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())

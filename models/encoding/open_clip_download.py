@@ -1,0 +1,87 @@
+"""Weights that open_clip knows by a tag, into ComfyUI's own folders, where they are files like any other."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import comfy.model_management as mm
+import comfy.utils
+
+from ..files.download import Download, get, lacking_space, plan
+from ..files.published_files import HUGGING_FACE, PublishedFile
+from ..files.web import DownloadError, PassingError
+from .open_clip_files import Pretrained
+from .open_clip_towers import open_clip_module
+
+# What a repository of open_clip's may hold, the better one first; and the suffix here.
+WEIGHTS = {"open_clip_model.safetensors": ".safetensors", "open_clip_pytorch_model.bin": ".bin"}
+# The download's messages are those of a command.
+AS_A_NODE = {
+    "un the same command": "un the workflow",
+    ", or name another models folder with --models": "",
+}
+
+
+def file_names(pretrained: Pretrained) -> list[str]:
+    """What the downloaded file may be called."""
+    return [f"{pretrained.stem}{suffix}" for suffix in WEIGHTS.values()]
+
+
+def download_pretrained(pretrained: Pretrained, folder: Path) -> Path:
+    """Download the weights into `folder` under a progress bar. HF_ENDPOINT names a mirror of Hugging Face.
+
+    What was received stays for the next time where it breaks off, or the user interrupts it.
+    Raises ValueError with what to do where it fails.
+    """
+    files = _published(pretrained, folder.name)
+    try:
+        return _get(_first_there(files, folder), folder)
+    except DownloadError as error:
+        message = str(error)
+        for command, node in AS_A_NODE.items():
+            message = message.replace(command, node)
+        raise ValueError(
+            f"{pretrained.model} {pretrained.tag} could not be downloaded. {message} To get it in a browser instead: "
+            f"{files[0].url} , saved as {folder / files[0].name}; then choose that file."
+        ) from error
+
+
+def _published(pretrained: Pretrained, folder: str) -> list[PublishedFile]:
+    """Where open_clip's registry says that the weights are: "owner/repository/file", or "owner/repository/"."""
+    hub = open_clip_module().get_pretrained_cfg(pretrained.model, pretrained.tag).get("hf_hub", "")
+    repository, _, named = hub.rpartition("/")
+    if not repository:
+        raise ValueError(
+            f"open_clip was expected to know {pretrained.model} {pretrained.tag}; the installed version does not. "
+            "Update open_clip_torch, or choose a file."
+        )
+    remotes = {named: Path(named).suffix} if named else WEIGHTS
+    url = f"{HUGGING_FACE}/{repository}/resolve/main"
+    return [PublishedFile(f"{pretrained.stem}{suffix}", folder, f"{url}/{name}") for name, suffix in remotes.items()]
+
+
+def _first_there(files: list[PublishedFile], folder: Path) -> Download:
+    """The first of the files that the server has. Raises DownloadError, the first one's, when it has none."""
+    refused: DownloadError | None = None
+    for file in files:
+        try:
+            return plan(file, file.url_at(os.environ.get("HF_ENDPOINT", "")), folder.parent)
+        except PassingError:
+            raise
+        except DownloadError as error:
+            refused = refused or error
+    raise refused
+
+
+def _get(download: Download, folder: Path) -> Path:
+    for message in lacking_space([download]):
+        raise DownloadError(message)
+    bar = comfy.utils.ProgressBar(download.remote.size)
+
+    def tell(received: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+        bar.update_absolute(received)
+
+    get(download, tell)
+    return folder / download.file.name

@@ -1,0 +1,77 @@
+"""Instructions and prompts to the resampler's text features, by a CLIP-L: the graph's own, or open_clip's.
+
+Axes: L tokens (77), D width (768).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from ..messages import check_letters
+from .open_clip_towers import TEXT_LENGTH, OpenClipText, token_ids
+
+CLIP_L = "clip_l"
+LONGEST_TEXT = 4000  # letters; a token has about 20 at most
+
+
+def check_clip(clip) -> None:
+    """Raises ValueError where a checkpoint had no text encoder to give."""
+    if clip is None:
+        raise ValueError(
+            "A CLIP was expected; none came, so the checkpoint holds no text encoder. "
+            "Connect a Load CLIP or DualCLIPLoader node, with clip_l.safetensors in it."
+        )
+
+
+def check_clip_l(clip) -> None:
+    """Raises ValueError unless it is a ComfyUI CLIP with a CLIP-L text encoder, or an OpenClipText."""
+    check_clip(clip)
+    if not isinstance(clip, OpenClipText) and getattr(clip.cond_stage_model, CLIP_L, None) is None:
+        raise ValueError(
+            "A CLIP with a CLIP-L text encoder was expected, since IPAdapter-Instruct reads instructions with it; "
+            f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. Connect the CLIP of an "
+            "SD1.5, SDXL base or SD3 model, or to instruct_clip a Load CLIP node with clip_l.safetensors, or Load "
+            "Instruct Text Encoder (open_clip)."
+        )
+
+
+def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
+    """Each text -> [1, L, D]: CLIP-L's last hidden state after the final layer norm, float32.
+
+    Tokens are start, text, end, padded with end and cut to 77, without prompt weights or embeddings. A tower with more
+    places, such as Long-CLIP's 248, gives its first 77 states; one with fewer gives all it has.
+    Neither a clip-skip set on `clip` nor its own later encoding has anything to do with it.
+    Raises ValueError for half a character, which a tokenizer refuses without words.
+
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, `last_hidden_state` of transformers' CLIPTextModel.
+    """
+    whole = {text: _beginning(text) for text in texts}
+    for text in whole:
+        check_letters("A text", text)
+    texts = list(dict.fromkeys(whole.values()))
+    states = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
+    return {text: states[read] for text, read in whole.items()}
+
+
+def _beginning(text: str) -> str:
+    """As much of a text as can be among its 77 tokens: tokenizers take ages for a megabyte."""
+    return text if len(text) <= LONGEST_TEXT else " ".join(text.split())[:LONGEST_TEXT]
+
+
+def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
+    encoder = getattr(clip.cond_stage_model, CLIP_L)
+    places = encoder.transformer.text_model.embeddings.position_embedding.num_embeddings
+    tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts, places)
+    clip.load_model()
+    encoder.reset_clip_options()
+    # "layer": None is the last layer with its norm; execution_device counts from ComfyUI 0.8.
+    encoder.set_clip_options({"layer": None, "execution_device": clip.patcher.load_device})
+    try:
+        with torch.no_grad():
+            states = encoder.encode(tokens)[0][:, :TEXT_LENGTH].float().cpu()
+    finally:
+        encoder.reset_clip_options()
+    return {text: state.unsqueeze(0) for text, state in zip(texts, states, strict=True)}

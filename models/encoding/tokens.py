@@ -1,0 +1,139 @@
+"""From what is known of references to image tokens for each branch.
+
+Axes: B references, T image tokens, N image patches and class token, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..guidance.branches import Branch, Branches, branch_texts
+from ..reference.faces import Faces
+from ..reference.features import Features
+from .loaded_adapter import LoadedAdapter
+from .text_cache import text_states
+
+TokenEncoder = Callable[[Features], Branches[Tensor]]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a user typed. Prompt weights and embeddings in them mean nothing to the resampler.
+
+    negative_instruction: what to leave behind of the picture; "" for nothing.
+    """
+
+    instruction: str
+    prompt: str
+    negative_prompt: str
+    negative_instruction: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class GivenFaces:
+    """Faces for a FaceID adapter, or None. structure: how much FaceID-PlusV2 takes from the picture of the face."""
+
+    faces: Faces | None = None
+    structure: float = 1.0
+
+
+NO_FACES = GivenFaces()
+
+
+def face_embeddings(adapter: LoadedAdapter, faces: Faces | None) -> Tensor | None:
+    """[B, D] as the adapter takes them, None for one that reads no face. Raises ValueError when there are none."""
+    kind = adapter.kind
+    if not kind.reads_face:
+        return None
+    if faces is None:
+        raise ValueError(
+            f"A face was expected, since {adapter.name} is {kind}, which reads a face embedding; none is connected. "
+            "Connect Load Face Embedding, or Read Face, to the input face of Encode Instruct Prompt."
+        )
+    rows = faces.normed if kind.normed_face else faces.embeddings
+    if rows.shape[1] != adapter.sizes.face_width:
+        raise ValueError(
+            f"Face embeddings {adapter.sizes.face_width} wide were expected, as {adapter.name} takes them; they are "
+            f"{rows.shape[1]} wide. Read the face with insightface's ArcFace, as the packs buffalo_l and antelopev2 do."
+        )
+    return rows
+
+
+def for_pictures(rows: Tensor | None, pictures: int) -> Tensor | None:
+    """A face embedding for each picture: as many, or one for all. Raises ValueError for another number."""
+    if rows is None or len(rows) == pictures:
+        return rows
+    if len(rows) > 1:
+        raise ValueError(
+            f"One face was expected for all pictures, or one for each; they are {len(rows)} faces and {pictures} "
+            "pictures. Connect Read Face's outputs face and crop, which belong together."
+        )
+    return rows.expand(pictures, -1)
+
+
+def token_encoder(
+    adapter: LoadedAdapter, clip, texts: Texts, zero_states: Callable[[], Tensor], structure: float = 1.0
+) -> TokenEncoder:
+    """What encodes references for an adapter. zero_states: gives a zero image's, [1, N, D], if the adapter asks."""
+    if adapter.kind.takes_instruction:
+        return InstructTokens(adapter, clip, texts, zero_states())
+    return PlainTokens(adapter, zero_states, structure)
+
+
+class InstructTokens:
+    """Under texts that are encoded once. The zero image's tokens are the same for all references."""
+
+    def __init__(self, adapter: LoadedAdapter, clip, texts: Texts, zero_states: Tensor):
+        negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
+        self._texts = branch_texts(texts.instruction, texts.prompt, negative_prompt, texts.negative_instruction)
+        self._states = text_states(clip, (text for _, t in self._texts.items() for text in (t.instruct, t.prompt)))
+        self._adapter = adapter
+        self._zero = None if texts.negative_instruction else self._tokens(zero_states, Branch.UNCOND)
+
+    def __call__(self, features: Features) -> Branches[Tensor]:
+        """[B, T, width] for each branch."""
+        return Branches(**{branch.value: self._of(features.states, branch) for branch in Branch})
+
+    def _of(self, states: Tensor, branch: Branch) -> Tensor:
+        if branch is Branch.UNCOND and self._zero is not None:
+            return self._zero.expand(len(states), -1, -1)
+        return self._tokens(states, branch)
+
+    def _tokens(self, states: Tensor, branch: Branch) -> Tensor:
+        texts = self._texts[branch]
+        return self._adapter.image_tokens(states, self._states[texts.instruct], self._states[texts.prompt])
+
+
+class PlainTokens:
+    """Of adapters that take no instruction: the reference's tokens where guidance keeps it, else those of nothing.
+
+    Source: tencent-ailab/IP-Adapter@cfcdf8c, `get_image_embeds` of each class.
+    """
+
+    def __init__(self, adapter: LoadedAdapter, zero_states: Callable[[], Tensor], structure: float):
+        self._adapter, self._kind = adapter, adapter.kind
+        self._options = {"structure": structure} if adapter.kind.has_structure else {}
+        self._zero = self._tokens(self._nothing(zero_states))
+
+    def __call__(self, features: Features) -> Branches[Tensor]:
+        """[B, T, width] for each branch."""
+        tokens = self._tokens(features)
+        return Branches(tokens, tokens, tokens, self._zero.expand_as(tokens))
+
+    def _nothing(self, zero_states: Callable[[], Tensor]) -> Features:
+        sizes = self._adapter.sizes
+        return Features(
+            states=zero_states() if self._kind.reads_states else None,
+            pooled=torch.zeros(1, sizes.image_width) if self._kind.reads_pooled else None,
+            face=torch.zeros(1, sizes.face_width) if self._kind.reads_face else None,
+        )
+
+    def _tokens(self, features: Features) -> Tensor:
+        reads = (self._kind.reads_face, self._kind.reads_states, self._kind.reads_pooled)
+        known = (features.face, features.states, features.pooled)
+        inputs = [part for part, is_read in zip(known, reads, strict=True) if is_read]
+        return self._adapter.image_tokens(*inputs, **self._options)

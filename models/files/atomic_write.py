@@ -1,0 +1,48 @@
+"""Writing a file so that the whole of it is there in the end, or nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+ANOTHER_PREFIX = "choose another filename_prefix"
+
+
+def write_whole(content: bytes, target: Path, what: str) -> None:
+    """what: what is written, in words. Raises ValueError for a target that is there already or cannot be written to."""
+    try:
+        if target.exists():
+            raise ValueError(f"{target} is there already, and is never written over. Choose another name.")
+        with whole(target) as part, part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a disk may say only now that it is full
+    except OSError as error:
+        raise ValueError(cannot_write(what, target.parent, error, len(content))) from error
+
+
+@contextlib.contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Another name to write under, which becomes `target` when all went well, and is gone otherwise."""
+    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    try:
+        yield part
+        os.replace(part, target)
+    finally:
+        with contextlib.suppress(OSError):  # what went wrong before counts
+            part.unlink(missing_ok=True)
+
+
+def cannot_write(what: str, folder: Path, error: Exception, size: int = 0, elsewhere: str = ANOTHER_PREFIX) -> str:
+    """The message for a folder that a file cannot be written into.
+
+    size: what it needs, in bytes. elsewhere: how a user chooses another place.
+    """
+    refusal = getattr(error, "strerror", None) or error
+    needed = f" {size / 1e6:.1f} MB are needed." if size else ""
+    return (
+        f"{what} were to be saved in {folder}; the system refused: {refusal}.{needed} Make room, "
+        f"give ComfyUI the right to write there, or {elsewhere}. Nothing was left behind."
+    )

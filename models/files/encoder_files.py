@@ -1,0 +1,157 @@
+"""Image encoders: which one an adapter needs, and files recognised by a look at their headers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+
+H94 = "https://huggingface.co/h94/IP-Adapter/resolve/main/"
+VIT_H_FILE = "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors"
+VIT_H_URL = f"{H94}models/image_encoder/model.safetensors"
+SUFFIXES = (".safetensors", ".sft")
+
+
+@dataclass(frozen=True)
+class EncoderSizes:
+    """What tells image encoders apart.
+
+    width: of the hidden states. pooled_width: of the projected embedding of the whole picture, None without one.
+    places: how many hidden states there are, the class token's among them; None where a file does not tell.
+    """
+
+    width: int
+    pooled_width: int | None = None
+    places: int | None = None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """An image encoder that people know by a title, and where to get the file that adapters were trained with."""
+
+    title: str
+    sizes: EncoderSizes
+    file: str = ""
+    url: str = ""
+
+
+# Of those of one width, the one that adapters were trained with stands first and the one that is just called so last.
+# Source: the encoders' config.json on Hugging Face.
+ENCODERS = (
+    Encoder("ViT-H", EncoderSizes(1280, 1024, 257), VIT_H_FILE, VIT_H_URL),
+    Encoder(
+        "ViT-bigG",
+        EncoderSizes(1664, 1280, 257),
+        "CLIP-ViT-bigG-14-laion2B-39B-b160k.safetensors",
+        f"{H94}sdxl_models/image_encoder/model.safetensors",
+    ),
+    Encoder(
+        "ViT-L at 336 pixels",
+        EncoderSizes(1024, 768, 577),
+        "clip-vit-large-patch14-336.safetensors",
+        "https://huggingface.co/openai/clip-vit-large-patch14-336",
+    ),
+    Encoder("ViT-L", EncoderSizes(1024, 768, 257)),
+    Encoder("ViT-B", EncoderSizes(768, 512)),
+    Encoder("SigLIP so400m", EncoderSizes(1152)),
+    Encoder("DINOv2 giant", EncoderSizes(1536)),
+)
+
+
+@dataclass(frozen=True)
+class EncoderNeed:
+    """What an adapter reads of a picture: hidden states [N, width], or the projected embedding [width]."""
+
+    width: int
+    pooled: bool = False
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The known encoder with such states; the first, where several have them."""
+        return next((one for one in ENCODERS if self.is_met_by(one.sizes)), None)
+
+    @property
+    def title(self) -> str:
+        """A name that people know for the encoder, and what is read of it."""
+        if self.encoder is None:
+            return f"an encoder with a pooled embedding {self.width} wide" if self.pooled else encoder_title(self.width)
+        pooled = f", pooled embedding {self.width}" if self.pooled else ""
+        return f"{self.encoder.title} ({self.encoder.sizes.width} wide{pooled})"
+
+    def is_met_by(self, sizes: EncoderSizes) -> bool:
+        return (sizes.pooled_width if self.pooled else sizes.width) == self.width
+
+    def is_trained_with(self, sizes: EncoderSizes) -> bool:
+        """Whether also the picture's size is the one the known encoder has, which no tensor of an adapter tells."""
+        return self.is_met_by(sizes) and (self.encoder is None or sizes.places in (None, self.encoder.sizes.places))
+
+
+VIT_H_STATES = EncoderNeed(1280)
+
+# Names in transformers' layout and in open_clip's, and which dimension of the tensor is the size.
+WIDTHS = (("vision_model.embeddings.patch_embedding.weight", 0), ("visual.conv1.weight", 0))
+POOLED_WIDTHS = (("visual_projection.weight", 0), ("visual.proj", 1))
+POSITION_TENSORS = (("vision_model.embeddings.position_embedding.weight", 0), ("visual.positional_embedding", 0))
+
+
+def encoder_title(width: int) -> str:
+    """A name that people know for an image encoder whose hidden states have this width."""
+    name = next((one.title for one in reversed(ENCODERS) if one.sizes.width == width), "")
+    return f"{name} ({width} wide)" if name else f"an encoder {width} wide"
+
+
+def encoder_sizes(path: Path) -> EncoderSizes | None:
+    """Sizes of the image encoder in a .safetensors file, from its header alone.
+
+    None for any other kind of file, and for one that cannot be read.
+    """
+    if path.suffix.lower() not in SUFFIXES or not path.is_file():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            width, pooled_width, places = (_size(file, names) for names in (WIDTHS, POOLED_WIDTHS, POSITION_TENSORS))
+    except (safetensors.SafetensorError, OSError, RuntimeError):
+        return None
+    return None if width is None else EncoderSizes(width, pooled_width, places)
+
+
+def _size(file, candidates: Iterable[tuple[str, int]]) -> int | None:
+    names = set(file.keys())
+    for name, dimension in candidates:
+        shape = file.get_slice(name).get_shape() if name in names else ()
+        if dimension < len(shape):
+            return shape[dimension]
+    return None
+
+
+def find_encoder(files: Iterable[tuple[str, Path]], need: EncoderNeed) -> str | None:
+    """The name among (name, path) whose file is an encoder that is needed: the first of those the adapter was trained
+    with, else the first; None without one."""
+    found = [(name, sizes) for name, path in files if (sizes := encoder_sizes(path)) and need.is_met_by(sizes)]
+    trained_with = [name for name, sizes in found if need.is_trained_with(sizes)]
+    return next(iter(trained_with or [name for name, _ in found]), None)
+
+
+def check_sizes(sizes: EncoderSizes, need: EncoderNeed, name: str) -> None:
+    """Raises ValueError, which calls the encoder `name`, unless it has what an adapter needs."""
+    if need.is_met_by(sizes):
+        return
+    found = encoder_title(sizes.width)
+    if need.pooled and sizes.pooled_width is None:
+        found += " without a projection (visual_projection), which makes the pooled embedding"
+    raise ValueError(wrong_encoder(f"{name} is {found}", need))
+
+
+def wrong_encoder(found: str, need: EncoderNeed) -> str:
+    """The message for an image encoder that does not fit."""
+    return f"This adapter needs the image encoder {need.title}; {found}. {get_encoder(need)}"
+
+
+def get_encoder(need: EncoderNeed) -> str:
+    """Which file to get for an adapter, and where to put it."""
+    encoder = need.encoder
+    if encoder is None or not encoder.url:
+        return "Get the image encoder that the adapter's page names, into models/clip_vision, and choose it."
+    return f"Get {encoder.url} , save it as models/clip_vision/{encoder.file} and choose it, or 'auto'."

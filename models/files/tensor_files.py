@@ -1,0 +1,168 @@
+"""Files of tensors: read whole or by their headers, without ever running what a pickle carries."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import Tensor
+
+from ..messages import short
+from .pickled_files import ARCHIVE, NotTensorsError, is_pickled, read_pickled
+
+SAFETENSORS = (".safetensors", ".sft")
+# What else stands in models folders, by its first bytes.
+BEGINNINGS = (
+    (b"GGUF", "a GGUF file, which holds weights in a form of its own"),
+    (b"version h", "a Git LFS pointer, which stands for the file itself"),
+    *((beginning, "a web page") for beginning in (b"<!DOCTYPE", b"<!doctype", b"<html", b"<HTML")),
+    (ARCHIVE, "a zip archive of other files, to be unpacked"),
+    (b"\x1f\x8b", "a gzip archive, to be unpacked"),
+    (b"7z\xbc\xaf", "a 7z archive, to be unpacked"),
+    (b"Rar!", "a RAR archive, to be unpacked"),
+    (b"\x89PNG", "a picture"),
+    (b"\xff\xd8\xff", "a picture"),
+)
+DOWNLOAD_AGAIN = "Download it again and compare its size."
+SOMETHING_ELSE = "something else under this name, such as a web page"
+PACK = "ComfyUI-IPAdapter-Instruct"
+
+
+class AdapterFileError(ValueError):
+    """A file that is not a usable adapter; the message says what was found and what to do."""
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """All tensors of a .safetensors or .bin file, under dotted names.
+
+    Pickled files are read with weights only: code in them never runs.
+    Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
+    """
+    return _read(path, "cpu", lambda file, name: file.get_tensor(name))
+
+
+def read_shapes(path: Path) -> dict[str, Tensor]:
+    """As `read_file`, on the meta device: the shapes, without the numbers."""
+
+    def shape_only(file, name: str) -> Tensor:
+        return torch.empty(file.get_slice(name).get_shape(), device="meta")
+
+    return _read(path, "meta", shape_only)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a .safetensors file says beside its tensors. Nothing for other files; damaged ones are `read_file`'s."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (safetensors.SafetensorError, OSError, RuntimeError):
+        return {}
+
+
+def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
+    try:
+        check_is_file(path)
+        if _is_safetensors(path):
+            with safetensors.safe_open(path, framework="pt") as file:
+                return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        return read_pickled(path, device)
+    except AdapterFileError:
+        raise
+    except OSError as error:
+        raise AdapterFileError(
+            f"{path.name} was expected to be a file of tensors; the system refuses to read it: "
+            f"{error.strerror or error}. It was moved or deleted meanwhile, or ComfyUI has no right to read it, or the "
+            "disk fails. See to that, or choose another file."
+        ) from error
+    except Exception as error:  # a damaged pickle may lead its reader to any exception
+        raise AdapterFileError(_unreadable(path, error)) from error
+
+
+def check_is_file(path: Path) -> None:
+    """Opening a pipe would wait for ever, and reading a device may never end. Raises AdapterFileError.
+
+    What is not there, or behind a broken link, is left to the opening, which says why.
+    """
+    if path.is_file() or not path.exists():
+        return
+    found = "a folder" if path.is_dir() else "a pipe or a device"
+    raise AdapterFileError(
+        f"{path.name} was expected to be a file of tensors; it is {found}. Put the file itself there, or choose "
+        "another one."
+    )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether the content is: the length of a JSON header, then the header. A damaged one is known by its name."""
+    return _has_header(path) or path.suffix.lower() in SAFETENSORS
+
+
+def _has_header(path: Path) -> bool:
+    return _front(path)[8:] == b"{"
+
+
+def _front(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(9)
+
+
+def wrong_suffix(path: Path) -> str:
+    """What a file holds when its name says another format, and what to do; nothing when it may be as its name says."""
+    try:
+        named, header = path.suffix.lower() in SAFETENSORS, _has_header(path)
+        pickled = not header and is_pickled(path)
+    except OSError:
+        return ""
+    if named and pickled:
+        return f"what it holds is torch.save's. {_rename('.bin')}"
+    if header and not named:
+        return f"what it holds is of the format safetensors. {_rename('.safetensors')}"
+    return ""
+
+
+def _rename(suffix: str) -> str:
+    return f"Rename it to end in {suffix}, refresh the page (R) and choose it again."
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    code = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if code:
+        return (
+            f"{path.name} was expected to hold tensors only; it also asks Python to run {short(code[1])}. "
+            "Nothing in it was run. Get the file again from a source you trust, as .safetensors if there is one."
+        )
+    misnamed = wrong_suffix(path)
+    if misnamed:
+        return f"{path.name} was expected to be of the format that its name says; {misnamed}"
+    if isinstance(error, NotTensorsError):
+        return (
+            f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one: it "
+            f"{error}. It is {_other_content(path) or 'damaged, packed, or ' + SOMETHING_ELSE}. Nothing in it was run. "
+            f"{DOWNLOAD_AGAIN}"
+        )
+    reason = f" ({short(error)})" if isinstance(error, safetensors.SafetensorError) else ""
+    return (
+        f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one{reason}. "
+        f"It is {_other_content(path) or 'cut short, damaged, or ' + SOMETHING_ELSE}. Nothing in it was run. "
+        f"{DOWNLOAD_AGAIN}"
+    )
+
+
+def _other_content(path: Path) -> str:
+    """What a file is that holds no tensors as far as its first bytes tell, in words; nothing where they do not."""
+    try:
+        front = b"" if _has_header(path) or is_pickled(path) else _front(path)
+    except OSError:  # gone meanwhile
+        return ""
+    return next((what for beginning, what in BEGINNINGS if front.startswith(beginning)), "")
+
+
+def _size(path: Path) -> str:
+    try:
+        return f"{path.stat().st_size:,}"
+    except OSError:  # gone meanwhile
+        return "0"

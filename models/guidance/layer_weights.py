@@ -1,0 +1,182 @@
+"""How strongly an adapter acts in each of a model's attention layers.
+
+Layers are numbered by groups in the order in which the model runs them: SD1.5 has 16 (0 to 5 on the way down, 6 in
+the middle, 7 to 15 on the way up), SDXL has 11 (0 to 3, 4, 5 to 10) with several layers each, SD3 has 12.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..families import SD15, SDXL, Family
+from ..messages import check_choice, check_length, shown, some
+
+WEAK = 0.2
+LINEAR = "linear"
+EASES = ("ease in", "ease out", "ease in-out", "reverse in-out")
+PARTS = ("weak input", "weak output", "weak middle", "strong middle")
+INPUT, MIDDLE, OUTPUT = "input", "middle", "output"
+
+V_ONLY, KV, KV_PENALTY, K_MEAN_V_PENALTY = "V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty"
+SCALINGS = (V_ONLY, KV, KV_PENALTY, K_MEAN_V_PENALTY)
+PENALTY_WIDTH = 1280
+NAMES_SHOWN = 5
+
+
+def _only(groups: Sequence[int], weight: float = 1.0) -> dict[int, float]:
+    return dict.fromkeys(groups, weight)
+
+
+_SD15_STYLE = _only((0, 1, 2, 3, 9, 10, 11, 12, 13, 14, 15))
+_SD15_COMPOSITION = {4: 0.25, 5: 1.0}
+_SDXL_STYLE, _SDXL_COMPOSITION = {6: 1.0}, {3: 1.0}
+
+# Source: cubiq/ComfyUI_IPAdapter_plus@b103c674, IPAdapterPlus.py, `ipadapter_execute`. Its tables know SD1.5 and SDXL.
+TABLES: dict[str, dict[str, dict[int, float]]] = {
+    SD15.name: {
+        "style transfer": _SD15_STYLE,
+        "composition": _SD15_COMPOSITION,
+        "strong style transfer": _only((0, 1, 2, 3, *range(6, 16))),
+        "style and composition": {**_SD15_STYLE, **_SD15_COMPOSITION},
+        "strong style and composition": _only(range(16)),
+        "style transfer precise": {**_SD15_STYLE, **_SD15_COMPOSITION},
+        "composition precise": {**_SD15_STYLE, **_SD15_COMPOSITION, **_only((6, 7, 8), 0.1)},
+    },
+    SDXL.name: {
+        "style transfer": _SDXL_STYLE,
+        "composition": _SDXL_COMPOSITION,
+        "strong style transfer": _only((0, 1, 2, *range(4, 11))),
+        "style and composition": {**_SDXL_STYLE, **_SDXL_COMPOSITION},
+        "strong style and composition": _only(range(11)),
+        "style transfer precise": {**_SDXL_STYLE, **_SDXL_COMPOSITION},
+        "composition precise": {**_only(range(11), 0.1), **_SDXL_STYLE, **_SDXL_COMPOSITION},
+    },
+}
+TABLE_NAMES = tuple(TABLES[SD15.name])
+WEIGHT_TYPES = (LINEAR, *EASES, *PARTS, *TABLE_NAMES)
+
+# In a precise type these groups push the negative instead: it gets the picture, and the positive gets none of it.
+# Source: cubiq/ComfyUI_IPAdapter_plus@f204d6fc, CrossAttentionPatch.py, `ipadapter_attention`.
+COMPOSITION_GROUPS = {SD15.name: frozenset({4, 5}), SDXL.name: frozenset({3})}
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """A choice of WEIGHT_TYPES, or a list of one's own, and where the weight acts, one of SCALINGS.
+
+    own: "group: factor" or "group.layer: factor" pairs; layers that are not named do nothing. "" for none.
+    scaling: V only weighs what the attention gives; the others weigh keys and values before it.
+    """
+
+    weight_type: str = LINEAR
+    own: str = ""
+    scaling: str = V_ONLY
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention: the group it belongs to, its number there, and the part of the model, input, middle or output."""
+
+    group: int
+    number: int
+    part: str
+
+
+@dataclass(frozen=True)
+class LayerFactor:
+    """A factor on the weight at one attention. on_negative: it acts on the negative, instead of on the positive."""
+
+    factor: float = 1.0
+    on_negative: bool = False
+
+
+def layer_factors(
+    weights: LayerWeights, family: Family, layers: Sequence[Layer], scalings: Sequence[str] = SCALINGS
+) -> tuple[LayerFactor, ...]:
+    """One factor for each of a model's attentions. Raises ValueError for what the family does not have.
+
+    scalings: those that make sense in its attention.
+
+    Source: the tables' above; for SD3 the rules that need no table, over its depth, which is this pack's own.
+    """
+    check_choice("weight_type", weights.weight_type, WEIGHT_TYPES)
+    check_choice("scaling", weights.scaling, SCALINGS)
+    if weights.scaling not in scalings:
+        raise ValueError(
+            f"scaling {weights.scaling} was chosen for {family.title}, whose attention mixes the picture with what the "
+            f"model itself sees, so that keys alone cannot weigh it. Choose {' or '.join(scalings)}."
+        )
+    if weights.own.strip():
+        own = parse_layers(weights.own, layers)
+        return tuple(_precise(weights, family, layer, own[layer]) for layer in layers)
+    if weights.weight_type in TABLE_NAMES:
+        table = _table(family, weights.weight_type)
+        return tuple(_precise(weights, family, layer, table.get(layer.group, 0.0)) for layer in layers)
+    count = max(layer.group for layer in layers) + 1
+    return tuple(LayerFactor(_by_place(weights.weight_type, layer, count)) for layer in layers)
+
+
+def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
+    """Each layer's factor in "3: 1, 6: 0.5, 6.2: 0"; a layer of its own overrules its group.
+
+    Raises ValueError for other texts, and for layers that the model does not have.
+    """
+    check_length("layer_weights", text)
+    named: dict[str, float] = {}
+    for entry in (entry for entry in re.split(r"[,;\n]+", text) if entry.strip()):
+        name, _, factor = (part.strip() for part in entry.partition(":"))
+        named[name] = _number(factor, text)
+    known = {str(layer.group) for layer in layers} | {f"{layer.group}.{layer.number}" for layer in layers}
+    unknown = [name for name in named if name not in known]
+    if unknown:
+        last, names = max(layer.group for layer in layers), some([shown(name) for name in unknown], NAMES_SHOWN)
+        raise ValueError(
+            f"layer_weights was expected to name layers from 0 to {last}, such as 3: 1, 6: 0.5 or, inside one, "
+            f"6.1: 0.5; {names} is none of this model's. Correct layer_weights, or clear it."
+        )
+    return {layer: named.get(f"{layer.group}.{layer.number}", named.get(str(layer.group), 0.0)) for layer in layers}
+
+
+def _number(text: str, whole: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"layer_weights was expected to be layers with factors, such as 3: 1, 6: 0.5; it is {shown(whole)}. "
+            "Correct it, or clear it."
+        )
+    return number
+
+
+def _table(family: Family, weight_type: str) -> Mapping[int, float]:
+    if family.name not in TABLES:
+        raise ValueError(
+            f"weight_type {weight_type} is known for {' and '.join(f.title for f in (SD15, SDXL))}, where it was found "
+            f"which layers carry style and composition; the adapter is for {family.title}. Choose another, or name "
+            "layers in layer_weights."
+        )
+    return TABLES[family.name][weight_type]
+
+
+def _precise(weights: LayerWeights, family: Family, layer: Layer, factor: float) -> LayerFactor:
+    composition = layer.group in COMPOSITION_GROUPS.get(family.name, ())
+    if weights.weight_type == "style transfer precise":
+        return LayerFactor(factor, composition)
+    if weights.weight_type == "composition precise":
+        return LayerFactor(factor, not composition)
+    return LayerFactor(factor)
+
+
+def _by_place(weight_type: str, layer: Layer, count: int) -> float:
+    """The rules that look at how deep a layer lies, or in which part."""
+    depth, middle = layer.group / count, abs(layer.group - count / 2) / (count / 2)
+    slopes = dict(zip(EASES, (1 - depth, depth, 1 - middle, middle), strict=True))
+    if weight_type in slopes:
+        return 0.05 + 0.95 * slopes[weight_type]
+    weak = {"weak input": {INPUT}, "weak output": {OUTPUT}, "weak middle": {MIDDLE}, "strong middle": {INPUT, OUTPUT}}
+    return WEAK if layer.part in weak.get(weight_type, ()) else 1.0

@@ -1,0 +1,149 @@
+"""The tasks IPAdapter-Instruct was trained on, and what an instruction implies for guidance and weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ..families import SD3, SD15, SDXL, Family, Settings
+
+
+@dataclass(frozen=True)
+class Task:
+    """A trained task, an instruction that works, and the words by which instructions name it.
+
+    Source: arXiv 2408.03209 section 4, and the model card (beta: the tasks it calls so).
+    """
+
+    name: str
+    instruction: str
+    families: tuple[Family, ...]
+    words: tuple[str, ...] = ()
+    beta: bool = False
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """Small letters: an instruction that contains one of them, in any letters, names the task."""
+        return (self.name, *self.words)
+
+    def is_named_in(self, instruction: str) -> bool:
+        return any(word in instruction.lower() for word in self.keywords)
+
+
+ALL_FAMILIES = (SD15, SDXL, SD3)
+TASKS = (
+    Task("everything", "use everything", ALL_FAMILIES),
+    Task("style", "use the style", ALL_FAMILIES),
+    Task("colour", "use the colour", ALL_FAMILIES, words=("color",)),
+    Task("pose", "use the pose", ALL_FAMILIES),
+    Task("composition", "use the composition", ALL_FAMILIES),
+    Task("face", "use the face", ALL_FAMILIES, words=("facial",)),
+    Task("foreground", "use the foreground", (SD15,), beta=True),
+    Task("background", "use the background", (SD15,), beta=True),
+    Task("object", "use the object", (SD15,)),
+)
+
+AUTO = "auto"
+INSTRUCTIONS_SHOWN = 3  # of the instructions that a file was taught
+SIMPLE = "simple"
+THREE_WAY = "three-way"
+
+
+def trained_tasks(family: Family) -> list[Task]:
+    """The tasks that a family's published file was trained on."""
+    return [task for task in TASKS if family in task.families]
+
+
+def recommended(family: Family, task: Task) -> Settings:
+    """The authors' settings for a task, for guidance `auto`, which itself lowers the weight where they do.
+
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos.
+    """
+    for names, instruct_guidance in family.stronger_tasks:
+        if task.name in names:
+            return replace(family.settings, instruct_guidance=instruct_guidance)
+    return family.settings
+
+
+def describe_instruction(family: Family, instruction: str, taught: Sequence[str] = ()) -> str:
+    """One line for the user: which trained task an instruction names, or that it names none.
+
+    taught: instructions that the file itself says it was taught.
+    """
+    if is_among(instruction, taught):
+        return "instruction: taught to this file"
+    tasks = trained_tasks(family)
+    named = [task for task in tasks if task.is_named_in(instruction)]
+    if named:
+        return "instruction: trained on " + ", ".join(task.name + (" (beta)" if task.beta else "") for task in named)
+    known = ", ".join(task.name for task in tasks)
+    if taught:
+        more = ", ..." if len(taught) > INSTRUCTIONS_SHOWN else ""
+        known = f"{', '.join(taught[:INSTRUCTIONS_SHOWN])}{more}; published ones: {known}"
+    return f"instruction: not one that {family.title}'s adapter was trained on ({known}); it may do little"
+
+
+class DescribableKind(Protocol):
+    """A kind of adapter, which str() names."""
+
+    takes_instruction: bool
+
+
+class DescribableAdapter(Protocol):
+    """An adapter, as far as is said what it reads.
+
+    name: its file's. kind: what it is. family: for which base model. instructions: those that this pack taught it.
+    """
+
+    name: str
+    kind: DescribableKind
+    family: Family
+    instructions: Sequence[str]
+
+
+def describe_reading(adapter: DescribableAdapter, instruction: str, negative_instruction: str = "") -> list[str]:
+    """Lines for the user: what an instruction means to an adapter."""
+    if adapter.kind.takes_instruction:
+        return [describe_instruction(adapter.family, instruction, adapter.instructions)]
+    what = "instruction and negative_instruction" if negative_instruction else "instruction"
+    return [f"{what}: ignored; {adapter.name} is {adapter.kind}, which takes none"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What `auto` chooses for an instruction: a guidance mode, a change of weight, and why, in words."""
+
+    guidance: str
+    weight_change: float
+    reasons: tuple[str, ...]
+
+
+def advise(family: Family, instruction: str) -> Advice:
+    """The reference's rule for one instruction.
+
+    Words are looked for as case-sensitive substrings, as the reference does ("surface" contains "face").
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos' choice of pipeline.
+    """
+    word = _first_word_in(family.simple_words, instruction)
+    if word:
+        guidance, reason = SIMPLE, f"simple for '{word}'"
+    else:
+        guidance, reason = THREE_WAY, "three-way, as for other tasks"
+    reasons = [reason]
+    weight_change = 0.0
+    for words, change in family.weight_changes:
+        word = _first_word_in(words, instruction)
+        if word:
+            weight_change += change
+            reasons.append(f"weight {change:+g} for '{word}'")
+    return Advice(guidance, weight_change, tuple(reasons))
+
+
+def _first_word_in(words: tuple[str, ...], text: str) -> str | None:
+    return next((word for word in words if word in text), None)
+
+
+def is_among(instruction: str, taught: Iterable[str]) -> bool:
+    """Whether an instruction is one of those taught, but for case and space around it."""
+    return instruction.strip().lower() in {text.strip().lower() for text in taught}

@@ -1,0 +1,208 @@
+"""Image tokens of several references, or of several instructions, made into one set.
+
+Axes: B references, n latents of a batch (1: the same for all), T image tokens, D width.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..guidance.branches import Branch, Branches
+from ..messages import check_choice, check_length, check_numbers, shown
+
+CONCAT, AVERAGE, PER_LATENT = "concat", "average", "one per latent"
+MODES = (CONCAT, AVERAGE, PER_LATENT)
+ADD, SUBTRACT = "add", "subtract"
+METHODS = (CONCAT, AVERAGE, ADD, SUBTRACT)
+LONGEST_CYCLE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Combining:
+    """How the references of a batch act together: `mode` is one of MODES, `weights` one number each, or none.
+
+    concat: their tokens follow one another. average: one set of mean tokens. one per latent: the first reference
+    for the first latent of the batch, and so on.
+    """
+
+    mode: str = CONCAT
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTokens:
+    """branches: [n, T, D] each. weights: [n, T], a factor on each token's values; None for 1."""
+
+    branches: Branches[Tensor]
+    weights: Tensor | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return tuple(self.branches.full.shape[:2])
+
+    def all_weights(self) -> Tensor:
+        return torch.ones(self.shape) if self.weights is None else self.weights
+
+
+def parse_numbers(text: str, name: str) -> tuple[float, ...]:
+    """Numbers between commas, semicolons or spaces. Raises ValueError, which calls the input `name`."""
+    check_length(name, text)
+    words = [word for word in re.split(r"[,;\s]+", text) if word]
+    try:
+        numbers = tuple(float(word) for word in words)
+    except ValueError:
+        numbers = (float("nan"),)
+    if not all(abs(number) < float("inf") for number in numbers):
+        raise ValueError(
+            f"{name} was expected to be numbers such as 1, 0.5, 0.8; it is {shown(text)}. Correct it, or clear it."
+        )
+    return numbers
+
+
+def check_weights(weights: Sequence[float], references: int, name: str, mode: str = CONCAT) -> None:
+    """Raises ValueError unless there are no weights, or one for each reference, of which one is not 0.
+
+    To average, their sum must not be 0 either.
+    """
+    if weights and len(weights) != references:
+        raise ValueError(
+            f"{name} was expected to hold one number for each of the {references} picture(s), or none; it holds "
+            f"{len(weights)}. Add or remove some, or clear it."
+        )
+    if weights and not any(weights):
+        raise ValueError(f"{name} was expected to hold a number other than 0. Or bypass the node to use no picture.")
+    if weights and mode == AVERAGE and abs(sum(weights)) <= 1e-6 * max(map(abs, weights)):  # rounding leaves a little
+        raise ValueError(f"To average, {name} was expected to have a sum other than 0; it is {list(weights)}.")
+
+
+def combine_references(tokens: Branches[Tensor], how: Combining) -> ImageTokens:
+    """Tokens [B, T, D] of B references -> one set for a sampling run."""
+    check_choice("mode", how.mode, MODES)
+    references = len(tokens.full)
+    check_weights(how.weights, references, "image_weights", how.mode)
+    weights = torch.tensor(how.weights or [1.0] * references)
+    if how.mode == PER_LATENT:
+        return ImageTokens(tokens, _or_none(weights[:, None].expand(-1, tokens.full.shape[1])))
+    used = weights != 0
+    tokens, weights = tokens.map(lambda x: x[used]), weights[used]
+    if how.mode == AVERAGE:
+        return ImageTokens(tokens.map(lambda x: _mean(x, weights)))
+    spread = weights.repeat_interleave(tokens.full.shape[1])[None]
+    return ImageTokens(tokens.map(lambda x: x.flatten(0, 1)[None]), _or_none(spread))
+
+
+def latent_weights(tokens: ImageTokens) -> tuple[ImageTokens, tuple[float, ...]]:
+    """Weights that are the same for all tokens of a latent are the latent's own; without them, what is left.
+
+    Where every token of a latent counts alike, the whole attention is weighted, which is exact in every family.
+    """
+    weights = tokens.weights
+    if weights is None or not torch.equal(weights, weights[:, :1].expand_as(weights)):
+        return tokens, ()
+    return ImageTokens(tokens.branches), tuple(weights[:, 0].tolist())
+
+
+def product_of_cycles(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
+    """Two lists of factors, each from its first one on again when it is over, multiplied. None of either is 1.
+
+    Raises ValueError for lists whose product would be too long to be meant.
+    """
+    if not first or not second:
+        return tuple(first or second)
+    length = math.lcm(len(first), len(second))
+    if length > LONGEST_CYCLE:
+        raise ValueError(
+            f"Lists of weights were expected that repeat together within {LONGEST_CYCLE:,} pictures; of {len(first):,} "
+            f"and {len(second):,} weights, that takes {length:,}. Give batch_weights as many numbers as there are "
+            "pictures."
+        )
+    return tuple(first[i % len(first)] * second[i % len(second)] for i in range(length))
+
+
+def combine_two(first: ImageTokens, second: ImageTokens, method: str, weights: tuple[float, float]) -> ImageTokens:
+    """Two sets of tokens made into one.
+
+    concat: both act, each with its weight. average: between the two. add, subtract: the weighted sum, the difference.
+    A weight of 0 leaves the other set as it is. Raises ValueError for sets that cannot be combined so.
+    """
+    check_choice("method", method, METHODS)
+    check_numbers(weight_1=weights[0], weight_2=weights[1])
+    check_weights(weights, 2, "weight_1 and weight_2", method)
+    a, b = weights
+    if not a or not b:  # what is left out need not fit
+        first = second = first if a else second
+    first, second = _same_frames(first, second)
+    if method == CONCAT:
+        return concatenate(((first, a), (second, b)))
+    _check_alike(first, second, method)
+    if method == AVERAGE:
+        a, b = a / (a + b), b / (a + b)
+    elif method == SUBTRACT:
+        b = -b
+    return ImageTokens(_zip(first.branches, second.branches, lambda x, y: _sum(x, a, y, b)), first.weights)
+
+
+def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
+    """Sets for as many latents, each with its weight: their tokens follow one another. A weight of 0 drops a set."""
+    kept = [(tokens, weight) for tokens, weight in sets if weight]
+    weights = torch.cat([tokens.all_weights() * weight for tokens, weight in kept], dim=1)
+    like = kept[0][0].branches.full  # a loaded set may be on another device than one that was just encoded
+    together = {branch.value: torch.cat([t.branches[branch].to(like) for t, _ in kept], dim=1) for branch in Branch}
+    return ImageTokens(Branches(**together), _or_none(weights))
+
+
+def _same_frames(first: ImageTokens, second: ImageTokens) -> tuple[ImageTokens, ImageTokens]:
+    """Both for as many latents: a set that is the same for all of them is repeated."""
+    frames = max(first.shape[0], second.shape[0])
+    for one in (first, second):
+        if one.shape[0] not in (1, frames):
+            raise ValueError(
+                f"Embeds for as many latents were expected, or for all alike; they are for {first.shape[0]} and "
+                f"{second.shape[0]}. Encode as many pictures for both."
+            )
+    return _repeated(first, frames), _repeated(second, frames)
+
+
+def _repeated(tokens: ImageTokens, frames: int) -> ImageTokens:
+    if tokens.shape[0] == frames:
+        return tokens
+    weights = None if tokens.weights is None else tokens.weights.expand(frames, -1)
+    return ImageTokens(tokens.branches.map(lambda x: x.expand(frames, -1, -1)), weights)
+
+
+def _check_alike(first: ImageTokens, second: ImageTokens, method: str) -> None:
+    same_weights = torch.equal(first.all_weights(), second.all_weights()) if first.shape == second.shape else False
+    if not same_weights:
+        raise ValueError(
+            f"For {method}, two embeds with as many tokens and the same weights on them were expected; they have "
+            f"{first.shape[1]} and {second.shape[1]} tokens. Encode as many pictures for both, or choose concat."
+        )
+
+
+def _mean(tokens: Tensor, weights: Tensor) -> Tensor:
+    """[B, T, D] -> [1, T, D]. One reference is itself, bit for bit."""
+    if len(tokens) == 1:
+        return tokens
+    factors = (weights / weights.sum()).to(tokens)
+    return (tokens * factors[:, None, None]).sum(dim=0, keepdim=True)
+
+
+def _sum(x: Tensor, a: float, y: Tensor, b: float) -> Tensor:
+    """a x + b y, where a term that is 0 leaves the other as it is, bit for bit."""
+    terms = [tokens if factor == 1 else tokens * factor for tokens, factor in ((x, a), (y, b)) if factor]
+    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+
+
+def _zip(first: Branches[Tensor], second: Branches[Tensor], function: Callable[[Tensor, Tensor], Tensor]) -> Branches:
+    return Branches(**{branch.value: function(tokens, second[branch].to(tokens)) for branch, tokens in first.items()})
+
+
+def _or_none(weights: Tensor) -> Tensor | None:
+    """None where nothing is weighted, which costs nothing."""
+    return None if torch.all(weights == 1) else weights

@@ -1,0 +1,114 @@
+"""An adapter that learns: the modules that sampling uses, in float32 and with gradients.
+
+Axes: B pairs, T image tokens, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise
+from ..adapter.kinds import INSTRUCT
+from ..denoisers.denoiser import denoiser_of
+from ..denoisers.rows import BatchRows
+from ..denoisers.site import SiteKey
+from ..families import Family
+from ..guidance.layer_weights import V_ONLY
+from .batch import Seen
+
+
+class LearningAdapter(nn.Module):
+    """The trainable parts of an IPAdapter-Instruct.
+
+    instructions: those that it was taught before. image_projection: the resampler. projections: image tokens to keys
+    and values. streams: SD3's layers for the model's streams, or None.
+    """
+
+    @torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors learn nothing
+    def __init__(self, checkpoint: AdapterCheckpoint):
+        """Raises ValueError for an adapter that takes no instruction."""
+        if checkpoint.kind is not INSTRUCT:
+            raise ValueError(
+                f"An IPAdapter-Instruct was expected to be taught; this is {checkpoint.kind}. Start from its file "
+                "as a Plus adapter, or from scratch."
+            )
+        super().__init__()
+        adapter = build(checkpoint)
+        self.family: Family = checkpoint.family
+        self.instructions = checkpoint.instructions
+        self.image_projection, self.projections = adapter.image_projection, adapter.projections
+        self.streams = adapter.streams
+        for name, parameter in list(self.named_parameters()):
+            own = nn.Parameter(parameter.detach().to(torch.float32, copy=True))
+            self.get_submodule(name.rpartition(".")[0]).register_parameter(name.rpartition(".")[2], own)
+        for layer in denoiser_of(self.family).frozen_layers(self.projections):
+            layer.requires_grad_(False)
+
+    def trainable(self) -> list[nn.Parameter]:
+        """Its weights that a gradient reaches."""
+        return [weight for weight in self.parameters() if weight.requires_grad]
+
+    def tokens(self, seen: Seen) -> Tensor:
+        """Image tokens [B, T, D]; as when sampling in float32, whatever the rest computes in."""
+        with torch.autocast(seen.image_states.device.type, enabled=False):
+            return self.image_projection(seen.image_states, seen.instruct_states, seen.prompt_states)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its weights under the names of published files."""
+        return published(self.family, {name: weight.detach() for name, weight in self.named_parameters()})
+
+    def checkpoint(self) -> AdapterCheckpoint:
+        """The adapter as it is now, to be loaded and sampled with."""
+        return recognise({name: weight.clone() for name, weight in self.tensors().items()})
+
+
+def published(family: Family, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A learner's weights, or averages of them, under the names of published files."""
+    named = {}
+    for name, weight in weights.items():
+        part, _, rest = name.partition(".")
+        if part == "image_projection":
+            named[IMAGE_PROJECTION + _published_projection(family, rest)] = weight
+        else:
+            named[ATTENTION + rest] = weight
+    return named
+
+
+def _published_projection(family: Family, name: str) -> str:
+    for theirs, ours in denoiser_of(family).file_names.items():
+        if name.startswith(ours):
+            return theirs + name[len(ours) :]
+    return name
+
+
+@dataclass(frozen=True, eq=False)
+class TeachingAdapter:
+    """The learner at one step, as `SiteAdapter` says.
+
+    pairs: keys and values of each site, [B, T, D], a row for each latent. It acts with weight 1, everywhere.
+    """
+
+    learner: LearningAdapter
+    pairs: Mapping[SiteKey, tuple[Tensor, Tensor]]
+    masks: None = None
+    scaling: str = V_ONLY
+
+    @property
+    def sites(self):
+        return self.pairs.keys()
+
+    def is_on_negative(self, site: SiteKey) -> bool:
+        return False
+
+    def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
+        return tuple(x.to(like) for x in self.pairs[site])
+
+    def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float:
+        return 1.0
+
+    def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module:
+        return self.learner.streams.at(site[1])

@@ -1,0 +1,1 @@
+"""Comparing settings in a grid, and seeing where a picture looks at its reference."""

@@ -1,0 +1,157 @@
+"""What a grid varies, its cells, and how many passes of the model they take. Nothing is computed here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ...models.families import FAMILIES, Family
+from ...models.guidance.coefficients import count_passes
+from ...models.guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
+from ...models.messages import check_choice, check_length, check_letters, shown
+from ...models.reference.combining import parse_numbers
+
+NOTHING = "nothing"
+GUIDANCES = (AUTO, SIMPLE, THREE_WAY)
+NUMBERS = {  # from, to
+    "weight": (-1.0, 3.0),
+    "instruct_guidance": (0.0, 30.0),
+    "image_guidance": (0.0, 30.0),
+    "cfg": (0.0, 100.0),
+}
+SEEDS = (0, 2**64 - 1)
+VARIED = ("instruction", "weight", "guidance", "instruct_guidance", "image_guidance", "cfg", "seed")
+MOST_CELLS = 100
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The settings of one cell, in the order of VARIED."""
+
+    instruction: str
+    weight: float
+    guidance: str
+    instruct_guidance: float
+    image_guidance: float
+    cfg: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What varies along the rows or the columns. `values` and `labels`: one for each; without a name, one cell."""
+
+    name: str | None = None
+    values: tuple = (None,)
+    labels: tuple[str, ...] = ()
+
+    def cells(self, cell: Cell) -> list[Cell]:
+        return [cell] if self.name is None else [replace(cell, **{self.name: value}) for value in self.values]
+
+
+def axis(name: str, what: str, text: str) -> Axis:
+    """The input `name`, "rows" or "columns", with its values as they are typed.
+
+    Raises ValueError, which names the input.
+    """
+    check_choice(name, what, (NOTHING, *VARIED))
+    if what == NOTHING:
+        return Axis()
+    of_input = f"{name[:-1]}_values"
+    check_length(of_input, text)
+    check_letters(of_input, text)
+    values = _read(what, text, of_input)
+    if not values:
+        raise ValueError(
+            f"{of_input} was expected to hold values for {what}, one a line; it is empty. Write some, or set {name} "
+            f"to {NOTHING}."
+        )
+    return Axis(what, values, tuple(_label(what, value) for value in values))
+
+
+def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
+    """Every cell, row by row; what no axis varies is as in `cell`.
+
+    Raises ValueError when both vary the same, or there are too many cells.
+    """
+    if rows.name is not None and rows.name == columns.name:
+        raise ValueError(
+            f"rows and columns were expected to vary two things; both are {rows.name}. Choose another for one of "
+            f"them, or {NOTHING}, with all its values in the other."
+        )
+    count = len(rows.values) * len(columns.values)
+    if count > MOST_CELLS:
+        raise ValueError(
+            f"At most {MOST_CELLS} pictures were expected; row_values and column_values ask for {len(rows.values)} x "
+            f"{len(columns.values)} = {count}. Write fewer values, or make two grids."
+        )
+    return [one for row in rows.cells(cell) for one in columns.cells(row)]
+
+
+def passes(cells: Iterable[Cell], steps: int) -> tuple[int, int]:
+    """The fewest and the most passes of the model that all cells take, over the families that it may be of.
+
+    A step counts once, as with samplers of the first order.
+    """
+    cells = list(cells)
+    in_all = [steps * sum(_passes_a_step(cell, family) for cell in cells) for family in FAMILIES]
+    return min(in_all), max(in_all)
+
+
+def _passes_a_step(cell: Cell, family: Family) -> int:
+    """Source: ComfyUI leaves the negative out at cfg 1, comfy/samplers.py, sampling_function."""
+    alone = cell.cfg == 1
+    guidance = cell.guidance
+    if guidance == AUTO:
+        guidance = SIMPLE if alone else advise(family, cell.instruction).guidance
+    if guidance == SIMPLE or not cell.weight:
+        return 1 if alone else 2
+    return count_passes(cell.instruct_guidance, cell.image_guidance, cell.cfg)
+
+
+def _read(what: str, text: str, of_input: str) -> tuple:
+    if what == "instruction":
+        return tuple(line.strip() for line in text.splitlines() if line.strip())
+    if what == "guidance":
+        return _guidances(text, of_input)
+    if what == "seed":
+        return _seeds(text, of_input)
+    numbers = parse_numbers(text, of_input)
+    low, high = NUMBERS[what]
+    for number in numbers:
+        if not low <= number <= high:
+            raise ValueError(
+                f"{of_input} was expected to hold values for {what} from {low:g} to {high:g}; one is {number:g}. "
+                "Correct it."
+            )
+    return numbers
+
+
+def _guidances(text: str, of_input: str) -> tuple[str, ...]:
+    values = _words(text)
+    for value in values:
+        check_choice(of_input, value, GUIDANCES)
+    return values
+
+
+def _seeds(text: str, of_input: str) -> tuple[int, ...]:
+    words = _words(text)
+    for word in words:
+        short = len(word) <= len(str(SEEDS[1]))  # Python refuses to read thousands of digits
+        if not (short and word.isascii() and word.isdigit() and int(word) <= SEEDS[1]):
+            raise ValueError(
+                f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {shown(word)}. "
+                "Correct it."
+            )
+    return tuple(int(word) for word in words)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in re.split(r"[,;\s]+", text) if word)
+
+
+def _label(what: str, value) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{what.replace('_', ' ')} {value if isinstance(value, int) else format(value, 'g')}"

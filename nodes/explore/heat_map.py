@@ -1,0 +1,206 @@
+"""Instruct Heat Map.
+
+Axes: A adapters, L latents and their pictures, R rows, C columns, H height, W width, h and w a map's height and width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...models.attention_maps.heat_maps import EACH_MAP, SCALES, enlarged, normalised, overlaid
+from ...models.encoding.pixels import check_image
+from ...models.messages import check_choice, check_numbers
+from ..shared.schema import schema
+from ..shared.sockets import CATEGORY
+from ..shared.status_text import output_with_text
+from .label_sheet import labelled_grid
+from .watch import Watches
+
+if TYPE_CHECKING:
+    from ...models.attention_maps.record import Watch
+
+PARTS_SHOWN = 8  # of the sampling, at most
+CELL = 256  # the longer side of a picture on a sheet
+COLUMNS = 8  # of a sheet, at most
+
+
+class IPAdapterInstructHeatMap(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructHeatMap",
+                display_name="Instruct Heat Map",
+                category=f"{CATEGORY}/tools",
+                description="Draws where a sampled picture has looked at its references, and how much.",
+                inputs=[
+                    Watches.Input("watch", tooltip="From Watch IPAdapter-Instruct."),
+                    io.Image.Input("image", tooltip="The picture that was sampled, decoded; all of a batch."),
+                    io.Combo.Input(
+                        "view",
+                        options=list(VIEWS),
+                        default=PICTURE,
+                        tooltip=(
+                            "picture: the mean of all steps and blocks. over steps: parts of the sampling side by "
+                            "side. over blocks: parts of the model. tokens: each image token by itself."
+                        ),
+                    ),
+                    io.Float.Input(
+                        "opacity",
+                        default=0.6,
+                        min=0.0,
+                        max=1.0,
+                        step=0.05,
+                        tooltip="How much the colours cover the picture; 1 shows them alone.",
+                    ),
+                    io.Combo.Input(
+                        "scale",
+                        options=list(SCALES),
+                        default=EACH_MAP,
+                        tooltip=(
+                            "What is brightest. each map: its own highest value, to see where. all alike: the highest "
+                            "of all maps shown, to compare them."
+                        ),
+                    ),
+                ],
+                outputs=[
+                    io.Image.Output(display_name="overlay", tooltip="The picture under its colours, or a sheet."),
+                    io.Mask.Output(
+                        display_name="maps",
+                        tooltip="The mean share of the attention, 0 to 1, for each adapter and each picture.",
+                    ),
+                ],
+                hidden=[io.Hidden.unique_id],
+            ),
+            search_aliases=["attention map", "ip adapter heatmap", "where does the reference act", "saliency"],
+        )
+
+    @classmethod
+    def execute(cls, watch: Watch, image: Tensor, view: str, opacity: float, scale: str) -> io.NodeOutput:
+        check_choice("view", view, VIEWS)
+        check_choice("scale", scale, SCALES)
+        check_numbers(0.0, 1.0, opacity=opacity)
+        check_image(image)
+        check_seen(watch, len(image))
+        pictures = image[..., :3].float().cpu()
+        shares = watch.mean()
+        overlay = VIEWS[view](watch, pictures, opacity, scale)
+        maps = enlarged(shares.flatten(0, 1), tuple(pictures.shape[1:3]))
+        return output_with_text(cls, _summary(watch, shares), overlay, maps)
+
+
+def check_seen(watch: Watch, pictures: int) -> None:
+    """Raises ValueError when nothing was sampled under the watch, or another number of pictures."""
+    if not watch.latents:
+        raise ValueError(
+            "A watched sampling was expected; nothing was seen yet. Connect the model of Watch IPAdapter-Instruct to "
+            "the sampler, and let it sample again, with another seed if its result is kept. Nothing is seen either "
+            "where Apply has a weight of 0, or three-way guidance an instruct_guidance of 0, or where another node "
+            "samples in tiles."
+        )
+    if pictures != watch.latents:
+        raise ValueError(
+            f"All pictures of the watched sampling were expected, {watch.latents}; image holds {pictures}. Connect the "
+            "decoded batch of the sampler that was watched."
+        )
+
+
+def picture_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+    """Every picture for the first adapter, then for the next: [A L, H, W, 3]."""
+    shares = watch.mean()
+    maps = normalised(shares.flatten(0, 1), scale)
+    return overlaid(pictures.repeat(len(shares), 1, 1, 1), maps, opacity)
+
+
+def steps_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+    """A row for each adapter and picture, with its shares from the beginning of sampling to the end."""
+    positions, shares = zip(*watch.over_steps(PARTS_SHOWN), strict=True)
+    maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
+    return sheet(maps, _rows(watch), [f"{100 * position:.0f} %" for position in positions], pictures, opacity)
+
+
+def blocks_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+    """A row for each adapter and picture, with its shares in one block after another."""
+    blocks, shares = zip(*watch.over_blocks().items(), strict=True)
+    maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
+    return sheet(maps, _rows(watch), blocks, pictures, opacity)
+
+
+def tokens_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+    """For each adapter a sheet of its own, since the numbers of their tokens differ."""
+    every = watch.token_maps()
+    scaled = normalised(torch.cat([own.flatten(0, 1) for own in every.values()]), scale)
+    parts = scaled.split([own.shape[0] * own.shape[1] for own in every.values()])
+    sheets = []
+    for (adapter, own), maps in zip(every.items(), parts, strict=True):
+        columns = [f"token {number}" for number in range(1, own.shape[1] + 1)]
+        sheets.append(sheet(maps.view_as(own), _labels(watch)[adapter], columns, pictures, opacity))
+    return below_one_another(sheets)
+
+
+PICTURE = "picture"
+VIEWS: dict[str, Callable[[Watch, Tensor, float, str], Tensor]] = {
+    PICTURE: picture_view,
+    "over steps": steps_view,
+    "over blocks": blocks_view,
+    "tokens": tokens_view,
+}
+
+
+def sheet(maps: Tensor, rows: Sequence[str], columns: Sequence[str], pictures: Tensor, opacity: float) -> Tensor:
+    """maps [R, C, h, w] in 0..1 over the pictures, from the first again, labelled: [1, H', W', 3].
+
+    Many columns are broken into lines below one another.
+    """
+    shown = _small(pictures).repeat(len(rows) // len(pictures), 1, 1, 1)
+    at_once = math.ceil(len(columns) / math.ceil(len(columns) / COLUMNS))
+    lines = []
+    for start in range(0, len(columns), at_once):
+        part = maps[:, start : start + at_once]
+        cells = overlaid(shown.repeat_interleave(part.shape[1], dim=0), part.flatten(0, 1), opacity)
+        lines.append(labelled_grid(cells, rows, columns[start : start + at_once]))
+    return below_one_another(lines)
+
+
+def below_one_another(sheets: Sequence[Tensor]) -> Tensor:
+    """Sheets [1, H, W, 3] as one, on white."""
+    width = max(one.shape[2] for one in sheets)
+    return torch.cat([F.pad(one, (0, 0, 0, width - one.shape[2]), value=1.0) for one in sheets], dim=1)
+
+
+def _small(pictures: Tensor) -> Tensor:
+    """[L, H, W, 3] -> as they stand on a sheet, no larger than they are."""
+    size = pictures.shape[1:3]
+    factor = min(CELL / max(size), 1)
+    size = [max(round(side * factor), 1) for side in size]
+    return F.interpolate(pictures.movedim(-1, 1), size=size, mode="bilinear", antialias=True).movedim(1, -1)
+
+
+def _names(watch: Watch) -> list[str]:
+    return [text.strip() or f"adapter {number}" for number, text in enumerate(watch.instructions, start=1)]
+
+
+def _rows(watch: Watch) -> list[str]:
+    return [label for labels in _labels(watch) for label in labels]
+
+
+def _labels(watch: Watch) -> list[list[str]]:
+    """For each adapter, a label for each picture."""
+    if watch.latents == 1:
+        return [[name] for name in _names(watch)]
+    return [[f"{name}, picture {number}" for number in range(1, watch.latents + 1)] for name in _names(watch)]
+
+
+def _summary(watch: Watch, shares: Tensor) -> list[str]:
+    """shares [A, L, h, w] -> a line for each adapter."""
+    return [
+        f"{name}: {own.mean():.1%} of the attention, {own.min():.1%} to {own.max():.1%} from place to place"
+        for name, own in zip(_names(watch), shares, strict=True)
+    ]

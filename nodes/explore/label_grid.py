@@ -1,0 +1,103 @@
+"""Label a Grid of Pictures."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from comfy_api.latest import io
+from torch import Tensor
+
+from ...models.encoding.pixels import check_image
+from ...models.messages import check_length, check_letters, check_numbers
+from ..shared.schema import advanced, schema
+from ..shared.sockets import CATEGORY
+from .label_sheet import grid_shape, labelled_grid
+
+WIDEST = 4096
+MOST_PIXELS = 1 << 28  # of all cells together: 3 GB
+
+
+class IPAdapterInstructLabelGrid(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructLabelGrid",
+                display_name="Label a Grid of Pictures",
+                category=f"{CATEGORY}/tools",
+                description="Lays pictures out in rows and columns on one sheet, with labels.",
+                inputs=[
+                    io.Image.Input("images", tooltip="The pictures as one batch, row by row."),
+                    io.String.Input(
+                        "row_labels",
+                        multiline=True,
+                        default="",
+                        tooltip="One label a line, for each row. Empty: none.",
+                    ),
+                    io.String.Input(
+                        "column_labels",
+                        multiline=True,
+                        default="",
+                        tooltip="One label a line: there are as many columns as lines, one at least.",
+                    ),
+                    advanced(
+                        io.Int.Input(
+                            "cell_width",
+                            default=0,
+                            min=0,
+                            max=WIDEST,
+                            optional=True,
+                            tooltip="How wide a picture becomes on the sheet, in pixels. 0: as wide as it is.",
+                        )
+                    ),
+                ],
+                outputs=[
+                    io.Image.Output(display_name="grid", tooltip="The sheet, one picture. Preview it or save it."),
+                    io.Image.Output(display_name="images", tooltip="The pictures as they came, one batch."),
+                ],
+            ),
+            search_aliases=["xy plot", "contact sheet", "image grid", "compare"],
+        )
+
+    @classmethod
+    def execute(cls, images, row_labels: str, column_labels: str, cell_width: int = 0, **more) -> io.NodeOutput:
+        """`more`: further cells, by names in order, which only Instruct Grid connects. Each may be a batch itself."""
+        check_numbers(0, WIDEST, cell_width=cell_width)
+        for name, labels in (("row_labels", row_labels), ("column_labels", column_labels)):
+            check_length(name, labels)
+            check_letters(name, labels)
+        parts = [images, *(more[name] for name in sorted(more))]
+        for part in parts:
+            check_image(part)
+        images = torch.cat(parts)
+        cells = torch.cat([_side_by_side(part) for part in parts]) if more else images
+        rows, columns = _labels(row_labels), _labels(column_labels) or [""]
+        grid_shape(len(cells), rows, columns)
+        return io.NodeOutput(labelled_grid(_of_width(cells, cell_width), rows, columns), images)
+
+
+def _labels(text: str) -> list[str]:
+    """A label a line; empty lines at the end are none."""
+    return [line.strip() for line in text.rstrip().splitlines()]
+
+
+def _side_by_side(images: Tensor) -> Tensor:
+    """[B, H, W, C] -> [1, H, B W, C]; a single picture stays as it is."""
+    return images.movedim(0, 1).flatten(1, 2).unsqueeze(0)
+
+
+def _of_width(cells: Tensor, width: int) -> Tensor:
+    """cells [N, H, W, C] at another width, in proportion; at 0 and their own, bit for bit as they are.
+
+    Raises ValueError for a width at which they would not fit into memory.
+    """
+    if width in (0, cells.shape[2]):
+        return cells
+    size = max(1, round(cells.shape[1] * width / cells.shape[2])), width
+    if len(cells) * size[0] * size[1] > MOST_PIXELS:
+        raise ValueError(
+            f"cell_width was expected to leave at most {MOST_PIXELS:,} pixels in all; {len(cells)} picture(s) would be "
+            f"{size[1]:,} x {size[0]:,} each. Make it smaller, or 0."
+        )
+    resized = F.interpolate(cells.movedim(-1, 1), size=size, mode="bicubic", antialias=True)
+    return resized.clamp(0, 1).movedim(1, -1)

@@ -1,0 +1,1 @@
+"""Face embeddings for FaceID adapters."""

@@ -1,0 +1,108 @@
+"""Load IPAdapter-Instruct."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import folder_paths
+from comfy_api.latest import io
+
+from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes, find_encoder
+from ..shared.folders import adapter_path, encoder_path, paths_in, stamps, stamps_of
+from ..shared.schema import schema
+from ..shared.sockets import CATEGORY, Adapter
+from ..shared.status_text import output_with_text
+
+if TYPE_CHECKING:
+    from ...models.encoding.image_encoder import EncoderFile
+
+AUTO = "auto"
+
+
+class IPAdapterInstructLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructLoader",
+                display_name="Load IPAdapter-Instruct",
+                category=CATEGORY,
+                description="Loads an IPAdapter-Instruct file, or a plain IP-Adapter, and the image encoder it needs.",
+                inputs=[
+                    io.Combo.Input(
+                        "adapter_name",
+                        options=folder_paths.get_filename_list("ipadapter"),
+                        tooltip="A file in models/ipadapter. What it is for is read off its tensors, not its name.",
+                    ),
+                    io.Combo.Input(
+                        "image_encoder",
+                        options=[AUTO, *folder_paths.get_filename_list("clip_vision")],
+                        default=AUTO,
+                        tooltip="A file in models/clip_vision. auto takes the one that fits the adapter.",
+                    ),
+                ],
+                outputs=[
+                    Adapter.Output(display_name="adapter", tooltip="Connect it to Encode Instruct Prompt."),
+                ],
+                hidden=[io.Hidden.unique_id],
+            ),
+            search_aliases=[
+                "ip adapter instruct",
+                "ipadapter loader",
+                "reference image",
+                "instruct",
+                "faceid",
+                "ip adapter plus",
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, adapter_name=None, image_encoder=None):
+        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter_name=None, image_encoder=None):
+        """Other files under the same names are another input. Links are None here."""
+        auto = image_encoder == AUTO
+        encoders = stamps(paths_in("clip_vision").values()) if auto else stamps_of("clip_vision", image_encoder)
+        return [*stamps_of("ipadapter", adapter_name), *encoders]
+
+    @classmethod
+    def execute(cls, adapter_name: str, image_encoder: str) -> io.NodeOutput:
+        from ...models.adapter.checkpoint import look_at
+        from ...models.encoding.encode import AdapterWithEncoder
+        from ...models.encoding.loaded_adapter import LoadedAdapter
+
+        path = adapter_path(adapter_name)
+        need = look_at(path).encoder_need
+        encoder = need and _encoder_file(image_encoder, need)  # before gigabytes are read
+        adapter = LoadedAdapter.read(path)
+        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes, _describe_encoder(need, encoder)]
+        return output_with_text(cls, lines, AdapterWithEncoder(adapter, encoder))
+
+
+def _describe_encoder(need: EncoderNeed | None, encoder: EncoderFile | None) -> str:
+    if need is None:
+        return "image encoder: none needed, it reads a face embedding"
+    if encoder is None:
+        return f"image encoder: {need.title} is needed, and not in models/clip_vision"
+    return f"image encoder: {encoder.name}"
+
+
+def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
+    """The chosen file, or what `auto` finds: None when no file fits (Encode may be given an encoder).
+
+    Raises ValueError for a chosen file whose header says that it does not fit.
+    """
+    from ...models.encoding.image_encoder import EncoderFile
+
+    if choice == AUTO:
+        paths = paths_in("clip_vision")
+        found = find_encoder(paths.items(), need)
+        return None if found is None else EncoderFile(found, paths[found])
+    path = encoder_path("clip_vision", choice)
+    sizes = encoder_sizes(path)
+    if sizes is not None:
+        check_sizes(sizes, need, choice)
+    return EncoderFile(choice, path)

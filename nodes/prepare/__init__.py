@@ -1,0 +1,1 @@
+"""References before they are encoded, and embeds as files."""

@@ -1,0 +1,63 @@
+"""Load Instruct Embeds."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...models.reference.stored_embeds import EMBEDS_SUFFIX, check_adapter, read_embeds
+from ..shared.output_files import KeptFiles
+from ..shared.schema import schema
+from ..shared.sockets import CATEGORY, Adapter, Embeds
+from ..shared.status_text import output_with_text
+
+EMBEDS = KeptFiles(EMBEDS_SUFFIX, "embeds", "embeds/cat", saved="embeds", save="Save Instruct Embeds")
+
+
+class IPAdapterInstructLoadEmbeds(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructLoadEmbeds",
+                display_name="Load Instruct Embeds",
+                category=f"{CATEGORY}/tools",
+                description="Loads embeds that Save Instruct Embeds has saved. They need no picture and no encoder.",
+                inputs=[
+                    Adapter.Input("adapter", tooltip="The adapter that the embeds were made with, in any precision."),
+                    io.Combo.Input(
+                        "file",
+                        options=EMBEDS.names(),
+                        tooltip=(
+                            f"A file *{EMBEDS_SUFFIX} in the input folder, or in output/{EMBEDS.saved}, where Save "
+                            "Instruct "
+                            "Embeds puts it."
+                        ),
+                    ),
+                ],
+                outputs=[
+                    Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
+                ],
+                hidden=[io.Hidden.unique_id],
+            ),
+            search_aliases=["instruct load", "ip adapter embeds", "load embeds", "import embeds"],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file=None):
+        """What the host asks before anything runs: True, or what is wrong. None stands for a link."""
+        return EMBEDS.is_wrong(file) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, adapter=None, file=None):
+        """Another file under the same name is another input. Links are None here."""
+        return EMBEDS.fingerprint(file)
+
+    @classmethod
+    def execute(cls, adapter, file: str) -> io.NodeOutput:
+        from ...models.encoding.embeds import InstructEmbeds
+
+        path = EMBEDS.path(file)
+        stored = read_embeds(path)
+        check_adapter(path.name, stored, adapter.adapter)
+        embeds = InstructEmbeds(adapter.adapter, stored.instruction, stored.image_tokens, stored.token_weights)
+        return output_with_text(cls, [f"instruction: {stored.instruction}"], embeds)

@@ -1,0 +1,53 @@
+"""Save Instruct Embeds."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+from comfy_api.latest import io
+
+from ...models.reference.stored_embeds import EMBEDS_SUFFIX, StoredEmbeds, write_embeds
+from ..shared.schema import schema
+from ..shared.sockets import CATEGORY, Embeds
+from ..shared.status_text import output_with_text
+from .load_embeds import EMBEDS
+
+
+class IPAdapterInstructSaveEmbeds(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructSaveEmbeds",
+                display_name="Save Instruct Embeds",
+                category=f"{CATEGORY}/tools",
+                description="Saves what Encode made of a picture and its texts, to be used again without them.",
+                inputs=[
+                    Embeds.Input("embeds", tooltip="From Encode Instruct Prompt or Encode Stored Picture."),
+                    io.String.Input(
+                        "filename_prefix",
+                        default="embeds/instruct",
+                        tooltip=(
+                            f"Where in the output folder. A number and {EMBEDS_SUFFIX} are added; no file is replaced."
+                        ),
+                    ),
+                ],
+                outputs=[],
+                hidden=[io.Hidden.unique_id],
+                is_output_node=True,
+            ),
+            search_aliases=["instruct save", "ip adapter embeds", "save embeds", "export embeds"],
+        )
+
+    @classmethod
+    def execute(cls, embeds, filename_prefix: str) -> io.NodeOutput:
+        from ...models.encoding.embeds import check_untimed
+
+        check_untimed(embeds)
+        stored = StoredEmbeds.of(embeds.adapter, embeds.instruction, embeds.image_tokens, embeds.token_weights)
+        output = os.path.abspath(folder_paths.get_output_directory())
+        target = EMBEDS.next(filename_prefix, output)
+        write_embeds(stored, target)
+        said = f"{target.relative_to(output).as_posix()} ({target.stat().st_size / 1e6:.1f} MB), in {output}"
+        return output_with_text(cls, [said, f"instruction: {stored.instruction}"])

@@ -1,0 +1,77 @@
+"""Tile Reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from comfy_api.latest import io
+
+from ...models.encoding.pixels import check_image
+from ...models.messages import check_numbers
+from ..shared.schema import schema
+from ..shared.sockets import CATEGORY
+from ..shared.status_text import output_with_text
+
+if TYPE_CHECKING:
+    from ...models.reference.preparing import Grid
+
+MOST_TILES = 16
+
+
+class IPAdapterInstructTile(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructTile",
+                display_name="Tile Reference",
+                category=f"{CATEGORY}/tools",
+                description="Cuts a large or elongated picture into square tiles: more of its detail is encoded.",
+                inputs=[
+                    io.Image.Input("image", tooltip="The picture. Of a batch, every picture is cut alike."),
+                    io.Int.Input(
+                        "max_tiles",
+                        default=4,
+                        min=1,
+                        max=MOST_TILES,
+                        tooltip="At most so many tiles for a picture. Their shape and number follow its proportions.",
+                    ),
+                    io.Float.Input(
+                        "overlap",
+                        default=0.1,
+                        min=0.0,
+                        max=0.5,
+                        step=0.05,
+                        tooltip="Which part of a tile its neighbour shares, at least.",
+                    ),
+                    io.Boolean.Input(
+                        "whole",
+                        default=True,
+                        tooltip="Before its tiles, give the whole picture as well, in a square with blank borders.",
+                    ),
+                ],
+                outputs=[
+                    io.Image.Output(
+                        display_name="image", tooltip="All of them, for Encode Instruct Prompt: references together."
+                    ),
+                    io.Int.Output(display_name="count", tooltip="How many there are."),
+                ],
+                hidden=[io.Hidden.unique_id],
+            ),
+            search_aliases=["tiled ip adapter", "split image", "large reference", "panorama"],
+        )
+
+    @classmethod
+    def execute(cls, image, max_tiles: int, overlap: float, whole: bool) -> io.NodeOutput:
+        from ...models.reference.preparing import tile_grid, tiles
+
+        check_image(image)
+        check_numbers(1, MOST_TILES, max_tiles=max_tiles)
+        check_numbers(0.0, 0.5, overlap=overlap)
+        grid = tile_grid(*image.shape[1:3], max_tiles, overlap)
+        cut = tiles(image, grid, whole)
+        return output_with_text(cls, [_description(grid, len(cut))], cut, len(cut))
+
+
+def _description(grid: Grid, count: int) -> str:
+    return f"{count} squares of {grid.side} pixels; {grid.rows} x {grid.columns} tiles (rows x columns) a picture"

@@ -1,0 +1,109 @@
+"""Files in ComfyUI's model folders, by the names that workflows choose them by."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import folder_paths
+
+from ...models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER
+from ...models.messages import LETTERS_SHOWN, called_alike, shown
+
+PUBLISHED = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L_FILE)
+
+
+def adapter_path(name: str) -> Path:
+    """Where an adapter chosen by name is, as `encoder_path`."""
+    return encoder_path("ipadapter", name)
+
+
+def encoder_path(folder: str, name: str) -> Path:
+    """Where a file chosen by name is, with either system's separator in it.
+
+    Raises ValueError, which says what is there that is called alike and where a published file is to be had.
+    """
+    path = _path(folder, name)
+    if path is None:
+        folders = ", ".join(folder_paths.get_folder_paths(folder))
+        raise ValueError(
+            f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}"
+            f"{called_alike(name, folder_paths.get_filename_list(folder))}{_where_to_get(folder, name)}"
+        )
+    return path
+
+
+def listed_name(folder: str, path: Path) -> str:
+    """The name by which the host lists a file of this folder, and the file's own name elsewhere."""
+    roots = (root for root in map(Path, folder_paths.get_folder_paths(folder)) if path.is_relative_to(root))
+    return next((str(path.relative_to(root)) for root in roots), path.name)
+
+
+def _where_to_get(folder: str, name: object) -> str:
+    published = next((file for file in PUBLISHED if file.folder == folder and file.name == _parts(name)[-1]), None)
+    get = f"Get {published.url} and put it there" if published else "Put it there"
+    return f"{get}, or refresh the page (R) and choose another."
+
+
+def unreadable(folder: str) -> str:
+    """What is wrong with folders of this kind that are there, a sentence each; the host lists them as empty."""
+    return "".join(map(_why_not, folder_paths.get_folder_paths(folder)))
+
+
+def _why_not(place: str) -> str:
+    try:
+        os.scandir(place).close()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"{place} cannot be read ({error.strerror}): make it a folder that ComfyUI may read. "
+    return ""
+
+
+def paths_in(folder: str) -> dict[str, Path]:
+    """The files of a folder that are there, by name. A link that leads nowhere is listed, but is none."""
+    found = ((name, _path(folder, name)) for name in folder_paths.get_filename_list(folder))
+    return {name: path for name, path in found if path is not None}
+
+
+def stamps(paths: Iterable[Path]) -> list[list]:
+    """Something else once a file has been replaced or changed, without reading it."""
+    return [[str(path), *_stamp(path)] for path in paths]
+
+
+def stamps_of(folder: str, name: str | None) -> list[list]:
+    """`stamps` of a file chosen by name; of nothing for a link (None) and for a file that is not there."""
+    path = _path(folder, name) if name else None
+    return stamps([path] if path else [])
+
+
+def _path(folder: str, name: str) -> Path | None:
+    """The host keeps names inside its folders: it takes them as if the folder were the root of all files.
+
+    A workflow saved on Windows has its separator in names, which other systems take for a letter.
+    """
+    for spelt in (name, "/".join(_parts(name))):
+        try:
+            path = folder_paths.get_full_path(folder, spelt)
+        except (TypeError, ValueError):  # no text; on Windows, another drive
+            return None
+        if path is not None:
+            return Path(path)
+    return None
+
+
+def _parts(name: object) -> list[str]:
+    return str(name).replace("\\", "/").split("/")
+
+
+def _short(name: object) -> str:
+    return name if isinstance(name, str) and 0 < len(name) <= LETTERS_SHOWN else shown(name)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -1,0 +1,68 @@
+"""What the page asks the server for: the task table, and which family an adapter file is of."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+
+from aiohttp import web
+from server import PromptServer
+
+from ...models.families import FAMILIES
+from ...models.guidance.tasks import TASKS, recommended
+from .folders import adapter_path
+
+log = logging.getLogger(__name__)
+
+TASKS_ROUTE = "/ipadapter_instruct/tasks"
+FAMILY_ROUTE = "/ipadapter_instruct/family"
+
+
+def add_routes() -> None:
+    """Serve the two routes. Without a server, as where nodes are only listed, there is nothing to do."""
+    server = getattr(PromptServer, "instance", None)
+    if server is not None:
+        server.routes.get(TASKS_ROUTE)(get_tasks)
+        server.routes.get(FAMILY_ROUTE)(get_family)
+
+
+async def get_tasks(_: web.Request) -> web.Response:
+    return web.json_response(task_table())
+
+
+def task_table() -> dict:
+    """The families by name, and the tasks in their order with what is recommended for each family trained on it."""
+    tasks = [
+        {
+            "name": task.name,
+            "instruction": task.instruction,
+            "keywords": task.keywords,
+            "families": {family.name: dataclasses.asdict(recommended(family, task)) for family in task.families},
+        }
+        for task in TASKS
+    ]
+    return {"families": {family.name: family.title for family in FAMILIES}, "tasks": tasks}
+
+
+async def get_family(request: web.Request) -> web.Response:
+    """What the file named by `adapter` is.
+
+    {"family": name, "takes_instruction": bool, "instructions": those that this pack taught it}; null, null and none for
+    no adapter.
+    """
+    from ...models.adapter.checkpoint import look_at
+
+    name = request.query.get("adapter", "")
+    try:
+        found = await asyncio.to_thread(lambda: look_at(adapter_path(name)))
+    except (ValueError, OSError) as error:
+        log.debug("IPAdapter-Instruct: no family for %s: %s", name, error)
+        return web.json_response({"family": None, "takes_instruction": None, "instructions": []})
+    return web.json_response(
+        {
+            "family": found.family.name,
+            "takes_instruction": found.kind.takes_instruction,
+            "instructions": found.instructions,
+        }
+    )

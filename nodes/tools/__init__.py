@@ -1,0 +1,1 @@
+"""Encoders of other formats, adapters of other formats, and training."""
