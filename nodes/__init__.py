@@ -1,4 +1,4 @@
-"""What the user sees: thin V3 nodes over `models.patching`."""
+"""What the user sees: thin V3 nodes over `models`, a folder for each group of them."""
 
 from __future__ import annotations
 
@@ -38,35 +38,41 @@ from .tools.train import IPAdapterInstructTrain
 log = logging.getLogger(__name__)
 
 NODES: list[type[io.ComfyNode]] = [
+    # main: the way from a reference to a model
     IPAdapterInstructLoader,
     IPAdapterInstructEncode,
+    IPAdapterInstructEncodeStored,
     IPAdapterInstructApply,
     IPAdapterInstructReference,
     IPAdapterInstructEncodeReferences,
     IPAdapterInstructCombine,
+    IPAdapterInstructThen,
+    # control: when, where and by what settings
+    IPAdapterInstructSchedule,
+    IPAdapterInstructLayers,
+    IPAdapterInstructGuider,
+    IPAdapterInstructTask,
+    # prepare: before a reference is encoded, and files of embeds
     IPAdapterInstructCutOut,
     IPAdapterInstructCropAround,
     IPAdapterInstructTile,
     IPAdapterInstructSaveEmbeds,
     IPAdapterInstructLoadEmbeds,
-    IPAdapterInstructEncodeStored,
-    IPAdapterInstructSchedule,
-    IPAdapterInstructThen,
-    IPAdapterInstructLayers,
-    IPAdapterInstructGuider,
-    IPAdapterInstructTask,
-    IPAdapterInstructGrid,
-    IPAdapterInstructLabelGrid,
-    IPAdapterInstructWatch,
-    IPAdapterInstructHeatMap,
-    IPAdapterInstructConvert,
-    IPAdapterInstructTrain,
-    IPAdapterInstructImageEncoder,
-    IPAdapterInstructTextEncoder,
+    # faces: for FaceID adapters
     IPAdapterInstructFaceAnalysis,
     IPAdapterInstructReadFace,
     IPAdapterInstructSaveFace,
     IPAdapterInstructLoadFace,
+    # explore: comparing, and looking
+    IPAdapterInstructGrid,
+    IPAdapterInstructLabelGrid,
+    IPAdapterInstructWatch,
+    IPAdapterInstructHeatMap,
+    # tools: encoders and adapters of other formats, and training
+    IPAdapterInstructImageEncoder,
+    IPAdapterInstructTextEncoder,
+    IPAdapterInstructConvert,
+    IPAdapterInstructTrain,
 ]
 
 
