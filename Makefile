@@ -13,7 +13,7 @@
 #   make mutation        change models/ one thing at a time and see whether a test notices (MUTATION_ARGS="layers guidance")
 #   make world           train the demo's models anew (hours); make world-table measures them (output/small_world.md)
 #   make fuzz            read 100,000 spoilt files (FUZZ_ARGS="--inputs 1000 --seed 2", "--replay 2:17")
-#   make lint            ruff
+#   make lint            ruff, its format, and pyright on models/ and nodes/
 #   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
 #   make workflows       write workflows/*.json from their recipes, and take their pictures
 #   make clean-cache     remove the cache folder
@@ -82,7 +82,7 @@ fuzz:
 	@$(SET_UP) && OMP_NUM_THREADS=1 $(TOOL) nice -n 10 "$$python" -m fuzzing --host $(FUZZ_ARGS)
 
 lint:
-	@$(SET_UP) && "$$python" -m ruff check .
+	@$(SET_UP) && "$$python" -m ruff check . && "$$python" -m ruff format --check . && "$$python" -m pyright --pythonpath "$$python"
 
 audit:
 	@$(TOOL) $(PYTHON3) -m comfyhost.audit

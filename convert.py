@@ -28,7 +28,7 @@ def conversion() -> types.ModuleType:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 with a message on stderr when the file cannot be converted."""
+    """Return 0, or 1 with a message on stderr when the file cannot be converted."""
     wanted = parser().parse_args(arguments)
     module = conversion()
     source = Path(wanted.file)

@@ -31,7 +31,7 @@ def part_of_pack(name: str) -> types.ModuleType:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when everything asked for is in place (or could be, for a dry run), else 1 with messages on stderr."""
+    """Return 0 when all asked for is in place (or could be, for a dry run), else 1 with messages on stderr."""
     wanted = parser().parse_args(arguments)
     try:
         models = models_folder(wanted.models)
@@ -77,7 +77,7 @@ def files_to_get(wanted: argparse.Namespace, models: Path) -> list:
 
 
 def another_encoder(encoder, models: Path) -> bool:
-    """Whether the image encoder is there under another name; the node finds it by its content, too."""
+    """True when the image encoder is there under another name; the node finds it by its content, too."""
     folder = models / encoder.folder
     if (folder / encoder.name).exists():
         return False
@@ -125,7 +125,7 @@ def plan_all(files: Sequence, models: Path) -> tuple[list, bool]:
 
 
 def intention(download, dry: bool) -> str:
-    """What is done, or would be done, for one file."""
+    """Say what is done, or would be done, for one file."""
     in_words = part_of_pack("download").in_words
     size, way = in_words(download.remote.size), f"from {download.url} to {download.target}"
     if download.received:
@@ -134,7 +134,7 @@ def intention(download, dry: bool) -> str:
 
 
 def get(download) -> bool:
-    """Download one file under a progress bar, which is shown on a terminal only. Whether it is in place."""
+    """Download one file under a progress bar, which is shown on a terminal only. Return True when it is in place."""
     from tqdm import tqdm
 
     size, name = download.remote.size, download.file.name
@@ -149,7 +149,7 @@ def get(download) -> bool:
 
 
 def tell_by_hand(files: Sequence, models: Path) -> None:
-    """Where to get in a browser what is not in place."""
+    """Say where to get in a browser what is not in place."""
     missing = [file for file in files if not (models / file.folder / file.name).exists()]
     if missing:
         print("Not in place yet. To get it in a browser instead:", file=sys.stderr)

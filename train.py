@@ -22,7 +22,7 @@ FOLDER = Path(__file__).resolve().parent
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 with a message on stderr when nothing can be taught with what was given."""
+    """Return 0, or 1 with a message on stderr when nothing can be taught with what was given."""
     wanted = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("comfy").setLevel(logging.WARNING)
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def pack() -> None:
-    """The pack as a package of a fixed name: its folder may have any."""
+    """Register the pack as a package of a fixed name: its folder may have any."""
     package = types.ModuleType(PACK)
     package.__path__ = [str(FOLDER)]
     sys.modules[PACK] = package
@@ -67,7 +67,7 @@ def import_comfyui(folder: Path, on_cpu: bool) -> None:
 
 
 def job(jobs: types.ModuleType, wanted: argparse.Namespace):
-    """What was asked for. Raises ValueError for numbers that make no sense."""
+    """Return the job that was asked for. Raises ValueError for numbers that make no sense."""
     recipe, start = module("recipe"), module("initial_checkpoint")
     names = ("steps", "batch", "accumulate", "rate", "warm_up", "decay", "clip", "average", "arithmetic", "seed")
     names += ("drop_text", "drop_image", "drop_both")

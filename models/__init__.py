@@ -1,4 +1,4 @@
-"""What the pack computes, in rooms of which each imports only those above it in this list.
+"""All that the pack computes, in rooms of which each imports only those above it in this list.
 
 families, messages, bounded_cache    the ground: the table of base models; checks, and words of errors
 files           tensor files, pickles, encoders' files, writing whole or not at all, downloads

@@ -1,4 +1,4 @@
-"""Keeping what is made while a model samples. ComfyUI may sample on several devices at once, in a thread each."""
+"""A cache for what is made while a model samples. ComfyUI may sample on several devices at once, in a thread each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Kept(Generic[T]):
-    """Things by their keys, made when first asked for; never more than `most`, before which all are forgotten.
+    """A store of things by their keys, made when first asked for. All are forgotten before they are more than `most`.
 
     Threads may ask at the same time: each gets what belongs to its key, whatever another forgets meanwhile. There is no
     lock, which a compiled model could not take; two threads that miss one key at once both make it.
@@ -23,7 +23,7 @@ class Kept(Generic[T]):
         return len(self._made)
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What is kept under `key`, else what `make` gives, which is not None."""
+        """Return what is kept under `key`, else what `make` gives, which is not None."""
         found = self._made.get(key)
         if found is None:
             found = make()

@@ -53,7 +53,7 @@ class Family:
         return PUBLISHED_AT + self.published_file
 
     def resampler_negative(self, negative_prompt: str) -> str:
-        """The text the resampler gets where a branch carries the negative prompt."""
+        """Return the text the resampler gets where a branch carries the negative prompt."""
         return negative_prompt if self.negative_reaches_resampler else ""
 
     def __str__(self) -> str:

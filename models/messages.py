@@ -59,7 +59,7 @@ def check_numbers(low: float = -math.inf, high: float = math.inf, **numbers: flo
 
 
 def called_alike(name: object, names: Sequence[str]) -> str:
-    """A sentence on those of `names` that are like `name`, in whatever folder and format; nothing without any."""
+    """Return a sentence on those of `names` that are like `name`, in whatever folder and format; "" without any."""
     if not isinstance(name, str) or len(name) > LETTERS_SHOWN:
         return ""
     stems = {one: _stem(one) for one in names}
@@ -73,20 +73,20 @@ def _stem(name: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as a message repeats it: its beginning, where it is long."""
+    """Return a value as a message repeats it: its beginning, where it is long."""
     if isinstance(value, str) and len(value) > LETTERS_SHOWN:
         return f"{value[:LETTERS_SHOWN]!r}... ({len(value):,} letters)"
     return repr(value)
 
 
 def some(names: Sequence[str], limit: int, prefix: str = "") -> str:
-    """The first of them, for a message, and how many more there are."""
+    """Name the first of `names`, for a message, and say how many more there are."""
     shown = ", ".join(prefix + short(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
 def short(words: object) -> str:
-    """What comes out of a file, for a message: not too long, and without what a terminal or a page would act on."""
+    """Return what a file says, for a message: not too long, and without what a terminal or a page would act on."""
     shown = str(words)
     shown = shown if len(shown) <= SHORT else f"{shown[:SHORT]}..."
     return shown if shown.isprintable() and shown else ascii(shown)

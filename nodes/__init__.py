@@ -1,4 +1,4 @@
-"""What the user sees: thin V3 nodes over `models`, a folder for each group of them."""
+"""The pack's nodes, which the user sees: thin V3 nodes over `models`, a folder for each group of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an adapter file holds.
+"""The contents of an adapter file.
 
 checkpoint         a file's tensors, recognised and checked, and built into modules
 kinds              IPAdapter-Instruct and the adapters that it descends from

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, device, nn
 
@@ -19,10 +19,11 @@ from ..families import SD15, Family, family_of_adapter
 from ..files.encoder_files import EncoderNeed
 from ..files.tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
 from ..messages import short, some
-from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, Kind, kind_of, told_as_v2
+from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, ImageProjection, Kind, kind_of, told_as_v2
 from .trained_instructions import instructions_in
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class AdapterCheckpoint:
 
     @property
     def encoder_need(self) -> EncoderNeed | None:
-        """What it reads of a picture; None when it reads a face alone. Raises AdapterFileError."""
+        """The part of an encoded picture the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
         sizes = _sizes(self.kind.read_sizes, self.image_projection, IMAGE_PROJECTION)
         return self.kind.encoder_need(sizes)
 
@@ -81,18 +82,18 @@ class Adapter:
     """
 
     family: Family
-    image_projection: nn.Module
+    image_projection: ImageProjection
     projections: SiteProjections | TokenProjections
     streams: StreamProjections | None = None
 
 
 def read_checkpoint(path: Path) -> AdapterCheckpoint:
-    """An adapter file. Raises AdapterFileError as `read_file` and `recognise` do."""
+    """Read an adapter file. Raises AdapterFileError as `read_file` and `recognise` do."""
     return recognise(read_file(path), path.name, read_metadata(path))
 
 
 def look_at(path: Path) -> AdapterCheckpoint:
-    """As `read_checkpoint`, from the names and shapes of the tensors: their numbers are not read."""
+    """Read an adapter file as `read_checkpoint` does, but only its tensors' names and shapes, not their numbers."""
     return recognise(read_shapes(path), path.name, read_metadata(path))
 
 
@@ -124,7 +125,7 @@ def recognise(
 
 
 def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A file's tensors under the names of published files; a training file's without those of its base model."""
+    """Return a file's tensors under the names of published files; a training file's without those of its base model."""
     named = {_canonical(name, TRAINING_NAMES): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in named.items() if not name.startswith(BASE_MODEL)}
 
@@ -144,7 +145,7 @@ def _version(kind: Kind, file_name: str, metadata: Mapping[str, str], width: int
 
 
 def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter:
-    """Modules that hold the checkpoint's own tensors, without a copy and in the file's dtype.
+    """Build modules that hold the checkpoint's own tensors, without a copy and in the file's dtype.
 
     Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
     """
@@ -154,7 +155,8 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter
     return Adapter(checkpoint.family, projection, *_attention_layers(checkpoint, sizes.out_width, operations))
 
 
-def _attention_layers(checkpoint: AdapterCheckpoint, token_width: int, operations: ModuleType) -> list[nn.Module]:
+def _attention_layers(checkpoint: AdapterCheckpoint, token_width: int, operations: ModuleType) -> list[Any]:
+    """Return an `Adapter`'s projections and, for some kinds of denoisers, its streams."""
     modules = []
     for part in _sizes(denoiser_of(checkpoint.family).read_layers, checkpoint.attention, ATTENTION):
         if part.token_width not in (None, token_width):
@@ -176,10 +178,8 @@ def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tens
         raise AdapterFileError(_odd_sizes(prefix)) from None
 
 
-def _filled(
-    make: Callable[[ModuleType], nn.Module], operations: ModuleType, tensors: Mapping[str, Tensor], prefix: str
-) -> nn.Module:
-    """The module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
+def _filled(make: Callable[[ModuleType], M], operations: ModuleType, tensors: Mapping[str, Tensor], prefix: str) -> M:
+    """Return the module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
     try:
         with device("meta"):
             expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
@@ -212,7 +212,7 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _canonical(name: str, names: Mapping[str, str]) -> str:
-    """The published name of a tensor, where another one's beginning is among `names`."""
+    """Return the published name of a tensor whose own begins as one of `names` does; any other name as it is."""
     for theirs, ours in names.items():
         if name.startswith(theirs):
             return ours + name[len(theirs) :]

@@ -19,7 +19,7 @@ from ..messages import PRECISIONS, check_choice
 from .checkpoint import AdapterCheckpoint, build, published_names, recognise
 from .kinds import Kind
 
-DTYPES = dict(zip(PRECISIONS, (torch.float16, torch.bfloat16), strict=True))
+DTYPES: dict[str, torch.dtype] = dict(zip(PRECISIONS, (torch.float16, torch.bfloat16), strict=True))
 SUFFIX = ".safetensors"
 NOTE = "IPAdapter-Instruct or IP-Adapter; image_proj.* and ip_adapter.* as in the published file, under dotted names"
 
@@ -41,7 +41,7 @@ class Conversion:
 
 
 def default_name(source: Path, precision: str) -> str:
-    """What the converted file is called unless a user says otherwise."""
+    """Return the name of the converted file, unless a user chooses another."""
     return f"{source.stem}-{precision}{SUFFIX}"
 
 
@@ -73,7 +73,7 @@ def _check_target(source: Path, target: Path, overwrite: bool) -> None:
 
 
 def _half(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """A contiguous copy that shares no memory with another, which the format asks for."""
+    """Return a contiguous copy that shares no memory with another, which the format asks for."""
     if not tensor.is_floating_point():
         return tensor.clone(memory_format=torch.contiguous_format)
     half = tensor.to(dtype, copy=True, memory_format=torch.contiguous_format)

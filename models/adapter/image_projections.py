@@ -8,15 +8,16 @@ Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter/ip_adapter.py, ip_adapter_f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .resampler import HEAD_WIDTH, ResamplerAttention, count_blocks, resampler_blocks
+from .resampler import HEAD_WIDTH, count_blocks, resampler_blocks
 
 OF_FACE = "perceiver_resampler."
 FACE_WIDTH = 512  # numbers of an ArcFace embedding
@@ -24,7 +25,7 @@ FACE_WIDTH = 512  # numbers of an ArcFace embedding
 
 @dataclass(frozen=True)
 class ProjectionSizes:
-    """What sets a projection's shapes; what it does not have is 0.
+    """The sizes that set a projection's shapes; one that it does not have is 0.
 
     image_width: of what is read of a picture. face_width: of a face embedding. inner: of the hidden layer.
     width, heads, blocks, ff: of the resampler.
@@ -53,12 +54,12 @@ class Projection(nn.Module):
         raise NotImplementedError
 
     def in_tokens(self, projected: Tensor) -> Tensor:
-        """[B, T * D] -> [B, T, D]."""
+        """Return what is projected, [B, T * D], as tokens [B, T, D]."""
         return rearrange(projected, "b (t d) -> b t d", t=self.sizes.tokens)
 
 
 class LinearProjection(Projection):
-    """IP-Adapter: one linear layer makes all tokens of a picture's pooled embedding."""
+    """IP-Adapter's projection: one linear layer makes all tokens of a picture's pooled embedding."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -71,12 +72,12 @@ class LinearProjection(Projection):
         return ProjectionSizes(rows // out_width, out_width, image_width)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[B, D] -> [B, T, out width]."""
+        """Return image tokens: [B, D] -> [B, T, out width]."""
         return self.norm(self.in_tokens(self.proj(pooled)))
 
 
 class PlusProjection(Projection):
-    """IP-Adapter Plus: learned queries read the encoder's states, as the first stack of `Resampler` does."""
+    """IP-Adapter Plus's projection: learned queries read the encoder's states, as `Resampler`'s first stack does."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -98,14 +99,14 @@ class PlusProjection(Projection):
         )
 
     def forward(self, states: Tensor) -> Tensor:
-        """[B, N, D] -> [B, T, out width]."""
+        """Return image tokens: [B, N, D] -> [B, T, out width]."""
         queries = self.latents.to(states).expand(len(states), -1, -1)
         queries = _read(self.layers, self.proj_in(states), queries)
         return self.norm_out(self.proj_out(queries))
 
 
 class FaceResamplerProjection(PlusProjection):
-    """Of the portrait adapter whose face embeddings are not normalised: the resampler reads a face as one state."""
+    """The portrait adapter's projection, of unnormalised face embeddings: the resampler reads a face as one state."""
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
@@ -113,12 +114,12 @@ class FaceResamplerProjection(PlusProjection):
         return ProjectionSizes(**{**vars(sizes), "face_width": sizes.image_width})
 
     def forward(self, face: Tensor) -> Tensor:
-        """[B, face width] -> [B, T, out width]."""
+        """Return image tokens: [B, face width] -> [B, T, out width]."""
         return super().forward(face.unsqueeze(1))
 
 
 class FullFaceProjection(Projection):
-    """The full-face adapter: each of the encoder's states becomes a token."""
+    """The full-face adapter's projection: each of the encoder's states becomes a token."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -135,12 +136,12 @@ class FullFaceProjection(Projection):
         return ProjectionSizes(0, state["proj.2.weight"].shape[0], image_width, inner=inner)
 
     def forward(self, states: Tensor) -> Tensor:
-        """[B, N, D] -> [B, N, out width]."""
+        """Return image tokens: [B, N, D] -> [B, N, out width]."""
         return self.proj(states)
 
 
 class FaceProjection(Projection):
-    """FaceID: two linear layers make all tokens of a face embedding."""
+    """FaceID's projection: two linear layers make all tokens of a face embedding."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -158,12 +159,12 @@ class FaceProjection(Projection):
         return ProjectionSizes(tokens, out_width, face_width=face_width, inner=inner)
 
     def forward(self, face: Tensor) -> Tensor:
-        """[B, face width] -> [B, T, out width]."""
+        """Return image tokens: [B, face width] -> [B, T, out width]."""
         return self.norm(self.in_tokens(self.proj(face)))
 
 
 class FacePlusProjection(FaceProjection):
-    """FaceID-Plus: FaceID's tokens are the queries that read the encoder's states."""
+    """FaceID-Plus's projection: FaceID's tokens are the queries that read the encoder's states."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes, operations)
@@ -181,15 +182,18 @@ class FacePlusProjection(FaceProjection):
         )
 
     def forward(self, face: Tensor, states: Tensor) -> Tensor:
-        """face [B, face width], states [B, N, D] -> [B, T, out width]."""
+        """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width]."""
         return self.perceiver_resampler(super().forward(face), states)
 
 
 class FacePlusV2Projection(FacePlusProjection):
-    """FaceID-PlusV2: what the encoder's states tell of the face is added to FaceID's tokens."""
+    """FaceID-PlusV2's projection: what the encoder's states tell of the face is added to FaceID's tokens."""
 
     def forward(self, face: Tensor, states: Tensor, structure: float = 1.0) -> Tensor:
-        """structure: how much of it is added, `s_scale` in the source. 0 is the embedding alone."""
+        """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width].
+
+        structure: how much of what the states tell is added, `s_scale` in the source. 0 is the embedding alone.
+        """
         tokens = FaceProjection.forward(self, face)
         return tokens + structure * self.perceiver_resampler(tokens, states)
 
@@ -218,8 +222,7 @@ def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int
 
 
 def _read(blocks: nn.ModuleList, context: Tensor, queries: Tensor) -> Tensor:
-    attention: ResamplerAttention
-    for attention, ff in blocks:
+    for attention, ff in cast(Iterable[nn.ModuleList], blocks):
         queries = queries + attention(context, queries)
         queries = queries + ff(queries)
     return queries

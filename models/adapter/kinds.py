@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..families import SDXL
 from ..files.encoder_files import EncoderNeed
@@ -20,6 +20,7 @@ from .image_projections import (
     FullFaceProjection,
     LinearProjection,
     PlusProjection,
+    Projection,
     ProjectionSizes,
 )
 from .resampler import Resampler, ResamplerSizes
@@ -32,6 +33,7 @@ V2_NAMES = {
 }
 
 Tensors = Mapping[str, Tensor]
+ImageProjection = Projection | Resampler
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Kind:
     name: str
     title: str
     is_met_by: Callable[[Tensors], bool]
-    projection: Callable[..., nn.Module]
+    projection: Callable[..., ImageProjection]
     read_sizes: Callable[[Tensors], ProjectionSizes | ResamplerSizes]
     takes_instruction: bool = False
     reads_states: bool = False
@@ -60,7 +62,7 @@ class Kind:
     has_structure: bool = False
 
     def encoder_need(self, sizes: ProjectionSizes | ResamplerSizes) -> EncoderNeed | None:
-        """What an adapter of these sizes reads of a picture; None when it reads a face alone."""
+        """Return the part of an encoded picture that adapters of these sizes read; None when they read a face alone."""
         if self.reads_states or self.reads_pooled:
             return EncoderNeed(sizes.image_width, pooled=self.reads_pooled)
         return None
@@ -69,7 +71,9 @@ class Kind:
         return self.title
 
 
-def _plain(name: str, title: str, is_met_by: Callable[[Tensors], bool], projection: type, **reads: bool) -> Kind:
+def _plain(
+    name: str, title: str, is_met_by: Callable[[Tensors], bool], projection: type[Projection], **reads: bool
+) -> Kind:
     return Kind(name, title, is_met_by, projection, projection.read_sizes, **reads)
 
 
@@ -125,12 +129,12 @@ KINDS = (INSTRUCT, FACE_ID_PLUS, FACE_RESAMPLER, PLUS, FULL_FACE, FACE_ID, BASE,
 
 
 def kind_of(tensors: Tensors) -> Kind | None:
-    """The kind of an image projection with these tensors, by their published names; None when it is none."""
+    """Return the kind of an image projection with these tensors, by their published names; None when it is none."""
     return next((kind for kind in KINDS if kind.is_met_by(tensors)), None)
 
 
 def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:
-    """Whether a FaceID-Plus file is a V2, which no tensor tells, and how that is known, in words.
+    """Return True for a FaceID-Plus file that is a V2, which no tensor tells, and in words how that is known.
 
     The name counts, with `plusv2` as it was published (ip-adapter-faceid-plusv2_*) however it is written, or with `v2`
     elsewhere, as in plus_sd15_v2; a conversion keeps the kind in its metadata.

@@ -6,9 +6,10 @@ Axes: B batch, N image patches, L text tokens, T image tokens, H heads, D width.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,7 @@ class ResamplerSizes:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Tensor]) -> ResamplerSizes:
-        """Raises KeyError naming the first tensor that a size is read off and that is missing."""
+        """Read the sizes. Raises KeyError naming the first tensor that one is read off and that is missing."""
         return cls(
             tokens=state["latents"].shape[1],
             width=state["latents"].shape[2],
@@ -53,7 +54,7 @@ class ResamplerSizes:
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str = "layers.") -> int:
-    """How many numbered blocks there are under a prefix; at least 1, so that a missing one is found by its name.
+    """Return how many numbered blocks there are under a prefix; at least 1, so that a missing one is found by its name.
 
     Raises KeyError naming the first that is missing where the numbers go beyond what so many tensors can be of.
     """
@@ -62,7 +63,7 @@ def count_blocks(state: Mapping[str, Tensor], prefix: str = "layers.") -> int:
 
 
 def highest_number(numbers: Collection[str], most: int, prefix: str) -> int:
-    """The highest of the numbers that names have behind a prefix, which there are at most so many of; 0 without one.
+    """Return the highest of the numbers that names have behind `prefix`; 0 without one. There are at most `most`.
 
     Raises KeyError naming the first that is missing when the highest is beyond that, or no number for a computer.
     """
@@ -73,7 +74,7 @@ def highest_number(numbers: Collection[str], most: int, prefix: str) -> int:
 
 
 class ResamplerAttention(nn.Module):
-    """Queries attend to a context and to themselves. No biases but in the norms."""
+    """The attention of queries to a context and to themselves. No biases but in the norms."""
 
     def __init__(self, width: int, heads: int, operations: ModuleType):
         super().__init__()
@@ -103,7 +104,7 @@ def feed_forward(width: int, inner: int, operations: ModuleType) -> nn.Sequentia
 
 
 def resampler_blocks(count: int, width: int, heads: int, ff_inner: int, operations: ModuleType) -> nn.ModuleList:
-    """Blocks of an attention and a feed-forward each."""
+    """Return blocks of an attention and a feed-forward each."""
     return nn.ModuleList(
         nn.ModuleList([ResamplerAttention(width, heads, operations), feed_forward(width, ff_inner, operations)])
         for _ in range(count)
@@ -111,7 +112,7 @@ def resampler_blocks(count: int, width: int, heads: int, ff_inner: int, operatio
 
 
 class Resampler(nn.Module):
-    """Image features and two texts to image tokens.
+    """The module that makes image tokens of image features and two texts.
 
     `operations` supplies LayerNorm and Linear: torch.nn, or the host's layers that cast and offload.
     Parameter names are the published ones (SD3's proj_out_big and norm_out_big are renamed on reading).
@@ -136,7 +137,7 @@ class Resampler(nn.Module):
         return resampler_blocks(self.sizes.blocks, self.sizes.width, self.sizes.heads, ff_inner, operations)
 
     def forward(self, image_features: Tensor, instruct_embeds: Tensor, prompt_embeds: Tensor) -> Tensor:
-        """image_features [B, N, D_image], both embeds [B, L, D_text] -> image tokens [B, T, D_out].
+        """Return image tokens: image_features [B, N, D_image], both embeds [B, L, D_text] -> [B, T, D_out].
 
         Computes in the dtype and on the device of `image_features`.
         """
@@ -144,7 +145,8 @@ class Resampler(nn.Module):
         instruct = self.proj_new_input(instruct_embeds)
         prompt = self.proj_prompt_input(prompt_embeds)
         queries = self.latents.to(image).expand(image.shape[0], -1, -1)
-        for blocks in zip(self.layers, self.prompt_layers, self.new_input_layers, strict=True):
+        stacks = zip(self.layers, self.prompt_layers, self.new_input_layers, strict=True)
+        for blocks in cast(Iterable[tuple[nn.ModuleList, ...]], stacks):
             for (attention, ff), context in zip(blocks, (image, prompt, instruct), strict=True):
                 queries = queries + attention(context, queries)
                 queries = queries + ff(queries)

@@ -1,4 +1,4 @@
-"""What an adapter file that was taught by this pack says of the instructions it was taught."""
+"""The instructions that an adapter file was taught, as this pack notes them in the file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LONGEST_INSTRUCTION = 300  # characters
 
 
 def noted(instructions: Iterable[str]) -> dict[str, str]:
-    """Metadata for a .safetensors file."""
+    """Return instructions as metadata for a .safetensors file."""
     kept = [text for text in dict.fromkeys(instructions) if len(text) <= LONGEST_INSTRUCTION][:MOST_INSTRUCTIONS]
     return {ENTRY: json.dumps(kept)} if kept else {}
 
 
 def instructions_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The instructions that metadata names; none where it names none, or something else."""
+    """Return the instructions that metadata names; none where it names none, or something else."""
     try:
         found = json.loads(metadata.get(ENTRY, "[]"))
     except (ValueError, RecursionError):

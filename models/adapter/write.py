@@ -1,4 +1,4 @@
-"""Adapter files that were taught."""
+"""Write adapter files that were taught."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANOTHER_PLACE = "choose another place"
 
 
 def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str, instructions: Iterable[str] = ()) -> None:
-    """Weights under published names as a file in half precision, whole or not at all.
+    """Write weights under published names as a file in half precision, whole or not at all.
 
     note, instructions: what it was taught, which the file says.
 

@@ -1,4 +1,4 @@
-"""What attention gives to a reference, place by place, and such maps as pictures.
+"""The attention that a reference gets, place by place, and such maps as pictures.
 
 Axes: B rows, N positions, L other tokens, T image tokens, D width, h and w a map's height and width.
 """
@@ -6,6 +6,7 @@ Axes: B rows, N positions, L other tokens, T image tokens, D width, h and w a ma
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,7 +43,7 @@ Size = tuple[int, int]
 
 
 def attention_to(queries: Tensor, keys: Tensor, others: Tensor, heads: int) -> tuple[Tensor, Tensor]:
-    """How queries [B, N, D] share their attention between image tokens and others, mean over the heads, float32.
+    """Return how queries [B, N, D] share attention between image tokens and others, mean over the heads, float32.
 
     keys: the image tokens', [B or 1, T, D]. others: those of whatever else the queries may look at, [B, L, D].
     Gives the image tokens' share of one softmax over both, [B, N], and the softmax over the image tokens alone,
@@ -79,11 +80,11 @@ class Mean:
 
     @property
     def value(self) -> Tensor:
-        """0 where nothing is covered."""
+        """The mean at each place; 0 where nothing is covered."""
         return torch.where(self.coverage > 0, self.total / self.coverage, 0.0)
 
     def as_one(self) -> Mean:
-        """The mean as a single map, which covers wherever a part of it does."""
+        """Return the mean as a single map, which covers wherever a part of it does."""
         return Mean(self.value, (self.coverage > 0).float())
 
     def to(self, device: torch.device | str) -> Mean:
@@ -91,14 +92,14 @@ class Mean:
 
 
 def kept_size(size: Size) -> Size:
-    """The size at which maps of a latent are kept: its own, or its proportions with LARGEST_SIDE."""
+    """Return the size at which maps of a latent are kept: its own, or its proportions with LARGEST_SIDE."""
     factor = max(max(size) / LARGEST_SIDE, 1)
     height, width = (max(round(side / factor), 1) for side in size)
     return height, width
 
 
 def placed(maps: Tensor, area: tuple[int, int, int, int] | None, latent_size: Size) -> Mean:
-    """maps [B, C, h, w] of an area (height, width, top, left) of the latent, or of all of it -> at the kept size.
+    """Put maps [B, C, h, w] of an area (height, width, top, left) of the latent, or of all of it, at the kept size.
 
     Sizes are averaged over; outside of the area nothing is covered.
     """
@@ -117,20 +118,20 @@ def _at_its_place(maps: Tensor, area: tuple[int, int, int, int], latent_size: Si
 # Pictures
 
 
-def enlarged(maps: Tensor, size: Size) -> Tensor:
-    """maps [B, h, w] -> [B, H, W], with smooth transitions; values stay between the least and the largest."""
+def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Enlarge maps [B, h, w] to [B, H, W], with smooth transitions; values stay between the least and the largest."""
     return F.interpolate(maps.unsqueeze(1), size=size, mode="bilinear", antialias=True).squeeze(1)
 
 
 def normalised(maps: Tensor, scale: str) -> Tensor:
-    """maps [B, h, w], from 0 on -> 0..1, where 1 is the largest of each map, or of all; a map of zeros stays one."""
+    """Scale maps [B, h, w], from 0 on, to 0..1, where 1 is the largest of each map, or of all; zeros stay zeros."""
     dims = (-2, -1) if scale == EACH_MAP else tuple(range(maps.ndim))
     largest = maps.amax(dim=dims, keepdim=True)
     return maps / torch.where(largest > 0, largest, 1.0)
 
 
 def coloured(maps: Tensor) -> Tensor:
-    """maps [...] in 0..1 -> [..., 3]: from black over violet and orange to light yellow, as bright as the value."""
+    """Colour maps [...] in 0..1, [..., 3]: black over violet and orange to light yellow, as bright as the value."""
     colours = maps.new_tensor(INFERNO)
     place = maps.clamp(0, 1) * (len(colours) - 1)
     before = place.floor().long().clamp(max=len(colours) - 2)
@@ -138,5 +139,5 @@ def coloured(maps: Tensor) -> Tensor:
 
 
 def overlaid(pictures: Tensor, maps: Tensor, opacity: float) -> Tensor:
-    """pictures [B, H, W, 3] under the colours of maps [B, h, w] in 0..1; opacity 1 hides the pictures."""
-    return torch.lerp(pictures, coloured(enlarged(maps, tuple(pictures.shape[1:3]))), opacity)
+    """Return pictures [B, H, W, 3] under the colours of maps [B, h, w] in 0..1; opacity 1 hides the pictures."""
+    return torch.lerp(pictures, coloured(enlarged(maps, pictures.shape[1:3])), opacity)

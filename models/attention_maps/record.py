@@ -1,4 +1,4 @@
-"""Watching the attention to the image tokens while a model samples. It changes nothing of the picture.
+"""Watch the attention to the image tokens while a model samples. It changes nothing of the picture.
 
 Axes: R rows of a batch (chunks x latents), C chunks, b latents of a chunk, N image positions, L other tokens,
 T image tokens, D width, h and w a map's height and width.
@@ -31,7 +31,7 @@ Of = tuple[int, int]
 
 
 def watched(model) -> tuple[object, Watch]:
-    """A clone of a ModelPatcher that is watched while it samples. Raises ValueError when it has no adapter applied."""
+    """Return a clone of a ModelPatcher that is watched while it samples. Raises ValueError when it has no adapter."""
     patched, watch = model.clone(), Watch()
     options = patched.model_options["transformer_options"]
     if CHAIN not in options:
@@ -45,7 +45,7 @@ def watched(model) -> tuple[object, Watch]:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What one step's call shows, on each device. Only of the full branch, which is simple guidance's conditional one.
+    """A look at one step's call, on each device: at the full branch only, simple guidance's conditional one.
 
     texts: the length of each condition's text. shares, tokens: sums, by the device first; threads add to them.
     """
@@ -57,7 +57,7 @@ class Look:
     _adding: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def see(self, adapter: StepAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None:
-        """Tiles of a picture are left out, since nothing tells where they belong."""
+        """Add the attention at a site. Tiles of a picture are left out, since nothing tells where they belong."""
         number = self.run.adapters.index(adapter.prepared)
         for chunk, (branch, area) in enumerate(zip(rows.branches, rows.areas, strict=True)):
             whole = rows.input_size == (rows.latent_size if area is None else area[:2])
@@ -71,7 +71,7 @@ class Look:
                     _add(self.tokens, (one.total.device, number, rows.frames), tokens)
 
     def _maps(self, seen: Attention, chunk: int, chunks: int) -> tuple[Tensor, Tensor]:
-        """Of one chunk: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w].
+        """Return a chunk's maps: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w].
 
         Of text only as much as the condition has: the host repeats it to the length of a longer one in the batch.
         """
@@ -101,7 +101,7 @@ class Moment:
 
 
 class Watch:
-    """What was seen in the last sampling run, on the CPU. Shared by the clones of a model.
+    """A record of what was seen in the last sampling run, on the CPU. Shared by the clones of a model.
 
     instructions: of the adapters that took part, in the chain's order. layers: each block's number.
     moments: one for each call of the model, or for neighbouring ones together when they are many.
@@ -153,32 +153,32 @@ class Watch:
 
     @property
     def latents(self) -> int:
-        """How many latents were sampled; 0 when nothing was seen."""
+        """The number of latents that were sampled; 0 when nothing was seen."""
         return max((latent for _, latent in self.tokens), default=-1) + 1
 
     def mean(self) -> Tensor:
-        """The share over all calls and blocks, [adapters, latents, h, w]."""
+        """Return the share over all calls and blocks, [adapters, latents, h, w]."""
         return self._stacked(_merged(self.moments, 1)[0].maps)
 
     def over_steps(self, parts: int) -> list[tuple[float, Tensor]]:
-        """The share in so many parts of the run, or fewer, each with the position in the steps at which it begins."""
+        """Return the share in so many parts of the run, or fewer, each with its first position in the steps."""
         return [(moment.position, self._stacked(moment.maps)) for moment in _merged(self.moments, parts)]
 
     def over_blocks(self) -> dict[str, Tensor]:
-        """The share in each block, in the order in which the model runs them, by the layer's number and the block's."""
+        """Return the share in each block, in the order in which they run, by the layer's number and the block's."""
         return {
             f"layer {self.layers[kind, number]}, {kind.replace('_', ' ')} {number}": self._stacked(maps)
             for (kind, number), maps in self.blocks.items()
         }
 
     def token_maps(self) -> dict[int, Tensor]:
-        """What each image token gets of its adapter's share, [latents, T, h, w], which sums to 1 over them."""
+        """Return what each image token gets of its adapter's share, [latents, T, h, w], which sums to 1 over them."""
         acting = sorted({adapter for adapter, _ in self.tokens})
         latents = range(self.latents)
         return {adapter: torch.stack([self.tokens[adapter, n].value for n in latents]) for adapter in acting}
 
     def _stacked(self, maps: Mapping[Of, Mean]) -> Tensor:
-        """Zeros where an adapter did not act."""
+        """Stack the maps of all adapters and latents: zeros where an adapter did not act."""
         some = next(iter(maps.values()))
         missing = Mean(torch.zeros_like(some.total), torch.zeros_like(some.coverage))
         adapters, latents = range(len(self.instructions)), range(self.latents)
@@ -190,9 +190,9 @@ def _add(means: dict, key, more: Mean) -> None:
 
 
 def _of_all_devices(sums: Mapping[tuple, Mean]) -> dict[tuple, Mean]:
-    """Sums by their keys without the device, on one of the devices."""
+    """Add up sums by their keys without the device, on one of the devices."""
     together: dict[tuple, Mean] = {}
-    first = next(iter(sums), (None,))[0]
+    first = next(iter(sums), ("cpu",))[0]
     for (_, *of), seen in sums.items():
         _add(together, tuple(of), seen.to(first))
     return together
@@ -203,7 +203,7 @@ def _each(number: int, frames: Sequence[int], seen: Mean) -> Iterator[tuple[Of, 
 
 
 def _merged(moments: Sequence[Moment], parts: int) -> list[Moment]:
-    """Neighbours merged, in so many parts as alike as can be, or one each when there are no more than that."""
+    """Merge neighbours into so many parts as alike as can be, or one each when there are no more than that."""
     parts = min(parts, len(moments))
     edges = [len(moments) * part // parts for part in range(parts + 1)]
     runs = (moments[start:end] for start, end in zip(edges, edges[1:], strict=False))

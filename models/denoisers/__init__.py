@@ -1,4 +1,4 @@
-"""Where image tokens enter a model.
+"""The kinds of models, and the places where image tokens enter them.
 
 denoiser       what differs between kinds of denoisers; unet, mmdit: the two there are
 sites, rows    where adapters act, and what a model call holds

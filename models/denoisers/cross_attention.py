@@ -15,7 +15,7 @@ KEYS, VALUES = "to_k_ip", "to_v_ip"
 
 
 def site_widths(state: Mapping[str, Tensor]) -> tuple[dict[int, int], int]:
-    """Site number -> site width, and the context width, read off NUMBER.to_k_ip.weight and the like.
+    """Return each site's width by its number, and the context width, read off NUMBER.to_k_ip.weight and the like.
 
     A site whose keys or values are missing counts too, so that the gap is found. Raises KeyError when there is none.
     """
@@ -26,14 +26,14 @@ def site_widths(state: Mapping[str, Tensor]) -> tuple[dict[int, int], int]:
 
 
 def layer_shapes(state: Mapping[str, Tensor], layers: Sequence[str]) -> dict[int, Size]:
-    """Number -> shape of one of its layers, read off NUMBER.LAYER.weight, in the order of the numbers."""
+    """Return by number the shape of one of its layers, read off NUMBER.LAYER.weight, in the order of the numbers."""
     pattern = re.compile(rf"(\d+)\.({'|'.join(layers)})\.weight")
     found = {int(match[1]): weight.shape for name, weight in state.items() if (match := pattern.fullmatch(name))}
     return dict(sorted(found.items()))
 
 
 class SiteProjections(nn.Module):
-    """to_k_ip and to_v_ip of every cross-attention site, under the published numbers 1, 3, 5 ...
+    """The layers to_k_ip and to_v_ip of every cross-attention site, under the published numbers 1, 3, 5 ...
 
     A site's number is 2 i + 1 for the i-th cross-attention in diffusers' order: down blocks, up blocks,
     then the middle block. Iteration and `forward` keep that order.
@@ -50,7 +50,7 @@ class SiteProjections(nn.Module):
             self.add_module(str(number), site)
 
     def forward(self, image_tokens: Tensor, wanted: Collection[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """image_tokens [B, T, context_width] -> for each site keys and values, [B, T, site width].
+        """Yield for each site keys and values: image_tokens [B, T, context_width] -> [B, T, site width].
 
         wanted: the places, from 0, of the sites that are asked for; None for all.
         """

@@ -18,7 +18,7 @@ from .site import SiteKey
 
 @dataclass(frozen=True)
 class CrossAttentionPatch:
-    """attention(q, k, v) + sum over adapters of weight x attention(q, image keys, image values).
+    """Computes attention(q, k, v) + sum over adapters of weight x attention(q, image keys, image values).
 
     Image keys and values come from the run, so a step projects nothing and copies nothing between devices.
 
@@ -31,7 +31,7 @@ class CrossAttentionPatch:
     inner: Callable | None
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
-        """q [R, N, D], k and v [R, L, D] -> [R, N, D]."""
+        """Return the site's attention: q [R, N, D], k and v [R, L, D] -> [R, N, D]."""
         self._check_rows(len(q))
         self.rows.note(self.site)
         out = self.inner(q, k, v, extra_options) if self.inner else attend(q, k, v, extra_options)
@@ -70,19 +70,20 @@ class CrossAttentionPatch:
 
 
 def _grid(extra_options: dict) -> tuple[int, int]:
-    """Height and width of the image positions."""
+    """Return height and width of the image positions."""
     return tuple(extra_options["activations_shape"][-2:])
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
-    """The host's attention for one of its cross-attention layers."""
+    """Compute the host's attention for one of its cross-attention layers."""
     heads, precision = extra_options["n_heads"], extra_options["attn_precision"]
     return host_attention.attend(q, k, v, heads, extra_options, attn_precision=precision)
 
 
 def scaled(keys: Tensor, values: Tensor, weight: float | Tensor, scaling: str) -> tuple[Tensor, Tensor]:
-    """keys and values [C or R, T, D], weight one number or [R, 1, 1] -> the weighted ones, [C, T, D] or [R, T, D].
+    """Return the weighted keys and values, [C, T, D] or [R, T, D].
 
+    keys, values: [C or R, T, D]. weight: one number, or [R, 1, 1].
     K+V: both by the weight, which also flattens or sharpens what a position looks at. With C penalty: by less in
     narrow layers. K+mean(V): of the values only their mean, so that what tells tokens apart keeps its strength.
 

@@ -1,5 +1,6 @@
-"""The adapter of an MMDiT: for every second joint block, what makes keys and values of image tokens, and what
-acts on the block's own image and text streams.
+"""The adapter of an MMDiT: layers for every second joint block.
+
+Some make keys and values of image tokens, others act on the block's own image and text streams.
 
 Axes: B batch, T image tokens, N image positions, L text tokens, D width.
 
@@ -20,7 +21,7 @@ STREAM_LAYERS = ("to_k_ip", "to_v_ip", "proj_ip", "proj_encoder_hidden_states_ip
 
 
 def block_widths(state: Mapping[str, Tensor]) -> dict[int, int]:
-    """Block number -> width, read off NUMBER.to_k_ip.weight and the like. Raises KeyError when there is none."""
+    """Return each block's width by number, read off NUMBER.to_k_ip.weight and the like. Raises KeyError without any."""
     shapes = layer_shapes(state, TOKEN_LAYERS + STREAM_LAYERS)
     if not shapes:
         raise KeyError("0.to_k_ip.weight")
@@ -43,19 +44,24 @@ class BlockLayers(nn.Module):
 
 
 class TokenProjections(BlockLayers):
-    """Image tokens to keys and values, block after block. They depend on the tokens alone, never on the step."""
+    """Layers that turn image tokens into keys and values, block after block.
+
+    These depend on the tokens alone, never on the step.
+    """
 
     layers = TOKEN_LAYERS
 
     def forward(self, image_tokens: Tensor, wanted: Collection[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """image_tokens [B, T, D], through the model's context_embedder -> keys and values [B, T, D] of each block.
+        """Yield keys and values [B, T, D] for each block.
 
+        image_tokens: [B, T, D], through the model's context_embedder.
         wanted: the places, from 0, of the blocks that are asked for; None for all.
         """
+        keys, values, onward = self.layers
         for place, block in enumerate(self.children()):
             if wanted is None or place in wanted:
-                yield block.add_k_proj_ip(image_tokens), block.add_v_proj_ip(image_tokens)
-            image_tokens = block.proj_encoder_passthrough_ip(image_tokens)
+                yield getattr(block, keys)(image_tokens), getattr(block, values)(image_tokens)
+            image_tokens = getattr(block, onward)(image_tokens)
 
 
 class StreamProjections(BlockLayers):
@@ -64,5 +70,5 @@ class StreamProjections(BlockLayers):
     layers = STREAM_LAYERS
 
     def at(self, number: int) -> nn.Module:
-        """The layers of the block with this published number."""
+        """Return the layers of the block with this published number."""
         return getattr(self, str(number))

@@ -50,7 +50,10 @@ class JointImageAttention:
     options: dict
 
     def __call__(self, function: Callable, q: Tensor, k: Tensor, v: Tensor, *args, **kwargs) -> Tensor:
-        """q, k, v [R, L + N, D], text first. A block's second attention, over [R, N, D], is left as it is."""
+        """Return the attention of q, k, v [R, L + N, D], text first.
+
+        A block's second attention, over [R, N, D], is left as it is.
+        """
         users = self.options.get(OVERRIDE)
         out = users(function, q, k, v, *args, **kwargs) if users else function(q, k, v, *args, **kwargs)
         if q.shape[1] != self.text_tokens + self.image_positions:
@@ -77,8 +80,9 @@ class JointImageAttention:
         return torch.cat((text, image), dim=1) * adapter.weight(site, rows, q)
 
     def _grid(self) -> tuple[int, int]:
-        """Height and width of the image positions, patches of the latent that this call is for; edges are filled up.
+        """Return height and width of the image positions.
 
+        They are patches of the latent that this call is for; edges are filled up.
         Larger patches make neither side longer, so there is one grid of so many positions.
         """
         height, width = self.patch.rows.input_size
@@ -87,5 +91,5 @@ class JointImageAttention:
 
 
 def _for_each_row(chunks: Tensor, rows: int) -> Tensor:
-    """[C or R, T, D] -> [R, T, D]: the latents of a chunk share their tokens, or have their own."""
+    """Repeat chunks [C or R, T, D] for each row, [R, T, D]: latents of a chunk share tokens or have their own."""
     return chunks.repeat_interleave(rows // len(chunks), dim=0)

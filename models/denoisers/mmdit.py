@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ JOINT_BLOCK = "double_block"
 
 
 class MMDiT(Denoiser):
-    """Keys and values of the image tokens, and layers that act on the block's own streams at every step."""
+    """The MMDiT: image tokens bring keys and values, and layers that act on a block's own streams at every step."""
 
     name = MMDIT
     attention = "joint attention"
@@ -44,7 +45,10 @@ class MMDiT(Denoiser):
         ]
 
     def notes(self, model: ModelView) -> tuple[str, ...]:
-        """SD3.5 medium is as wide as SD3 medium, so its adapters fit; blocks with a second attention tell it apart."""
+        """Return a note for SD3.5 medium, which blocks with a second attention tell apart.
+
+        It is as wide as SD3 medium, so its adapters fit.
+        """
         if any(model.before(f"{path}.x_block").x_block_self_attn for path in _blocks(model)):
             return (
                 "note: this model is SD3.5 medium; the adapter was trained on SD3 medium and may do less well here",
@@ -57,7 +61,7 @@ class MMDiT(Denoiser):
         return [Layer(number, 0, parts[3 * number // len(sites)]) for number in range(len(sites))]
 
     def first_layer(self, model: nn.Module) -> nn.Module:
-        return model.x_embedder
+        return cast(nn.Module, model.x_embedder)
 
     def read_layers(self, tensors: Mapping[str, Tensor]) -> list[LayersInFile]:
         widths = block_widths(tensors)
@@ -72,7 +76,7 @@ class MMDiT(Denoiser):
         return [site.key[1] for site in sites]
 
     def new_layers(self, sites: Sequence[Site], model: ModelView, generator: torch.Generator) -> list[nn.Module]:
-        """What the image tokens add begins at zero."""
+        """Return new layers, with which the image tokens add nothing yet."""
         widths = dict(zip(self.site_numbers(sites), (site.width for site in sites), strict=True))
         modules = [TokenProjections(widths), StreamProjections(widths)]
         for module in modules:
@@ -80,12 +84,12 @@ class MMDiT(Denoiser):
         return modules
 
     def frozen_layers(self, projections: nn.Module) -> Iterator[nn.Module]:
-        """No block after the last reads the tokens that it passes on."""
-        yield list(projections.children())[-1].proj_encoder_passthrough_ip
+        """Yield the last block's layer that passes tokens on, since no block after it reads them."""
+        yield cast(nn.Module, list(projections.children())[-1].proj_encoder_passthrough_ip)
 
     def embed(self, model: nn.Module, image_tokens: Tensor, dtype: torch.dtype) -> Tensor:
-        """They pass the model's own embedder, as text tokens do: [..., T, context width] -> [..., T, D]."""
-        return model.context_embedder(image_tokens.to(dtype))
+        """Pass image tokens through the model's embedder, as text tokens: [..., T, context width] -> [..., T, D]."""
+        return cast(nn.Module, model.context_embedder)(image_tokens.to(dtype))
 
     def patch(self, site: SiteKey, adapters: tuple[SiteAdapter, ...], rows: BatchRows, inner: Callable | None):
         from .joint_attention_patch import JointBlockPatch  # it needs ComfyUI, which reading files does not

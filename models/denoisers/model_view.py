@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -42,18 +42,18 @@ class ModelView:
         return self._walk(path, self._patcher.object_patches)
 
     def before(self, path: str) -> Any:
-        """What stood at a path before this clone's patches of parts of the denoiser."""
+        """Return what stood at a path before this clone's patches of parts of the denoiser."""
         return self._walk(path, {name: one for name, one in self._patcher.object_patches.items() if "." not in name})
 
     def entries(self, path: str) -> list[str]:
-        """Paths of a module list's entries, as `before`; none where there is no list."""
+        """Return the paths of a module list's entries, as `before` finds them; none where there is no list."""
         try:
             return [f"{path}.{number}" for number in range(len(self.before(path)))]
         except (AttributeError, TypeError):
             return []
 
     def replaced(self, path: str) -> str | None:
-        """The first place on the way to a path where this clone has put what runs otherwise, in words."""
+        """Return in words the first place on the way to a path where this clone puts what runs otherwise, or None."""
         patches, steps = self._patcher.object_patches, path.split(".")
         for place in (".".join(steps[: count + 1]) for count in range(len(steps))):
             if f"{place}.forward" in patches:
@@ -65,7 +65,7 @@ class ModelView:
         return None
 
     def has_weight(self, name: str) -> bool:
-        """Whether the host will find a parameter of this name to patch."""
+        """True when the host will find a parameter of this name to patch."""
         *steps, last = name.split(".")
         owner = self._patcher.model
         for count, step in enumerate(steps):
@@ -75,7 +75,7 @@ class ModelView:
         return getattr(owner, "_parameters", {}).get(last) is not None
 
     def weight(self, path: str) -> Tensor | None:
-        """A linear layer's weight without LoRAs, or None for one that only the layer itself can read."""
+        """Return a linear layer's weight without LoRAs, or None for one that only the layer itself can read."""
         layer, kept = self.before(path), self._patcher.backup.get(f"{path}.weight")
         weight = layer.weight if kept is None else kept.weight
         if weight is not None and hasattr(layer, "convert_weight"):  # the host's own quantized layers
@@ -85,7 +85,10 @@ class ModelView:
 
     @contextlib.contextmanager
     def without_patches(self) -> Iterator[None]:
-        """Meanwhile no clone's modules stand in the denoiser: the host's `add_patches` passes over what they hide."""
+        """Take all clones' modules out of the denoiser for as long as the context lasts.
+
+        The host's `add_patches` passes over what they hide.
+        """
         model, backup = self._patcher.model, self._patcher.object_patches_backup
         put = {path: attrgetter(path)(model) for path in backup if path.split(".")[0] == DENOISER}
         try:
@@ -119,7 +122,7 @@ def class_name(thing: object) -> str:
 
 
 def _run_alike(found: object, before: object) -> bool:
-    """Whether two modules have the same forward; torch.compile's wrapper has that of what it wraps."""
+    """True when two modules have the same forward; torch.compile's wrapper has that of what it wraps."""
     found, before = (getattr(one, "_orig_mod", one) for one in (found, before))
     own = (getattr(one, "__dict__", {}).get("forward") for one in (found, before))
     forward = getattr(type(found), "forward", None)
@@ -127,7 +130,7 @@ def _run_alike(found: object, before: object) -> bool:
 
 
 def layer_size(layer: nn.Module) -> tuple[int, int]:
-    """Output and input width, as the layer states them, else as its weight does.
+    """Return the output and input width, as the layer states them, else as its weight does.
 
     A weight may be packed (4 bits: half as many bytes, in one column) or not loaded yet.
     Raises ValueError where neither states a size.
@@ -136,7 +139,7 @@ def layer_size(layer: nn.Module) -> tuple[int, int]:
     """
     stated = getattr(layer, "out_features", None), getattr(layer, "in_features", None)
     if all(isinstance(width, int) for width in stated):
-        return stated
+        return cast(tuple[int, int], stated)
     weight = getattr(layer, "weight", None)
     state = getattr(weight, "quant_state", None) or getattr(layer, "quant_state", None)
     shape = getattr(state, "shape", None) or getattr(weight, "tensor_shape", None)

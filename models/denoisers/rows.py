@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..guidance.branches import Branch
 from .site import SiteKey
@@ -47,7 +47,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class BatchRows:
-    """What the chunks of one model call are: a branch and an area each, of a latent of `latent_size`.
+    """The chunks of one model call: a branch and an area for each, of a latent of `latent_size`.
 
     input_size: height and width of what the call is for, which is smaller for an area.
     frames: which latents of the whole batch each chunk holds.
@@ -64,13 +64,13 @@ class BatchRows:
     observer: Observer | None = field(default=None, compare=False)
 
     def note(self, site: SiteKey) -> None:
-        """Keep that the call has come to a site."""
+        """Note that the call has come to a site."""
         if self.reached is not None:
             self.reached.add(site)
 
 
 class SiteMask(Protocol):
-    """Where in the picture an adapter acts, at the resolution of each site."""
+    """A mask that tells where in the picture an adapter acts, at the resolution of each site."""
 
     def at(
         self,
@@ -89,19 +89,19 @@ class SiteAdapter(Protocol):
 
     @property
     def sites(self) -> Collection[SiteKey]:
-        """The sites where it acts."""
+        """The sites where the adapter acts."""
         ...
 
     @property
     def masks(self) -> SiteMask | None:
-        """Its mask; None for everywhere."""
+        """The adapter's mask; None for everywhere."""
         ...
 
     @property
     def scaling(self) -> str: ...
 
     def is_on_negative(self, site: SiteKey) -> bool:
-        """Whether it acts on the negative there, instead of on the positive."""
+        """True when the adapter acts on the negative there, instead of on the positive."""
         ...
 
     def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,9 +109,9 @@ class SiteAdapter(Protocol):
         ...
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float | Tensor:
-        """Return how strongly it acts: one number, or [R, 1, 1] where rows have weights of their own."""
+        """Return how strongly the adapter acts: one number, or [R, 1, 1] where rows have weights of their own."""
         ...
 
-    def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module:
-        """Return an MMDiT adapter's four layers for the streams at a site."""
+    def stream_layers(self, site: SiteKey, like: Tensor) -> Any:
+        """Return what has an MMDiT adapter's four layers for the streams at a site: a module, or copies."""
         ...

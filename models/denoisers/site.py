@@ -1,4 +1,4 @@
-"""Where image tokens enter a model."""
+"""The places where image tokens enter a model."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Where image tokens enter a denoiser, derived from the model itself."""
+"""Checks of the places where image tokens enter a denoiser, as the model itself has them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
+from typing import cast
 
 from ..families import FAMILIES, Family
 from .model_view import ModelView
@@ -14,22 +15,25 @@ BYPASS = (
 
 
 def closed(found: str) -> ValueError:
-    """The error for a site that leaves adapters no way in. found: what does."""
+    """Return the error for a site that leaves adapters no way in. found: what does."""
     return ValueError(
         f"The adapter was expected to act in ComfyUI's own cross-attention; {found} leaves it no way in. {BYPASS}"
     )
 
 
 def doubted_sites(model: ModelView, sites: Iterable[Site]) -> dict[SiteKey, str]:
-    """Sites in blocks whose way this clone has replaced, and by what, in words: it may or may not let adapters act."""
+    """Return sites in blocks that this clone has replaced, and in words by what: adapters may or may not act there."""
     replaced = ((site.key, model.replaced(site.path)) for site in sites)
     return {key: words for key, words in replaced if words is not None}
 
 
 def check_reached(doubted: Mapping[SiteKey, str], wanted: Iterable[SiteKey], reached: Set[SiteKey] | None) -> None:
-    """Raises ValueError when a call of the model passed a site by that an adapter was to act in."""
+    """Raises ValueError when a call of the model passed by a site where an adapter was to act.
+
+    reached: the sites that the call came to; None where none is doubted.
+    """
     for site in wanted:
-        if site in doubted and site not in reached:
+        if site in doubted and site not in cast(Set[SiteKey], reached):
             raise ValueError(
                 f"The adapter was expected to act in the attention {site}; {doubted[site]} passed it by. {BYPASS}"
             )

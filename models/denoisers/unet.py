@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from ..families import UNET
 from ..guidance.layer_weights import INPUT, MIDDLE, OUTPUT, Layer
-from .cross_attention import SiteProjections, site_widths
+from .cross_attention import KEYS, VALUES, SiteProjections, site_widths
 from .denoiser import Denoiser, LayersInFile
 from .model_view import DENOISER, ModelView, class_name, layer_size
 from .rows import BatchRows, SiteAdapter
@@ -19,7 +20,7 @@ from .site_checks import closed
 
 
 class UNet(Denoiser):
-    """Keys and values of the image tokens for each attn2, added to what it makes of the text."""
+    """The UNet: image tokens bring keys and values for each attn2, added to what it makes of the text."""
 
     name = UNET
     attention = "cross-attention"
@@ -69,7 +70,7 @@ class UNet(Denoiser):
         return [Layer(blocks.index(site[:2]), site[2], site[0]) for site in sites]
 
     def first_layer(self, model: nn.Module) -> nn.Module:
-        return model.input_blocks[0][0]
+        return cast(Sequence[Sequence[nn.Module]], model.input_blocks)[0][0]
 
     def read_layers(self, tensors: Mapping[str, Tensor]) -> list[LayersInFile]:
         widths, token_width = site_widths(tensors)
@@ -79,13 +80,16 @@ class UNet(Denoiser):
         return [2 * place + 1 for place in range(len(sites))]
 
     def new_layers(self, sites: Sequence[Site], model: ModelView, generator: torch.Generator) -> list[nn.Module]:
-        """Keys and values begin as the model's own for text, without LoRAs. Source: arXiv 2308.06721 section 3.2."""
+        """Return new layers that begin as the model's own for text, without LoRAs.
+
+        Source: arXiv 2308.06721 section 3.2.
+        """
         widths = dict(zip(self.site_numbers(sites), (site.width for site in sites), strict=True))
         module = SiteProjections(widths, sites[0].context_width)
         with torch.no_grad():
             for layers, site in zip(module.children(), sites, strict=True):
-                layers.to_k_ip.weight.copy_(_text_layer(model, f"{site.path}.attn2.to_k"))
-                layers.to_v_ip.weight.copy_(_text_layer(model, f"{site.path}.attn2.to_v"))
+                getattr(layers, KEYS).weight.copy_(_text_layer(model, f"{site.path}.attn2.to_k"))
+                getattr(layers, VALUES).weight.copy_(_text_layer(model, f"{site.path}.attn2.to_v"))
         return [module]
 
     def patch(self, site: SiteKey, adapters: tuple[SiteAdapter, ...], rows: BatchRows, inner: Callable | None):

@@ -1,4 +1,4 @@
-"""References and texts to image tokens: what Encode Instruct Prompt hands to Apply.
+"""Make image tokens of references and texts: what Encode Instruct Prompt hands to Apply.
 
 encode, tokens, embeds        from a picture and its texts to embeds
 loaded_adapter, held_models   an adapter in the host's memory management

@@ -1,4 +1,4 @@
-"""What Encode hands to Apply: the image tokens of a reference, and embeds that take turns while sampling."""
+"""The embeds that Encode hands to Apply: image tokens of a reference, and embeds that take turns while sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .loaded_adapter import LoadedAdapter
 
 @dataclass(frozen=True, eq=False)
 class InstructEmbeds(HoldsModels):
-    """What one Apply makes a model follow.
+    """The embeds that one Apply makes a model follow.
 
     image_tokens: [n, T, context width] for each branch; n is 1 for all latents of a batch alike, else one for each.
     token_weights: [n, T], a factor on each token's values in the attention; None for 1.
@@ -44,7 +44,7 @@ class InstructEmbeds(HoldsModels):
 
 @dataclass(frozen=True)
 class Turn:
-    """Embeds, and the fractions of the sampling schedule from which and to which they act."""
+    """A turn of embeds, and the fractions of the sampling schedule from which and to which they act."""
 
     embeds: InstructEmbeds
     start: float = 0.0
@@ -53,7 +53,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class TimedEmbeds(HoldsModels):
-    """Turns by rising start, each ending where the next begins."""
+    """A row of turns by rising start, each ending where the next begins."""
 
     turns: tuple[Turn, ...]
 
@@ -66,7 +66,7 @@ class TimedEmbeds(HoldsModels):
 
 
 def take_turns(first: InstructEmbeds | TimedEmbeds, second: InstructEmbeds | TimedEmbeds, at: float) -> TimedEmbeds:
-    """`first` until the fraction `at`, and `second` from then on, as far as each has a turn there."""
+    """Return `first` until the fraction `at`, and `second` from then on, as far as each has a turn there."""
     check_numbers(0.0, 1.0, at_percent=at)
     return TimedEmbeds((*_between(first, 0.0, at), *_between(second, at, 1.0)))
 

@@ -1,9 +1,10 @@
-"""From a picture and its texts to image tokens for each branch: what the Encode node hands to Apply."""
+"""Encode a picture and its texts into image tokens for each branch, which the Encode node hands to Apply."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import comfy.utils
 import torch
@@ -42,7 +43,7 @@ class AdapterWithEncoder(HoldsModels):
         return [*self.adapter.get_models(), *([encoder.patcher] if encoder else [])]
 
     def encoder(self, clip_vision=None):
-        """A CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError.
+        """Return a CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError when none does.
 
         None for an adapter that reads faces alone.
         """
@@ -62,21 +63,20 @@ class AdapterWithEncoder(HoldsModels):
 
 @dataclass(frozen=True)
 class References:
-    """Pictures [B, H, W, C] and how they meet the encoder's square; mask [B or 1, h, w] or None."""
+    """The pictures [B, H, W, C] to read, and how they meet the encoder's square; mask [B or 1, h, w] or None."""
 
     image: Tensor
     mask: Tensor | None = None
     fit: str = CENTER_CROP
 
     def batches(self, faces: Tensor | None = None) -> list[tuple[Tensor, Tensor | None, Tensor | None]]:
-        """A few pictures at a time, so that a long batch takes no more memory than a short one.
+        """Return a few pictures at a time, so that a long batch takes no more memory than a short one.
 
         faces: [B, D] or None. Each batch has its pictures, its masks and its faces.
         """
         images = self.image.split(BATCH)
         masks = None if self.mask is None else mask_frames(self.mask, "image_mask")
-        alike = masks is None or len(masks) == 1
-        own_masks = [masks] * len(images) if alike else masks.split(BATCH)
+        own_masks = [masks] * len(images) if masks is None or len(masks) == 1 else masks.split(BATCH)
         own_faces = [None] * len(images) if faces is None else faces.split(BATCH)
         return list(zip(images, own_masks, own_faces, strict=True))
 
@@ -90,7 +90,7 @@ class References:
 
 @dataclass(frozen=True, eq=False)
 class EncodeSettings:
-    """How references are read: by which texts and faces, and how their tokens act together."""
+    """The settings for references: the texts and faces they are read by, and how their tokens act together."""
 
     texts: Texts
     combining: Combining = TOGETHER
@@ -100,7 +100,7 @@ class EncodeSettings:
 def encode_instruct(
     adapter: LoadedAdapter, clip, clip_vision, references: References, settings: EncodeSettings
 ) -> InstructEmbeds:
-    """Image tokens for each branch, of all references, a few of them at a time.
+    """Encode all references, a few of them at a time, into image tokens for each branch.
 
     clip_vision: an encoder that fits, from `AdapterWithEncoder.encoder`; None where the adapter reads faces alone, and
     each face is a reference. clip: reads the texts, where the adapter takes any.
@@ -141,11 +141,14 @@ def check_combining(combining: Combining, references: int) -> None:
 def encode_features(
     adapter: LoadedAdapter, clip, features: Features, zero_states: Tensor | None, settings: EncodeSettings
 ) -> InstructEmbeds:
-    """Image tokens of references of which all is known; zero_states: a zero image's, [1, N, D], if the adapter asks."""
+    """Encode references whose features are known already.
+
+    zero_states: a zero image's, [1, N, D], if the adapter asks.
+    """
     batches = features.split(BATCH)
     check_combining(settings.combining, sum(batch.rows for batch in batches))
     check_texts(adapter, clip)
-    encode = token_encoder(adapter, clip, settings.texts, lambda: zero_states, settings.given.structure)
+    encode = token_encoder(adapter, clip, settings.texts, lambda: cast(Tensor, zero_states), settings.given.structure)
     return _embeds(adapter, settings, [encode(batch) for batch in batches])
 
 
@@ -158,7 +161,7 @@ def _embeds(adapter: LoadedAdapter, settings: EncodeSettings, tokens: Sequence[B
 def combine_embeds(
     first: InstructEmbeds, second: InstructEmbeds, method: str, weights: tuple[float, float]
 ) -> InstructEmbeds:
-    """Two encoded references made into one. Raises ValueError when they cannot be; see `combine_two`."""
+    """Combine two encoded references into one. Raises ValueError when they cannot be; see `combine_two`."""
     if first.adapter is not second.adapter and first.adapter.fingerprint != second.adapter.fingerprint:
         raise ValueError(
             f"Embeds of one adapter were expected; they are of {first.adapter.name} and {second.adapter.name}. Encode "
@@ -170,7 +173,7 @@ def combine_embeds(
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Pictures that are read by one instruction and act with one weight."""
+    """The pictures that are read by one instruction and act with one weight."""
 
     pictures: References
     instruction: str
@@ -180,7 +183,7 @@ class Reference:
 def encode_references(
     adapter: LoadedAdapter, clip, clip_vision, references: Sequence[Reference], prompts: tuple[str, str]
 ) -> InstructEmbeds:
-    """Image tokens of every reference, each by its own instruction; prompts: the prompt and the negative one."""
+    """Encode each reference by its own instruction, to act together; prompts: the prompt and the negative one."""
     weights = [one.weight for one in references]
     check_weights(weights, len(references), "the references' weights")
     used = [one for one in references if one.weight]
@@ -194,5 +197,5 @@ def encode_references(
 
 
 def _joined(instructions: Sequence[str], weights: Sequence[float]) -> str:
-    """The instructions that act, in which `auto` looks for the words it knows."""
+    """Return the instructions that act, in which `auto` looks for the words it knows."""
     return "; ".join(dict.fromkeys(text for text, weight in zip(instructions, weights, strict=True) if weight))

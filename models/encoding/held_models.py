@@ -1,4 +1,4 @@
-"""What ComfyUI's caches ask of an output: the models it holds."""
+"""The models that an output holds, for which ComfyUI's caches ask it."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ class HoldsModels:
         return [self.patcher]
 
     def is_dynamic(self) -> bool:
-        """Whether ComfyUI moves the weights of all of them in and out while they run."""
+        """Return whether ComfyUI moves the weights of all its models in and out while they run."""
         return all(model.is_dynamic() for model in self.get_models())

@@ -1,4 +1,4 @@
-"""Reference images to features, by ComfyUI's CLIP vision models. Each image is encoded once.
+"""Turn reference images into features, by ComfyUI's CLIP vision models. Each image is encoded once.
 
 Axes: B images, N patches and class token, D width.
 """
@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import comfy.clip_vision
 import comfy.model_management as mm
@@ -38,7 +40,7 @@ class EncoderFile:
         self.model = None
 
     def load(self):
-        """The ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
+        """Return the ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
         if self.model is None:
             key = (str(self.path), self._stamp())
             self.model = self._shared[key] = self._shared.get(key) or self._read()
@@ -76,7 +78,7 @@ class EncoderFile:
 
 
 def check_encoder(clip_vision, need: EncoderNeed, name: str) -> None:
-    """Raises ValueError, which calls it `name`, unless a CLIP_VISION is a CLIP image encoder with what is needed."""
+    """Raises ValueError, which calls it `name`, unless a CLIP_VISION is a CLIP image encoder that meets the need."""
     sizes = sizes_of(clip_vision)
     if sizes is None:
         raise ValueError(wrong_encoder(f"{name} is no CLIP image encoder with a class token", need))
@@ -84,10 +86,13 @@ def check_encoder(clip_vision, need: EncoderNeed, name: str) -> None:
 
 
 def sizes_of(clip_vision) -> EncoderSizes | None:
-    """Of a CLIP_VISION, ComfyUI's or this pack's; None for one that is no CLIP image encoder with a class token."""
+    """Return the sizes of a CLIP_VISION, ComfyUI's or this pack's.
+
+    None for one that is no CLIP image encoder with a class token.
+    """
     if isinstance(getattr(clip_vision, "sizes", None), EncoderSizes):
         return clip_vision.sizes
-    embeddings = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
+    embeddings: Any = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
     if getattr(embeddings, "class_embedding", None) is None:
         return None
     projection = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
@@ -99,7 +104,7 @@ def sizes_of(clip_vision) -> EncoderSizes | None:
 
 
 def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Features:
-    """Pictures [B, H, W, C] in 0..1 -> the encoder's features, float32.
+    """Return the encoder's features of pictures [B, H, W, C] in 0..1, float32.
 
     mask: [B or 1, h, w]; outside it the encoder sees zeros, what the unconditional image is made of.
     """
@@ -107,12 +112,12 @@ def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: 
 
 
 def zero_image_states(clip_vision) -> Tensor:
-    """[1, N, D]: states of an image that is zero after normalisation, the reference's unconditional image."""
+    """Return the states [1, N, D] of an image that is zero after normalisation: the unconditional image."""
     return FeatureCache.of(clip_vision).zero_states()
 
 
 class FeatureCache:
-    """The last images' features of one encoder. It goes when the encoder goes.
+    """The features of one encoder's last images. They go when the encoder goes.
 
     ComfyUI runs the whole Encode node again when a text changes; the image encoder must not run again with it.
     """
@@ -120,7 +125,7 @@ class FeatureCache:
     _by_encoder: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def __init__(self, clip_vision):
-        self._encoder = weakref.ref(clip_vision)
+        self._encoder: Callable[[], Any] = weakref.ref(clip_vision)  # it outlives the cache
         self._kept: OrderedDict[bytes, Features] = OrderedDict()
         self._zero: Tensor | None = None
 
@@ -131,7 +136,7 @@ class FeatureCache:
         return cls._by_encoder[clip_vision]
 
     def features(self, pixels: Tensor) -> Features:
-        """pixels [B, 3, size, size], normalised -> the features of each."""
+        """Return the features of each image, from normalised pixels [B, 3, size, size]."""
         keys = [hashlib.blake2b(image.cpu().numpy().tobytes()).digest() for image in pixels]
         found = {key: self._kept[key] for key in keys if key in self._kept}
         missing = {key: image for key, image in zip(keys, pixels, strict=True) if key not in found}
@@ -143,11 +148,11 @@ class FeatureCache:
     def zero_states(self) -> Tensor:
         if self._zero is None:
             size = self._encoder().image_size
-            self._zero = self._encode(torch.zeros(1, 3, size, size))[0].states
+            self._zero = cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].states)
         return self._zero
 
     def _encode(self, pixels: Tensor) -> list[Features]:
-        """One for each picture."""
+        """Return features for each picture."""
         features = []
         for batch in pixels.split(BATCH):
             mm.throw_exception_if_processing_interrupted()
@@ -163,7 +168,7 @@ class FeatureCache:
 
 
 def encode_pixels(clip_vision, pixels: Tensor) -> Features:
-    """Normalised pixels [B, 3, size, size] -> the encoder's features, float32.
+    """Return the encoder's features of normalised pixels [B, 3, size, size], float32.
 
     States before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model; and its
     `image_embeds`, where the encoder has a projection.

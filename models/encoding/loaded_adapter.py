@@ -6,6 +6,7 @@ from collections.abc import Collection
 from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, Protocol, cast
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -20,6 +21,14 @@ from .held_models import HoldsModels
 
 # Weights that follow the host's dynamic memory management, where the version has it.
 Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+class Sizes(Protocol):
+    """The widths of an adapter's image projection; those of a picture and of a face where it reads them."""
+
+    out_width: int
+    image_width: int
+    face_width: int
 
 
 class LoadedAdapter(HoldsModels):
@@ -42,7 +51,7 @@ class LoadedAdapter(HoldsModels):
         self.family, self.kind, self.notes = checkpoint.family, checkpoint.kind, checkpoint.notes
         self.encoder_need, self.lora = checkpoint.encoder_need, checkpoint.lora
         self.instructions = checkpoint.instructions
-        self.sizes = adapter.image_projection.sizes
+        self.sizes = cast(Sizes, adapter.image_projection.sizes)
         self.image_projection = _managed(adapter.image_projection)
         self.projections = adapter.projections
         self.streams = adapter.streams and _managed(adapter.streams)
@@ -58,12 +67,12 @@ class LoadedAdapter(HoldsModels):
 
     @property
     def context_width(self) -> int:
-        """Width of the image tokens, which is the model's context width."""
+        """The width of the image tokens, which is the model's context width."""
         return self.sizes.out_width
 
     @cached_property
     def fingerprint(self) -> str:
-        """Tells this adapter from any other, whatever the precision of its file."""
+        """The text that tells this adapter from any other, whatever the precision of its file."""
         parts = (self.image_projection.model, self.projections, *([self.streams.model] if self.streams else []))
         return fingerprint(
             {name: weight for part in parts for name, weight in part.state_dict().items()},
@@ -72,11 +81,11 @@ class LoadedAdapter(HoldsModels):
 
     @classmethod
     def read(cls, path: Path) -> LoadedAdapter:
-        """Raises AdapterFileError, a ValueError, for a file that is not a usable adapter."""
+        """Read an adapter. Raises AdapterFileError, a ValueError, for a file that is not a usable one."""
         return cls(path.name, read_checkpoint(path))
 
     def image_tokens(self, *inputs: Tensor, **options: float) -> Tensor:
-        """What the kind's projection takes, each for B references or for all alike (1) -> image tokens [B, T, width].
+        """Return image tokens [B, T, width]. inputs: what the kind's projection takes, for B references or for all (1).
 
         An IPAdapter-Instruct takes image features [B, N, D] and embeds of the instruction and the prompt, [1, L, D].
         """
@@ -90,7 +99,7 @@ class LoadedAdapter(HoldsModels):
     def keys_values(
         self, image_tokens: Tensor, dtype: torch.dtype, wanted: Collection[int] | None = None
     ) -> list[tuple[Tensor, Tensor]]:
-        """Image tokens [rows, T, width] -> keys and values, [rows, T, site width], on their device.
+        """Return keys and values, [rows, T, site width], of image tokens [rows, T, width], on their device.
 
         wanted: the sites' places in the adapter's order; None for all.
 
@@ -106,16 +115,18 @@ class LoadedAdapter(HoldsModels):
         return [(keys, values) for keys, values in pairs]
 
     def stream_layers(self, block: int) -> nn.Module:
-        """SD3's four layers for a block's streams."""
-        return self.streams.model.at(block)
+        """Return SD3's four layers for a block's streams."""
+        streams: Any = self.streams  # never None where a site asks
+        return streams.model.at(block)
 
     def copied_stream_layers(self, block: int, like: Tensor) -> SimpleNamespace:
-        """The same for another device: with copies of their weights on the device of `like`, and of its dtype.
+        """Return the same four layers with copies of their weights on the device of `like`, and of its dtype.
 
         The host's own layers may hold memory of the device that it has loaded them to.
         """
-        layers = self.stream_layers(block).named_children()
-        return SimpleNamespace(**{name: partial(F.linear, weight=layer.weight.to(like)) for name, layer in layers})
+        layers: Any = self.stream_layers(block)
+        named = layers.named_children()
+        return SimpleNamespace(**{name: partial(F.linear, weight=layer.weight.to(like)) for name, layer in named})
 
 
 def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:

@@ -1,4 +1,4 @@
-"""Weights that open_clip knows by a tag, into ComfyUI's own folders, where they are files like any other."""
+"""Download weights that open_clip knows by a tag into ComfyUI's own folders, where they are files like any other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AS_A_NODE = {
 
 
 def file_names(pretrained: Pretrained) -> list[str]:
-    """What the downloaded file may be called."""
+    """Return the names that the downloaded file may have."""
     return [f"{pretrained.stem}{suffix}" for suffix in WEIGHTS.values()]
 
 
@@ -36,7 +36,7 @@ def download_pretrained(pretrained: Pretrained, folder: Path) -> Path:
     """
     files = _published(pretrained, folder.name)
     try:
-        return _get(_first_there(files, folder), folder)
+        return _get_first(files, folder)
     except DownloadError as error:
         message = str(error)
         for command, node in AS_A_NODE.items():
@@ -48,7 +48,7 @@ def download_pretrained(pretrained: Pretrained, folder: Path) -> Path:
 
 
 def _published(pretrained: Pretrained, folder: str) -> list[PublishedFile]:
-    """Where open_clip's registry says that the weights are: "owner/repository/file", or "owner/repository/"."""
+    """Return the files to try; open_clip's registry says "owner/repository/file", or "owner/repository/"."""
     hub = open_clip_module().get_pretrained_cfg(pretrained.model, pretrained.tag).get("hf_hub", "")
     repository, _, named = hub.rpartition("/")
     if not repository:
@@ -61,20 +61,25 @@ def _published(pretrained: Pretrained, folder: str) -> list[PublishedFile]:
     return [PublishedFile(f"{pretrained.stem}{suffix}", folder, f"{url}/{name}") for name, suffix in remotes.items()]
 
 
-def _first_there(files: list[PublishedFile], folder: Path) -> Download:
-    """The first of the files that the server has. Raises DownloadError, the first one's, when it has none."""
-    refused: DownloadError | None = None
+def _get_first(files: list[PublishedFile], folder: Path) -> Path:
+    """Get the first of the files that the server has. Raises the first one's DownloadError when it has none."""
+    refused: list[DownloadError] = []
     for file in files:
         try:
-            return plan(file, file.url_at(os.environ.get("HF_ENDPOINT", "")), folder.parent)
+            planned = plan(file, file.url_at(os.environ.get("HF_ENDPOINT", "")), folder.parent)
+            break
         except PassingError:
             raise
         except DownloadError as error:
-            refused = refused or error
-    raise refused
+            refused.append(error)
+    else:
+        raise refused[0]
+    if planned is not None:  # None: somebody else has got it meanwhile
+        _get(planned)
+    return folder / file.name
 
 
-def _get(download: Download, folder: Path) -> Path:
+def _get(download: Download) -> None:
     for message in lacking_space([download]):
         raise DownloadError(message)
     bar = comfy.utils.ProgressBar(download.remote.size)
@@ -84,4 +89,3 @@ def _get(download: Download, folder: Path) -> Path:
         bar.update_absolute(received)
 
     get(download, tell)
-    return folder / download.file.name

@@ -24,7 +24,7 @@ TOWER_TENSORS_SHOWN = 3  # names in a message
 
 @dataclass(frozen=True)
 class Tower:
-    """A tower that is known, by the width of its states.
+    """A tower that is known by the width of its states.
 
     model: the configuration in open_clip that has its heads and its activation, which no tensor tells.
     """
@@ -36,25 +36,25 @@ class Tower:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Weights that open_clip knows by a model and a tag. Their file holds both towers."""
+    """The weights that open_clip knows by a model and a tag. Their file holds both towers."""
 
     model: str
     tag: str
 
     @property
     def choice(self) -> str:
-        """As the nodes offer it, and as workflows keep it."""
+        """The name by which the nodes offer it and workflows keep it."""
         return f"{self.model} {self.tag} (download)"
 
     @property
     def stem(self) -> str:
-        """Its file's name in ComfyUI's folder, without the suffix."""
+        """The name of its file in ComfyUI's folder, without the suffix."""
         return f"{self.model}-{self.tag}"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a tower's tensors are in a file: open_clip's name for each, or the beginning of several, to the file's.
+    """A way to name a tower's tensors. names: open_clip's name of one, or the beginning of several, to the file's.
 
     A file has the layout at a prefix where all of `marks` are. Names of `beside` lie beside the tower's own prefix.
     """
@@ -66,12 +66,12 @@ class Layout:
     beside: str = ""
 
     def prefixes(self, names: Mapping[str, Tensor]) -> list[str]:
-        """Behind which prefixes the file has such a tower."""
+        """Return the prefixes behind which the file has such a tower."""
         found = [name.removesuffix(self.marks[0]) for name in names if name.endswith(self.marks[0])]
         return [p for p in found if p[-1:] in ("", ".") and all(f"{p}{mark}" in names for mark in self.marks)]
 
     def source(self, ours: str, prefix: str) -> str:
-        """The file's name of a tensor."""
+        """Return the file's name of a tensor."""
         block = re.match(rf"{re.escape(BLOCKS)}\d+\.", ours)
         if block:
             prefix += self.blocks + block[0].removeprefix(BLOCKS)
@@ -86,7 +86,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Kind:
-    """Image or text towers: what they are made of outside their blocks, the layouts, and the towers that are known."""
+    """The image or the text towers: what they have outside their blocks, the layouts, and the towers that are known."""
 
     title: str
     norm: str
@@ -190,7 +190,7 @@ class TowerWeights:
 
     @property
     def places(self) -> int:
-        """Positions: a picture's patches and its class token, or a text's tokens."""
+        """The number of positions: a picture's patches and its class token, or a text's tokens."""
         return self.tensors["positional_embedding"].shape[0]
 
     @property
@@ -210,7 +210,7 @@ class TowerWeights:
 
 
 def read_tower(path: Path, kind: Kind) -> TowerWeights:
-    """The tower of this kind in a .safetensors file or a pickle of tensors; of the former nothing else is read.
+    """Read the tower of this kind in a .safetensors file or a pickle of tensors; of the former nothing else is read.
 
     Raises ValueError for a file that cannot be read, or holds no such tower, or not all of it.
     """
@@ -218,9 +218,9 @@ def read_tower(path: Path, kind: Kind) -> TowerWeights:
 
 
 def find_tower(tensors: Mapping[str, Tensor], kind: Kind, name: str) -> TowerWeights:
-    """As `read_tower`, of tensors that a file called `name` holds."""
+    """Find the tower that `read_tower` gives among the tensors of a file called `name`."""
     found = [(layout, prefix) for layout in kind.layouts for prefix in layout.prefixes(tensors)]
-    known = {tower.width: tower for tower in kind.towers}
+    known: dict[int | None, Tower] = {tower.width: tower for tower in kind.towers}
     widths = [_width(tensors, kind, *place) for place in found]
     number = next((number for number, width in enumerate(widths) if width in known), None)
     if number is None:
@@ -235,7 +235,7 @@ def _width(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefix: st
 
 
 def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefix: str, name: str) -> dict[str, Tensor]:
-    """The tower at the prefix under open_clip's names. Every tensor of its blocks must be of use."""
+    """Return the tower at the prefix under open_clip's names. Every tensor of its blocks must be of use."""
     blocks = re.compile(rf"{re.escape(prefix + layout.blocks)}([0-9]+)\.")
     inside = {theirs: match[1] for theirs in tensors if (match := blocks.match(theirs))}
     try:
@@ -265,14 +265,14 @@ def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefi
 
 
 def _expected(kind: Kind, layers: int) -> Iterator[str]:
-    """open_clip's names of all tensors of a tower but its projection."""
+    """Yield open_clip's names of all tensors of a tower but its projection."""
     yield from kind.outside
     for number in range(layers):
         yield from (f"{BLOCKS}{number}.{name}" for name in (*BLOCK, *JOINED))
 
 
 def _sources(tensors: Mapping[str, Tensor], layout: Layout, ours: str, prefix: str) -> list[str]:
-    """The file's names of what makes one tensor: of the attention's three inputs joined, transformers has three."""
+    """Return the file's names for one tensor: three for the attention's inputs, which transformers does not join."""
     if not ours.endswith(JOINED) or not layout.names:
         return [layout.source(ours, prefix)]
     start, _, part = ours.rpartition("attn.in_proj_")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import comfy.clip_vision
 import comfy.model_management as mm
@@ -32,7 +32,7 @@ UNUSED_TOWER = {"layers": 1, "width": 64}  # open_clip builds a pair; the other 
 
 
 def open_clip_module() -> ModuleType:
-    """open_clip, imported when it is first needed. Raises ValueError, which says how to get it."""
+    """Import open_clip when it is first needed. Raises ValueError, which says how to get it."""
     try:
         import open_clip
     except ImportError as error:
@@ -64,7 +64,7 @@ class CastAtUse(nn.Module):
         return functional_call(self.module, weights, args, kwargs)
 
     def get_weight_dtype(self) -> torch.dtype:
-        """What open_clip's towers ask of their first block: the precision to compute in."""
+        """Return the precision to compute in, for which open_clip's towers ask their first block."""
         return torch.float32
 
 
@@ -75,14 +75,18 @@ def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
 class ImageStates(nn.Module):
     """An image tower that answers as ComfyUI's own image encoders do."""
 
+    tower: Any  # open_clip's VisionTransformer
+
     def __init__(self, tower: nn.Module, layers: int):
         super().__init__()
         self.tower = tower
         self.layers = layers
 
     def forward(self, pixel_values: Tensor, intermediate_output: int | None = None):
-        """Normalised pixels [B, 3, size, size] -> states after the last layer [B, N, D], those after another one or
-        None, the projected embedding [B, width], None. Class token first; no closing norm but in the embedding.
+        """Return what ComfyUI's image encoders return for normalised pixels [B, 3, size, size].
+
+        That is states after the last layer [B, N, D], those after another one or None, the projected embedding
+        [B, width], None. Class token first; no closing norm but in the embedding.
         """
         last = self.layers - 1
         wanted = last if intermediate_output is None else intermediate_output % self.layers
@@ -95,7 +99,7 @@ class ImageStates(nn.Module):
 
 
 def build_image_tower(weights: TowerWeights) -> nn.Module:
-    """open_clip's image tower with a file's weights and sizes. Raises ValueError where they contradict each other."""
+    """Build open_clip's image tower with a file's weights and sizes. Raises ValueError where they disagree."""
     config = open_clip_module().get_model_config(weights.tower.model)
     projected = weights.encoder_sizes.pooled_width
     config["embed_dim"] = projected or config["embed_dim"]
@@ -113,7 +117,7 @@ def build_image_tower(weights: TowerWeights) -> nn.Module:
 
 
 def build_text_tower(weights: TowerWeights) -> nn.Module:
-    """open_clip's text tower with a file's weights, without projection: token ids [B, N] -> (unused, [B, N, D]).
+    """Build open_clip's text tower with a file's weights, without projection: token ids [B, N] -> (unused, [B, N, D]).
 
     Raises ValueError where the weights contradict each other.
     """
@@ -133,16 +137,17 @@ def build_text_tower(weights: TowerWeights) -> nn.Module:
 
 
 def _mlp_ratio(weights: TowerWeights) -> float:
-    """open_clip multiplies by it and rounds down; half a unit more is safe from the rounding of the ratio."""
+    """Return what open_clip multiplies by and rounds down; half a unit more is safe from the rounding of the ratio."""
     return (weights.mlp_width + 0.5) / weights.tower.width
 
 
-def _build(config: dict) -> nn.Module:
+def _build(config: dict) -> Any:
+    """Return open_clip's CustomTextCLIP on the meta device, without numbers."""
     with torch.device("meta"):
         return open_clip_module().CustomTextCLIP(**config)
 
 
-def _filled(tower: nn.Module, weights: TowerWeights) -> nn.Module:
+def _filled(tower: Any, weights: TowerWeights) -> nn.Module:
     try:
         tower.load_state_dict(weights.tensors, assign=True)
     except RuntimeError as error:  # sizes that differ, one a line
@@ -158,7 +163,7 @@ def _filled(tower: nn.Module, weights: TowerWeights) -> nn.Module:
 
 
 def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
-    """In the host's memory management. Not its dynamic kind, which is made for ComfyUI's own layers."""
+    """Put a module into the host's memory management. Not its dynamic kind, which is made for ComfyUI's own layers."""
     return comfy.model_patcher.ModelPatcher(
         module, load_device=mm.text_encoder_device(), offload_device=mm.text_encoder_offload_device()
     )
@@ -206,7 +211,7 @@ class OpenClipText(HoldsModels):
         self.load_device = self.patcher.load_device
 
     def encode_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Each text -> [1, L, D]: the last layer's states after the final norm, float32. L is 77, or all places."""
+        """Return each text's last states after the final norm, [1, L, D], float32. L is 77, or all places."""
         mm.load_models_gpu([self.patcher])
         tokens = torch.tensor(token_ids(_tokenizer(), texts, self._places), device=self.load_device)
         with torch.no_grad():
@@ -215,9 +220,10 @@ class OpenClipText(HoldsModels):
 
 
 def token_ids(tokenizer, texts: Sequence[str], places: int) -> list[list[int]]:
-    """Start, text, end, cut to 77 and to the tower's places, the end kept, and padded with end to all of the places.
+    """Return each text's tokens, as many as the tower has places.
 
-    open_clip's own tokenizer pads with 0 instead.
+    They are start, text, end, cut to 77 and to the tower's places, the end kept, and padded with end to all of the
+    places. open_clip's own tokenizer pads with 0 instead.
     """
     length = min(TEXT_LENGTH, places)
     rows = tokenizer(texts, padding="max_length", max_length=length, truncation=True)["input_ids"]
@@ -226,7 +232,7 @@ def token_ids(tokenizer, texts: Sequence[str], places: int) -> list[list[int]]:
 
 @functools.cache
 def _tokenizer():
-    """ComfyUI's CLIP tokenizer."""
+    """Return ComfyUI's CLIP tokenizer."""
     return comfy.sd1_clip.SDTokenizer().tokenizer
 
 
@@ -234,7 +240,7 @@ _shared: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
 
 def load_image_tower(path: Path) -> OpenClipVision:
-    """A file's image tower; the same object for the same file, as long as somebody holds it.
+    """Load a file's image tower; the same object for the same file, as long as somebody holds it.
 
     Raises ValueError for a file without one, and where open_clip is missing.
     """
@@ -242,7 +248,7 @@ def load_image_tower(path: Path) -> OpenClipVision:
 
 
 def load_text_tower(path: Path) -> OpenClipText:
-    """A file's text tower, as `load_image_tower`."""
+    """Load a file's text tower, as `load_image_tower` does."""
     return _load(path, lambda: OpenClipText(read_tower(path, TEXT)), TEXT.title)
 
 

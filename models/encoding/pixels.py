@@ -1,9 +1,11 @@
-"""Pictures to the pixels an image encoder takes.
+"""Turn pictures into the pixels that an image encoder takes.
 
 Axes: B images, H height, W width, C channels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import comfy.clip_vision
 import torch
@@ -47,7 +49,7 @@ def check_mask(mask: Tensor, pictures: int) -> None:
 
 
 def pixel_values(clip_vision, image: Tensor, mask: Tensor | None, fit: str) -> Tensor:
-    """image [B, H, W, C] in 0..1, mask [B or 1, h, w] or None -> normalised pixels [B, 3, size, size].
+    """Return normalised pixels [B, 3, size, size] of image [B, H, W, C] in 0..1 and mask [B or 1, h, w] or None.
 
     Pixels that the mask leaves out, and those that padding adds, are zero after normalisation.
     """
@@ -67,7 +69,7 @@ def _preprocess(image: Tensor, size: int, mean: list[float], std: list[float], c
     return comfy.clip_vision.clip_preprocess(image, size=size, mean=mean, std=std, crop=crop)
 
 
-def _resize(mask: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(mask: Tensor, size: Sequence[int]) -> Tensor:
     mask = mask_frames(mask, "image_mask").unsqueeze(1)
     return F.interpolate(mask, size=tuple(size), mode="bilinear").squeeze(1)
 

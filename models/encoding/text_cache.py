@@ -1,4 +1,4 @@
-"""What a CLIP has encoded last, so that when one text changes the others are not encoded again.
+"""The texts that a CLIP has encoded last, so that when one changes the others are not encoded again.
 
 ComfyUI runs a whole node again when one of its texts changes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -20,12 +20,12 @@ TEXTS_KEPT = 32  # a text's states: 0.24 MB for the resampler, 3 MB as SD3's con
 
 
 def text_states(clip, texts: Iterable[str]) -> dict[str, Tensor]:
-    """Each text -> [1, L, D], as `encode_texts` gives it."""
+    """Return each text's states [1, L, D], as `encode_texts` gives them."""
     return KeptTexts.of(clip).encoded("states", texts, lambda text: encode_texts(clip, [text])[text])
 
 
 def conditionings(clip, texts: Iterable[str]) -> list[list]:
-    """Each text just as CLIP Text Encode encodes it. Raises ValueError for half a character."""
+    """Encode each text just as CLIP Text Encode does. Raises ValueError for half a character."""
 
     def encode(text: str) -> list:
         check_letters("A text", text)
@@ -45,7 +45,7 @@ class KeptTexts:
     _by_clip: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
     def __init__(self, clip):
-        self._clip = weakref.ref(clip)
+        self._clip: Callable[[], Any] = weakref.ref(clip)  # it outlives its texts
         self._kept: OrderedDict[Hashable, object] = OrderedDict()
 
     @classmethod
@@ -55,7 +55,7 @@ class KeptTexts:
         return cls._by_clip[clip]
 
     def encoded(self, kind: Hashable, texts: Iterable[str], encode: Callable[[str], T]) -> dict[str, T]:
-        """What `encode` makes of each text; one at a time, since in a batch the last digits depend on the others."""
+        """Encode each text that is not kept; one at a time, since in a batch the last digits depend on the others."""
         patcher = self._clip().patcher
         if patcher.forced_hooks:
             return {text: encode(text) for text in dict.fromkeys(texts)}

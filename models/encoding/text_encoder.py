@@ -1,4 +1,4 @@
-"""Instructions and prompts to the resampler's text features, by a CLIP-L: the graph's own, or open_clip's.
+"""Turn instructions and prompts into the resampler's text features, by a CLIP-L: the graph's own, or open_clip's.
 
 Axes: L tokens (77), D width (768).
 """
@@ -39,7 +39,7 @@ def check_clip_l(clip) -> None:
 
 
 def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
-    """Each text -> [1, L, D]: CLIP-L's last hidden state after the final layer norm, float32.
+    """Return each text's states [1, L, D]: CLIP-L's last hidden state after the final layer norm, float32.
 
     Tokens are start, text, end, padded with end and cut to 77, without prompt weights or embeddings. A tower with more
     places, such as Long-CLIP's 248, gives its first 77 states; one with fewer gives all it has.
@@ -57,7 +57,7 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
 
 
 def _beginning(text: str) -> str:
-    """As much of a text as can be among its 77 tokens: tokenizers take ages for a megabyte."""
+    """Return as much of a text as can be among its 77 tokens: tokenizers take ages for a megabyte."""
     return text if len(text) <= LONGEST_TEXT else " ".join(text.split())[:LONGEST_TEXT]
 
 

@@ -1,4 +1,4 @@
-"""From what is known of references to image tokens for each branch.
+"""Turn what is known of references into image tokens for each branch.
 
 Axes: B references, T image tokens, N image patches and class token, D width.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ TokenEncoder = Callable[[Features], Branches[Tensor]]
 
 @dataclass(frozen=True)
 class Texts:
-    """What a user typed. Prompt weights and embeddings in them mean nothing to the resampler.
+    """The texts that a user typed. Prompt weights and embeddings in them mean nothing to the resampler.
 
     negative_instruction: what to leave behind of the picture; "" for nothing.
     """
@@ -35,7 +36,7 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class GivenFaces:
-    """Faces for a FaceID adapter, or None. structure: how much FaceID-PlusV2 takes from the picture of the face."""
+    """The faces for a FaceID adapter, or None. structure: how much FaceID-PlusV2 takes from the picture of the face."""
 
     faces: Faces | None = None
     structure: float = 1.0
@@ -45,7 +46,7 @@ NO_FACES = GivenFaces()
 
 
 def face_embeddings(adapter: LoadedAdapter, faces: Faces | None) -> Tensor | None:
-    """[B, D] as the adapter takes them, None for one that reads no face. Raises ValueError when there are none."""
+    """Return faces [B, D] as the adapter takes them, None for one that reads none. Raises ValueError without a face."""
     kind = adapter.kind
     if not kind.reads_face:
         return None
@@ -64,7 +65,7 @@ def face_embeddings(adapter: LoadedAdapter, faces: Faces | None) -> Tensor | Non
 
 
 def for_pictures(rows: Tensor | None, pictures: int) -> Tensor | None:
-    """A face embedding for each picture: as many, or one for all. Raises ValueError for another number."""
+    """Return a face embedding for each picture, from as many or one for all. Raises ValueError for another number."""
     if rows is None or len(rows) == pictures:
         return rows
     if len(rows) > 1:
@@ -78,14 +79,14 @@ def for_pictures(rows: Tensor | None, pictures: int) -> Tensor | None:
 def token_encoder(
     adapter: LoadedAdapter, clip, texts: Texts, zero_states: Callable[[], Tensor], structure: float = 1.0
 ) -> TokenEncoder:
-    """What encodes references for an adapter. zero_states: gives a zero image's, [1, N, D], if the adapter asks."""
+    """Return an adapter's encoder of references. zero_states: gives a zero image's, [1, N, D], if the adapter asks."""
     if adapter.kind.takes_instruction:
         return InstructTokens(adapter, clip, texts, zero_states())
     return PlainTokens(adapter, zero_states, structure)
 
 
 class InstructTokens:
-    """Under texts that are encoded once. The zero image's tokens are the same for all references."""
+    """Encodes references under texts that are encoded once. The zero image's tokens are the same for all references."""
 
     def __init__(self, adapter: LoadedAdapter, clip, texts: Texts, zero_states: Tensor):
         negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
@@ -95,8 +96,9 @@ class InstructTokens:
         self._zero = None if texts.negative_instruction else self._tokens(zero_states, Branch.UNCOND)
 
     def __call__(self, features: Features) -> Branches[Tensor]:
-        """[B, T, width] for each branch."""
-        return Branches(**{branch.value: self._of(features.states, branch) for branch in Branch})
+        """Return tokens [B, T, width] for each branch."""
+        states = cast(Tensor, features.states)
+        return Branches(**{branch.value: self._of(states, branch) for branch in Branch})
 
     def _of(self, states: Tensor, branch: Branch) -> Tensor:
         if branch is Branch.UNCOND and self._zero is not None:
@@ -109,7 +111,9 @@ class InstructTokens:
 
 
 class PlainTokens:
-    """Of adapters that take no instruction: the reference's tokens where guidance keeps it, else those of nothing.
+    """Encodes references for adapters that take no instruction.
+
+    A branch gets the reference's tokens where guidance keeps it, else those of nothing.
 
     Source: tencent-ailab/IP-Adapter@cfcdf8c, `get_image_embeds` of each class.
     """
@@ -120,7 +124,7 @@ class PlainTokens:
         self._zero = self._tokens(self._nothing(zero_states))
 
     def __call__(self, features: Features) -> Branches[Tensor]:
-        """[B, T, width] for each branch."""
+        """Return tokens [B, T, width] for each branch."""
         tokens = self._tokens(features)
         return Branches(tokens, tokens, tokens, self._zero.expand_as(tokens))
 
@@ -135,5 +139,5 @@ class PlainTokens:
     def _tokens(self, features: Features) -> Tensor:
         reads = (self._kind.reads_face, self._kind.reads_states, self._kind.reads_pooled)
         known = (features.face, features.states, features.pooled)
-        inputs = [part for part, is_read in zip(known, reads, strict=True) if is_read]
+        inputs = [cast(Tensor, part) for part, is_read in zip(known, reads, strict=True) if is_read]
         return self._adapter.image_tokens(*inputs, **self._options)

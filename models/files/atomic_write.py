@@ -1,4 +1,4 @@
-"""Writing a file so that the whole of it is there in the end, or nothing."""
+"""Write a file so that the whole of it is there in the end, or nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ ANOTHER_PREFIX = "choose another filename_prefix"
 
 
 def write_whole(content: bytes, target: Path, what: str) -> None:
-    """what: what is written, in words. Raises ValueError for a target that is there already or cannot be written to."""
+    """Write a new file, the whole of it or nothing. what: what is written, in words.
+
+    Raises ValueError for a target that is there already or cannot be written to.
+    """
     try:
         if target.exists():
             raise ValueError(f"{target} is there already, and is never written over. Choose another name.")
@@ -25,7 +28,7 @@ def write_whole(content: bytes, target: Path, what: str) -> None:
 
 @contextlib.contextmanager
 def whole(target: Path) -> Iterator[Path]:
-    """Another name to write under, which becomes `target` when all went well, and is gone otherwise."""
+    """Yield a path to write to, which becomes `target` when all went well, and is gone otherwise."""
     part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
         yield part
@@ -36,7 +39,7 @@ def whole(target: Path) -> Iterator[Path]:
 
 
 def cannot_write(what: str, folder: Path, error: Exception, size: int = 0, elsewhere: str = ANOTHER_PREFIX) -> str:
-    """The message for a folder that a file cannot be written into.
+    """Return the message for a folder that a file cannot be written into.
 
     size: what it needs, in bytes. elsewhere: how a user chooses another place.
     """

@@ -1,4 +1,4 @@
-"""Getting a published file: whole, checked and under its name, or not at all; broken off, it goes on from there.
+"""Get a published file whole, checked and under its name, or not at all; broken off, it goes on from there.
 
 huggingface_hub would be the library for this, but its versions differ in what matters here. As seen: 0.20.3 and 2.4.0
 begin again after a killed process (0.24.7, 0.36.0 and 1.3.0 go on); they leave a .cache folder in the models folder
@@ -36,7 +36,7 @@ class Download:
 
     @property
     def part(self) -> Path:
-        """Beside the target. Another content has another name, so two are never mixed."""
+        """The file beside the target for what was received; another content has another name, so two never mix."""
         content = hashlib.sha256(f"{self.url} {self.remote}".encode()).hexdigest()[:8]
         return self.target.with_name(f"{self.target.name}.{content}.part")
 
@@ -50,14 +50,15 @@ class Download:
 
     @property
     def sha256s(self) -> set[str]:
-        """What its sha256 must be: as this pack knows it, as the server states it."""
+        """The sha256 that the file must have: as this pack knows it, as the server states it."""
         return {self.file.sha256, self.remote.sha256} - {""}
 
 
 def plan(file: PublishedFile, url: str, models: Path) -> Download | None:
-    """How to get a file that is missing in ComfyUI's folder `models`; None when it is there. Nothing is written.
+    """Return the download of a file that is missing in ComfyUI's folder `models`, None for one that is there.
 
-    Raises DownloadError for a server that does not have it, and for a file that is there and is another one.
+    Nothing is written. Raises DownloadError for a server that does not have it, and for a file that is there and is
+    another one.
     """
     target = models / file.folder / file.name
     if not target.exists():
@@ -67,7 +68,7 @@ def plan(file: PublishedFile, url: str, models: Path) -> Download | None:
 
 
 def known_to_be(file: PublishedFile, url: str, remote: Remote) -> Remote:
-    """`remote`, when it is the file that the pack knows."""
+    """Return `remote` when it is the file that the pack knows. Raises DownloadError otherwise."""
     for what, known, stated in (("size", file.size, remote.size), ("sha256", file.sha256, remote.sha256)):
         if known and stated and known != stated:
             raise DownloadError(
@@ -94,7 +95,7 @@ def check_present(file: PublishedFile, url: str, target: Path) -> None:
 
 
 def lacking_space(downloads: Sequence[Download]) -> list[str]:
-    """Which disks are too small for what is left of these downloads, a message for each."""
+    """Return a message for each disk that is too small for what is left of these downloads."""
     disks: dict[int, list[Download]] = {}
     for download in downloads:
         disks.setdefault(existing(download.target.parent).stat().st_dev, []).append(download)
@@ -111,7 +112,7 @@ def lacking_space(downloads: Sequence[Download]) -> list[str]:
 
 
 def existing(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists."""
+    """Return the folder, or the nearest above it that exists."""
     return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
 
 
@@ -156,7 +157,7 @@ def drop_stale_parts(download: Download) -> None:
 
 
 def receive_all(download: Download, tell: Callable[[int], None]) -> None:
-    """Receive what is missing, through as many broken connections as bring something."""
+    """Receive what is missing; try again after a broken connection, until several in a row bring nothing."""
     fruitless = 0
     while download.left:
         before = download.received
@@ -210,7 +211,7 @@ def put_in_place(download: Download) -> None:
 
 
 def not_written(download: Download, error: OSError) -> DownloadError:
-    """The error for a disk or a folder that takes no more."""
+    """Return the error for a disk or a folder that takes no more."""
     folder = download.target.parent
     if error.errno in DISK_FULL:
         return DownloadError(
@@ -232,6 +233,6 @@ def sha256_of(path: Path) -> str:
 
 
 def in_words(size: int) -> str:
-    """A number of bytes, as people say it."""
+    """Return a number of bytes as people say it."""
     unit, name = next(((unit, name) for unit, name in ((10**9, "GB"), (10**6, "MB")) if size >= unit), (10**3, "kB"))
     return f"{size / unit:,.2f} {name}" if unit == 10**9 else f"{size / unit:,.0f} {name}"

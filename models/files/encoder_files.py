@@ -16,7 +16,7 @@ SUFFIXES = (".safetensors", ".sft")
 
 @dataclass(frozen=True)
 class EncoderSizes:
-    """What tells image encoders apart.
+    """The sizes that tell image encoders apart.
 
     width: of the hidden states. pooled_width: of the projected embedding of the whole picture, None without one.
     places: how many hidden states there are, the class token's among them; None where a file does not tell.
@@ -62,7 +62,7 @@ ENCODERS = (
 
 @dataclass(frozen=True)
 class EncoderNeed:
-    """What an adapter reads of a picture: hidden states [N, width], or the projected embedding [width]."""
+    """The part of an encoded picture that an adapter reads: states [N, width], or the projected embedding [width]."""
 
     width: int
     pooled: bool = False
@@ -84,7 +84,7 @@ class EncoderNeed:
         return (sizes.pooled_width if self.pooled else sizes.width) == self.width
 
     def is_trained_with(self, sizes: EncoderSizes) -> bool:
-        """Whether also the picture's size is the one the known encoder has, which no tensor of an adapter tells."""
+        """True when the picture's size, too, is the known encoder's, which no tensor of an adapter tells."""
         return self.is_met_by(sizes) and (self.encoder is None or sizes.places in (None, self.encoder.sizes.places))
 
 
@@ -97,13 +97,13 @@ POSITION_TENSORS = (("vision_model.embeddings.position_embedding.weight", 0), ("
 
 
 def encoder_title(width: int) -> str:
-    """A name that people know for an image encoder whose hidden states have this width."""
+    """Return a name that people know for an image encoder whose hidden states have this width."""
     name = next((one.title for one in reversed(ENCODERS) if one.sizes.width == width), "")
     return f"{name} ({width} wide)" if name else f"an encoder {width} wide"
 
 
 def encoder_sizes(path: Path) -> EncoderSizes | None:
-    """Sizes of the image encoder in a .safetensors file, from its header alone.
+    """Return the sizes of the image encoder in a .safetensors file, read from its header alone.
 
     None for any other kind of file, and for one that cannot be read.
     """
@@ -127,8 +127,10 @@ def _size(file, candidates: Iterable[tuple[str, int]]) -> int | None:
 
 
 def find_encoder(files: Iterable[tuple[str, Path]], need: EncoderNeed) -> str | None:
-    """The name among (name, path) whose file is an encoder that is needed: the first of those the adapter was trained
-    with, else the first; None without one."""
+    """Return the name, among (name, path), whose file is the encoder to use for an adapter; None without one.
+
+    It is the first of those the adapter was trained with, else the first that has what is needed.
+    """
     found = [(name, sizes) for name, path in files if (sizes := encoder_sizes(path)) and need.is_met_by(sizes)]
     trained_with = [name for name, sizes in found if need.is_trained_with(sizes)]
     return next(iter(trained_with or [name for name, _ in found]), None)
@@ -145,12 +147,12 @@ def check_sizes(sizes: EncoderSizes, need: EncoderNeed, name: str) -> None:
 
 
 def wrong_encoder(found: str, need: EncoderNeed) -> str:
-    """The message for an image encoder that does not fit."""
+    """Return the message for an image encoder that does not fit."""
     return f"This adapter needs the image encoder {need.title}; {found}. {get_encoder(need)}"
 
 
 def get_encoder(need: EncoderNeed) -> str:
-    """Which file to get for an adapter, and where to put it."""
+    """Say which file to get for an adapter, and where to put it."""
     encoder = need.encoder
     if encoder is None or not encoder.url:
         return "Get the image encoder that the adapter's page names, into models/clip_vision, and choose it."

@@ -33,7 +33,7 @@ class NotTensorsError(ValueError):
 
 
 def read_pickled(path: Path, device: str) -> dict[str, Tensor]:
-    """All tensors of a file of torch.save, under dotted names: several may share one storage, as they did when saved.
+    """Return all tensors of a file of torch.save, under dotted names. Several may share a storage, as when saved.
 
     device: "cpu", or "meta" for shapes without numbers. An archive is mapped for these and its numbers are not read;
     torch's own reading for "meta" forgets which tensors share a storage, so it is no measure of what is in the file.
@@ -46,7 +46,7 @@ def read_pickled(path: Path, device: str) -> dict[str, Tensor]:
 
 
 def is_pickled(path: Path) -> bool:
-    """Whether a file is one of torch.save's, by its content; a damaged archive is taken for one."""
+    """True for a file of torch.save, by its content; a damaged archive is taken for one."""
     with path.open("rb") as file:
         front = file.read(FRONT)
     if not front.startswith(ARCHIVE):
@@ -59,7 +59,7 @@ def is_pickled(path: Path) -> bool:
 
 
 def flatten(tree: Mapping) -> dict[str, Tensor]:
-    """Nested dicts of tensors -> one dict with dotted names. What is not a tensor is left out.
+    """Return nested dicts of tensors as one dict with dotted names. What is not a tensor is left out.
 
     Raises NotTensorsError for anything else than a dict, and for one that is in several places or in itself.
     """
@@ -83,7 +83,7 @@ def flatten(tree: Mapping) -> dict[str, Tensor]:
 
 
 def _check_container(path: Path) -> bool:
-    """Whether it is an archive, which nothing may be compressed in, or else torch's older format."""
+    """Return True for an archive, in which nothing may be compressed, and False for torch's older format."""
     with path.open("rb") as file:
         front = file.read(FRONT)
     archive = front.startswith(ARCHIVE)
@@ -118,7 +118,7 @@ def _pickles_of_archive(path: Path) -> bytes:
 
 
 def _pickles_of_older(path: Path) -> bytes:
-    """What stands before the numbers. Raises ValueError for what is no pickle, or longer than any adapter's."""
+    """Return what stands before the numbers. Raises ValueError for what is no pickle, or longer than any adapter's."""
     with path.open("rb") as file:
         stream = io.BytesIO(file.read(LONGEST_PICKLE))
     for _ in range(OLDER_PICKLES):
@@ -128,7 +128,7 @@ def _pickles_of_older(path: Path) -> bytes:
 
 
 def _check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
-    """Every tensor is a plain one, and has its numbers in the file: no more of them than the file is long."""
+    """Raises NotTensorsError unless all are plain tensors with their numbers in the file, no more than it is long."""
     storages: dict[int, int] = {}
     for name, tensor in tensors.items():
         if type(tensor) not in PLAIN_TENSORS or tensor.layout != torch.strided or tensor.is_quantized:

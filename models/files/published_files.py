@@ -12,7 +12,7 @@ HUGGING_FACE = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """One file: its name in the folder `folder` of ComfyUI's models folder, and where to get it.
+    """A published file: its name in the folder `folder` of ComfyUI's models folder, and where to get it.
 
     size: in bytes, 0 where it is not known. sha256: "" where it is not known.
     """
@@ -24,7 +24,7 @@ class PublishedFile:
     sha256: str = ""
 
     def url_at(self, endpoint: str) -> str:
-        """Its address at another server with Hugging Face's paths; "" is Hugging Face itself."""
+        """Return the file's address at another server with Hugging Face's paths; "" is Hugging Face itself."""
         return self.url.replace(HUGGING_FACE, endpoint.rstrip("/"), 1) if endpoint else self.url
 
 

@@ -37,7 +37,7 @@ class AdapterFileError(ValueError):
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """All tensors of a .safetensors or .bin file, under dotted names.
+    """Return all tensors of a .safetensors or .bin file, under dotted names.
 
     Pickled files are read with weights only: code in them never runs.
     Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
@@ -46,7 +46,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def read_shapes(path: Path) -> dict[str, Tensor]:
-    """As `read_file`, on the meta device: the shapes, without the numbers."""
+    """Return the tensors as `read_file` does, but on the meta device: the shapes, without the numbers."""
 
     def shape_only(file, name: str) -> Tensor:
         return torch.empty(file.get_slice(name).get_shape(), device="meta")
@@ -55,7 +55,7 @@ def read_shapes(path: Path) -> dict[str, Tensor]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a .safetensors file says beside its tensors. Nothing for other files; damaged ones are `read_file`'s."""
+    """Return what a .safetensors file says beside its tensors; nothing for another kind of file or a damaged one."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             return file.metadata() or {}
@@ -83,9 +83,10 @@ def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[st
 
 
 def check_is_file(path: Path) -> None:
-    """Opening a pipe would wait for ever, and reading a device may never end. Raises AdapterFileError.
+    """Raises AdapterFileError for a folder, a pipe or a device.
 
-    What is not there, or behind a broken link, is left to the opening, which says why.
+    Opening a pipe would wait for ever, and reading a device may never end. What is not there, or behind a broken link,
+    is left to the opening, which says why.
     """
     if path.is_file() or not path.exists():
         return
@@ -97,7 +98,7 @@ def check_is_file(path: Path) -> None:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether the content is: the length of a JSON header, then the header. A damaged one is known by its name."""
+    """True for a file that begins with a JSON header's length, then the header; a damaged one is known by its name."""
     return _has_header(path) or path.suffix.lower() in SAFETENSORS
 
 
@@ -111,7 +112,7 @@ def _front(path: Path) -> bytes:
 
 
 def wrong_suffix(path: Path) -> str:
-    """What a file holds when its name says another format, and what to do; nothing when it may be as its name says."""
+    """Say what a file holds when its name says another format, and what to do; "" when it may be as its name says."""
     try:
         named, header = path.suffix.lower() in SAFETENSORS, _has_header(path)
         pickled = not header and is_pickled(path)
@@ -153,7 +154,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def _other_content(path: Path) -> str:
-    """What a file is that holds no tensors as far as its first bytes tell, in words; nothing where they do not."""
+    """Say what a file is that holds no tensors, as far as its first bytes tell; "" where they do not."""
     try:
         front = b"" if _has_header(path) or is_pickled(path) else _front(path)
     except OSError:  # gone meanwhile

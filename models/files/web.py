@@ -1,4 +1,4 @@
-"""Asking a web server for a file from any byte on. Standard library, and certifi's certificates where it is there."""
+"""Ask a web server for a file from any byte on. Standard library, and certifi's certificates where it is there."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ class DownloadError(Exception):
 
 
 class PassingError(DownloadError):
-    """One that may pass by itself. What was received before it is kept."""
+    """A failure that may pass by itself. What was received before it is kept."""
 
 
 class UnreachableError(PassingError):
-    """The server was not reached at all."""
+    """A failure to reach the server at all."""
 
 
 @dataclass(frozen=True)
 class Remote:
-    """What a server says of a file. `version` changes with the file's content; sha256 is "" where it is not said."""
+    """The facts that a server states of a file. `version` changes with its content; sha256 is "" when not stated."""
 
     size: int
     sha256: str
@@ -51,7 +51,7 @@ class Answer:
     response: http.client.HTTPResponse
 
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes. Raises PassingError when they end too early."""
+        """Yield the file's bytes. Raises PassingError when they end too early."""
         position = self.start
         try:
             while chunk := self.response.read1(CHUNK):
@@ -77,14 +77,14 @@ class Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def ask(url: str) -> Remote:
-    """What the server says of a file; one byte of it is asked for, which every storage answers, unlike HEAD."""
+    """Return what the server says of a file. It is asked for one byte, which every storage answers, unlike HEAD."""
     with opened(url, "bytes=0-0") as answer:
         return answer.remote
 
 
 @contextlib.contextmanager
 def opened(url: str, span: str) -> Iterator[Answer]:
-    """The file's bytes in `span`, a Range; from its first byte where the server does not know Range.
+    """Yield the answer with a file's bytes in `span`, a Range, or with all where the server does not know Range.
 
     Proxies are those of the environment and the system. Raises UnreachableError, PassingError for a busy server,
     and DownloadError for one that says no or sends something else.
@@ -105,7 +105,7 @@ def opened(url: str, span: str) -> Iterator[Answer]:
 
 @functools.cache
 def certificates() -> ssl.SSLContext:
-    """The system's certificates, of which some pythons find none, and certifi's, which is nearly always there."""
+    """Return the system's certificates, of which some pythons find none, and certifi's, nearly always there."""
     context = ssl.create_default_context()
     with contextlib.suppress(ImportError):
         import certifi
@@ -136,13 +136,13 @@ def read_headers(url: str, response: http.client.HTTPResponse, stated: dict[str,
 
 
 def span_and_size(headers: http.client.HTTPMessage) -> tuple[int, int]:
-    """The first byte that is sent, and the whole file's size; 0 for a size that is not said."""
+    """Return the first byte that is sent, and the whole file's size; 0 for a size that is not said."""
     part = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
     return (int(part[1]), int(part[2])) if part else (0, int(headers.get("Content-Length", 0)))
 
 
 def refused(url: str, status: int) -> DownloadError:
-    """The error for an answer that says no."""
+    """Return the error for an answer that says no."""
     if status in BUSY:
         return PassingError(f"{host(url)} is too busy to send {url} ({status}). Run the same command again later.")
     if status in (401, 403):
@@ -176,5 +176,5 @@ def broken_off(url: str, position: int, size: int, reason: str) -> PassingError:
 
 
 def host(url: str) -> str:
-    """The server's name, and its port if it has a special one."""
+    """Return the server's name, and its port if it has a special one."""
     return urlsplit(url).netloc

@@ -23,12 +23,12 @@ class Branch(enum.Enum):
 
     @property
     def is_conditional(self) -> bool:
-        """Whether the branch stands on the cond side of the host's two-branch terms."""
+        """True when the branch counts as cond to the host, which knows cond and uncond alone."""
         return self in (Branch.FULL, Branch.EVERYTHING)
 
     @property
     def in_simple_guidance(self) -> Branch:
-        """The branch whose tokens an adapter in simple mode gives where this branch runs."""
+        """The branch whose tokens an adapter in simple mode uses when this branch runs."""
         return Branch.FULL if self.is_conditional else Branch.UNCOND
 
 
@@ -53,7 +53,7 @@ class Branches(Generic[T]):
 
 @dataclass(frozen=True)
 class ResamplerTexts:
-    """What one branch tells the resampler: an instruction and a prompt."""
+    """The two texts that a branch gives the resampler: an instruction and a prompt."""
 
     instruct: str
     prompt: str
@@ -62,7 +62,7 @@ class ResamplerTexts:
 def branch_texts(
     instruction: str, prompt: str, negative_prompt: str, negative_instruction: str = ""
 ) -> Branches[ResamplerTexts]:
-    """The resampler's texts for each branch. SDXL passes "" as `negative_prompt` (see `Family`).
+    """Return the resampler's texts for each branch. SDXL passes "" as `negative_prompt` (see `Family`).
 
     negative_instruction: what to leave behind, which the reference does not know. It is told to the branches that
     guidance moves away from: image_only in three-way guidance, uncond in simple guidance.

@@ -14,7 +14,7 @@ from .branches import Branch, Branches
 
 @dataclass(frozen=True)
 class GuidanceScales:
-    """How far each rung of the ladder is stretched; 1 leaves it as it is, equal scales are plain CFG."""
+    """The factors by which the ladder's rungs are stretched; 1 leaves a rung as it is, equal ones are plain CFG."""
 
     text: float
     instruct: float
@@ -23,14 +23,14 @@ class GuidanceScales:
 
 @dataclass(frozen=True)
 class HostCoefficients:
-    """How the host's two predictions, cond' and uncond', are made from the branches."""
+    """The coefficients of the branches in the host's two predictions, cond' and uncond'."""
 
     cond: Branches[float]
     uncond: Branches[float]
 
 
 def combine_branches(predictions: Branches[Tensor], scales: GuidanceScales) -> Tensor:
-    """Three-scale guidance over four predictions, each [B, C, H, W].
+    """Return three-scale guidance over four predictions, each [B, C, H, W].
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, the extra_cfg pipelines' denoising loop.
     """
@@ -44,7 +44,7 @@ def combine_branches(predictions: Branches[Tensor], scales: GuidanceScales) -> T
 
 
 def simple_guidance(full: Tensor, uncond: Tensor, text_scale: float) -> Tensor:
-    """Classifier-free guidance, each [B, C, H, W]. Source: Ho and Salimans, arXiv 2207.12598."""
+    """Return classifier-free guidance, each [B, C, H, W]. Source: Ho and Salimans, arXiv 2207.12598."""
     return uncond + text_scale * (full - uncond)
 
 
@@ -70,14 +70,15 @@ def host_coefficients(instruct_scale: float, image_scale: float, text_scale: flo
 
 
 def count_simple(text_scale: float | None = None) -> int:
-    """How many branches a step runs in simple guidance; at cfg 1 the sampler asks for the first of the two alone."""
+    """Return how many branches a step runs in simple guidance: at cfg 1 the sampler asks for the first alone."""
     return 1 if text_scale == 1 else 2
 
 
 def count_passes(instruct_scale: float, image_scale: float, text_scale: float | None = None) -> int:
-    """How many branches a step runs in three-way guidance; text_scale: the sampler's cfg, None for no special one.
+    """Return how many branches a step runs in three-way guidance.
 
-    At cfg 1 the sampler asks for the first of the two predictions alone.
+    text_scale: the sampler's cfg, None for no special one. At cfg 1 the sampler asks for the first of the two
+    predictions alone.
     """
     coefficients = host_coefficients(instruct_scale, image_scale, text_scale)
     used = [coefficients.cond] if text_scale == 1 else [coefficients.cond, coefficients.uncond]

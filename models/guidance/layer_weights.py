@@ -1,4 +1,4 @@
-"""How strongly an adapter acts in each of a model's attention layers.
+"""The strength with which an adapter acts in each of a model's attention layers.
 
 Layers are numbered by groups in the order in which the model runs them: SD1.5 has 16 (0 to 5 on the way down, 6 in
 the middle, 7 to 15 on the way up), SDXL has 11 (0 to 3, 4, 5 to 10) with several layers each, SD3 has 12.
@@ -96,7 +96,7 @@ class LayerFactor:
 def layer_factors(
     weights: LayerWeights, family: Family, layers: Sequence[Layer], scalings: Sequence[str] = SCALINGS
 ) -> tuple[LayerFactor, ...]:
-    """One factor for each of a model's attentions. Raises ValueError for what the family does not have.
+    """Return one factor for each of a model's attentions. Raises ValueError for what the family does not have.
 
     scalings: those that make sense in its attention.
 
@@ -120,7 +120,7 @@ def layer_factors(
 
 
 def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
-    """Each layer's factor in "3: 1, 6: 0.5, 6.2: 0"; a layer of its own overrules its group.
+    """Read each layer's factor from a text such as "3: 1, 6: 0.5, 6.2: 0", where a layer overrules its group.
 
     Raises ValueError for other texts, and for layers that the model does not have.
     """
@@ -173,7 +173,7 @@ def _precise(weights: LayerWeights, family: Family, layer: Layer, factor: float)
 
 
 def _by_place(weight_type: str, layer: Layer, count: int) -> float:
-    """The rules that look at how deep a layer lies, or in which part."""
+    """Return the factor by the rules that look at how deep a layer lies, or in which part."""
     depth, middle = layer.group / count, abs(layer.group - count / 2) / (count / 2)
     slopes = dict(zip(EASES, (1 - depth, depth, 1 - middle, middle), strict=True))
     if weight_type in slopes:

@@ -39,17 +39,17 @@ VERBS = re.compile(r"(?:use|take|keep|copy) (?P<what>.+)", re.DOTALL)
 
 
 def phrasings(task: Task) -> tuple[str, ...]:
-    """Every phrasing of a task's instruction; with each, guidance `auto` chooses as with the plain one."""
+    """Return every phrasing of a task's instruction. With each, guidance `auto` chooses as with the plain one."""
     return tuple(sentence.format(wording) for wording in WORDINGS[task.name] for sentence in SENTENCES)
 
 
 def phrasing(task: Task, seed: int) -> str:
-    """The phrasing that `seed` draws."""
+    """Return the phrasing that `seed` draws."""
     return random.Random(seed).choice(phrasings(task))
 
 
 def instructions_of(task: str, given: Sequence[str] = ()) -> tuple[str, ...]:
-    """What to say for a task: the given instructions, or the phrasings of a known task.
+    """Return the instructions for a task: the given ones, or the phrasings of a known task.
 
     One given instruction that begins with a verb such as use or take is said in other words, too.
     Raises ValueError for a task that is not known when no instruction is given.
@@ -68,7 +68,7 @@ def instructions_of(task: str, given: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def in_other_words(instruction: str) -> tuple[str, ...]:
-    """An instruction and its like: "use the brush strokes" is also "take the brush strokes" and so on."""
+    """Return an instruction and its like: "use the brush strokes" is also "take the brush strokes" and so on."""
     found = VERBS.fullmatch(instruction)
     if found is None:
         return (instruction,)

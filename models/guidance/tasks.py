@@ -24,7 +24,7 @@ class Task:
 
     @property
     def keywords(self) -> tuple[str, ...]:
-        """Small letters: an instruction that contains one of them, in any letters, names the task."""
+        """The words, in small letters, by which an instruction names the task; its own case does not count."""
         return (self.name, *self.words)
 
     def is_named_in(self, instruction: str) -> bool:
@@ -51,12 +51,12 @@ THREE_WAY = "three-way"
 
 
 def trained_tasks(family: Family) -> list[Task]:
-    """The tasks that a family's published file was trained on."""
+    """Return the tasks that a family's published file was trained on."""
     return [task for task in TASKS if family in task.families]
 
 
 def recommended(family: Family, task: Task) -> Settings:
-    """The authors' settings for a task, for guidance `auto`, which itself lowers the weight where they do.
+    """Return the authors' settings for a task, for guidance `auto`, which itself lowers the weight where they do.
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos.
     """
@@ -67,7 +67,7 @@ def recommended(family: Family, task: Task) -> Settings:
 
 
 def describe_instruction(family: Family, instruction: str, taught: Sequence[str] = ()) -> str:
-    """One line for the user: which trained task an instruction names, or that it names none.
+    """Return one line for the user: which trained task an instruction names, or that it names none.
 
     taught: instructions that the file itself says it was taught.
     """
@@ -91,7 +91,7 @@ class DescribableKind(Protocol):
 
 
 class DescribableAdapter(Protocol):
-    """An adapter, as far as is said what it reads.
+    """The part of an adapter that tells what it reads.
 
     name: its file's. kind: what it is. family: for which base model. instructions: those that this pack taught it.
     """
@@ -103,7 +103,7 @@ class DescribableAdapter(Protocol):
 
 
 def describe_reading(adapter: DescribableAdapter, instruction: str, negative_instruction: str = "") -> list[str]:
-    """Lines for the user: what an instruction means to an adapter."""
+    """Return lines for the user: what an instruction means to an adapter."""
     if adapter.kind.takes_instruction:
         return [describe_instruction(adapter.family, instruction, adapter.instructions)]
     what = "instruction and negative_instruction" if negative_instruction else "instruction"
@@ -112,7 +112,7 @@ def describe_reading(adapter: DescribableAdapter, instruction: str, negative_ins
 
 @dataclass(frozen=True)
 class Advice:
-    """What `auto` chooses for an instruction: a guidance mode, a change of weight, and why, in words."""
+    """The choice that `auto` makes for an instruction: a guidance mode, a change of weight, and why, in words."""
 
     guidance: str
     weight_change: float
@@ -120,7 +120,7 @@ class Advice:
 
 
 def advise(family: Family, instruction: str) -> Advice:
-    """The reference's rule for one instruction.
+    """Return what `auto` chooses for an instruction, by the reference's rule.
 
     Words are looked for as case-sensitive substrings, as the reference does ("surface" contains "face").
     Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos' choice of pipeline.
@@ -145,5 +145,5 @@ def _first_word_in(words: tuple[str, ...], text: str) -> str | None:
 
 
 def is_among(instruction: str, taught: Iterable[str]) -> bool:
-    """Whether an instruction is one of those taught, but for case and space around it."""
+    """True when an instruction is one of those taught, whatever its case and the space around it."""
     return instruction.strip().lower() in {text.strip().lower() for text in taught}

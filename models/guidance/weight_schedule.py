@@ -1,4 +1,4 @@
-"""How an adapter's weight changes while a picture is sampled.
+"""The change of an adapter's weight while a picture is sampled.
 
 Positions run from 0, the beginning of sampling, to 1, its end: along the model's noise schedule, as start_percent
 and end_percent do, or along the steps that are run.
@@ -23,7 +23,7 @@ ROUNDING = 1e-6  # a step that begins at a point counts as past it
 
 @dataclass(frozen=True)
 class Schedule:
-    """A factor on the weight for every position; before the first point and after the last one, theirs.
+    """A factor on the weight for every position; before the first point and after the last, it is that point's.
 
     points: (position, factor), by rising position. between: how factors change from point to point, one of BETWEEN.
     along: what positions are measured on, one of ALONG.
@@ -36,11 +36,11 @@ class Schedule:
     curve: Callable[[float], float] | None = None
 
     def at(self, position: float) -> float:
-        """The factor at a position, where a point counts from just before it on."""
+        """Return the factor at a position, where a point counts from just before it on."""
         return self.after(bisect.bisect_right([point for point, _ in self.points], position + ROUNDING), position)
 
     def after(self, begun: int, position: float) -> float:
-        """The factor at a position where so many of the points have begun."""
+        """Return the factor at a position, when the first `begun` of the points have begun."""
         if self.curve is not None:
             return float(self.curve(min(max(position, 0.0), 1.0)))
         if begun == 0:
@@ -55,7 +55,7 @@ class Schedule:
 
 
 def parse_schedule(text: str, between: str, along: str) -> Schedule:
-    """A schedule from "0: 1, 0.35: 0.5", positions with factors, or from "1, 0.8, 0.5", factors for equal parts.
+    """Read a schedule from "0: 1, 0.35: 0.5", positions with factors, or from "1, 0.8, 0.5", factors for equal parts.
 
     Raises ValueError, which says what was expected, for anything else.
     """
@@ -74,7 +74,7 @@ def parse_schedule(text: str, between: str, along: str) -> Schedule:
 
 
 def from_list(factors: Sequence[float], between: str = HOLD, along: str = STEPS) -> Schedule:
-    """One factor for each of so many equal parts; over as many steps, one a step. Raises ValueError for none."""
+    """Return a schedule of equal parts, a factor each; over as many steps, one a step. Raises ValueError for none."""
     points = tuple((number / len(factors), float(factor)) for number, factor in enumerate(factors))
     return _checked(Schedule(points, between, along), ", ".join(map(str, factors)))
 
@@ -122,9 +122,10 @@ def _is_turn(before: float, level: float, after: float) -> bool:
 
 
 def step_position(sigmas: Sequence[float], sigma: float) -> float:
-    """The share of the steps that is over at a noise level. sigmas: one more than there are steps, falling or rising.
+    """Return the share of the steps that is over at a noise level.
 
-    A model call between two steps' levels lies between their positions.
+    sigmas: one more than there are steps, falling or rising. A model call between two steps' levels lies between
+    their positions.
     """
     steps = len(sigmas) - 1
     if sigmas[-1] > sigmas[0]:
@@ -138,7 +139,7 @@ def step_position(sigmas: Sequence[float], sigma: float) -> float:
 
 
 def noise_position(percent_to_sigma: Callable[[float], float], sigma: float) -> float:
-    """The position on the noise schedule at which the level is `sigma`: the inverse of `percent_to_sigma`.
+    """Return the position on the noise schedule at which the level is `sigma`: the inverse of `percent_to_sigma`.
 
     percent_to_sigma: falls from 0 to 1.
     """

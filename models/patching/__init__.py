@@ -1,4 +1,4 @@
-"""Embeds into sampling, by three of the host's wrappers (`wrappers`):
+"""Bring embeds into sampling, by three of the host's wrappers (`wrappers`):
 
     SAMPLER_SAMPLE    once a run: keys and values of every site, kept until it ends (`prepare_run`, `run`)
     CALC_COND_BATCH   each step: the host's lists become one for each branch, and the predictions the host's again

@@ -1,4 +1,4 @@
-"""Applying an adapter to a model."""
+"""Apply an adapter to a model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WRAPPERS = {
 
 
 def resolve(settings: ApplySettings, adapter: LoadedAdapter, instruction: str) -> tuple[float, str, list[str]]:
-    """Effective weight, guidance mode, and both in words."""
+    """Return the effective weight, the guidance mode, and both in words."""
     weight, guidance, reasons = settings.weight, settings.guidance, ()
     if not adapter.kind.takes_instruction:
         reasons = (f"simple, since {adapter.kind} takes no instruction to be guided by",) if guidance != SIMPLE else ()
@@ -45,7 +45,7 @@ def resolve(settings: ApplySettings, adapter: LoadedAdapter, instruction: str) -
 
 
 def passes(guidance: str, settings: ApplySettings) -> str:
-    """How often the model runs in a step, in words."""
+    """Return in words how often the model runs in a step."""
     if guidance == SIMPLE:
         return "passes a step: 2, 1 at cfg 1"
     scales = settings.instruct_scale, settings.image_scale
@@ -58,7 +58,7 @@ def passes(guidance: str, settings: ApplySettings) -> str:
 
 
 def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplySettings, mask: Tensor | None = None):
-    """A clone of a ModelPatcher with the adapter applied, and what was chosen, in words, line by line.
+    """Return a clone of a ModelPatcher with the adapter applied, and what was chosen, in words, line by line.
 
     Raises ValueError when adapter and model do not belong together or the settings make no sense.
     """
@@ -92,7 +92,7 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
 
 
 def _narrow_masks(frames: Tensor | None) -> list[str]:
-    """What is said of several masks [F, H, W] that are as narrow as a channel axis: [H, W, 1] looks the same."""
+    """Return a note on several masks [F, H, W] that are as narrow as a channel axis: [H, W, 1] looks the same."""
     if frames is None or len(frames) == 1 or frames.shape[-1] > MOST_CHANNELS:
         return []
     count, height, width = frames.shape
@@ -100,7 +100,7 @@ def _narrow_masks(frames: Tensor | None) -> list[str]:
 
 
 def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[Applied, list[str]]:
-    """One turn's adapter, and what was chosen for it, in words."""
+    """Return one turn's adapter, and what was chosen for it, in words."""
     embeds, adapter = turn.embeds, turn.embeds.adapter
     denoiser = denoiser_of(adapter.family)
     own = ModelView(model)
@@ -151,7 +151,7 @@ def _with_applied(model, added: Sequence[Applied]):
 
 
 def _with_loras(patched, added: Sequence[Applied], before: Chain) -> list[str]:
-    """Add the LoRAs of adapters that act to a model that is being made; what was done, in words.
+    """Add the LoRAs of adapters that act to a model that is being made; return in words what was done.
 
     An adapter's LoRA is added once, however many Applies or turns it has: it changes the model, not a reference.
     """
@@ -167,7 +167,7 @@ def _with_loras(patched, added: Sequence[Applied], before: Chain) -> list[str]:
 
 
 class CarriedWeights:
-    """Among the model's patches, where the host looks for what to load and free together with the model."""
+    """An entry among the model's patches, where the host looks for what to load and free together with the model."""
 
     def __init__(self, weights):
         self._weights = weights

@@ -1,4 +1,4 @@
-"""Which latents of the batch a model call holds, where other nodes sample in windows of frames or in tiles.
+"""Find out which latents a model call holds, where other nodes sample in windows of frames or in tiles.
 
 Axes: C chunks of a call (one a condition), b latents of a chunk.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,11 +35,12 @@ class WholeLatent:
     def of_run(cls, noise: Tensor, latent_image: Tensor | None, model_options: dict) -> WholeLatent:
         shape = noise.shape if latent_image is None else torch.broadcast_shapes(noise.shape, latent_image.shape)
         kept = getattr(model_options.get("context_handler"), KEPT_LATENTS, ())
-        return cls(shape[0], tuple(shape[-2:]), tuple(kept))
+        height, width = shape[-2:]
+        return cls(shape[0], (height, width), tuple(kept))
 
 
 def frames_of_call(transformer_options: dict, latents: int, whole: WholeLatent) -> tuple[int, ...] | None:
-    """The indices in the whole batch of the latents that each chunk of a model call holds; None: none are stated.
+    """Return the indices in the whole batch of the latents that each chunk of a call holds; None: none are stated.
 
     latents: how many those are. A window stays in the options when the call that it was for is over, so one beside
     the whole batch counts no more. Raises ValueError for a window that does not fit a part of the batch.
@@ -61,7 +63,7 @@ def frames_of_call(transformer_options: dict, latents: int, whole: WholeLatent) 
 def divide_call(
     transformer_options: dict, rows: int, chunks: int, latents: int, whole: WholeLatent, alike: bool = True
 ) -> tuple[tuple[int, ...], int]:
-    """The latents that each chunk of a model call holds, and how many tiles of the picture the call holds.
+    """Return the latents that each chunk of a model call holds, and how many tiles of the picture the call holds.
 
     The tiles follow one another, each with all its chunks.
     rows: of the call's input. latents: of the step, where the host does not state the call's.
@@ -95,7 +97,7 @@ def divide_call(
 
 
 def is_part_of_picture(transformer_options: dict) -> bool:
-    """Whether the host says that a call holds a window along the latent's height or width."""
+    """Return whether the host says that a call holds a window along the latent's height or width."""
     return getattr(transformer_options.get(CONTEXT_WINDOW), "dim", BATCH_DIM) > BATCH_DIM
 
 
@@ -105,16 +107,16 @@ def _windows(options: dict, whole: WholeLatent) -> list[tuple[int, ...]]:
 
 
 def _animatediff_window(options: dict) -> Sequence[int] | None:
-    """AnimateDiff-Evolved says of every call which frames it holds, or None for all of them."""
+    """Return which frames AnimateDiff-Evolved says that a call holds, or None for all of them."""
     return (options.get(AD_PARAMS) or {}).get("sub_idxs")
 
 
 def _host_window(options: dict, whole: WholeLatent) -> Sequence[int] | None:
-    """What the window itself takes of the batch: from 0.21 on, a frame before its own as well.
+    """Return what the window itself takes of the batch: from 0.21 on, a frame before its own as well.
 
     It may also run along another dimension of the latent, such as a video's time.
     """
-    window = options.get(CONTEXT_WINDOW)
+    window: Any = options.get(CONTEXT_WINDOW)
     if getattr(window, "dim", None) != BATCH_DIM:
         return None
     kept = {"retain_index_list": list(whole.kept)} if whole.kept else {}

@@ -1,4 +1,4 @@
-"""What a model carries: the embeds applied to it, in order. Immutable, shared by all its clones."""
+"""The chain that a model carries: the embeds applied to it, in order. Immutable, shared by all its clones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHAIN = "ipadapter_instruct"
 
 @dataclass(frozen=True)
 class ApplySettings:
-    """What a user sets in the Apply node. guidance: "auto", "simple" or "three-way".
+    """The settings of the Apply node. guidance: "auto", "simple" or "three-way".
 
     frame_weights: a factor on the weight for each latent of a batch, from the first on again when they are fewer.
     schedule: factors on the weight over the sampling. layers: and in each of the model's attentions.
@@ -77,7 +77,7 @@ class Applied:
 
     @property
     def end_is_exclusive(self) -> bool:
-        """Whether the next turn takes over at its end."""
+        """True when the next turn takes over at its end."""
         return self.end_percent == self.turn.end < 1.0
 
     @cached_property
@@ -86,17 +86,17 @@ class Applied:
 
     @property
     def tokens(self) -> ImageTokens:
-        """Image tokens [n, T, context width] for each branch, the same for all latents (n = 1) or one for each."""
+        """The image tokens [n, T, context width] for each branch, the same for all latents (n = 1) or one for each."""
         return self._tokens_and_weights[0]
 
     @cached_property
     def frame_weights(self) -> tuple[float, ...]:
-        """One factor a latent, from the first on again when they are fewer; none for 1."""
+        """One factor for each latent, from the first on again when they are fewer; none for 1."""
         return product_of_cycles(self.settings.frame_weights, self._tokens_and_weights[1])
 
     @property
     def is_auto(self) -> bool:
-        """Whether the pack has chosen the guidance."""
+        """True when the pack has chosen the guidance."""
         return self.settings.guidance == AUTO and self.adapter.kind.takes_instruction
 
     @property
@@ -105,7 +105,7 @@ class Applied:
 
     @property
     def lora_strength(self) -> float:
-        """With which the adapter's LoRA was added to the model, by this Apply or one before; 0 for not at all."""
+        """The strength at which this Apply or one before added the adapter's LoRA to the model; 0 for not at all."""
         return self.settings.lora_strength if self.adapter.lora and self.weight else 0.0
 
     @property
@@ -131,11 +131,11 @@ class Chain:
 
     @property
     def has_plain(self) -> bool:
-        """Whether an adapter takes no instruction, so that it is guided simply whatever was asked for."""
+        """True when an adapter takes no instruction, so that it is guided simply whatever was asked for."""
         return any(not applied.adapter.kind.takes_instruction for applied in self.applied)
 
     def guided(self, instruct_scale: float, image_scale: float) -> Chain:
-        """The chain in three-way guidance with these scales; an Apply that asks for simple guidance keeps it."""
+        """Return the chain in three-way guidance with these scales; an Apply that asks for simple guidance keeps it."""
         own = {"guidance": THREE_WAY, "instruct_scale": instruct_scale, "image_scale": image_scale}
 
         def with_scales(one: Applied) -> Applied:

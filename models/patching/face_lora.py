@@ -28,7 +28,7 @@ def add_lora(patched, adapter: LoadedAdapter, sites: tuple[SiteKey, ...], streng
 
 
 def check_lora(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
-    """`lora_layers`. Raises ValueError unless the model has each of the LoRA's layers, of the same size."""
+    """Return `lora_layers`. Raises ValueError unless the model has each of the LoRA's layers, of the same size."""
     names = lora_layers(adapter.family, sites, model)
     for layer in sorted({name.rsplit("_lora.", 1)[0] for name in adapter.lora}):
         _check_layer(adapter, layer, names, model)
@@ -36,7 +36,7 @@ def check_lora(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelV
 
 
 def lora_layers(family: Family, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
-    """NUMBER.to_q and the like -> the weight's name in the model.
+    """Return the names in the model of the weights NUMBER.to_q and the like.
 
     A file counts self- and cross-attentions together: 2 i is the i-th block's self-attention, 2 i + 1 its
     cross-attention, in the adapter's order of blocks.

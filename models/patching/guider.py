@@ -12,7 +12,7 @@ from .chain import CHAIN
 def three_scale_guider(
     model, conds: tuple[list, list], text_scale: float, instruct_scale: float, image_scale: float
 ) -> tuple[comfy.samplers.CFGGuider, int, bool]:
-    """A guider of the model, whose Applies get these scales; how many passes a step has; whether it is three-way.
+    """Return a guider whose Applies get these scales; how many passes a step has; whether it is three-way.
 
     conds: positive and negative. Applies that ask for simple guidance keep it, and so do those of adapters that take no
     instruction: with these alone, a step has two passes.

@@ -1,4 +1,4 @@
-"""Attention masks: where in the picture an adapter acts.
+"""The attention masks: where in the picture an adapter acts.
 
 Axes: F frames, C chunks of a batch, b latents of a chunk, N image positions of a site.
 """
@@ -29,7 +29,7 @@ class SiteMasks:
 
     @property
     def frames(self) -> int:
-        """How many latents have a mask of their own, from the first on again; 1: all have the same."""
+        """The number of latents that have a mask of their own, from the first on again; 1: all have the same."""
         return len(self._mask)
 
     def at(
@@ -40,7 +40,7 @@ class SiteMasks:
         frames: Sequence[int],
         like: Tensor,
     ) -> Tensor:
-        """Factors for the rows of a batch, [C b, N, 1]: `areas` has one entry a chunk, `frames` one a latent."""
+        """Return factors [C b, N, 1] for the rows of a batch: `areas` has one entry a chunk, `frames` one a latent."""
         key = (site_size, latent_size, tuple(areas), tuple(frames), like.device, like.dtype)
 
         def make() -> Tensor:

@@ -1,4 +1,4 @@
-"""Noticing calls of the denoiser in which the adapter has no part.
+"""Notice calls of the denoiser in which the adapter has no part.
 
 ComfyUI lets a node put a function in the place of its call of the model. Most call the model in turn; DeepCache and its
 kind run the denoiser themselves, past every wrapper, so that an adapter would be left out without a word.
@@ -27,7 +27,10 @@ class ModelCalls:
 
     @contextlib.contextmanager
     def noticed(self, first_layers: Iterable[nn.Module]) -> Iterator[None]:
-        """Around a run. first_layers: a layer of each denoiser that every evaluation of it begins with."""
+        """Notice the denoiser's calls in a run, for as long as the context lasts.
+
+        first_layers: a layer of each denoiser that every evaluation of it begins with.
+        """
         handles = [layer.register_forward_pre_hook(self._check) for layer in first_layers]
         try:
             yield
@@ -37,7 +40,7 @@ class ModelCalls:
 
     @contextlib.contextmanager
     def step(self, model_options: dict) -> Iterator[None]:
-        """Around a step in which an adapter acts: until its end the denoiser runs in `entered` calls only."""
+        """Let the denoiser run in `entered` calls only, until the end of a step in which an adapter acts."""
         self._wrapper, self._is_step = model_options.get(FUNCTION_WRAPPER), True
         try:
             yield
@@ -46,7 +49,7 @@ class ModelCalls:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Around a call of the model whose attention is patched."""
+        """Mark a call of the model whose attention is patched, for as long as the context lasts."""
         before = getattr(self._inside, "call", False)
         self._inside.call = True
         self._was_entered.set()
@@ -57,11 +60,11 @@ class ModelCalls:
 
     @property
     def are_missing(self) -> bool:
-        """Whether the run has had no such call yet."""
+        """True when the run has had no `entered` call yet."""
         return not self._was_entered.is_set()
 
     def refusal(self, found: str = "gives predictions without calling it") -> ValueError:
-        """The error for a step whose predictions the adapter has no part in. found: what the other node does."""
+        """Return the error for a step whose predictions the adapter has no part in. found: what the other node does."""
         own = self._wrapper
         name = "" if own is None else f", {own.__module__}.{getattr(own, '__qualname__', type(own).__name__)}"
         return ValueError(

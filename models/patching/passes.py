@@ -1,4 +1,4 @@
-"""One step's passes: which branch runs with which conditioning, and what the host's predictions are made of.
+"""The passes of one step: which branch runs with which conditioning, and what the host's predictions are made of.
 
 The host hands over lists of conditioning, by no fixed order or number (a guider's cond and uncond, one of
 them alone, three of them, or one it made up). Each list is named, and stands for a weighted sum of passes.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -36,7 +36,10 @@ class Pass(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """conds: every pass's own conditioning. outputs: for each list of the host, pass -> coefficient."""
+    """The passes of a step, and the host's lists as sums of them.
+
+    conds: every pass's own conditioning. outputs: for each list of the host, pass -> coefficient.
+    """
 
     conds: Mapping[Pass, Conds]
     outputs: tuple[Mapping[Pass, float] | None, ...]
@@ -44,11 +47,11 @@ class Plan:
     area_of: Mapping[uuid.UUID, Area]
 
     def acts_at(self, x: Tensor, timestep: Tensor) -> bool:
-        """Whether the host has any of it to run for latents x at a noise level."""
+        """Return whether the host has any of it to run for latents x at a noise level."""
         return any(share is not None for conds in self.conds.values() for share in shares_of(conds, x, timestep))
 
     def combine(self, predictions: Sequence[Tensor], like: Tensor) -> list[Tensor]:
-        """One prediction a pass, in the order of `conds` -> one a list. A list the host left out gives zeros."""
+        """Combine one prediction a pass, in the order of `conds`, into one a list: zeros for one the host left out."""
         by_pass = dict(zip(self.conds, predictions, strict=True))
         return [torch.zeros_like(like) if output is None else _weighted_sum(output, by_pass) for output in self.outputs]
 
@@ -92,7 +95,7 @@ def plan_passes(
 
 
 def name_lists(lists: Sequence[Conds | None], known: Mapping[str, Conds]) -> list[tuple[str | None, Conds | None]]:
-    """Each list with the guider's name for it, or a made-up one, which stands for a negative.
+    """Return each list with the guider's name for it, or a made-up one, which stands for a negative.
 
     A list is the guider's when it is the same object, or a copy with the same conditions: single
     conditions cannot tell, since area conditioning puts copies of a positive one into the negative.
@@ -136,11 +139,12 @@ def _without_zeros(output: dict[Pass, float]) -> dict[Pass, float]:
 
 
 def _weighted_sum(output: Mapping[Pass, float], predictions: Mapping[Pass, Tensor]) -> Tensor:
-    return sum(predictions[key] if value == 1 else value * predictions[key] for key, value in output.items())
+    parts = (predictions[key] if value == 1 else value * predictions[key] for key, value in output.items())
+    return cast(Tensor, sum(parts))  # 0 for no parts, but a list has some
 
 
 def _under_own_ids(conds: Conds, name: str) -> Conds:
-    """The conditions of a pass under ids of their own, by which the rows of a batch are told apart.
+    """Return the conditions of a pass under ids of their own, by which the rows of a batch are told apart.
 
     name: the pass's among a step's. It is the same in every step of the same passes with the same pooled texts, since
     the host's EasyCache finds its results of earlier steps by ids, and takes it that all of a step's are there when one

@@ -13,6 +13,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import comfy.samplers
 import torch
@@ -36,12 +37,12 @@ class PooledText:
 
 
 def pooled_of(cond: dict):
-    """The condition's pooled text as the host keeps it, or None."""
+    """Return the condition's pooled text as the host keeps it, or None."""
     return cond.get("model_conds", {}).get(POOLED)
 
 
 def pooled_texts(positives: Conds, negatives: Conds, x: Tensor, timestep: Tensor) -> list[PooledText]:
-    """The different pooled texts of the positives that act at this step; of all of them when none acts.
+    """Return the different pooled texts of the positives that act at this step; of all of them when none acts.
 
     Of a positive with an area the host puts a copy among the negatives, which is its own partner. The share of its text
     is for the other negatives: they are partners of the other positives, and its own only where none of these acts.
@@ -66,22 +67,23 @@ def pooled_texts(positives: Conds, negatives: Conds, x: Tensor, timestep: Tensor
 
 
 def with_pooled_texts(negatives: Conds, texts: Sequence[PooledText], x: Tensor, timestep: Tensor) -> Conds:
-    """The negatives with the positives' pooled texts: with the only one, with its own, or with each in its share."""
+    """Return the negatives with the positives' pooled texts: the only one, their own, or each in its share."""
     if len(texts) == 1:
         return [_with_value(cond, texts[0].value) for cond in negatives]
-    conds, of_id = [], {own: text for text in texts for own in text.ids}
+    conds: Conds = []
+    of_id: dict[uuid.UUID | None, PooledText] = {own: text for text in texts for own in text.ids}
     for cond, share in zip(negatives, shares_of(negatives, x, timestep), strict=True):
         partner = of_id.get(cond.get("uuid"))
         if partner is not None:
             conds.append(_with_value(cond, partner.value))
         elif share is not None:
-            parts = ((text, share * text.share) for text in texts)
+            parts = ((text, share * cast(Tensor, text.share)) for text in texts)
             conds += [_with_value(_with_share(cond, part), text.value) for text, part in parts if part.any()]
     return conds
 
 
 def shares_of(conds: Conds, x: Tensor, timestep: Tensor) -> list[Tensor | None]:
-    """The weight of each condition's prediction at each place, [B, 1, h, w]; None for one that does not act now.
+    """Return each condition's weight at each place, [B, 1, h, w]; None for one that does not act now.
 
     Source: ComfyUI 0.3.75, samplers.py, `_calc_cond_batch` and `finalize_default_conds`.
     """
@@ -92,7 +94,7 @@ def shares_of(conds: Conds, x: Tensor, timestep: Tensor) -> list[Tensor | None]:
 
 
 def _share(cond: dict, x: Tensor, timestep: Tensor) -> Tensor | None:
-    """What the host weighs the condition's own prediction by, spread over the whole latent."""
+    """Return what the host weighs the condition's own prediction by, spread over the whole latent."""
     weighed = {name: value for name, value in cond.items() if name != "gligen"}  # which would set up its model
     found = comfy.samplers.get_area_and_mult({**weighed, "model_conds": {}}, x, timestep)
     if found is None or found.area is None:
@@ -104,7 +106,7 @@ def _share(cond: dict, x: Tensor, timestep: Tensor) -> Tensor | None:
 
 
 def _with_share(cond: dict, share: Tensor) -> dict:
-    """The condition with these weights, for this step; its area stays what the model sees."""
+    """Return the condition with these weights, for this step; its area stays what the model sees."""
     replaced = (DEFAULT_CONDITION, "timestep_start", "timestep_end", "strength", "mask_strength")
     return {**{name: value for name, value in cond.items() if name not in replaced}, "mask": share[:, 0]}
 
@@ -120,7 +122,7 @@ def _text(positives: Conds, share: Tensor | None = None) -> PooledText:
 
 
 def _alike(acting: list[tuple[dict, Tensor]]) -> list[list[tuple[dict, Tensor]]]:
-    """Positives with their shares, by their pooled texts."""
+    """Group positives with their shares by their pooled texts."""
     groups: list[list[tuple[dict, Tensor]]] = []
     for one in acting:
         own = next((group for group in groups if _are_equal(pooled_of(group[0][0]), pooled_of(one[0]))), None)

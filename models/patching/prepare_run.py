@@ -25,7 +25,7 @@ from .window import SigmaWindow, level_at
 
 
 def prepare_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run:
-    """Keys and values for every adapter that has any weight. The guider's model must be loaded by now.
+    """Make keys and values for every adapter that has any weight. The guider's model must be loaded by now.
 
     sigmas: the noise levels of the steps, and the last one's end.
     """
@@ -42,7 +42,7 @@ def prepare_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run
 
 
 def _doubted(applied: Applied, model: ModelView) -> dict[SiteKey, str]:
-    """Sites of which only running shows whether the adapter acts there. Raises ValueError where it is known it won't.
+    """Return sites where only running shows whether the adapter acts. Raises ValueError where it is known it won't.
 
     Apply has asked, too, but other nodes may stand between it and the sampler.
     """
@@ -86,7 +86,7 @@ def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> Prepared
 
 
 def _step_factor(schedule: Schedule, sampling, steps: StepPositions) -> Callable[[float], float]:
-    """The schedule's factor at a noise level, without asking the device."""
+    """Return what gives the schedule's factor at a noise level, without asking the device."""
     if schedule.along != NOISE:
         return lambda sigma: schedule.at(steps.at(sigma))
     sampling = copy.deepcopy(sampling).cpu()

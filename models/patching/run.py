@@ -1,4 +1,4 @@
-"""State of one sampling run, which `prepare_run` makes and which ends with it."""
+"""The state of one sampling run, which `prepare_run` makes and which ends with it."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ KEPT = 256
 
 @dataclass(frozen=True)
 class BranchKeysValues:
-    """Keys and values of every site of one adapter: for each branch in `rows`, one row a frame that has its own."""
+    """The keys and values of an adapter's sites: for each branch in `rows`, one row a frame that has its own."""
 
     rows: tuple[Branch, ...]
     sites: Mapping[SiteKey, tuple[Tensor, Tensor]]
     frames: int = 1
 
     def at(self, site: SiteKey, branches: Sequence[Branch], frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Keys and values of a chunk for each of `branches`, [C, T, site width]; [C b, ..] with frames of their own."""
+        """Return keys and values for each of `branches`, [C, T, site width]; [C b, ..] with frames of their own."""
         latents = (0,) if self.frames == 1 else [frame % self.frames for frame in frames]
         rows = [self.rows.index(branch) * self.frames + latent for branch in branches for latent in latents]
         keys, values = self.sites[site]
         return _take(keys, rows), _take(values, rows)
 
     def to(self, like: Tensor) -> BranchKeysValues:
-        """The same on the device of `like`, and of its dtype."""
+        """Return the same on the device of `like`, and of its dtype."""
         return replace(self, sites={site: tuple(x.to(like) for x in pair) for site, pair in self.sites.items()})
 
 
@@ -75,7 +75,7 @@ class Prepared:
     _copies: Kept = field(default_factory=lambda: Kept(KEPT), init=False)
 
     def at(self, sigma: Callable[[], float]) -> StepAdapter | None:
-        """The adapter at a noise level, which is asked for if it matters; None when it does not act."""
+        """Return the adapter at a noise level, which is asked for if it matters; None when it does not act."""
         if self.window is not None and not self.window.contains(sigma()):
             return None
         factor = self.step_factor(sigma()) if self.step_factor else 1.0
@@ -85,7 +85,7 @@ class Prepared:
         return StepAdapter(self, factor, is_three_way)
 
     def latent_factors(self, rows: BatchRows, like: Tensor, weight: float, on_negative: bool) -> Tensor:
-        """`weight` with every row's own factors, [C b, 1, 1]; kept for the run, since the copy to the device waits."""
+        """Return `weight` times each row's own factors, [C b, 1, 1]; kept, since the copy to the device waits."""
         key = (rows.frames, rows.branches, weight, on_negative, like.device, like.dtype)
 
         def make() -> Tensor:
@@ -98,14 +98,14 @@ class Prepared:
         return self._factors.get(key, make)
 
     def keys_values_on(self, like: Tensor) -> BranchKeysValues:
-        """Keys and values on the device of `like`, and of its dtype; where they are, nothing is looked up."""
+        """Return keys and values on the device of `like`, and of its dtype; where they are, nothing is looked up."""
         made = next(iter(self.keys_values.sites.values()))[0]
         if (made.device, made.dtype) == (like.device, like.dtype):
             return self.keys_values
         return self._copies.get((like.device, like.dtype), lambda: self.keys_values.to(like))
 
     def stream_layers(self, block: int, like: Tensor) -> nn.Module | SimpleNamespace:
-        """SD3's four layers for a block's streams on the device of `like`: the host's, or a copy of them."""
+        """Return SD3's four layers for a block's streams on the device of `like`: the host's, or a copy of them."""
         adapter = self.applied.adapter
         if like.device == adapter.streams_device:
             return adapter.stream_layers(block)
@@ -142,7 +142,7 @@ class StepAdapter:
 
     @property
     def tells_latents_apart(self) -> bool:
-        """Whether it matters to it which latents of the batch a call holds."""
+        """True when it matters which latents of the batch a call holds."""
         weights = set(self.applied.frame_weights)
         several_masks = self.masks is not None and self.masks.frames > 1
         return self.prepared.keys_values.frames > 1 or len(weights) > 1 or several_masks
@@ -203,7 +203,7 @@ class Run:
     doubted: Mapping[SiteKey, str] = field(default_factory=dict)
 
     def active(self, timestep: Tensor) -> tuple[StepAdapter, ...]:
-        """The adapters that act at this step. Reads the noise level back only if one asks for it, and then once."""
+        """Return the adapters that act at this step. The noise level is read back once, and only if one asks for it."""
         level: list[float] = []
 
         def sigma() -> float:
@@ -219,7 +219,7 @@ class Run:
 
 
 def _take(rows: Tensor, wanted: list[int]) -> Tensor:
-    """Rows at even distances are a view."""
+    """Return the wanted rows; those at even distances are a view."""
     first, last, step = wanted[0], wanted[-1], wanted[1] - wanted[0] if len(wanted) > 1 else 1
     if step > 0 and wanted == list(range(first, last + 1, step)):
         return rows[first : last + 1 : step]

@@ -33,8 +33,9 @@ def told_wrapper(wrapper: Callable, branch_of: BranchOf) -> Callable:
 
 @contextlib.contextmanager
 def told_controls(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator[None]:
-    """Around a step: the ControlNets of its lists are told sides. branch_of: each condition's, by its id.
+    """Tell the ControlNets of a step its two sides, for as long as the context lasts.
 
+    lists: the step's conditions. branch_of: each condition's, by its id.
     The objects stay the same, since the host runs conditions in one batch whose ControlNet is the same object.
     """
     with contextlib.ExitStack() as stack:
@@ -45,7 +46,7 @@ def told_controls(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator[None]
 
 
 def _controls(lists: Iterable[Conds]) -> list:
-    """Each ControlNet of a step once, and its copies on other devices."""
+    """Return each ControlNet of a step once, and its copies on other devices."""
     controls = {id(c["control"]): c["control"] for conds in lists for c in conds if "control" in c}
     copies = [c for control in controls.values() for c in getattr(control, "multigpu_clones", {}).values()]
     return [*controls.values(), *copies]

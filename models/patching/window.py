@@ -8,7 +8,7 @@ import torch
 
 
 def level_at(percent: float, model_sampling) -> float:
-    """The noise level at a fraction of the schedule, rounded to float32, which the levels of a run's steps are in.
+    """Return the noise level at a fraction of the schedule, rounded to float32, as the levels of a run's steps are.
 
     A boundary is often just a step's level: in float64 the step would be in or out by chance.
     Source: ComfyUI 0.3.75, samplers.py, `get_area_and_mult`, where torch rounds the boundaries of
@@ -19,7 +19,7 @@ def level_at(percent: float, model_sampling) -> float:
 
 @dataclass(frozen=True)
 class SigmaWindow:
-    """Noise levels from `start` down to `end`: both included, or, for a window that another one follows, not `end`.
+    """The noise levels from `start` down to `end`: both included, or, for a window that another one follows, not `end`.
 
     A step is in a window if ComfyUI's ConditioningSetTimestepRange of the same fractions acts at it.
     """
@@ -32,7 +32,7 @@ class SigmaWindow:
     def from_percents(
         cls, start_percent: float, end_percent: float, model_sampling, end_is_exclusive: bool = False
     ) -> SigmaWindow | None:
-        """The window of two fractions of the schedule; None, which costs nothing, for all of it."""
+        """Return the window of two fractions of the schedule; None, which costs nothing, for all of it."""
         if start_percent <= 0.0 and end_percent >= 1.0:
             return None
         return cls(level_at(start_percent, model_sampling), level_at(end_percent, model_sampling), end_is_exclusive)

@@ -29,7 +29,7 @@ LOOK_AT_PREDICTIONS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a model call needs to know of the step it belongs to."""
+    """A sampling step, as far as its model calls need to know it."""
 
     adapters: tuple[StepAdapter, ...]
     plan: Plan
@@ -40,18 +40,19 @@ class Step:
     observer: Observer | None = None
 
     def rows(self, options: dict, x: Tensor) -> BatchRows:
-        """What a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
+        """Return the rows that a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
         uuids = options["uuids"]
         alike = not any(a.tells_latents_apart for a in self.adapters)
         frames, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
         areas = tuple(self.plan.area_of[i] for i in uuids) * tiles
+        height, width = x.shape[-2:]
         if any(a.masks is not None for a in self.adapters):
-            self._check_whole(areas, tuple(x.shape[-2:]))
+            self._check_whole(areas, (height, width))
         return BatchRows(
             branches=tuple(self.plan.branch_of[i] for i in uuids) * tiles,
             areas=areas,
             latent_size=self.latent_size,
-            input_size=tuple(x.shape[-2:]),
+            input_size=(height, width),
             frames=frames,
             reached=set() if options[RUN].doubted else None,
             observer=self.observer,
@@ -68,7 +69,7 @@ class Step:
 
     @property
     def denoiser(self) -> Denoiser:
-        """All adapters of a chain fit the same model."""
+        """The model's kind of denoiser; all adapters of a chain fit the same model."""
         return denoiser_of(self.adapters[0].applied.adapter.family)
 
     def __deepcopy__(self, memo: dict) -> Step:
@@ -76,7 +77,7 @@ class Step:
 
 
 def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, latent_image=None, *args, **kwargs):
-    """SAMPLER_SAMPLE: begin a run, in the options that the guider made for it and that end with it."""
+    """Begin a run (SAMPLER_SAMPLE), in the options that the guider made for it and that end with it."""
     model_options = extra_args["model_options"]
     options = model_options["transformer_options"]
     whole = WholeLatent.of_run(noise, latent_image, model_options)
@@ -89,7 +90,7 @@ def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, 
 
 
 def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
-    """CALC_COND_BATCH: run the branches that the host's lists stand for, and combine them into the lists'."""
+    """Run the branches that the host's lists stand for (CALC_COND_BATCH), and combine them into the lists'."""
     options = model_options["transformer_options"]
     run: Run = options[RUN]
     adapters = run.active(timestep)
@@ -98,7 +99,8 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     if not adapters:
         return executor(model, conds, x_in, timestep, _with_step(model_options, None))
     plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
-    size = run.whole.size if is_part_of_picture(options) else tuple(x_in.shape[-2:])
+    height, width = x_in.shape[-2:]
+    size = run.whole.size if is_part_of_picture(options) else (height, width)
     with (
         _observed(options, run, plan, x_in, timestep) as observer,
         run.calls.step(model_options),
@@ -113,7 +115,7 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
 
 
 def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
-    """APPLY_MODEL: patch the attention of this call for the branches in its batch.
+    """Patch the attention of this call (APPLY_MODEL) for the branches in its batch.
 
     Patching here, and not in the model's own options, means that nothing of another pack is overwritten
     and that it does not matter which of the two was applied first.
@@ -134,7 +136,7 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
 
 
 def _observed(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) -> AbstractContextManager:
-    """What sees the model calls of a step: None without an observer."""
+    """Return a context that gives what sees the model calls of a step: None without an observer."""
     observer: RunObserver | None = options.get(OBSERVER)
     if observer is None:
         return nullcontext()
@@ -144,7 +146,7 @@ def _observed(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) 
 
 
 def _with_step(model_options: dict, step: Step | None) -> dict:
-    """The options of a step's calls. step: None where no adapter acts."""
+    """Return the options of a step's calls. step: None where no adapter acts."""
     options = {**model_options, "transformer_options": {**model_options["transformer_options"], STEP: step}}
     if step is not None and FUNCTION_WRAPPER in options:
         options[FUNCTION_WRAPPER] = told_wrapper(options[FUNCTION_WRAPPER], step.plan.branch_of)
@@ -152,7 +154,7 @@ def _with_step(model_options: dict, step: Step | None) -> dict:
 
 
 def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:
-    """The first layer of the denoiser, and of its copies where the host spreads a step over several devices."""
+    """Return the first layer of the denoiser, and of its copies where the host spreads a step over several devices."""
     denoiser = denoiser_of(chain.applied[0].adapter.family)
     patchers = (model_patcher, *model_options.get("multigpu_clones", {}).values())
     return {denoiser.first_layer(patcher.model.diffusion_model) for patcher in patchers}
@@ -161,7 +163,7 @@ def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Mo
 def _coefficients(
     adapters: tuple[StepAdapter, ...], conds: Sequence[Conds | None], run: Run, model_options: dict
 ) -> HostCoefficients | None:
-    """Those of the last three-way adapter, or None when all are simple.
+    """Return the coefficients of the last three-way adapter, or None when all are simple.
 
     At cfg 1 the host leaves out the negative: where the pack has chosen the guidance, one pass is all there is then.
     """

@@ -25,7 +25,7 @@ LONGEST_CYCLE = 1_000_000
 
 @dataclass(frozen=True)
 class Combining:
-    """How the references of a batch act together: `mode` is one of MODES, `weights` one number each, or none.
+    """The way the references of a batch act together: `mode` is one of MODES, `weights` one number each, or none.
 
     concat: their tokens follow one another. average: one set of mean tokens. one per latent: the first reference
     for the first latent of the batch, and so on.
@@ -37,13 +37,17 @@ class Combining:
 
 @dataclass(frozen=True, eq=False)
 class ImageTokens:
-    """branches: [n, T, D] each. weights: [n, T], a factor on each token's values; None for 1."""
+    """The image tokens of each branch, and their weights.
+
+    branches: [n, T, D] each. weights: [n, T], a factor on each token's values; None for 1.
+    """
 
     branches: Branches[Tensor]
     weights: Tensor | None = None
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> tuple[int, ...]:
+        """The numbers of latents and of tokens, n and T."""
         return tuple(self.branches.full.shape[:2])
 
     def all_weights(self) -> Tensor:
@@ -51,7 +55,7 @@ class ImageTokens:
 
 
 def parse_numbers(text: str, name: str) -> tuple[float, ...]:
-    """Numbers between commas, semicolons or spaces. Raises ValueError, which calls the input `name`."""
+    """Read numbers between commas, semicolons or spaces. Raises ValueError, which calls the input `name`."""
     check_length(name, text)
     words = [word for word in re.split(r"[,;\s]+", text) if word]
     try:
@@ -82,7 +86,7 @@ def check_weights(weights: Sequence[float], references: int, name: str, mode: st
 
 
 def combine_references(tokens: Branches[Tensor], how: Combining) -> ImageTokens:
-    """Tokens [B, T, D] of B references -> one set for a sampling run."""
+    """Combine tokens [B, T, D] of B references into one set for a sampling run."""
     check_choice("mode", how.mode, MODES)
     references = len(tokens.full)
     check_weights(how.weights, references, "image_weights", how.mode)
@@ -98,7 +102,7 @@ def combine_references(tokens: Branches[Tensor], how: Combining) -> ImageTokens:
 
 
 def latent_weights(tokens: ImageTokens) -> tuple[ImageTokens, tuple[float, ...]]:
-    """Weights that are the same for all tokens of a latent are the latent's own; without them, what is left.
+    """Split off weights that are the same for all tokens of a latent: what is left, and a weight for each latent.
 
     Where every token of a latent counts alike, the whole attention is weighted, which is exact in every family.
     """
@@ -109,7 +113,7 @@ def latent_weights(tokens: ImageTokens) -> tuple[ImageTokens, tuple[float, ...]]
 
 
 def product_of_cycles(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    """Two lists of factors, each from its first one on again when it is over, multiplied. None of either is 1.
+    """Multiply two lists of factors, each of which begins again when it is over. An empty one counts as 1.
 
     Raises ValueError for lists whose product would be too long to be meant.
     """
@@ -126,7 +130,7 @@ def product_of_cycles(first: Sequence[float], second: Sequence[float]) -> tuple[
 
 
 def combine_two(first: ImageTokens, second: ImageTokens, method: str, weights: tuple[float, float]) -> ImageTokens:
-    """Two sets of tokens made into one.
+    """Make two sets of tokens into one.
 
     concat: both act, each with its weight. average: between the two. add, subtract: the weighted sum, the difference.
     A weight of 0 leaves the other set as it is. Raises ValueError for sets that cannot be combined so.
@@ -149,7 +153,7 @@ def combine_two(first: ImageTokens, second: ImageTokens, method: str, weights: t
 
 
 def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
-    """Sets for as many latents, each with its weight: their tokens follow one another. A weight of 0 drops a set."""
+    """Join sets for as many latents, each with its weight: tokens follow one another. A weight of 0 drops a set."""
     kept = [(tokens, weight) for tokens, weight in sets if weight]
     weights = torch.cat([tokens.all_weights() * weight for tokens, weight in kept], dim=1)
     like = kept[0][0].branches.full  # a loaded set may be on another device than one that was just encoded
@@ -158,7 +162,7 @@ def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
 
 
 def _same_frames(first: ImageTokens, second: ImageTokens) -> tuple[ImageTokens, ImageTokens]:
-    """Both for as many latents: a set that is the same for all of them is repeated."""
+    """Return both for as many latents: a set that is the same for all of them is repeated."""
     frames = max(first.shape[0], second.shape[0])
     for one in (first, second):
         if one.shape[0] not in (1, frames):
@@ -186,7 +190,7 @@ def _check_alike(first: ImageTokens, second: ImageTokens, method: str) -> None:
 
 
 def _mean(tokens: Tensor, weights: Tensor) -> Tensor:
-    """[B, T, D] -> [1, T, D]. One reference is itself, bit for bit."""
+    """Return the weighted mean of tokens: [B, T, D] -> [1, T, D]. One reference is itself, bit for bit."""
     if len(tokens) == 1:
         return tokens
     factors = (weights / weights.sum()).to(tokens)
@@ -194,7 +198,7 @@ def _mean(tokens: Tensor, weights: Tensor) -> Tensor:
 
 
 def _sum(x: Tensor, a: float, y: Tensor, b: float) -> Tensor:
-    """a x + b y, where a term that is 0 leaves the other as it is, bit for bit."""
+    """Return a x + b y, where a term that is 0 leaves the other as it is, bit for bit."""
     terms = [tokens if factor == 1 else tokens * factor for tokens, factor in ((x, a), (y, b)) if factor]
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
@@ -204,5 +208,5 @@ def _zip(first: Branches[Tensor], second: Branches[Tensor], function: Callable[[
 
 
 def _or_none(weights: Tensor) -> Tensor | None:
-    """None where nothing is weighted, which costs nothing."""
+    """Return None where nothing is weighted, which costs nothing."""
     return None if torch.all(weights == 1) else weights

@@ -35,7 +35,7 @@ CROP_SIZE = 224
 
 @dataclass(frozen=True)
 class Device:
-    """What onnxruntime may run on: its providers, the best first, and the package that brings them."""
+    """A device that onnxruntime may run on: its providers, the best first, and the package that brings them."""
 
     providers: tuple[str, ...]
     package: str = "onnxruntime"
@@ -70,7 +70,7 @@ class SeenFace:
 
 
 def find_packs(roots: Iterable[Path]) -> dict[str, Path]:
-    """The folders with .onnx files below models/ of each root, by the packs' names; of one name the first counts.
+    """Return the folders with .onnx files below models/ of each root, by pack name; of one name the first counts.
 
     An archive that was unpacked into a folder of its own name (antelopev2/antelopev2) is found as well.
     """
@@ -84,12 +84,12 @@ def find_packs(roots: Iterable[Path]) -> dict[str, Path]:
 
 
 def pack_names(roots: Iterable[Path]) -> list[str]:
-    """What there is to choose: the published packs, then others that are there."""
+    """Return the packs that can be chosen: the published ones, then others that are there."""
     return list(dict.fromkeys((*PACK_FILES, *sorted(find_packs(roots)))))
 
 
 def pack_folder(name: str, roots: Sequence[Path]) -> Path:
-    """Where a pack's files are. Raises ValueError, which says where to get it, when they are not there."""
+    """Return the folder of a pack's files. Raises ValueError, which says where to get it, when they are not there."""
     name = str(name)
     found = find_packs(roots).get(name)
     if found is None:
@@ -110,7 +110,7 @@ def pack_folder(name: str, roots: Sequence[Path]) -> Path:
 
 
 def load_analysis(folder: Path, device: str = CPU) -> Any:
-    """insightface's FaceAnalysis of the models in `folder`, prepared, on a device of DEVICES or else on the CPU.
+    """Load insightface's FaceAnalysis of the models in `folder`, prepared, on a device of DEVICES or else on the CPU.
 
     Raises ValueError, which says what to do, without insightface and for models that do not load.
     """
@@ -142,13 +142,13 @@ def check_analysis(analysis: Any) -> None:
 
 
 def running_on(analysis: Any) -> str:
-    """The devices that the models run on, as onnxruntime says, such as CUDA, with CPU for what it lacks."""
+    """Return the devices that the models run on, as onnxruntime says, such as CUDA, with CPU for what it lacks."""
     used = {model.session.get_providers()[0] for model in analysis.models.values()}
     return ", ".join(sorted(name.removesuffix(PROVIDER) for name in used))
 
 
 def why_not(device: str) -> str:
-    """What to do when a device was chosen and the models run on the CPU."""
+    """Say what to do when a device was chosen and the models run on the CPU."""
     import onnxruntime
 
     if set(DEVICES[device].providers) & set(onnxruntime.get_available_providers()):
@@ -181,7 +181,7 @@ def _pack_does_not_load(folder: Path, error: Exception) -> str:
 
 
 def see_faces(analysis: Any, image: Tensor, largest: bool = True) -> list[list[SeenFace]]:
-    """The faces in each picture, the largest first; `largest`: that one alone.
+    """Return the faces in each picture, the largest first; `largest`: that one alone.
 
     image: [B, H, W, 3 or 4] in 0..1, finite. Raises ValueError, which says what to try, for pictures without a face.
     """
@@ -201,13 +201,13 @@ def see_faces(analysis: Any, image: Tensor, largest: bool = True) -> list[list[S
 
 
 def faces_of(analysis: Any, seen: Iterable[SeenFace]) -> Faces:
-    """Their embeddings. Raises ValueError for a recognition model that does not give 512 usable numbers."""
+    """Return faces' embeddings. Raises ValueError for a recognition model that does not give 512 usable numbers."""
     file = getattr(analysis.models["recognition"], "model_file", None) or ""
     return Faces(torch.stack([face.embedding for face in seen]), Path(file).name)
 
 
 def crops_of(seen: Iterable[SeenFace]) -> Tensor:
-    """[faces, 224, 224, 3]"""
+    """Return the faces' crops [faces, 224, 224, 3]."""
     return torch.stack([face.crop for face in seen])
 
 
@@ -219,7 +219,7 @@ def _see(analysis: Any, picture: Any, largest: bool) -> list[SeenFace]:
 
 
 def _detect(analysis: Any, picture: Any) -> tuple[Any, Any, int]:
-    """Boxes [faces, 5], landmarks [faces, 5, 2] and the first size at which there is any face.
+    """Return boxes [faces, 5], landmarks [faces, 5, 2] and the first size at which there is any face.
 
     A face that fills a picture is too large for the detection model at first. The analysis is left as it was.
     """

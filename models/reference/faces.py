@@ -30,7 +30,7 @@ MAKE_ONE = "Make one of a photo with Read Face and Save Face Embedding."
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """Faces of which nothing else is known.
+    """Faces of which nothing but their embeddings is known.
 
     embeddings: [N, 512], float32, as the recognition model gave them: their lengths vary.
     recognition: the file name of that model, where it is known. Embeddings of different models mean different things.
@@ -56,11 +56,11 @@ class Faces:
 
     @property
     def normed(self) -> Tensor:
-        """[N, 512], every embedding of length 1."""
+        """The embeddings [N, 512], every one scaled to length 1."""
         return self.embeddings / self.embeddings.norm(dim=-1, keepdim=True)
 
     def averaged(self) -> Faces:
-        """One face of several photos of one person: the mean of the embeddings as they are."""
+        """Return one face of several photos of one person: the mean of the embeddings as they are."""
         return Faces(self.embeddings.mean(dim=0, keepdim=True), self.recognition)
 
 
@@ -75,7 +75,7 @@ def write_faces(faces: Faces, target: Path) -> None:
 
 
 def read_faces(path: Path) -> Faces:
-    """The faces in a .safetensors file that `write_faces` has written, or that holds an embedding from elsewhere.
+    """Read the faces in a .safetensors file that `write_faces` has written, or that holds an embedding from elsewhere.
 
     Such a file holds one tensor, or one of the names in NAMES: [512] or [N, 512], with any axes of length 1; also
     diffusers' [2, N, 1, 512], where zeros for the negative prompt come first.
@@ -109,7 +109,7 @@ def _check_version(file_name: str, metadata: Mapping[str, str]) -> None:
 
 
 def _name_of_faces(file_name: str, names: Collection[str]) -> str:
-    """The only one of the known names, else the only one there is."""
+    """Return the only one of the known names, else the only one there is."""
     candidates = [name for name in NAMES if name in names] or sorted(names)
     if len(candidates) == 1:
         return candidates[0]
@@ -120,7 +120,7 @@ def _name_of_faces(file_name: str, names: Collection[str]) -> str:
 
 
 def _rows(file_name: str, name: str, tensor: Tensor) -> Tensor:
-    """[N, 512], float32, of a tensor as `read_faces` takes it."""
+    """Return embeddings [N, 512], float32, of a tensor as `read_faces` takes it."""
     shape = list(tensor.shape)
     if tensor.ndim > 2 and shape[0] == 2 and not tensor[0].any():  # diffusers' negative
         tensor = tensor[1]

@@ -1,4 +1,4 @@
-"""What adapters read of references.
+"""The features of references, which adapters read.
 
 Axes: B references, N image patches and class token, D width.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What is known of references; None where nothing asked for it.
+    """The features of references that are known; None for those that nothing asked for.
 
     states: an image encoder's hidden states before its last layer, [B, N, D]. pooled: its projected embedding of each
     picture, [B, D]. face: a face embedding each, [B, D].
@@ -26,16 +26,16 @@ class Features:
 
     @property
     def rows(self) -> int:
-        """How many references."""
+        """The number of references."""
         return next(len(part) for part in vars(self).values() if part is not None)
 
     def split(self, size: int) -> list[Features]:
-        """Batches of at most `size` references."""
+        """Return batches of at most `size` references."""
         parts = {name: part.split(size) for name, part in vars(self).items() if part is not None}
         return [Features(**dict(zip(parts, one, strict=True))) for one in zip(*parts.values(), strict=True)]
 
 
 def stacked(features: Sequence[Features]) -> Features:
-    """Batches of which the same is known, one after another."""
+    """Join batches of which the same is known, one after another."""
     known = [name for name, part in vars(features[0]).items() if part is not None]
     return Features(**{name: torch.cat([getattr(one, name) for one in features]) for name in known})

@@ -12,7 +12,7 @@ MOST_CHANNELS = 4
 
 
 def mask_frames(mask: Tensor, name: str) -> Tensor:
-    """A MASK [F, H, W] or [H, W], with or without a channel axis behind or before H, W -> [F, H, W] in 0..1.
+    """Return as [F, H, W] in 0..1 a MASK [F, H, W] or [H, W], with or without a channel axis behind or before H, W.
 
     Further axes of one entry may stand in front. Three axes are always [F, H, W], ComfyUI's order.
     name: the input it came by, for the message. Raises ValueError for anything else, for none of it and for NaN.
@@ -29,13 +29,15 @@ def mask_frames(mask: Tensor, name: str) -> Tensor:
 
 
 def _channels(shape: torch.Size) -> int:
-    """How many channels [..., H, W, C] has; 0 for [F, 1, H, W], which has its one before the height, as the host's own
-    masks of latents do, and for whatever has no such axis."""
+    """Return how many channels [..., H, W, C] has; 0 for whatever has no such axis.
+
+    It is 0 for [F, 1, H, W], too, which has its one before the height, as the host's own masks of latents do.
+    """
     return shape[-1] if len(shape) > 3 and shape[-3] != 1 and shape[-1] <= MOST_CHANNELS else 0
 
 
 def _not_a_mask(mask: object) -> tuple[str, str]:
-    """What it is instead, and what to do; nothing for a mask."""
+    """Say what is there instead of a mask, and what to do; nothing for a mask."""
     check = "Check the node it comes from"
     if not isinstance(mask, Tensor):
         return type(mask).__name__, check

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ BLANK = (0.48145466, 0.4578275, 0.40821073)  # CLIP's mean colour: zero to the e
 
 
 def mask_for_each(mask: Tensor, image: Tensor) -> Tensor:
-    """mask [F, h, w], one for all pictures or one for each -> [B, H, W], at the pictures' size.
+    """Return a mask for each picture, at its size: mask [F, h, w], one for all or one for each -> [B, H, W].
 
     Raises ValueError for another number of masks.
     """
@@ -36,12 +37,12 @@ def mask_for_each(mask: Tensor, image: Tensor) -> Tensor:
 
 
 def cut_out(image: Tensor, mask: Tensor, colours: Tensor) -> Tensor:
-    """image [B, H, W, C] where mask [B, H, W] is 1, colours [B or 1, 3] where it is 0 -> [B, H, W, 3]."""
+    """Return image [B, H, W, C] where mask [B, H, W] is 1, colours [B or 1, 3] where it is 0, as [B, H, W, 3]."""
     return torch.lerp(colours.to(image.device)[:, None, None], _rgb(image), mask.unsqueeze(-1))
 
 
 def random_colours(image: Tensor, mask: Tensor, seed: int) -> Tensor:
-    """A colour for each picture, [B, 3], drawn by `seed` and far from the mean colour of what the mask keeps.
+    """Return a colour for each picture, [B, 3], drawn by `seed` and far from the mean colour of what the mask keeps.
 
     Two colours half the range of every channel apart are sqrt(3) / 2 from each other, so that the farther one is
     at least sqrt(3) / 4 = 0.43 from any third. Every channel is a whole number of 255ths, as colours are typed.
@@ -58,7 +59,7 @@ SHARPEST = 0.1  # pixels; of less, a pixel's neighbours have a share that float3
 
 
 def feathered(mask: Tensor, width: float) -> Tensor:
-    """mask [B, H, W] with its edges softened: two thirds of the way from 0 to 1 lie within `width` pixels."""
+    """Return mask [B, H, W] with its edges softened: two thirds of the way from 0 to 1 lie within `width` pixels."""
     if width < SHARPEST:
         return mask
     reach = math.ceil(2 * width)
@@ -73,7 +74,7 @@ def feathered(mask: Tensor, width: float) -> Tensor:
 
 
 def crop_around(image: Tensor, mask: Tensor, padding: float) -> tuple[Tensor, Tensor]:
-    """Squares of image [B, H, W, C] around what mask [B, H, W] marks -> ([B, S, S, 3], their masks [B, S, S]).
+    """Return squares [B, S, S, 3] of image [B, H, W, C] around what mask [B, H, W] marks, and their masks [B, S, S].
 
     padding: what is taken beside the mark on every side, as a fraction of its longer side, and less than that
     where the picture ends. A square that is still larger than the picture goes on with the picture's edges, where
@@ -111,7 +112,7 @@ class Square:
 
 @dataclass(frozen=True)
 class Box:
-    """Rows from top to before bottom, columns from left to before right."""
+    """A box of pixels: rows from top to before bottom, columns from left to before right."""
 
     top: int
     bottom: int
@@ -120,7 +121,7 @@ class Box:
 
 
 def _box(mask: Tensor, number: int) -> Box:
-    """What a mask [H, W] marks, at half of its highest value. Raises ValueError, which names it by `number`."""
+    """Return what a mask [H, W] marks, at half of its highest value. Raises ValueError, which names it by `number`."""
     marked = mask > mask.max() / 2
     if not marked.any():
         raise ValueError(
@@ -131,14 +132,14 @@ def _box(mask: Tensor, number: int) -> Box:
     return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
 
 
-def _square_around(box: Box, size: tuple[int, int], padding: float) -> Square:
+def _square_around(box: Box, size: Sequence[int], padding: float) -> Square:
     longest = max(box.bottom - box.top, box.right - box.left)
     side = max(longest, min(round(longest * (1 + 2 * padding)), *size))
     return Square(_start(box.top, box.bottom, side, size[0]), _start(box.left, box.right, side, size[1]), side)
 
 
 def _start(first: int, last: int, side: int, length: int) -> int:
-    """Where a side around first..last begins: inside 0..length, or else with all of 0..length inside of it."""
+    """Return where a side around first..last begins: inside 0..length, or else with all of 0..length inside of it."""
     spare = length - side
     return min(max((first + last - side) // 2, min(0, spare)), max(0, spare))
 
@@ -159,13 +160,13 @@ class Grid:
         return self.rows * self.columns
 
     def squares(self, height: int, width: int) -> list[Square]:
-        """Row by row."""
+        """Return the tiles' squares, row by row."""
         starts = itertools.product(_spread(height, self.side, self.rows), _spread(width, self.side, self.columns))
         return [Square(top, left, self.side) for top, left in starts]
 
 
 def tile_grid(height: int, width: int, max_tiles: int, overlap: float) -> Grid:
-    """The grid of at most `max_tiles` whose tiles are smallest, so that most of the picture's detail is left in each.
+    """Return the grid of at most `max_tiles` whose tiles are smallest, so that each keeps most of the picture's detail.
 
     overlap: the least part of a tile, 0 to 0.5, that its neighbour shares; it gives way where tiles would otherwise
     reach beyond the picture.
@@ -183,7 +184,7 @@ def tile_grid(height: int, width: int, max_tiles: int, overlap: float) -> Grid:
 
 
 def tiles(image: Tensor, grid: Grid, whole: bool) -> Tensor:
-    """image [B, H, W, C] -> every picture's tiles [N, S, S, 3], row by row, together covering every pixel.
+    """Cut image [B, H, W, C] into every picture's tiles [N, S, S, 3], row by row, together covering every pixel.
 
     whole: each picture's tiles begin with all of it, shrunk to a tile's size, unless there is but one tile.
     What a square holds beyond the picture is blank.
@@ -196,7 +197,7 @@ def tiles(image: Tensor, grid: Grid, whole: bool) -> Tensor:
 
 
 def _whole(image: Tensor, side: int) -> Tensor:
-    """All of image [B, H, W, 3], shrunk, in the middle of a square of `side`."""
+    """Return all of image [B, H, W, 3], shrunk, in the middle of a square of `side`."""
     scale = side / max(image.shape[1:3])
     height, width = (max(1, round(length * scale)) for length in image.shape[1:3])
     return _on_blank(
@@ -205,14 +206,14 @@ def _whole(image: Tensor, side: int) -> Tensor:
 
 
 def _spread(length: int, side: int, count: int) -> list[int]:
-    """Where `count` tiles begin that go from one end of `length` to the other; a single one lies in the middle."""
+    """Return where `count` tiles begin that go from one end of `length` to the other; one alone lies in the middle."""
     if count == 1:
         return [(length - side) // 2]
     return [round(number * (length - side) / (count - 1)) for number in range(count)]
 
 
 def _on_blank(image: Tensor, square: Square) -> Tensor:
-    """A square of image [B, H, W, 3], [B, S, S, 3], blank beyond the picture."""
+    """Return a square of image [B, H, W, 3] as [B, S, S, 3], blank beyond the picture."""
     top, left = max(square.top, 0), max(square.left, 0)
     inside = image[:, top : square.top + square.side, left : square.left + square.side]
     canvas = torch.tensor(BLANK).to(image).expand(len(image), square.side, square.side, 3).clone()
@@ -229,12 +230,12 @@ def _rgb(image: Tensor) -> Tensor:
 
 
 def _at(picture: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Rows and columns of a picture [H, W, ...], those beyond it as its edges."""
+    """Return rows and columns of a picture [H, W, ...], those beyond it as its edges."""
     return picture[rows.clamp(0, picture.shape[0] - 1)][:, columns.clamp(0, picture.shape[1] - 1)]
 
 
-def _resized(image: Tensor, size: tuple[int, int], mode: str) -> Tensor:
-    """image [B, H, W, C] at another size, in 0..1; unchanged, bit for bit, at its own."""
+def _resized(image: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    """Return image [B, H, W, C] at another size, in 0..1; unchanged, bit for bit, at its own."""
     if image.shape[1:3] == tuple(size):
         return image
     resized = F.interpolate(image.movedim(-1, 1), size=tuple(size), mode=mode, antialias=True).clamp(0, 1)

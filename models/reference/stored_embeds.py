@@ -34,7 +34,7 @@ SAVE_AGAIN = "Save them again with Save Instruct Embeds."
 
 
 class Adapter(Protocol):
-    """What is asked of an adapter to tell it from others: the name of its file, and what it is."""
+    """The part of an adapter that tells it from others: the name of its file, and what it is."""
 
     name: str
     family: Family
@@ -44,7 +44,7 @@ class Adapter(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class StoredEmbeds:
-    """What a file of embeds holds.
+    """The contents of a file of embeds.
 
     image_tokens: [N, T, D] for each branch, the branches alike. token_weights: [N, T], or None.
     family, adapter: the names of the family and of the file that encoded them; fingerprint: that adapter's.
@@ -61,18 +61,18 @@ class StoredEmbeds:
     def of(
         cls, adapter: Adapter, instruction: str, image_tokens: Branches[Tensor], token_weights: Tensor | None
     ) -> StoredEmbeds:
-        """What is to be saved of embeds that `adapter` has made."""
+        """Return what is to be saved of embeds that `adapter` has made."""
         return cls(instruction, adapter.family.name, adapter.name, adapter.fingerprint, image_tokens, token_weights)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """By their names in the file."""
+        """The tensors by their names in the file."""
         named = {TOKENS_PREFIX + branch.value: tokens for branch, tokens in self.image_tokens.items()}
         return named if self.token_weights is None else {**named, TOKEN_WEIGHTS: self.token_weights}
 
 
 def fingerprint(tensors: Mapping[str, Tensor], kind: str = "") -> str:
-    """The same for an adapter in any precision, another for any adapter trained otherwise: a sha256 in hexadecimal.
+    """Return a sha256 in hexadecimal, the same for an adapter in any precision, another for any trained otherwise.
 
     kind: what the tensors alone do not tell. tensors: by the modules' own names. Their names and shapes are hashed, and
     the signs of the first 65,536 numbers of each, which rounding keeps, zero's too; no digit is sure to be kept, since
@@ -98,7 +98,10 @@ def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
 
 
 def read_embeds(path: Path) -> StoredEmbeds:
-    """Raises ValueError, which says what was found and what to do, for a file that `write_embeds` has not written."""
+    """Read a file that `write_embeds` has written.
+
+    Raises ValueError, which says what was found and what to do, for any other file.
+    """
     check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:

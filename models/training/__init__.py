@@ -1,4 +1,4 @@
-"""Training an adapter on a frozen base model.
+"""Train an adapter on a frozen base model.
 
     pairs, dataset, batch, state_cache    from pictures to examples, encoded once
     initial_checkpoint, trainable_adapter what is trained; frozen_base: on what

@@ -1,35 +1,38 @@
-"""Where the arithmetic of teaching runs: on one device, or on several, as Hugging Face accelerate spreads it."""
+"""The devices that teaching computes on: one, or several, as Hugging Face accelerate spreads it."""
 
 from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 
 class Engine(Protocol):
-    """rank: this process's number. is_first: whether it is the one that writes files."""
+    """The engine of teaching. rank: this process's number. is_first: whether it is the one that writes files."""
 
     rank: int
     is_first: bool
 
     def shared(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Both, so that all processes have the same weights after a step."""
+        """Return both, so that all processes have the same weights after a step."""
+        ...
 
     def sharing(self, module: nn.Module, last: bool) -> AbstractContextManager:
-        """Around a pass; gradients are brought together in the last one of a step."""
+        """Return a context for a pass; gradients are brought together in the last one of a step."""
+        ...
 
     def backward(self, loss: Tensor) -> None: ...
 
     def mean(self, value: Tensor) -> Tensor:
-        """Over all processes."""
+        """Return the mean over all processes."""
+        ...
 
 
 class OneDevice:
-    """This process alone."""
+    """The engine of this process alone."""
 
     rank = 0
     is_first = True
@@ -80,4 +83,4 @@ class Accelerated:
         self._accelerator.backward(loss)
 
     def mean(self, value: Tensor) -> Tensor:
-        return self._accelerator.reduce(value, "mean")
+        return cast(Tensor, self._accelerator.reduce(value, "mean"))

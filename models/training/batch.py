@@ -1,4 +1,4 @@
-"""What an adapter learns from at one step.
+"""The pairs that an adapter learns from at one step.
 
 Axes: B pairs, N image patches and class token, L text tokens, M text tokens of the denoiser, D width.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from .recipe import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the adapter and the denoiser are told of B pairs.
+    """All that the adapter and the denoiser are told of B pairs.
 
     image_states: of the reference, [B, N, D]. instruct_states, prompt_states: the resampler's texts, [B, L, D].
     context: the denoiser's own text tokens, [B, M, D]; pooled: its pooled text, [B, D], None where it takes none.
@@ -34,40 +34,49 @@ class Seen:
         return len(self.image_states)
 
     def to(self, device: torch.device) -> Seen:
-        """In float32, in which the resampler computes, as when it samples."""
-        return Seen(*(None if part is None else part.to(device, torch.float32) for part in self.parts()))
+        """Return it on a device in float32, in which the resampler computes, as when it samples."""
+        return Seen.of(None if part is None else part.to(device, torch.float32) for part in self.parts())
 
     def parts(self) -> tuple[Tensor | None, ...]:
         return tuple(getattr(self, part.name) for part in fields(self))
 
+    @classmethod
+    def of(cls, parts: Iterable[Tensor | None]) -> Seen:
+        """Return the one that has these parts, of which only the last may be None."""
+        return cls(*cast(Iterable[Tensor], parts))
+
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Pairs: latents of the targets, [B, C, h, w] as the denoiser has them, and what is told of each."""
+    """A batch of pairs: latents of the targets, [B, C, h, w] as the denoiser has them, and what is told of each."""
 
     latents: Tensor
     seen: Seen
 
     def to(self, device: torch.device) -> Batch:
-        """In float32."""
+        """Return it on a device in float32."""
         return Batch(self.latents.to(device, torch.float32), self.seen.to(device))
 
 
 class Lessons(Protocol):
-    """Where batches come from.
+    """A source of batches.
 
     blank: what is told when all is dropped: a zero image and empty texts, one row. instructions: all that are taught.
     """
 
-    blank: Seen
-    instructions: Iterable[str]
+    @property
+    def blank(self) -> Seen: ...
+
+    @property
+    def instructions(self) -> Iterable[str]: ...
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
-        """`count` examples, everything random in them drawn from the generator. Their tensors are nobody else's."""
+        """Return `count` examples, drawn by the generator alone. Their tensors are nobody else's."""
+        ...
 
 
 def with_dropped(seen: Seen, blank: Seen, recipe: Recipe, generator: torch.Generator) -> Seen:
-    """Some of the pairs without their texts, some without their picture, some without both. Written in place.
+    """Drop the texts of some of the pairs, the picture of some, and both of some. Written in place.
 
     Texts are the prompt, for the resampler and the denoiser, and the instruction.
     """
@@ -81,22 +90,22 @@ def with_dropped(seen: Seen, blank: Seen, recipe: Recipe, generator: torch.Gener
     _put(seen.prompt_states, blank.prompt_states, text)
     _put(context, nothing, text)
     if seen.pooled is not None:
-        _put(seen.pooled, blank.pooled, text)
+        _put(seen.pooled, cast(Tensor, blank.pooled), text)
     return replace(seen, context=context)
 
 
 def as_long(*contexts: Tensor) -> list[Tensor]:
-    """Text tokens repeated until all are equally many, which attention does not notice; as the host batches them."""
+    """Repeat text tokens until all are equally many, which attention does not notice; as the host batches them."""
     length = math.lcm(*(context.shape[1] for context in contexts))
     return [context.repeat(1, length // context.shape[1], 1) for context in contexts]
 
 
 def stacked(seen: Sequence[Seen]) -> Seen:
-    """One after another."""
+    """Stack pairs, one after another."""
     contexts = as_long(*(one.context for one in seen))
     seen = [replace(one, context=context) for one, context in zip(seen, contexts, strict=True)]
     columns = zip(*(one.parts() for one in seen), strict=True)
-    return Seen(*(None if column[0] is None else torch.cat(column) for column in columns))
+    return Seen.of(None if column[0] is None else torch.cat(column) for column in columns)
 
 
 def _put(rows: Tensor, blank: Tensor, where: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Pairs to what is learnt from, by the encoders of a ComfyUI graph.
+"""Turn pairs into what is learnt from, by the encoders of a ComfyUI graph.
 
 Axes: H and W of a picture, C latent channels, h and w latent sides, N image patches and class token, L text tokens.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import comfy.model_management as mm
 import comfy.utils
@@ -30,23 +31,24 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, eq=False)
 class Encoders:
-    """CLIP, VAE and CLIP_VISION of a graph. size: a target's height and width in pixels.
+    """The CLIP, VAE and CLIP_VISION of a graph. size: a target's height and width in pixels.
 
     instruct_clip: what reads texts for the resampler, where clip has no CLIP-L of its own.
     """
 
-    clip: object
-    vae: object
-    clip_vision: object
+    clip: Any
+    vae: Any
+    clip_vision: Any
     size: tuple[int, int]
-    instruct_clip: object = None
+    instruct_clip: Any = None
 
     def reference(self, picture: Tensor) -> dict[str, Tensor]:
-        """A picture [H, W, 3] -> states [N, 1280], fp16."""
-        return {"states": image_features(self.clip_vision, picture[None]).states[0].half()}
+        """Return the states [N, 1280] of a picture [H, W, 3], fp16."""
+        states = cast(Tensor, image_features(self.clip_vision, picture[None]).states)
+        return {"states": states[0].half()}
 
     def target(self, picture: Tensor, base: FrozenBase) -> dict[str, Tensor]:
-        """A picture [H, W, 3] -> latents [C, h, w] as the denoiser has them; its longer side is cut off."""
+        """Return a picture's latents [C, h, w] as the denoiser has them; what is too long of [H, W, 3] is cut off."""
         height, width = self.size
         pixels = comfy.utils.common_upscale(picture[None].movedim(-1, 1), width, height, "lanczos", "center")
         with torch.random.fork_rng():  # some autoencoders draw their latents
@@ -55,7 +57,7 @@ class Encoders:
         return {"latents": base.latent_format.process_in(latents)[0].float()}
 
     def text(self, text: str) -> dict[str, Tensor]:
-        """A caption or instruction -> the resampler's states [L, 768], the denoiser's context and pooled text."""
+        """Encode a caption or instruction: the resampler's states [L, 768], the denoiser's context and pooled text."""
         [[context, values]] = conditionings(self.clip, [text])[0]
         states = encode_texts(self.instruct_clip or self.clip, [text])[text]
         pooled = values.get("pooled_output")
@@ -63,7 +65,7 @@ class Encoders:
         return made if pooled is None else {**made, "pooled": pooled[0].half()}
 
     def fingerprints(self) -> dict[str, str]:
-        """Of each encoder as it is now, with patches that others have put on it."""
+        """Return a fingerprint of each encoder as it is now, with patches that others have put on it."""
         parts = {
             "picture": (self.clip_vision.model, self.clip_vision.patcher),
             "latent": (self.vae.first_stage_model, self.vae.patcher),
@@ -79,7 +81,7 @@ class Encoders:
 
 
 class PairLessons:
-    """Examples drawn from pairs, all of whose states are on disk; see `encoded`."""
+    """A source of examples drawn from pairs, all of whose states are on disk; see `encoded`."""
 
     def __init__(self, pairs: Sequence[Pair], files: dict, zero: Tensor):
         self.pairs, self._files = list(pairs), files
@@ -92,13 +94,13 @@ class PairLessons:
         return self.examples([(number, self._instruction(number, generator)) for number in drawn])
 
     def examples(self, wanted: Iterable[tuple[int, str]]) -> Batch:
-        """Pairs by their numbers, each with the instruction to be told."""
+        """Return pairs by their numbers, each with the instruction to be told."""
         rows = [(self._pair(number), self.pairs[number], text) for number, text in wanted]
         seen = [self._told(row["states"][None].float(), pair.caption, text) for row, pair, text in rows]
         return Batch(torch.stack([row["latents"] for row, _, _ in rows]), stacked(seen))
 
     def of_task(self, task: str) -> list[int]:
-        """The numbers of a task's pairs."""
+        """Return the numbers of a task's pairs."""
         return [number for number, pair in enumerate(self.pairs) if pair.task == task]
 
     def _instruction(self, number: int, generator: torch.Generator) -> str:

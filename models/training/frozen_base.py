@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import comfy.model_management as mm
 import torch
@@ -30,7 +31,7 @@ Attention = Callable[..., Tensor]
 
 
 def plain_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, mask=None, **settings) -> Tensor:
-    """Attention with gradients, in place of the host's, some of which have none.
+    """Compute attention with gradients, in place of the host's functions, some of which have none.
 
     q, k, v [B, N, D] or [B, N, H, d] -> [B, N, D]; where the host has put heads first (skip_reshape), [B, H, N, d].
     """
@@ -41,7 +42,7 @@ def plain_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, mask=
 
 
 def family_to_teach(model) -> Family:
-    """The family whose adapters a ModelPatcher takes. Raises ValueError when there is none."""
+    """Return the family whose adapters a ModelPatcher takes. Raises ValueError when there is none."""
     own = ModelView(model)
     family = family_of_model(own)
     if family is None:
@@ -53,7 +54,7 @@ def family_to_teach(model) -> Family:
 
 
 def without_dynamic_loading(model):
-    """A clone of a ModelPatcher whose weights, once loaded, stay where they are. Raises ValueError for none.
+    """Return a clone of a ModelPatcher whose weights, once loaded, stay where they are. Raises ValueError without one.
 
     ComfyUI's dynamic VRAM lends a layer memory for its weights, which is used again before the backward pass reads it.
 
@@ -114,7 +115,7 @@ class FrozenBase:
 
     @contextlib.contextmanager
     def loaded(self) -> Iterator[None]:
-        """The whole model on its device, with its LoRAs, fit for forward and backward passes.
+        """Hold the whole model on its device, with its LoRAs, fit for forward and backward passes.
 
         ComfyUI loads models in torch's inference mode, whose tensors autograd refuses; others would gather gradients.
         So meanwhile each weight's memory is seen through another tensor.
@@ -124,13 +125,13 @@ class FrozenBase:
             yield
 
     def noise_levels(self, positions: Tensor) -> Tensor:
-        """The model's noise levels [B] at positions 0..1 of its own schedule."""
+        """Return the model's noise levels [B] at positions 0..1 of its own schedule."""
         sampling = self.sampling
         last = sampling.timestep(sampling.sigma_max.cpu())
         return sampling.sigma(positions.cpu() * last).to(positions)
 
     def losses(self, learner: LearningAdapter, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
-        """The mean square error of the denoiser's own prediction for each pair, [B].
+        """Return the mean square error of the denoiser's own prediction for each pair, [B].
 
         That is noise for SD1.5 and SDXL and velocity for SD3, and whatever else a checkpoint of these classes predicts:
         ComfyUI gives what is denoised, which is linear in the prediction.
@@ -143,27 +144,27 @@ class FrozenBase:
         return error.square().mean((1, 2, 3))
 
     def _slope(self, sigmas: Tensor) -> Tensor:
-        """What is denoised changes by so much when the prediction changes by one, [B, 1, 1, 1]."""
+        """Return by how much what is denoised changes when the prediction changes by one, [B, 1, 1, 1]."""
         sampling, one = self.sampling, torch.ones_like(_column(sigmas))
         zero = torch.zeros_like(one)
         return sampling.calculate_denoised(sigmas, one, zero) - sampling.calculate_denoised(sigmas, zero, zero)
 
     def denoised(self, learner: LearningAdapter, seen: Seen, noisy: Tensor, sigmas: Tensor) -> Tensor:
-        """What the model, which must be `loaded`, makes of noisy latents [B, C, h, w] with the adapter's tokens."""
+        """Denoise latents [B, C, h, w] with the adapter's tokens, by the model, which must be `loaded`."""
         denoiser = denoiser_of(self.family)
         tokens = denoiser.embed(self.model.diffusion_model, learner.tokens(seen), self.dtype)
         pairs = learner.projections(tokens.float())
         keys = [site.key for site in self.sites]
         adapter = TeachingAdapter(learner, dict(zip(keys, pairs, strict=True)))
-        size = tuple(noisy.shape[-2:])
-        rows = BatchRows((Branch.FULL,), (None,), size, size, tuple(range(len(noisy))), set())
+        height, width = noisy.shape[-2:]
+        rows = BatchRows((Branch.FULL,), (None,), (height, width), (height, width), tuple(range(len(noisy))), set())
         options = denoiser.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (adapter,), rows)
         found = self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conditions(seen, noisy))
         check_reached(self._doubted, keys, rows.reached)
         return found
 
     def _conditions(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
-        """Texts as the model's class takes them when it samples."""
+        """Return texts as the model's class takes them when it samples."""
         height, width = noisy.shape[-2:]
         made = self.model.extra_conds(
             cross_attn=seen.context,
@@ -183,7 +184,8 @@ def _column(values: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    stores = [store for owner in module.modules() for store in (owner._parameters, owner._buffers)]
+    found = [store for owner in module.modules() for store in (owner._parameters, owner._buffers)]
+    stores = cast(list[dict[str, Tensor | None]], found)
     own = [(store, name, tensor) for store in stores for name, tensor in store.items() if tensor is not None]
     try:
         for store, name, tensor in own:
@@ -195,7 +197,7 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 def _without_gradient(tensor: Tensor) -> Tensor:
-    """The same memory."""
+    """Return the same memory as a tensor without gradient."""
     if tensor.is_inference():
         empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         tensor = empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())

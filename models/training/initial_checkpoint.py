@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise
 from ..adapter.kinds import INSTRUCT, PLUS
@@ -45,14 +46,14 @@ class Shape:
 def begun(
     start: AdapterCheckpoint | Shape, family: Family, sites: Sequence[Site], base: ModelView, seed: int
 ) -> AdapterCheckpoint:
-    """The adapter to begin with: a drawn one of a shape, or what `from_file` makes of a given one."""
+    """Return the adapter to begin with: a drawn one of a shape, or what `from_file` makes of a given one."""
     if isinstance(start, Shape):
         return recognise(from_scratch(family, sites, base, start, seed))
     return from_file(start, family, sites, seed)
 
 
 def from_scratch(family: Family, sites: Sequence[Site], base: ModelView, shape: Shape, seed: int) -> Mapping:
-    """Tensors of a new adapter under published names.
+    """Draw the tensors of a new adapter, under published names.
 
     What its attention layers begin as, the kind of denoiser says (`Denoiser.new_layers`). The layers that read texts
     begin as in an adapter made of a Plus adapter.
@@ -71,7 +72,7 @@ def from_scratch(family: Family, sites: Sequence[Site], base: ModelView, shape: 
 
 
 def from_file(start: AdapterCheckpoint, family: Family, sites: Sequence[Site], seed: int) -> AdapterCheckpoint:
-    """An instruct adapter as it is, or one made of a Plus adapter by adding the layers that read texts.
+    """Return an instruct adapter as it is, or one made of a Plus adapter by adding the layers that read texts.
 
     Raises ValueError for another kind, and for an adapter of another base model than the one it is to be taught on.
     Source: arXiv 2408.03209 section 4.
@@ -105,7 +106,7 @@ def _sizes(family: Family, shape: Shape, out_width: int) -> ResamplerSizes:
 
 @torch.no_grad()
 def _draw(module: nn.Module, generator: torch.Generator) -> None:
-    """Norms as they are, biases zero, every linear so that it keeps its input's variance."""
+    """Leave norms as they are, set biases to zero, and draw every linear so that it keeps its input's variance."""
     for name, weight in module.named_parameters():
         if name == "latents":
             weight.normal_(0.0, 1.0, generator=generator).div_(math.sqrt(weight.shape[-1]))
@@ -142,7 +143,7 @@ def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
     resampler = Resampler(sizes)
     _draw(resampler, generator)
     _quieten_texts(resampler, generator)
-    named = {name: image.get(name, weight) for name, weight in resampler.state_dict().items()}
+    named = {name: image.get(name, cast(Tensor, weight)) for name, weight in resampler.state_dict().items()}
     return recognise(
         {
             **{IMAGE_PROJECTION + name: weight for name, weight in named.items()},

@@ -39,7 +39,7 @@ MOST_ROWS = 6  # of a sample grid
 
 @dataclass(frozen=True)
 class Job:
-    """What a user asks for.
+    """The training run that a user asks for.
 
     data: see `read_pairs`. checkpoint: the base model's file. clip: text encoders where the checkpoint has none, or
     CLIP-L for SD3. vae: where the checkpoint has none. start: an adapter to begin with, None for drawn weights.
@@ -87,7 +87,7 @@ def run(job: Job, engine: Engine) -> None:
 
 
 def loaded(job: Job) -> tuple:
-    """ComfyUI's ModelPatcher and the encoders. Raises ValueError for files that are none."""
+    """Load ComfyUI's ModelPatcher and the encoders. Raises ValueError for files that are none."""
     for path in (job.checkpoint, job.clip_vision, *job.clip, *filter(None, (job.vae, job.start))):
         if not path.is_file():
             raise ValueError(f"A file was expected at {path}; there is none. Correct the path.")
@@ -162,7 +162,7 @@ def _log(job: Job, teaching: Teaching, reports: Sequence, seconds: float) -> Non
 
 
 def save(job: Job, teaching: Teaching) -> None:
-    """What resuming needs, and the adapter as it is; each file is whole or as it was."""
+    """Write what resuming needs, and the adapter as it is; each file is whole or as it was."""
     if not teaching.engine.is_first:
         return
     try:
@@ -190,13 +190,13 @@ def _validate(
 
 
 def losses_so_far(work: Path) -> list[float]:
-    """Of all steps, those of a run that was resumed counting once."""
+    """Return the losses of all steps; those that a resumed run did again count once."""
     lines = (json.loads(line) for line in (work / LOSSES).read_text(encoding="utf-8").splitlines())
     return list({line["step"]: line["loss"] for line in lines if "loss" in line}.values())
 
 
 def save_picture(picture: Tensor, path: Path) -> None:
-    """[1, H, W, 3] in 0..1 as a PNG."""
+    """Write a picture [1, H, W, 3] in 0..1 as a PNG."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

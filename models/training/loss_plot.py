@@ -13,7 +13,7 @@ SMOOTHED = 0.97
 
 
 def loss_plot(losses: Sequence[float], size: tuple[int, int] = SIZE) -> Tensor:
-    """Losses of steps 1, 2 ... as [1, H, W, 3] in 0..1: each as it was, pale, and a running mean of them."""
+    """Draw the losses of steps 1, 2 ... as [1, H, W, 3] in 0..1: each as it was, pale, and a running mean of them."""
     from PIL import Image, ImageDraw
 
     picture = Image.new("RGB", size, "white")
@@ -45,7 +45,7 @@ def loss_plot(losses: Sequence[float], size: tuple[int, int] = SIZE) -> Tensor:
 
 
 def running_mean(values: Sequence[float], kept: float = SMOOTHED) -> list[float]:
-    """Of the values so far, the later ones counting more."""
+    """Return at each place the mean of the values so far, the later ones counting more."""
     means, total, weight = [], 0.0, 0.0
     for value in values:
         total, weight = kept * total + value, kept * weight + 1.0

@@ -1,4 +1,4 @@
-"""Pairs to learn from: a reference, the picture that should come out, its caption, and what was asked for.
+"""The pairs to learn from: a reference, the picture that should come out, its caption, and what was asked for.
 
 In a folder: pictures, and pairs.jsonl with a line for each pair, such as
     {"condition": "a.png", "target": "b.png", "caption": "a cat in a garden", "task": "style"}
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ class Pair:
 
 
 def read_pairs(place: Path) -> list[Pair]:
-    """The pairs in a folder, or in shards: one .tar, or a folder of them.
+    """Read the pairs in a folder, or in shards: one .tar, or a folder of them.
 
     Raises ValueError, before any picture is read, for a place without pairs and for lines that are none.
     """
@@ -64,7 +65,7 @@ def read_pairs(place: Path) -> list[Pair]:
 
 
 def by_task(pairs: Iterable[Pair]) -> dict[str, tuple[str, ...]]:
-    """Every task's instructions."""
+    """Return every task's instructions."""
     tasks: dict[str, tuple[str, ...]] = {}
     for pair in pairs:
         tasks[pair.task] = tuple(dict.fromkeys([*tasks.get(pair.task, ()), *pair.instructions]))
@@ -72,7 +73,7 @@ def by_task(pairs: Iterable[Pair]) -> dict[str, tuple[str, ...]]:
 
 
 def pair_of(name: str, line: object, pictures: Mapping[str, Callable[[], Tensor]]) -> Pair:
-    """The pair of a line. Raises ValueError, which calls it `name`."""
+    """Return the pair of a line. Raises ValueError, which calls it `name`."""
     if not isinstance(line, dict) or not isinstance(line.get("caption"), str):
         raise ValueError(f"{name} was expected to be an object with a caption; it is {str(line)[:200]}. {EXAMPLE_LINE}")
     unknown = line.keys() - FIELDS
@@ -119,7 +120,8 @@ def _in_shards(shards: list[Path]) -> Iterator[Pair]:
         raise ValueError(
             f"{shards[0].name} is a webdataset shard, and webdataset is not installed. Run: pip install webdataset"
         ) from None
-    for sample in webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False, empty_check=False):
+    reader: Any = webdataset  # which does not mark its names as exported
+    for sample in reader.WebDataset([str(shard) for shard in shards], shardshuffle=False, empty_check=False):
         name = f"{sample['__key__']} of {Path(sample['__url__']).name}"
         pictures = {field: _member(name, sample, field) for field in PICTURE_FIELDS}
         yield pair_of(name, _parsed(name, sample.get("json", b"null")), pictures)

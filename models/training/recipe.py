@@ -1,4 +1,4 @@
-"""How an adapter learns: numbers a user may set, and the learning rate at every step."""
+"""The recipe by which an adapter learns: numbers a user may set, and the learning rate at every step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGEST_NUMBER, SMALLEST_NUMBER = 1e9, 1e-12
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how fast an adapter learns, and what it is not shown.
+    """The numbers that say how long and how fast an adapter learns, and what it is not shown.
 
     steps: changes of the weights. batch: pairs in one pass. accumulate: passes before a change.
     rate: the highest learning rate, reached after warm_up steps; from there on half a cosine goes down to a hundredth.
@@ -56,16 +56,16 @@ class Recipe:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the base computes in."""
+        """The precision that the base computes in."""
         return torch.bfloat16 if self.arithmetic == MIXED else torch.float32
 
     def rate_at(self, step: int) -> float:
-        """The learning rate at a step, the first being 0."""
+        """Return the learning rate at a step, the first being 0."""
         if step < self.warm_up:
             return self.rate * (step + 1) / self.warm_up
         position = (step - self.warm_up) / max(1, self.steps - self.warm_up)
         return self.rate * (LAST + (1 - LAST) * (0.5 + 0.5 * math.cos(math.pi * position)))
 
     def average_at(self, step: int) -> float:
-        """How much of the average a step keeps: little at first, when there is not much to average."""
+        """Return how much of the average a step keeps: little at first, when there is not much to average."""
         return min(self.average, (1 + step) / (10 + step))

@@ -1,10 +1,11 @@
-"""Teaching on a few pairs that a graph holds, with whatever watches it."""
+"""Teach on a few pairs that a graph holds, with whatever watches it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -27,7 +28,7 @@ SIDE_MULTIPLE = 16  # a target's sides are multiples of it
 
 @dataclass(frozen=True)
 class SmallSet:
-    """Pictures [N, H, W, C] in 0..1, the second what should come out of the first, their captions and instructions.
+    """The references [N, H, W, C] in 0..1, the targets that should come out of them, captions and instructions.
 
     captions: one for each, or one for all. instructions: phrasings of the one thing that is taught.
     """
@@ -57,8 +58,10 @@ class SmallSet:
 
     @property
     def size(self) -> tuple[int, int]:
-        """The targets' height and width in latents' steps."""
-        return tuple(max(SIDE_MULTIPLE, side // SIDE_MULTIPLE * SIDE_MULTIPLE) for side in self.targets.shape[1:3])
+        """The targets' height and width in pixels, as multiples of SIDE_MULTIPLE."""
+        sides = self.targets.shape[1:3]
+        height, width = (max(SIDE_MULTIPLE, side // SIDE_MULTIPLE * SIDE_MULTIPLE) for side in sides)
+        return height, width
 
     def pairs(self) -> list[Pair]:
         instructions = instructions_of(self.instructions[0], self.instructions)
@@ -89,23 +92,24 @@ class SmallTeaching:
         self.teaching: Teaching | None = None
 
     def run(self, states: Path, progress: Progress) -> Iterator[Report]:
-        """Encode what is not in the folder `states` yet, then one report for every step."""
+        """Encode what is not in the folder `states` yet, then yield one report for every step."""
         lessons = encoded(self._pairs, self._encoders, self.base, StateStore(states), progress)
         self.teaching = Teaching(LearningAdapter(self._start), self.base, lessons, self._recipe, OneDevice())
         yield from self.teaching.run()
 
     def sample(self) -> Tensor:
-        """What the adapter makes of the first pair by now, [H, W, 3]."""
+        """Return what the adapter makes of the first pair by now, [H, W, 3]."""
         pair: Pair = self._pairs[0]
         how = Sampling(seed=self._recipe.seed)
-        return sampled(self.teaching, self._encoders, pair.condition(), pair.caption, pair.instructions[0], how)
+        teaching = cast(Teaching, self.teaching)  # which `run` has begun
+        return sampled(teaching, self._encoders, pair.condition(), pair.caption, pair.instructions[0], how)
 
 
 def lines_of(text: str) -> tuple[str, ...]:
-    """The lines of a text that hold something."""
+    """Return the lines of a text that hold something."""
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def captions_of(text: str) -> Sequence[str]:
-    """As `lines_of`; an empty text is one empty caption."""
+    """Return the captions, as `lines_of` does; an empty text is one empty caption."""
     return lines_of(text) or ("",)

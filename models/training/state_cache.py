@@ -1,4 +1,4 @@
-"""Encoders' states on disk, so that an encoder runs once for a picture or text however often teaching is begun."""
+"""The encoders' states on disk, so that a picture or text is encoded once however often teaching is begun."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANOTHER_FOLDER = "choose another folder for the states"
 
 
 class StateStore:
-    """Tensors by what they were made of, a file each."""
+    """A store of tensors by what they were made of, a file each."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -31,7 +31,7 @@ class StateStore:
         return self.folder / name[:2] / (name[2:] + SUFFIX)
 
     def fill(self, path: Path, make: Callable[[], dict[str, Tensor]]) -> bool:
-        """Write what `make` makes, unless it is there and whole; whether it was made.
+        """Write what `make` makes, unless it is there and whole; return whether it was made.
 
         Raises ValueError when the folder cannot be written into.
         """

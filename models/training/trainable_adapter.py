@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,25 +50,25 @@ class LearningAdapter(nn.Module):
             layer.requires_grad_(False)
 
     def trainable(self) -> list[nn.Parameter]:
-        """Its weights that a gradient reaches."""
+        """Return its weights that a gradient reaches."""
         return [weight for weight in self.parameters() if weight.requires_grad]
 
     def tokens(self, seen: Seen) -> Tensor:
-        """Image tokens [B, T, D]; as when sampling in float32, whatever the rest computes in."""
+        """Return image tokens [B, T, D]; as when sampling in float32, whatever the rest computes in."""
         with torch.autocast(seen.image_states.device.type, enabled=False):
             return self.image_projection(seen.image_states, seen.instruct_states, seen.prompt_states)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its weights under the names of published files."""
+        """Return its weights under the names of published files."""
         return published(self.family, {name: weight.detach() for name, weight in self.named_parameters()})
 
     def checkpoint(self) -> AdapterCheckpoint:
-        """The adapter as it is now, to be loaded and sampled with."""
+        """Return the adapter as it is now, to be loaded and sampled with."""
         return recognise({name: weight.clone() for name, weight in self.tensors().items()})
 
 
 def published(family: Family, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A learner's weights, or averages of them, under the names of published files."""
+    """Return a learner's weights, or averages of them, under the names of published files."""
     named = {}
     for name, weight in weights.items():
         part, _, rest = name.partition(".")
@@ -105,10 +106,12 @@ class TeachingAdapter:
         return False
 
     def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
-        return tuple(x.to(like) for x in self.pairs[site])
+        keys, values = self.pairs[site]
+        return keys.to(like), values.to(like)
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float:
         return 1.0
 
     def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module:
-        return self.learner.streams.at(site[1])
+        streams: Any = self.learner.streams  # never None where a site asks
+        return streams.at(site[1])

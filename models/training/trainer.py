@@ -1,4 +1,4 @@
-"""Teaching, step by step.
+"""Teach an adapter, step by step.
 
 Everything random in a step is drawn from the recipe's seed and the step's number, so that a run that was stopped and
 resumed goes on as it would have gone.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class Taught(nn.Module):
         self._base = (base,)  # in a tuple, or the base would become one of its modules
 
     def forward(self, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
-        """[B]"""
+        """Return the loss of each pair, [B]."""
         return self._base[0].losses(self.learner, batch, noise, sigmas)
 
 
@@ -65,7 +66,7 @@ class Teaching:
         self.step = 0
 
     def run(self) -> Iterator[Report]:
-        """Each step of what is left of the recipe, after it is done. Raises TeachingError."""
+        """Do what is left of the recipe, and yield a report after each step. Raises TeachingError."""
         while self.step < self.recipe.steps:
             with self.base.loaded(), torch.enable_grad():
                 report = self._learn()
@@ -92,7 +93,7 @@ class Teaching:
         return Report(self.step, loss.item(), rate, gradient.item())
 
     def _pass(self, part: int) -> Tensor:
-        """A forward and a backward pass; the mean loss."""
+        """Run a forward and a backward pass; return the mean loss."""
         generator = self._generator(part)
         count = self.recipe.batch
         batch = self.lessons.batch(count, generator).to(self.base.device)
@@ -118,19 +119,20 @@ class Teaching:
     def _follow(self, kept: float) -> None:
         """Move the averages towards the weights."""
         weights = dict(self.learner.named_parameters())
-        torch._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - kept)
+        functions: Any = torch  # whose stubs lack this one
+        functions._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - kept)
 
     def averaged(self) -> dict[str, Tensor]:
-        """The averaged weights under the names of published files: what a finished adapter is."""
+        """Return the averaged weights under the names of published files: what a finished adapter is."""
         return published(self.learner.family, self.average)
 
     @property
     def instructions(self) -> list[str]:
-        """What the adapter was taught by now, here and before."""
+        """The instructions that the adapter was taught by now, here and before."""
         return [*self.learner.instructions, *self.lessons.instructions]
 
     def state(self) -> dict:
-        """All that the steps to come depend on, besides lessons, base and recipe."""
+        """Return all that the steps to come depend on, besides lessons, base and recipe."""
         return {
             "step": self.step,
             "weights": self.learner.state_dict(),
@@ -156,8 +158,8 @@ class Teaching:
         self.step = state["step"]
 
 
-def _own(state: object) -> object:
-    """An optimiser's state with tensors of its own, made outside of inference mode, whatever they were read in."""
+def _own(state: Any) -> Any:
+    """Return an optimiser's state with tensors of its own, made outside of inference mode, whatever it was read in."""
     if isinstance(state, Tensor):
         return state.clone()
     if isinstance(state, dict):

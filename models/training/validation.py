@@ -1,4 +1,4 @@
-"""How far an adapter has come: a loss for each task on pairs it is not taught with, and pictures it makes.
+"""Measure how far an adapter has come: a loss for each task on pairs it is not taught with, and pictures it makes.
 
 Axes: B pairs, H and W of a picture.
 """
@@ -31,7 +31,7 @@ SAMPLER, SCHEDULER, SAMPLING_STEPS = "euler", "normal", 20
 
 
 def divided(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Pairs to teach with and pairs to validate with: one in twenty of each task that has twenty or more."""
+    """Return pairs to teach with and pairs to validate with: one in twenty of each task that has twenty or more."""
     taught, held = [], []
     seen: dict[str, int] = {}
     counts = {task: sum(pair.task == task for pair in pairs) for task in {pair.task for pair in pairs}}
@@ -43,7 +43,7 @@ def divided(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
 
 
 def validation_losses(teaching: Teaching, lessons: PairLessons, at_once: int = 8) -> dict[str, float]:
-    """The averaged adapter's mean loss on each task's pairs, with noise that is always the same."""
+    """Return the averaged adapter's mean loss on each task's pairs, with noise that is always the same."""
     losses = {}
     base = teaching.base
     with base.loaded(), torch.no_grad(), averaged_weights(teaching), teaching.autocast():
@@ -63,7 +63,7 @@ def validation_losses(teaching: Teaching, lessons: PairLessons, at_once: int = 8
 
 @contextlib.contextmanager
 def averaged_weights(teaching: Teaching) -> Iterator[None]:
-    """The learner with its averaged weights, for as long as the context lasts."""
+    """Give the learner its averaged weights, for as long as the context lasts."""
     parameters = dict(teaching.learner.named_parameters())
     own = {name: weight.detach().clone() for name, weight in parameters.items()}
     try:
@@ -81,7 +81,7 @@ def _put(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Non
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are made while teaching."""
+    """The settings by which pictures are made while teaching."""
 
     weight: float = 1.0
     steps: int = SAMPLING_STEPS
@@ -91,7 +91,7 @@ class Sampling:
 def sampled(
     teaching: Teaching, encoders: Encoders, reference: Tensor, caption: str, instruction: str, how: Sampling
 ) -> Tensor:
-    """The picture [H, W, 3] that the averaged adapter makes of a reference [H, W, 3], as the pack's nodes make it."""
+    """Sample the picture [H, W, 3] that the averaged adapter makes of a reference [H, W, 3], as the pack's nodes do."""
     with torch.inference_mode():
         adapter = LoadedAdapter("being taught", recognise(teaching.averaged()))
         clip = encoders.instruct_clip or encoders.clip
@@ -120,7 +120,7 @@ def sampled(
 
 
 def sample_grid(teaching: Teaching, encoders: Encoders, pairs: Sequence[Pair], how: Sampling) -> Tensor:
-    """A row for each pair: the reference, what the adapter makes of it, and the target, [1, H, W, 3]."""
+    """Return a row for each pair: the reference, what the adapter makes of it, and the target, [1, H, W, 3]."""
     rows = []
     for pair in pairs:
         made = sampled(teaching, encoders, pair.condition(), pair.caption, pair.instructions[0], how)
@@ -133,10 +133,10 @@ def one_of_each_task(pairs: Sequence[Pair]) -> list[Pair]:
     return list({pair.task: pair for pair in reversed(pairs)}.values())[::-1]
 
 
-def _latent_shape(teaching: Teaching, encoders: Encoders) -> tuple[int, int, int]:
+def _latent_shape(teaching: Teaching, encoders: Encoders) -> tuple[int, ...]:
     return teaching.base.latent_format.latent_channels, *(side // 8 for side in encoders.size)
 
 
-def fitted(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture [H, W, 3] at another height and width."""
+def fitted(picture: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize a picture [H, W, 3] to another height and width."""
     return F.interpolate(picture.movedim(-1, 0)[None], size, mode="bilinear", antialias=True)[0].movedim(0, -1)

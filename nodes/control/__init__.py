@@ -1,1 +1,1 @@
-"""When, where and by what settings an adapter acts."""
+"""The nodes that decide when, where and by what settings an adapter acts."""

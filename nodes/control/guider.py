@@ -1,4 +1,4 @@
-"""Instruct Guider."""
+"""The Instruct Guider node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instruct Layer Weights."""
+"""The Instruct Layer Weights node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedule Instruct Weight."""
+"""The Schedule Instruct Weight node."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class IPAdapterInstructSchedule(io.ComfyNode):
 
 
 def _of_keyframes(group) -> Schedule:
-    """The strengths of a HookKeyframeGroup, each from its start on. Raises ValueError for a group without any.
+    """Return the strengths of a HookKeyframeGroup, each from its start on. Raises ValueError for a group without any.
 
     Source: ComfyUI 0.3.75, comfy/hooks.py. Of keyframes with the same start the last one counts, as there.
     """
@@ -83,7 +83,7 @@ def _of_keyframes(group) -> Schedule:
 
 
 def _function(curve):
-    """A curve's value at a position in 0..1. Raises ValueError for an object that is none of ComfyUI's curves.
+    """Return a curve's function from a position in 0..1 to its value. Raises ValueError for what is no ComfyUI curve.
 
     Source: ComfyUI's comfy_api, curve_types.py, `CurveInput.interp`.
     """

@@ -1,4 +1,4 @@
-"""Instruct Task."""
+"""The Instruct Task node."""
 
 from __future__ import annotations
 

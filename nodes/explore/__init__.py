@@ -1,1 +1,1 @@
-"""Comparing settings in a grid, and seeing where a picture looks at its reference."""
+"""The nodes that compare settings in a grid, and show where a picture looks at its reference."""

@@ -1,4 +1,4 @@
-"""Instruct Grid."""
+"""The Instruct Grid node."""
 
 from __future__ import annotations
 
@@ -112,14 +112,14 @@ class GridGraph:
     vae: list
 
     def sheet(self, cells: Sequence[Cell], rows: Axis, columns: Axis):
-        """The last node, which joins the cells."""
+        """Add the last node, which joins the cells, and return it."""
         first, *others = (self.picture(cell) for cell in cells)
         more = {f"more_{number:03}": picture for number, picture in enumerate(others)}
         labels = {"row_labels": "\n".join(rows.labels), "column_labels": "\n".join(columns.labels)}
         return self.node("IPAdapterInstructLabelGrid", (), images=first, **labels, **more)
 
     def picture(self, cell: Cell) -> list:
-        """The link of a cell's picture. Cells share whatever is alike in them."""
+        """Add a cell's nodes and return the link of its picture. Cells share whatever is alike in them."""
         reading = (cell.instruction,)
         encoded = self.node("IPAdapterInstructEncode", reading, **self.encode, instruction=cell.instruction)
         applying = (*reading, cell.weight, cell.guidance, cell.instruct_guidance, cell.image_guidance)
@@ -143,7 +143,7 @@ class GridGraph:
         return self.node("VAEDecode", sampling, samples=sampled.out(0), vae=self.vae).out(0)
 
     def node(self, kind: str, settings: tuple, **inputs):
-        """A node, one for each of its settings. The same settings have the same id in every grid."""
+        """Add a node under an id made of its settings: the same settings have the same id in every grid."""
         own = hashlib.blake2s(repr(settings).encode(), digest_size=6).hexdigest()
         return self.builder.node(kind, id=f"{kind}-{own}", **inputs)
 
@@ -178,7 +178,7 @@ def _links() -> list[io.Input]:
 
 
 def _settings() -> list[io.Input]:
-    """What the cells have, where it is not varied."""
+    """Return the inputs for the cells' settings, of which an axis may vary one."""
     return [
         io.String.Input("instruction", default="use the style", tooltip="What to take from the picture."),
         io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip="What the new pictures show."),

@@ -1,4 +1,4 @@
-"""What a grid varies, its cells, and how many passes of the model they take. Nothing is computed here."""
+"""The settings that a grid varies, its cells, and how many passes of the model they take. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Axis:
-    """What varies along the rows or the columns. `values` and `labels`: one for each; without a name, one cell."""
+    """The setting that varies along rows or columns, its values and a label for each. Without a name: one cell."""
 
     name: str | None = None
     values: tuple = (None,)
@@ -51,7 +51,7 @@ class Axis:
 
 
 def axis(name: str, what: str, text: str) -> Axis:
-    """The input `name`, "rows" or "columns", with its values as they are typed.
+    """Return the axis that the input `name`, "rows" or "columns", asks for, with its values as they are typed.
 
     Raises ValueError, which names the input.
     """
@@ -71,7 +71,7 @@ def axis(name: str, what: str, text: str) -> Axis:
 
 
 def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
-    """Every cell, row by row; what no axis varies is as in `cell`.
+    """Return every cell, row by row; what no axis varies is as in `cell`.
 
     Raises ValueError when both vary the same, or there are too many cells.
     """
@@ -90,7 +90,7 @@ def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
 
 
 def passes(cells: Iterable[Cell], steps: int) -> tuple[int, int]:
-    """The fewest and the most passes of the model that all cells take, over the families that it may be of.
+    """Return the fewest and the most passes of the model that all cells take, over the families that it may be of.
 
     A step counts once, as with samplers of the first order.
     """
@@ -100,7 +100,10 @@ def passes(cells: Iterable[Cell], steps: int) -> tuple[int, int]:
 
 
 def _passes_a_step(cell: Cell, family: Family) -> int:
-    """Source: ComfyUI leaves the negative out at cfg 1, comfy/samplers.py, sampling_function."""
+    """Return how many passes of the model a step of this cell takes.
+
+    Source: ComfyUI leaves the negative out at cfg 1, comfy/samplers.py, sampling_function.
+    """
     alone = cell.cfg == 1
     guidance = cell.guidance
     if guidance == AUTO:

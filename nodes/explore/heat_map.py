@@ -1,4 +1,4 @@
-"""Instruct Heat Map.
+"""The Instruct Heat Map node.
 
 Axes: A adapters, L latents and their pictures, R rows, C columns, H height, W width, h and w a map's height and width.
 """
@@ -84,7 +84,7 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, watch: Watch, image: Tensor, view: str, opacity: float, scale: str) -> io.NodeOutput:
-        check_choice("view", view, VIEWS)
+        check_choice("view", view, list(VIEWS))
         check_choice("scale", scale, SCALES)
         check_numbers(0.0, 1.0, opacity=opacity)
         check_image(image)
@@ -92,7 +92,7 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
         pictures = image[..., :3].float().cpu()
         shares = watch.mean()
         overlay = VIEWS[view](watch, pictures, opacity, scale)
-        maps = enlarged(shares.flatten(0, 1), tuple(pictures.shape[1:3]))
+        maps = enlarged(shares.flatten(0, 1), (pictures.shape[1], pictures.shape[2]))
         return output_with_text(cls, _summary(watch, shares), overlay, maps)
 
 
@@ -113,28 +113,28 @@ def check_seen(watch: Watch, pictures: int) -> None:
 
 
 def picture_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
-    """Every picture for the first adapter, then for the next: [A L, H, W, 3]."""
+    """Show every picture for the first adapter, then for the next: [A L, H, W, 3]."""
     shares = watch.mean()
     maps = normalised(shares.flatten(0, 1), scale)
     return overlaid(pictures.repeat(len(shares), 1, 1, 1), maps, opacity)
 
 
 def steps_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
-    """A row for each adapter and picture, with its shares from the beginning of sampling to the end."""
+    """Show a row for each adapter and picture, with its shares from the beginning of sampling to the end."""
     positions, shares = zip(*watch.over_steps(PARTS_SHOWN), strict=True)
     maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
     return sheet(maps, _rows(watch), [f"{100 * position:.0f} %" for position in positions], pictures, opacity)
 
 
 def blocks_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
-    """A row for each adapter and picture, with its shares in one block after another."""
+    """Show a row for each adapter and picture, with its shares in one block after another."""
     blocks, shares = zip(*watch.over_blocks().items(), strict=True)
     maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
     return sheet(maps, _rows(watch), blocks, pictures, opacity)
 
 
 def tokens_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
-    """For each adapter a sheet of its own, since the numbers of their tokens differ."""
+    """Show each adapter's tokens on a sheet of its own, since their numbers differ."""
     every = watch.token_maps()
     scaled = normalised(torch.cat([own.flatten(0, 1) for own in every.values()]), scale)
     parts = scaled.split([own.shape[0] * own.shape[1] for own in every.values()])
@@ -155,7 +155,7 @@ VIEWS: dict[str, Callable[[Watch, Tensor, float, str], Tensor]] = {
 
 
 def sheet(maps: Tensor, rows: Sequence[str], columns: Sequence[str], pictures: Tensor, opacity: float) -> Tensor:
-    """maps [R, C, h, w] in 0..1 over the pictures, from the first again, labelled: [1, H', W', 3].
+    """Lay maps [R, C, h, w] in 0..1 over the pictures, from the first again, with labels: [1, H', W', 3].
 
     Many columns are broken into lines below one another.
     """
@@ -170,13 +170,13 @@ def sheet(maps: Tensor, rows: Sequence[str], columns: Sequence[str], pictures: T
 
 
 def below_one_another(sheets: Sequence[Tensor]) -> Tensor:
-    """Sheets [1, H, W, 3] as one, on white."""
+    """Join sheets [1, H, W, 3] into one, below one another, on white."""
     width = max(one.shape[2] for one in sheets)
     return torch.cat([F.pad(one, (0, 0, 0, width - one.shape[2]), value=1.0) for one in sheets], dim=1)
 
 
 def _small(pictures: Tensor) -> Tensor:
-    """[L, H, W, 3] -> as they stand on a sheet, no larger than they are."""
+    """Shrink pictures [L, H, W, 3] to the size of a sheet's cells; smaller ones keep their size."""
     size = pictures.shape[1:3]
     factor = min(CELL / max(size), 1)
     size = [max(round(side * factor), 1) for side in size]
@@ -192,14 +192,14 @@ def _rows(watch: Watch) -> list[str]:
 
 
 def _labels(watch: Watch) -> list[list[str]]:
-    """For each adapter, a label for each picture."""
+    """Return each adapter's labels, one for each picture."""
     if watch.latents == 1:
         return [[name] for name in _names(watch)]
     return [[f"{name}, picture {number}" for number in range(1, watch.latents + 1)] for name in _names(watch)]
 
 
 def _summary(watch: Watch, shares: Tensor) -> list[str]:
-    """shares [A, L, h, w] -> a line for each adapter."""
+    """Return a line for each adapter about its shares [A, L, h, w]."""
     return [
         f"{name}: {own.mean():.1%} of the attention, {own.min():.1%} to {own.max():.1%} from place to place"
         for name, own in zip(_names(watch), shares, strict=True)

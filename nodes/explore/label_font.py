@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import cast
 
 from PIL import ImageFont
 
@@ -26,11 +28,11 @@ OTHERS = (  # fonts of many letters, by their files' names, on Linux, Windows an
 
 
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, or one of the system's when that has more of the text's letters.
+    """Return Pillow's own font, or one of the system's when that has more of the text's letters.
 
     Pillow's has Latin letters without accents. Pillow looks for the others in the system's font folders.
     """
-    own = ImageFont.load_default(size)
+    own = cast("ImageFont.FreeTypeFont", ImageFont.load_default(size))  # Pillow's wheels have FreeType
     letters = {letter for letter in text if letter.isprintable() and not letter.isspace()}
     if not missing(own, letters):
         return own
@@ -39,9 +41,13 @@ def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def missing(font: ImageFont.FreeTypeFont, letters: set[str]) -> int:
-    """How many of the letters the font has not."""
-    box = bytes(font.getmask(NOT_A_LETTER))
-    return sum(bytes(font.getmask(letter)) == box for letter in letters)
+    """Return how many of the letters the font lacks."""
+    box = _drawn(font, NOT_A_LETTER)
+    return sum(_drawn(font, letter) == box for letter in letters)
+
+
+def _drawn(font: ImageFont.FreeTypeFont, letter: str) -> bytes:
+    return bytes(cast("Sequence[int]", font.getmask(letter)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""Label a Grid of Pictures."""
+"""The Label a Grid of Pictures node."""
 
 from __future__ import annotations
 
@@ -61,7 +61,10 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
 
     @classmethod
     def execute(cls, images, row_labels: str, column_labels: str, cell_width: int = 0, **more) -> io.NodeOutput:
-        """`more`: further cells, by names in order, which only Instruct Grid connects. Each may be a batch itself."""
+        """Label the cells.
+
+        `more`: further cells, by names in order, which only Instruct Grid connects. Each may be a batch itself.
+        """
         check_numbers(0, WIDEST, cell_width=cell_width)
         for name, labels in (("row_labels", row_labels), ("column_labels", column_labels)):
             check_length(name, labels)
@@ -77,17 +80,17 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
 
 
 def _labels(text: str) -> list[str]:
-    """A label a line; empty lines at the end are none."""
+    """Return one label a line, without the empty lines at the end."""
     return [line.strip() for line in text.rstrip().splitlines()]
 
 
 def _side_by_side(images: Tensor) -> Tensor:
-    """[B, H, W, C] -> [1, H, B W, C]; a single picture stays as it is."""
+    """Put a batch side by side: [B, H, W, C] -> [1, H, B W, C]; a single picture stays as it is."""
     return images.movedim(0, 1).flatten(1, 2).unsqueeze(0)
 
 
 def _of_width(cells: Tensor, width: int) -> Tensor:
-    """cells [N, H, W, C] at another width, in proportion; at 0 and their own, bit for bit as they are.
+    """Resize cells [N, H, W, C] to a width, in proportion; at 0 and their own they stay bit for bit as they are.
 
     Raises ValueError for a width at which they would not fit into memory.
     """

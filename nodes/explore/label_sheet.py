@@ -26,7 +26,7 @@ Lines = list[str]
 
 
 def labelled_grid(cells: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "") -> Tensor:
-    """cells [N, H, W, 3], row by row, 0 to 1 -> one picture [1, H', W', 3], float32 on the cells' device.
+    """Put cells [N, H, W, 3], 0 to 1, row by row on one picture [1, H', W', 3], float32 on the cells' device.
 
     Labels stand above the columns and left of the rows, a title above all. Labels that are all empty are left out.
     Without `rows` there are as many rows as the columns ask for, and the other way round. The cells' values are
@@ -34,7 +34,7 @@ def labelled_grid(cells: Tensor, rows: Sequence[str], columns: Sequence[str], ti
     Raises ValueError when the number of cells is another than rows times columns.
     """
     count = grid_shape(len(cells), rows, columns)
-    sheet = _Sheet.of(count, tuple(cells.shape[1:3]), rows, columns, title)
+    sheet = _Sheet.of(count, (cells.shape[1], cells.shape[2]), rows, columns, title)
     paper = sheet.drawn().to(cells.device)
     for cell, (top, left) in zip(cells, sheet.corners(), strict=True):
         paper[top : top + cell.shape[0], left : left + cell.shape[1]] = cell[..., :3]
@@ -42,7 +42,7 @@ def labelled_grid(cells: Tensor, rows: Sequence[str], columns: Sequence[str], ti
 
 
 def grid_shape(cells: int, rows: Sequence[str], columns: Sequence[str]) -> tuple[int, int]:
-    """How many rows and columns: one for each label, or as many as are left for the other. No labels: one row.
+    """Return the numbers of rows and columns: one a label, or what the cells leave for the other. No labels: one row.
 
     Raises ValueError when they are not as many as the cells.
     """
@@ -58,7 +58,7 @@ def grid_shape(cells: int, rows: Sequence[str], columns: Sequence[str]) -> tuple
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> Lines:
-    """The text in at most so many lines of at most this width; what is still too long ends in an ellipsis."""
+    """Break the text into at most `most` lines of at most this width; what is still too long ends in an ellipsis."""
     lines: Lines = []
     words = " ".join(text.split())
     rest = words[:LONGEST_LABEL]
@@ -72,7 +72,7 @@ def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) ->
 
 
 def _first_line(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """As much of the text as fits: up to a space, else up to any letter, and one letter in any case."""
+    """Return as much of the text as fits: up to a space, else up to any letter, and one letter in any case."""
     end = _fitting(text, font, width)
     if end < len(text):
         space = text.rfind(" ", 0, end + 1)
@@ -81,7 +81,7 @@ def _first_line(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> int:
-    """How many of the text's first letters fit; 1 at least."""
+    """Return how many of the text's first letters fit, 1 at least."""
     end = 1
     while end < len(text) and font.getlength(text[: end + 1]) <= width:
         end += 1
@@ -115,7 +115,7 @@ class _Labels:
         return self.line * max(map(len, self.labels), default=0)
 
     def draw(self, canvas: ImageDraw.ImageDraw, number: int, middle: float, top: float, height: int) -> None:
-        """One label around `middle` from left to right, and in the middle of top to top + height."""
+        """Draw one label around `middle` from left to right, and in the middle of top to top + height."""
         lines = self.labels[number]
         top += (height - self.line * len(lines)) / 2
         for line in lines:
@@ -126,7 +126,7 @@ class _Labels:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """Where everything stands. Sizes are height, width; a slot is a cell's room, which a label may widen."""
+    """The places on a sheet. Sizes are height, width; a slot is a cell's room, which a label may widen."""
 
     count: tuple[int, int]
     cell: tuple[int, int]
@@ -186,5 +186,5 @@ class _Sheet:
 
 
 def _span(slot: tuple[int, int], count: tuple[int, int], gap: int, axis: int) -> int:
-    """How long all slots are together."""
+    """Return the length of all slots together."""
     return count[axis] * (slot[axis] + gap) - gap

@@ -1,4 +1,4 @@
-"""Watch IPAdapter-Instruct."""
+"""The Watch IPAdapter-Instruct node."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Face embeddings for FaceID adapters."""
+"""The nodes for face embeddings, which FaceID adapters read."""

@@ -1,4 +1,4 @@
-"""Load Face Analysis."""
+"""The Load Face Analysis node."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class IPAdapterInstructFaceAnalysis(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_pack=None):
-        """True: `execute` says more of a pack that is not there."""
+        """Return True: `execute` says more of a pack that is not there."""
         return True
 
     @classmethod
@@ -77,6 +77,6 @@ class IPAdapterInstructFaceAnalysis(io.ComfyNode):
 
 
 def model_roots() -> list[Path]:
-    """models/insightface, then what extra_model_paths or other packs name so."""
+    """Return models/insightface, then the folders that extra_model_paths or other packs name so."""
     others, _ = folder_paths.folder_names_and_paths.get(FOLDER, ([], ()))
     return list(dict.fromkeys(Path(root) for root in (Path(folder_paths.models_dir, FOLDER), *others)))

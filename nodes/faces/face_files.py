@@ -1,4 +1,4 @@
-"""Save Face Embedding and Load Face Embedding. Neither needs insightface."""
+"""The Save Face Embedding and Load Face Embedding nodes. Neither needs insightface."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import folder_paths
 from comfy_api.latest import io
 
 from ...models.reference.faces import FACE_SUFFIX, Faces, read_faces, write_faces
-from ..shared.output_files import KeptFiles
+from ..shared.output_files import OutputFiles
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Face
 from ..shared.status_text import output_with_text
 
-FACES = KeptFiles(FACE_SUFFIX, "faces", "faces/ann", saved="faces", save="Save Face Embedding")
+FACES = OutputFiles(FACE_SUFFIX, "faces", "faces/ann", saved="faces", save="Save Face Embedding")
 
 
 class IPAdapterInstructSaveFace(io.ComfyNode):
@@ -45,7 +45,7 @@ class IPAdapterInstructSaveFace(io.ComfyNode):
     @classmethod
     def execute(cls, face: Faces, filename_prefix: str) -> io.NodeOutput:
         output = os.path.abspath(folder_paths.get_output_directory())
-        target = FACES.next(filename_prefix, output)
+        target = FACES.next_path(filename_prefix, output)
         write_faces(face, target)
         return output_with_text(cls, [f"{target.relative_to(output).as_posix()}, in {output}", _said(face)])
 
@@ -79,12 +79,12 @@ class IPAdapterInstructLoadFace(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None):
-        """What the host asks before anything runs: True, or what is wrong. None stands for a link."""
-        return FACES.is_wrong(file) or True
+        """Return True, or what is wrong, when the host asks before anything runs. None stands for a link."""
+        return FACES.problem_with(file) or True
 
     @classmethod
     def fingerprint_inputs(cls, file=None):
-        """Another file under the same name is another input."""
+        """Return the file's digest: another file under the same name is another input."""
         return FACES.fingerprint(file)
 
     @classmethod

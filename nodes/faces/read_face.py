@@ -1,4 +1,4 @@
-"""Read Face."""
+"""The Read Face node."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class IPAdapterInstructReadFace(io.ComfyNode):
 
 
 def _sizes(seen: list[list[SeenFace]]) -> list[str]:
-    """A line for each picture: its faces' sizes in pixels, and the detection size they were found at."""
+    """Return a line for each picture: its faces' sizes in pixels, and the detection size they were found at."""
     lines = [
         f"picture {number}: {', '.join(f'{face.width:.0f} x {face.height:.0f}' for face in faces)} pixels, "
         f"detected at {faces[0].detected_at}"

@@ -1,4 +1,4 @@
-"""Apply IPAdapter-Instruct."""
+"""The Apply IPAdapter-Instruct node."""
 
 from __future__ import annotations
 

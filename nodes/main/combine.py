@@ -1,4 +1,4 @@
-"""Combine Instruct Embeds."""
+"""The Combine Instruct Embeds node."""
 
 from __future__ import annotations
 

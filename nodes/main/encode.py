@@ -1,4 +1,4 @@
-"""Encode Instruct Prompt."""
+"""The Encode Instruct Prompt node."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encode Stored Picture."""
+"""The Encode Stored Picture node."""
 
 from __future__ import annotations
 
@@ -112,8 +112,10 @@ class IPAdapterInstructEncodeStored(io.ComfyNode):
         return output_with_text(cls, said + describe_face(adapter.adapter, face), encoded, positive, negative)
 
 
-def _read(adapter: AdapterWithEncoder, stored: tuple, clip_vision, face) -> tuple[Features, Tensor | None]:
-    """What is known of the references, and the states of no picture where the adapter asks for them.
+def _read(
+    adapter: AdapterWithEncoder, stored: tuple[object, Tensor | None, Tensor | None], clip_vision, face
+) -> tuple[Features, Tensor | None]:
+    """Return what is known of the references, and the states of no picture where the adapter asks for them.
 
     stored: clip_vision_output, embeds and neg_embeds, or None each.
     """

@@ -1,4 +1,4 @@
-"""Load IPAdapter-Instruct."""
+"""The Load IPAdapter-Instruct node."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class IPAdapterInstructLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, adapter_name=None, image_encoder=None):
-        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
         return True
 
     @classmethod
     def fingerprint_inputs(cls, adapter_name=None, image_encoder=None):
-        """Other files under the same names are another input. Links are None here."""
+        """Return the files' stamps: other files under the same names are another input. Links are None here."""
         auto = image_encoder == AUTO
         encoders = stamps(paths_in("clip_vision").values()) if auto else stamps_of("clip_vision", image_encoder)
         return [*stamps_of("ipadapter", adapter_name), *encoders]
@@ -91,7 +91,7 @@ def _describe_encoder(need: EncoderNeed | None, encoder: EncoderFile | None) -> 
 
 
 def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
-    """The chosen file, or what `auto` finds: None when no file fits (Encode may be given an encoder).
+    """Return the chosen file, or what `auto` finds: None when no file fits (Encode may be given an encoder).
 
     Raises ValueError for a chosen file whose header says that it does not fit.
     """

@@ -1,4 +1,4 @@
-"""Add Reference, and Encode References."""
+"""The Add Reference and Encode References nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instruct Embeds, Then."""
+"""The node Instruct Embeds, Then."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""References before they are encoded, and embeds as files."""
+"""The nodes that prepare references before they are encoded, and keep embeds in files."""

@@ -1,4 +1,4 @@
-"""Crop Around Mask."""
+"""The Crop Around Mask node."""
 
 from __future__ import annotations
 

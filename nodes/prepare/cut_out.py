@@ -1,4 +1,4 @@
-"""Cut Out Reference."""
+"""The Cut Out Reference node."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class IPAdapterInstructCutOut(io.ComfyNode):
 
 
 def _colour(text: str) -> Tensor:
-    """A colour [1, 3] in 0..1. Raises ValueError for a text that is none."""
+    """Return the colour that a text names, [1, 3] in 0..1. Raises ValueError for a text that names none."""
     try:
         rgb = ImageColor.getrgb(text.strip())[:3]
     except ValueError:
@@ -99,6 +99,6 @@ def _colour(text: str) -> Tensor:
 
 
 def _names(colours: Tensor) -> str:
-    """The colours as they may be typed."""
+    """Return the colours as they may be typed."""
     values = (colours * 255).round().int().tolist()
     return ", ".join("#" + "".join(f"{channel:02x}" for channel in colour) for colour in values)

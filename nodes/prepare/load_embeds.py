@@ -1,16 +1,16 @@
-"""Load Instruct Embeds."""
+"""The Load Instruct Embeds node."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
 
 from ...models.reference.stored_embeds import EMBEDS_SUFFIX, check_adapter, read_embeds
-from ..shared.output_files import KeptFiles
+from ..shared.output_files import OutputFiles
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Adapter, Embeds
 from ..shared.status_text import output_with_text
 
-EMBEDS = KeptFiles(EMBEDS_SUFFIX, "embeds", "embeds/cat", saved="embeds", save="Save Instruct Embeds")
+EMBEDS = OutputFiles(EMBEDS_SUFFIX, "embeds", "embeds/cat", saved="embeds", save="Save Instruct Embeds")
 
 
 class IPAdapterInstructLoadEmbeds(io.ComfyNode):
@@ -44,12 +44,12 @@ class IPAdapterInstructLoadEmbeds(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None):
-        """What the host asks before anything runs: True, or what is wrong. None stands for a link."""
-        return EMBEDS.is_wrong(file) or True
+        """Return True, or what is wrong, when the host asks before anything runs. None stands for a link."""
+        return EMBEDS.problem_with(file) or True
 
     @classmethod
     def fingerprint_inputs(cls, adapter=None, file=None):
-        """Another file under the same name is another input. Links are None here."""
+        """Return the file's digest: another file under the same name is another input. Links are None here."""
         return EMBEDS.fingerprint(file)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Save Instruct Embeds."""
+"""The Save Instruct Embeds node."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class IPAdapterInstructSaveEmbeds(io.ComfyNode):
         check_untimed(embeds)
         stored = StoredEmbeds.of(embeds.adapter, embeds.instruction, embeds.image_tokens, embeds.token_weights)
         output = os.path.abspath(folder_paths.get_output_directory())
-        target = EMBEDS.next(filename_prefix, output)
+        target = EMBEDS.next_path(filename_prefix, output)
         write_embeds(stored, target)
         said = f"{target.relative_to(output).as_posix()} ({target.stat().st_size / 1e6:.1f} MB), in {output}"
         return output_with_text(cls, [said, f"instruction: {stored.instruction}"])

@@ -1,4 +1,4 @@
-"""Tile Reference."""
+"""The Tile Reference node."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class IPAdapterInstructTile(io.ComfyNode):
         check_image(image)
         check_numbers(1, MOST_TILES, max_tiles=max_tiles)
         check_numbers(0.0, 0.5, overlap=overlap)
-        grid = tile_grid(*image.shape[1:3], max_tiles, overlap)
+        grid = tile_grid(image.shape[1], image.shape[2], max_tiles, overlap)
         cut = tiles(image, grid, whole)
         return output_with_text(cls, [_description(grid, len(cut))], cut, len(cut))
 

@@ -1,1 +1,1 @@
-"""What nodes share: sockets, inputs, files, and the lines that they show."""
+"""The parts that nodes share: sockets, inputs, files, and the lines that they show."""

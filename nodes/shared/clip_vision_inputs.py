@@ -1,4 +1,4 @@
-"""What an image encoder has read of pictures before, as other nodes hand it over: checked, and said what else it is."""
+"""Check what an image encoder has read of pictures before, as other nodes hand it over, or say what it is instead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ VIT_LENGTH = 257  # a class token and 16 x 16 patches
 
 
 def picture_states(clip_vision_output, embeds, need: EncoderNeed) -> Tensor:
-    """The one that is connected -> what an adapter needs of the pictures, [n, places, width] or pooled [n, width].
+    """Return what an adapter needs of the pictures from the connected input: [n, places, width] or pooled [n, width].
 
     Raises ValueError.
     """
@@ -28,7 +28,7 @@ def picture_states(clip_vision_output, embeds, need: EncoderNeed) -> Tensor:
 
 
 def blank_states(neg_embeds, need: EncoderNeed) -> Tensor | None:
-    """What stands for no picture, of neg_embeds, [1, ...]; None where that is not connected.
+    """Return what stands for no picture, [1, ...], from neg_embeds; None where that is not connected.
 
     Raises ValueError, also for several different pictures.
     """
@@ -63,7 +63,7 @@ def _places(need: EncoderNeed) -> int:
 
 
 def _what(shape: list[int], need: EncoderNeed) -> str:
-    """What tensors of this shape are, in words."""
+    """Return in words what tensors of this shape are."""
     if 0 in shape:
         return "no picture at all"
     if len(shape) == 2 and need.pooled:

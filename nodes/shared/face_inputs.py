@@ -12,7 +12,7 @@ MOST_STRUCTURE = 5.0
 
 
 def face_inputs() -> list[io.Input]:
-    """A face for FaceID adapters, and how much of its picture FaceID-PlusV2 takes. Both optional."""
+    """Return inputs for a FaceID adapter's face and how much of its picture FaceID-PlusV2 takes. Both are optional."""
     return [
         Face.Input(
             "face",
@@ -34,12 +34,12 @@ def face_inputs() -> list[io.Input]:
 
 
 def check_structure(face_structure: float) -> None:
-    """Raises ValueError for one that came by a link and is out of the input's range."""
+    """Raise ValueError for a face structure that came by a link and is out of the input's range."""
     check_numbers(0.0, MOST_STRUCTURE, face_structure=face_structure)
 
 
 def describe_face(adapter, face) -> list[str]:
-    """What a face, or a picture beside it, means to an adapter, where it means nothing."""
+    """Return a line where a face, or a picture beside it, means nothing to the adapter."""
     kind = adapter.kind
     if kind.reads_face and adapter.encoder_need is None:
         return [f"picture: not looked at; {kind} reads the face embedding alone"]

@@ -15,12 +15,12 @@ PUBLISHED = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L_FILE)
 
 
 def adapter_path(name: str) -> Path:
-    """Where an adapter chosen by name is, as `encoder_path`."""
+    """Return the path of an adapter chosen by name, as `encoder_path` does."""
     return encoder_path("ipadapter", name)
 
 
 def encoder_path(folder: str, name: str) -> Path:
-    """Where a file chosen by name is, with either system's separator in it.
+    """Return the path of a file chosen by name, with either system's separator in it.
 
     Raises ValueError, which says what is there that is called alike and where a published file is to be had.
     """
@@ -35,7 +35,7 @@ def encoder_path(folder: str, name: str) -> Path:
 
 
 def listed_name(folder: str, path: Path) -> str:
-    """The name by which the host lists a file of this folder, and the file's own name elsewhere."""
+    """Return the name by which the host lists a file of this folder, and the file's own name elsewhere."""
     roots = (root for root in map(Path, folder_paths.get_folder_paths(folder)) if path.is_relative_to(root))
     return next((str(path.relative_to(root)) for root in roots), path.name)
 
@@ -47,7 +47,7 @@ def _where_to_get(folder: str, name: object) -> str:
 
 
 def unreadable(folder: str) -> str:
-    """What is wrong with folders of this kind that are there, a sentence each; the host lists them as empty."""
+    """Say what is wrong with folders of this kind that are there, a sentence each; the host lists them as empty."""
     return "".join(map(_why_not, folder_paths.get_folder_paths(folder)))
 
 
@@ -62,25 +62,26 @@ def _why_not(place: str) -> str:
 
 
 def paths_in(folder: str) -> dict[str, Path]:
-    """The files of a folder that are there, by name. A link that leads nowhere is listed, but is none."""
+    """Return the files of a folder that are there, by name. A link that leads nowhere is listed, but is no file."""
     found = ((name, _path(folder, name)) for name in folder_paths.get_filename_list(folder))
     return {name: path for name, path in found if path is not None}
 
 
 def stamps(paths: Iterable[Path]) -> list[list]:
-    """Something else once a file has been replaced or changed, without reading it."""
+    """Return stamps that change once a file has been replaced or changed, without reading it."""
     return [[str(path), *_stamp(path)] for path in paths]
 
 
 def stamps_of(folder: str, name: str | None) -> list[list]:
-    """`stamps` of a file chosen by name; of nothing for a link (None) and for a file that is not there."""
+    """Return the `stamps` of a file chosen by name; none for a link (None) and for a file that is not there."""
     path = _path(folder, name) if name else None
     return stamps([path] if path else [])
 
 
 def _path(folder: str, name: str) -> Path | None:
-    """The host keeps names inside its folders: it takes them as if the folder were the root of all files.
+    """Return the file's path, or None.
 
+    The host keeps names inside its folders: it takes them as if the folder were the root of all files.
     A workflow saved on Windows has its separator in names, which other systems take for a letter.
     """
     for spelt in (name, "/".join(_parts(name))):

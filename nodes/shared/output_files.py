@@ -16,8 +16,8 @@ IN_OUTPUT = " [output]"
 
 
 @dataclass(frozen=True)
-class KeptFiles:
-    """One kind of them.
+class OutputFiles:
+    """One kind of file that nodes keep.
 
     suffix: the end of their names. what: what they are, in words; example: a prefix for a name. saved: the folder in
     the output folder that is looked through. save: the node that writes them.
@@ -30,14 +30,14 @@ class KeptFiles:
     save: str
 
     def names(self) -> list[str]:
-        """What there is to choose: files anywhere in the input folder, then saved ones, marked as core does."""
+        """Return the names to choose from: files anywhere in the input folder, then saved ones, marked as core does."""
         source, output = Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
         names = sorted(path.relative_to(source).as_posix() for path in self._below(source))
         saved = sorted(path.relative_to(output).as_posix() for path in self._below(output / self.saved))
         return names + [name + IN_OUTPUT for name in saved]
 
     def path(self, name: str | None) -> Path:
-        """The file of this name in the input folder, or in the output folder where the name ends in [output].
+        """Return the file of this name in the input folder, or in the output folder where the name ends in [output].
 
         Raises ValueError for another kind of file, a place outside of these folders, and a file that is not there.
         """
@@ -53,12 +53,12 @@ class KeptFiles:
             f"{called_alike(name, self.names())}Save some with {self.save}, refresh the page (R) and choose them here."
         )
 
-    def fingerprint(self, name: str) -> str:
-        """Another one for another content under the same name."""
-        return hashlib.sha256(self.path(name).read_bytes()).hexdigest()
+    def fingerprint(self, name: str | None) -> str:
+        """Return the file's digest, which changes with its content; "" for a link (None)."""
+        return "" if name is None else hashlib.sha256(self.path(name).read_bytes()).hexdigest()
 
-    def is_wrong(self, name: str | None) -> str | None:
-        """What is wrong with a name, None when nothing is or it stands for a link (None)."""
+    def problem_with(self, name: str | None) -> str | None:
+        """Return what is wrong with a name; None when nothing is or when it stands for a link (None)."""
         try:
             if name is not None:
                 self.path(name)
@@ -66,8 +66,8 @@ class KeptFiles:
             return str(error)
         return None
 
-    def next(self, prefix: str, output: str) -> Path:
-        """Where the next file of this prefix goes, numbered as ComfyUI numbers pictures; its folder is made.
+    def next_path(self, prefix: str, output: str) -> Path:
+        """Return the path for the next file of this prefix, numbered as ComfyUI numbers pictures; its folder is made.
 
         Raises ValueError for a prefix that names no file, or a place outside the output folder.
         """

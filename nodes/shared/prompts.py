@@ -1,4 +1,4 @@
-"""What all nodes that encode have in common: the prompts, and what they hand out."""
+"""The inputs and outputs that all encoding nodes have in common: the prompts, and what they hand out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def encoded_outputs() -> list[io.Output]:
 
 
 def conditioning(clip, prompt: str, negative_prompt: str) -> list:
-    """Positive and negative, just as CLIP Text Encode makes them."""
+    """Return positive and negative, just as CLIP Text Encode makes them."""
     from ...models.encoding.text_cache import conditionings
 
     return conditionings(clip, (prompt, negative_prompt))

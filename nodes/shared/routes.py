@@ -1,4 +1,4 @@
-"""What the page asks the server for: the task table, and which family an adapter file is of."""
+"""The routes by which the page asks for the task table, and for the family of an adapter file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def task_table() -> dict:
 
 
 async def get_family(request: web.Request) -> web.Response:
-    """What the file named by `adapter` is.
+    """Answer what the file named by `adapter` is.
 
     {"family": name, "takes_instruction": bool, "instructions": those that this pack taught it}; null, null and none for
     no adapter.

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 
 def schema(base: io.Schema, **newer) -> io.Schema:
-    """`base` with those of the `newer` fields that this ComfyUI has."""
+    """Return `base` with those of the `newer` fields that this ComfyUI has."""
     known = {field.name for field in dataclasses.fields(io.Schema)}
     for name, value in newer.items():
         if name in known:
@@ -17,6 +17,6 @@ def schema(base: io.Schema, **newer) -> io.Schema:
 
 
 def advanced(one: io.Input) -> io.Input:
-    """An input that the page folds away until it is asked for."""
+    """Have the page fold an input away until it is asked for."""
     one.extra_dict["advanced"] = True
     return one

@@ -9,7 +9,7 @@ from .schema import advanced
 
 
 def several_inputs() -> list[io.Input]:
-    """How several pictures act together, and what to leave behind of them. All optional."""
+    """Return inputs for how several pictures act together, and what to leave behind of them. All are optional."""
     return [
         advanced(
             io.Combo.Input(

@@ -19,5 +19,5 @@ Curve = io.Custom("CURVE")  # ComfyUI's own, in versions that have it
 
 
 def instruct_clip_input(tooltip: str) -> io.Input:
-    """A text encoder for the instruction: a CLIP, or one that reads nothing else."""
+    """Return an input for the instruction's text encoder: a CLIP, or one that reads nothing else."""
     return io.MultiType.Input("instruct_clip", types=[io.Clip, InstructClip], optional=True, tooltip=tooltip)

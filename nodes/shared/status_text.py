@@ -1,4 +1,4 @@
-"""Words shown on a node after it ran."""
+"""The words that a node shows after it ran."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def output_with_text(node: type[io.ComfyNode], lines: list[str], *outputs) -> io.NodeOutput:
-    """The node's outputs, with `lines` on the node, in the log and in the prompt's history.
+    """Return the node's outputs, and show `lines` on the node, in the log and in the prompt's history.
 
     The node must ask for the hidden unique_id.
     """

@@ -1,1 +1,1 @@
-"""Encoders of other formats, adapters of other formats, and training."""
+"""The nodes for encoders and adapters of other formats, and for training."""

@@ -1,4 +1,4 @@
-"""Convert IPAdapter-Instruct."""
+"""The Convert IPAdapter-Instruct node."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class IPAdapterInstructConvert(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, adapter_name=None):
-        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
         return True
 
     @classmethod
     def fingerprint_inputs(cls, adapter_name=None, **_):
-        """Another file under the same name is another input."""
+        """Return the file's stamps: another file under the same name is another input."""
         return stamps_of("ipadapter", adapter_name)
 
     @classmethod
@@ -69,7 +69,7 @@ class IPAdapterInstructConvert(io.ComfyNode):
 
 
 def _folder_for(source: Path) -> Path:
-    """The source's own folder, or models/ipadapter where that one is read only."""
+    """Return the source's own folder, or models/ipadapter where that one is read only."""
     if os.access(source.parent, os.W_OK):
         return source.parent
     own = Path(folder_paths.models_dir) / "ipadapter"

@@ -1,4 +1,4 @@
-"""Load Image Encoder (open_clip) and Load Instruct Text Encoder (open_clip)."""
+"""The Load Image Encoder (open_clip) and Load Instruct Text Encoder (open_clip) nodes."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ class IPAdapterInstructImageEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, encoder=None):
-        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
         return True
 
     @classmethod
     def fingerprint_inputs(cls, encoder=None):
-        """Another file under the same name is another input."""
+        """Return the file's stamps: another file under the same name is another input."""
         return stamps_of(IMAGE_FOLDER, encoder)
 
     @classmethod
@@ -93,12 +93,12 @@ class IPAdapterInstructTextEncoder(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, encoder=None):
-        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
         return True
 
     @classmethod
     def fingerprint_inputs(cls, encoder=None):
-        """Another file under the same name is another input."""
+        """Return the file's stamps: another file under the same name is another input."""
         return stamps_of(TEXT_FOLDER, encoder)
 
     @classmethod
@@ -115,7 +115,7 @@ def _choices(folder: str, weights: tuple[Pretrained, ...]) -> list[str]:
 
 
 def _path(choice: str, folder: str, weights: tuple[Pretrained, ...]) -> Path:
-    """The chosen file; of a download, the one that was fetched before, or is fetched now."""
+    """Return the chosen file; of a download, the one that was fetched before, or is fetched now."""
     pretrained = next((one for one in weights if one.choice == choice), None)
     if pretrained is None:
         return encoder_path(folder, choice)
@@ -125,7 +125,7 @@ def _path(choice: str, folder: str, weights: tuple[Pretrained, ...]) -> Path:
 
 
 def _fetched(pretrained: Pretrained) -> Path | None:
-    """Its file in either folder, since it holds both encoders."""
+    """Return the download's file from either folder, since it holds both encoders."""
     from ...models.encoding.open_clip_download import file_names
 
     places = ((folder, name) for folder in (IMAGE_FOLDER, TEXT_FOLDER) for name in file_names(pretrained))

@@ -1,4 +1,4 @@
-"""Train IPAdapter-Instruct."""
+"""The Train IPAdapter-Instruct node."""
 
 from __future__ import annotations
 
@@ -111,12 +111,12 @@ class IPAdapterInstructTrain(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, start=None):
-        """True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
+        """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
         return True
 
     @classmethod
     def fingerprint_inputs(cls, start=None, **_):
-        """Another file under the same name is another start."""
+        """Return the file's stamps: another file under the same name is another start."""
         return stamps_of("ipadapter", None if start == SCRATCH else start)
 
     @classmethod
@@ -151,7 +151,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
         recipe = Recipe(steps, batch, rate=rate, warm_up=min(100, steps // 10), arithmetic=arithmetic, seed=seed)
         target = _next_file(filename_prefix)
         encoder = _image_encoder(clip_vision)
-        clip_vision = encoder.load() if clip_vision is None else clip_vision
+        clip_vision = clip_vision if encoder is None else encoder.load()
         encoders = Encoders(clip, vae, clip_vision, small_set.size, instruct_clip)
         run = SmallTeaching(model, encoders, small_set, _start(start), recipe)
         losses = _taught(cls, run, recipe, target, preview_every)
@@ -166,7 +166,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
 
 
 def _taught(node, run, recipe, target: Path, preview_every: int) -> list[float]:
-    """The losses of a run, whose adapter is written in the end, and when it is stopped in between."""
+    """Teach, and return the losses. The adapter is written in the end, and when the run is stopped in between."""
     from ...models.training.loss_plot import loss_plot
     from ...models.training.trainer import TeachingError
     from ...models.training.validation import fitted
@@ -184,7 +184,8 @@ def _taught(node, run, recipe, target: Path, preview_every: int) -> list[float]:
             preview = None
             if preview_every and report.step % preview_every == 0 and report.step < recipe.steps:
                 plot = loss_plot(losses)[0]
-                preview = _preview(torch.cat([fitted(run.sample(), plot.shape[:2]), plot], 1))
+                sample = fitted(run.sample(), (plot.shape[0], plot.shape[1]))
+                preview = _preview(torch.cat([sample, plot], 1))
             bar.update_absolute(report.step, recipe.steps, preview)
             mm.throw_exception_if_processing_interrupted()
     except (TeachingError, mm.InterruptProcessingException):
@@ -214,7 +215,7 @@ def _start(name: str):
 
 
 def _image_encoder(clip_vision):
-    """The file in models/clip_vision that fits; None where an encoder that does is connected. Raises ValueError."""
+    """Return the file in models/clip_vision that fits; None where a connected encoder does. Raises ValueError."""
     from ...models.encoding.image_encoder import EncoderFile, check_encoder
     from ...models.files.encoder_files import EncoderNeed, find_encoder, wrong_encoder
     from ...models.training.initial_checkpoint import IMAGE_WIDTH
@@ -238,7 +239,7 @@ def _adapter(path: Path, encoder):
 
 
 def _next_file(prefix: str) -> Path:
-    """The next name of this prefix in output/ipadapter. Raises ValueError for a prefix that is no file's name."""
+    """Return the next name of this prefix in output/ipadapter. Raises ValueError for a prefix that is no file name."""
     check_letters("filename_prefix", prefix)
     name = prefix.strip()
     if not name.strip(".") or os.path.basename(name) != name or "\\" in name or "\0" in name:

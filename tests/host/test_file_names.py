@@ -103,7 +103,7 @@ def test_kept_files_are_found_with_either_systems_separator(tmp_path, monkeypatc
     path.write_bytes(b"")
     chosen = separator.join((kind.saved, "mine", f"a{kind.suffix}")) + mark
     assert kind.path(chosen) == path
-    assert kind.is_wrong(chosen) is None
+    assert kind.problem_with(chosen) is None
     (tmp_path / f"a{kind.suffix}").touch()
     refused(lambda: kind.path(separator.join(("..", f"a{kind.suffix}")) + mark), "file was expected")
     refused(lambda: kind.path(f"elsewhere/a{kind.suffix}"), "is not. Similar names there: ", f"a{kind.suffix}", "Save")
@@ -178,3 +178,9 @@ def test_the_host_leaves_names_of_files_to_the_node(folders, node, monkeypatch):
 def _value(kind: tuple):
     options = kind[1] if len(kind) > 1 else {}
     return options.get("default", (options.get("options") or [None])[0])
+
+
+@pytest.mark.parametrize("kind", [EMBEDS, FACES], ids=["embeds", "faces"])
+def test_a_file_that_comes_by_a_link_is_no_problem_and_has_no_digest(kind):
+    assert kind.problem_with(None) is None
+    assert kind.fingerprint(None) == ""

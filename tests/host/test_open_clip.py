@@ -28,6 +28,7 @@ from ipadapter_instruct.models.encoding.image_encoder import (
     image_features,
     zero_image_states,
 )
+from ipadapter_instruct.models.encoding.open_clip_download import download_pretrained
 from ipadapter_instruct.models.encoding.open_clip_files import IMAGE, IMAGE_WEIGHTS, TEXT, TEXT_WEIGHTS, find_tower
 from ipadapter_instruct.models.encoding.open_clip_towers import (
     CastAtUse,
@@ -409,6 +410,13 @@ def test_a_download_comes_once_for_both_nodes(folders, server, monkeypatch):
     text = run_node(IPAdapterInstructTextEncoder, encoder="ViT-L-14 openai (download)").args[0]
     assert again is image
     assert encode_texts(text, ["a"])["a"].shape == (1, 77, 768)
+
+
+def test_a_file_that_has_come_meanwhile_is_not_fetched_again(folders, server):
+    (small,) = (one for one in IMAGE_WEIGHTS if one.choice == "ViT-L-14 openai (download)")
+    first = download_pretrained(small, folders["clip_vision"])
+    assert download_pretrained(small, folders["clip_vision"]) == first
+    assert server.sent == [len(server.content)]
 
 
 def test_every_download_is_known_to_open_clip(folders, server, monkeypatch):

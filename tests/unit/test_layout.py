@@ -105,6 +105,7 @@ ROOMS = {
 MOST_FILES = 15  # of a folder
 LONGEST_CHAIN = 13  # modules of models/, each importing the next
 MOST_FIELDS, MOST_PARAMETERS = 8, 6
+RIDDLES = re.compile(r"(Of|As|What|Where|Another|Something|How|Whether|Which|When|If|For|In|With)\b")
 # Rows of tables of facts, what a trainer may set, and the inputs of Apply.
 WIDE_CLASSES = {"Family", "Kind", "ProjectionSizes", "ResamplerSizes", "Job", "Recipe", "ApplySettings"}
 # Called by the host, with what it says.
@@ -358,6 +359,27 @@ def test_a_constants_name_means_one_thing():
 
 def test_a_constant_of_two_meanings_would_be_seen():
     assert constants("A, B = 1, 2\nC = (3, 4)\nd = 5") == {"A": "1", "B": "2", "C": "(3, 4)"}
+
+
+def riddles(path: str, source: str) -> list[str]:
+    """Docstrings whose first line is no plain sentence: it begins in the middle of one."""
+    tree = ast.parse(source)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            riddle = RIDDLES.match(ast.get_docstring(node) or "")
+            if riddle:
+                found.append(f"{path}:{getattr(node, 'lineno', 1)} begins with {riddle[0]}")
+    return found
+
+
+def test_a_docstring_begins_with_a_plain_sentence():
+    assert [riddle for path in SOURCES for riddle in riddles(path, read(path))] == []
+
+
+def test_a_riddle_would_be_seen():
+    source = 'def f():\n    """Of all steps, the first."""\n\ndef g():\n    """Return the first step."""'
+    assert riddles("x.py", source) == ["x.py:1 begins with Of"]
 
 
 def test_nothing_is_printed_evaluated_or_raised_bare():

@@ -1,4 +1,4 @@
-"""What an adapter has to multiply at each step by the formulas of its paper, and nothing else.
+"""The least that an adapter has to multiply at each step, by the formulas of its paper.
 
 Keys and values of the image tokens do not depend on the step, so they are no part of it. Source of the formulas: the
 attention of each family in unity-research/IP-Adapter-Instruct@57efbe4. A multiply-add is two FLOPs.
@@ -37,12 +37,12 @@ def stream_flops(base: Base, latent: int) -> int:
 
 
 def products(base: Base) -> int:
-    """How many products of matrices a site needs in one call of the model."""
+    """Return how many products of matrices a site needs in one call of the model."""
     return ATTENTION_PRODUCTS + base.site_linears
 
 
 def queries(base: Base, latent: int) -> list[int]:
-    """How many positions attend to the image tokens, at each site."""
+    """Return how many positions attend to the image tokens, at each site."""
     if base is SD3:
         return [image_positions(latent) + base.text_tokens] * len(base.site_widths)
     sides = [latent // SMALLER[width] for width in base.site_widths]

@@ -1,4 +1,4 @@
-"""What schedules and layer weights cost while sampling."""
+"""The cost of schedules and layer weights while sampling."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BRANCHES = 2  # of simple guidance
 
 @dataclass(frozen=True)
 class Case:
-    """What is switched on, and how many sites are promised to act in each family that knows it; None for all."""
+    """The settings that are on, and how many sites must act in each family that knows them; None for all."""
 
     what: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ CASES = (
 
 
 def controls() -> Iterator[Result]:
-    """Promised: attentions and kept bytes of the sites that act, and of no others."""
+    """Promise attentions and kept bytes of the sites that act, and of no others."""
     for base in BASES:
         bare = step(base, None)
         for case in CASES:
@@ -65,7 +65,7 @@ def promised(base: Base, case: Case) -> dict[str, int]:
 
 
 def step(base: Base, settings: dict | None) -> dict[str, int]:
-    """Counts of one full-size step, which is one call of the model."""
+    """Count one full-size step, which is one call of the model."""
     patched = applied(model(base), base, settings, FILE_DTYPE)
 
     def one_step(run_step: Callable, options: dict) -> dict[str, int]:

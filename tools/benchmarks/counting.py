@@ -22,7 +22,7 @@ T = TypeVar("T")
 def in_a_run(
     model, base: Base, cfg: float, use: Callable[[Callable, dict], T], size: int | None = None, latents: int = 1
 ) -> T:
-    """What `use(step, transformer_options)` returns inside a sampling run of latents `size` high and wide.
+    """Return what `use(step, transformer_options)` returns inside a sampling run of latents `size` high and wide.
 
     `step()` is one step of ComfyUI's guider, with a positive and a negative of the family's ordinary length.
     """
@@ -52,13 +52,13 @@ def rows_of(module: nn.Module, x: torch.Tensor) -> int:
 
 
 def flops_of(linear: nn.Linear, x: torch.Tensor) -> int:
-    """A multiply-add is two."""
+    """Return the FLOPs of a linear layer; a multiply-add is two."""
     return 2 * x.numel() * linear.out_features
 
 
 @contextmanager
 def counted(modules: Iterable[nn.Module], what: Callable[[nn.Module, object], int] = rows_of) -> Iterator[list[int]]:
-    """One entry for each run of one of these modules: `what` of it and of its first input."""
+    """Yield a list with an entry for each run of one of these modules: `what` of it and of its first input."""
     runs: list[int] = []
 
     def count(module, args: tuple, kwargs: dict) -> None:
@@ -103,5 +103,5 @@ class Products(TorchDispatchMode):
 
 
 def attention_flops(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> int:
-    """Of [.., positions, width]: every query with every key, and with every value."""
+    """Return the FLOPs of an attention, [.., positions, width]: every query with every key, and with every value."""
     return 2 * q.shape[:-1].numel() * k.shape[-2] * (k.shape[-1] + v.shape[-1])

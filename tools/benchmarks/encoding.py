@@ -1,4 +1,4 @@
-"""How often the encoders run when inputs of the Encode node change."""
+"""The number of times that the encoders run when inputs of the Encode node change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How costs grow with references, frames and chained adapters: in a straight line, with the slope of the tokens."""
+"""The growth of costs with references, frames and chained adapters: a straight line, with the slope of the tokens."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ REFERENCES, FRAMES, CHAINED = (1, 2, 4, 8), (1, 4, 16, 64), (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class Load:
-    """together: references of a latent. frames: latents, each with references of its own. chained: adapters."""
+    """The load of a step.
+
+    together: references of a latent. frames: latents, each with references of its own. chained: adapters.
+    """
 
     together: int = 1
     frames: int = 1
@@ -39,7 +42,7 @@ CASES = (
 
 
 def growth() -> Iterator[Result]:
-    """Promised: exactly what the bounds say of so many tokens, so that each costs what the first did."""
+    """Promise exactly what the bounds say of so many tokens, so that each costs what the first did."""
     for base in BASES:
         bare = {frames: step(base, Load(frames=frames, chained=0)) for frames in FRAMES}
         for what, load in CASES:
@@ -62,7 +65,7 @@ def growth() -> Iterator[Result]:
 
 
 def step(base: Base, load: Load) -> dict[str, float]:
-    """Counts of one full-size step in simple guidance."""
+    """Count one full-size step in simple guidance."""
     patched = model(base)
     for _ in range(load.chained):
         tokens = Branches(*torch.randn(4, load.frames, load.together * TOKENS, base.family.context_width))

@@ -1,4 +1,4 @@
-"""What an adapter of the published size takes, loaded and used: memory beside the file, time beside reading the file.
+"""The cost of an adapter of the published size, loaded and used: memory beside the file, time beside reading the file.
 
 Each file is measured in a process of its own. Only memory that is the process's own counts (RssAnon): pages of a
 mapped file are the system's, which takes them back when it needs them. Linux says both.
@@ -36,7 +36,7 @@ READS = 3
 
 
 def loading() -> Iterator[Result]:
-    """An adapter of each family in half precision, and one as published."""
+    """Load an adapter of each family in half precision, and one as published."""
     for base, kind in FILES:
         with tempfile.TemporaryDirectory() as folder:
             path = write_adapter(base, kind, Path(folder))
@@ -63,7 +63,7 @@ def in_a_process_of_its_own(path: Path) -> dict:
 
 
 def measure(path: Path) -> dict:
-    """Bytes of the file, the most bytes held in each stage, and the median of loading beside reading the file."""
+    """Return the file's bytes, the most bytes held in each stage, and the median of loading beside reading the file."""
     torch.nn.Linear(8, 8)(torch.zeros(1, 8))  # the first takes memory of its own
     before, held = anonymous(), {}
     adapter, held["loading"] = most_held(lambda: LoadedAdapter.read(path))
@@ -77,7 +77,7 @@ def measure(path: Path) -> dict:
 
 
 def most_held(call: Callable) -> tuple[object, int]:
-    """What the call gives, and the most bytes of memory that the process held meanwhile."""
+    """Return what the call gives, and the most bytes of memory that the process held meanwhile."""
     seen, ended = [anonymous()], threading.Event()
 
     def watch() -> None:
@@ -96,7 +96,7 @@ def most_held(call: Callable) -> tuple[object, int]:
 
 
 def anonymous() -> int:
-    """Bytes of memory that are the process's own."""
+    """Return the bytes of memory that are the process's own."""
     return 1024 * int(STATUS.read_text(encoding="utf-8").split("RssAnon:")[1].split()[0])
 
 

@@ -18,7 +18,7 @@ PROMISES = "Promised values are marked =, or ! when not met."
 
 @dataclass(frozen=True)
 class Result:
-    """What was measured, the values by name, those of them that are promised, and the most that others may be."""
+    """A measurement: what it was of, the values by name, those that are promised, and the most that others may be."""
 
     what: str
     values: dict[str, float]
@@ -27,7 +27,7 @@ class Result:
 
     @property
     def broken(self) -> list[str]:
-        """In words, the promises that are not kept."""
+        """Return in words the promises that are not kept."""
         return [
             f"{name} is {self.values[name]:,}, promised {value:,}"
             for name, value in self.promised.items()
@@ -39,7 +39,7 @@ class Result:
         ]
 
     def mark(self, name: str) -> str:
-        """= for a promise that is kept, ! for one that is not."""
+        """Return = for a promise that is kept, ! for one that is not."""
         if name in self.promised:
             return "=" if self.values[name] == self.promised[name] else "!"
         return "" if name not in self.most else "=" if self.values[name] <= self.most[name] else "!"
@@ -64,7 +64,7 @@ def environment() -> dict[str, str]:
 
 
 def processor() -> str:
-    """Its name, which Linux knows best."""
+    """Return the processor's name, which Linux knows best."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -74,7 +74,7 @@ def processor() -> str:
 
 
 class Report:
-    """Printed as it grows, and written at the end as Markdown and as JSON."""
+    """A report that is printed as it grows, and written at the end as Markdown and as JSON."""
 
     def __init__(self):
         self.environment = environment()
@@ -94,7 +94,7 @@ class Report:
         ]
 
     def write(self, folder: Path) -> None:
-        """bench.md and bench.json."""
+        """Write bench.md and bench.json."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.md").write_text("\n".join(self.markdown()) + "\n", encoding="utf-8")
         topics = [{"topic": title, "results": [asdict(one) for one in results]} for title, results in self.topics]

@@ -1,4 +1,4 @@
-"""Which nodes a real server runs again when one input of a shipped workflow changes, and where its time goes.
+"""The nodes that a real server runs again when one input of a shipped workflow changes, and where its time goes.
 
 The small SD1.5 under the published names, with the real ViT-H.
 """
@@ -34,7 +34,7 @@ CHANGES = (  # what, of which type of node, which input, its new value, promised
 
 
 def reruns() -> Iterator[Result]:
-    """Promised: the loaders run once; Encode when its own inputs change, and not for what Apply or the sampler take."""
+    """Promise that the loaders run once, and Encode for its own inputs, but not for what Apply or the sampler take."""
     comfyui = replace(host(), models=small_models())
     workflow = json.loads((REPO_ROOT / "workflows" / "instruct_sd15.json").read_text(encoding="utf-8"))
     with ComfyServer(comfyui) as server, Client(server.url) as client:
@@ -50,7 +50,7 @@ def reruns() -> Iterator[Result]:
 
 
 def timed(what: str, client: Client, prompt: dict, promised: dict[str, int]) -> Result:
-    """The runs of nodes, and the seconds from queue to PNG."""
+    """Count the runs of nodes, and the seconds from queue to PNG."""
     begin = time.perf_counter()
     run = client.run(prompt)
     for image in run.images():

@@ -1,4 +1,4 @@
-"""What a sampling run costs, in counts: passes, FLOPs, attentions, linear layers, bytes."""
+"""The cost of a sampling run, in counts: passes, FLOPs, attentions, linear layers, bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SMALL_LATENT = 16  # what is kept doesn't depend on it
 
 @dataclass(frozen=True)
 class StepCost:
-    """One full-size step: its rows, its model calls, and what they ran. A multiply-add is two FLOPs.
+    """The cost of one full-size step: its rows, its model calls, and what they ran. A multiply-add is two FLOPs.
 
     flops, products: all products of matrices, and how many.
     attention_flops: of them queries with keys, and with values.
@@ -76,7 +76,7 @@ class StepCost:
 
     @property
     def models_own(self) -> int:
-        """FLOPs a row outside attentions and the adapter."""
+        """The FLOPs a row outside attentions and the adapter."""
         return (self.flops - self.attention_flops - self.linear_flops) // self.rows
 
 
@@ -89,7 +89,7 @@ def passes() -> Iterator[Result]:
 
 
 def attention_counted() -> Iterator[Result]:
-    """A counter that missed attention would find the pack to be free."""
+    """Check that attention is counted: a counter that missed it would find the pack to be free."""
     q, kv = torch.empty(1, 8, 4096, 40, device="meta"), torch.empty(1, 8, 77, 40, device="meta")
     with Attentions() as attentions, FlopCounterMode(display=False) as counter:
         nn.functional.scaled_dot_product_attention(q, kv, kv)
@@ -100,7 +100,7 @@ def attention_counted() -> Iterator[Result]:
 
 
 def flops() -> Iterator[Result]:
-    """Promised: a row costs what `bounds` says it must, and not half a percent more."""
+    """Promise that a row costs what `bounds` says it must, and not half a percent more."""
     for base in BASES:
         for pixels, latent in SIZES.items():
             for what, settings, cfg in STEPS:
@@ -109,7 +109,7 @@ def flops() -> Iterator[Result]:
 
 
 def step_result(what: str, base: Base, bare: StepCost, patched: StepCost, latent: int) -> Result:
-    """Promised: a model call runs one more attention a site and the linear layers of `site_linears`, and multiplies
+    """Promise that a model call runs one more attention a site and the linear layers of `site_linears`, and multiplies
     no other matrices than the bare model does. What ran before the step shows that linear layers are seen at all."""
     least = bare.row_flops + token_flops(base, latent) + stream_flops(base, latent)
     sites = len(base.site_widths)
@@ -163,12 +163,12 @@ def linear_layers(loaded: LoadedAdapter) -> list[nn.Linear]:
 
 
 def attention_parts(loaded: LoadedAdapter) -> list[nn.Module]:
-    """All of the adapter but its resampler."""
+    """Return all of the adapter but its resampler."""
     return [loaded.projections, *([loaded.streams.model] if loaded.streams else [])]
 
 
 def memory() -> Iterator[Result]:
-    """Promised: 16 tokens' keys and values for every branch and site, and SD3's four square matrices a site."""
+    """Promise 16 tokens' keys and values for every branch and site, and SD3's four square matrices a site."""
     for base in BASES:
         for what, settings, branches, file_dtype in KEPT:
             loaded = adapter(base, file_dtype)
@@ -192,7 +192,7 @@ def memory() -> Iterator[Result]:
 
 
 def kept(step: Callable, options: dict) -> tuple[int, int]:
-    """Bytes of the keys and values, and of the adapter's matrices that ComfyUI has loaded, during a run."""
+    """Return the bytes of the keys and values, and of the adapter's matrices that ComfyUI has loaded, during a run."""
     running = options[RUN].adapters
     streams = [one.applied.adapter.streams for one in running]
     return (

@@ -1,4 +1,4 @@
-"""What the pack adds to ComfyUI's start."""
+"""The time that the pack adds to ComfyUI's start."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def start_up(runs: int) -> Iterator[Result]:
 
 
 def summary(what: str, starts: list[dict]) -> Result:
-    """Packages that ComfyUI had not imported itself would be the heavy ones."""
+    """Sum up several starts. Packages that ComfyUI had not imported itself would be the heavy ones."""
     times = [start["ms"] for start in starts]
     new = {package for start in starts for package in start["packages"]}
     values = {"ms": statistics.median(times), "min": min(times), "max": max(times)}
@@ -64,7 +64,7 @@ def summary(what: str, starts: list[dict]) -> Result:
 
 
 def load_pack(bytecode: str, absent: Sequence[str] = ()) -> dict:
-    """ComfyUI's own loading of the pack, in a fresh process that has imported ComfyUI and cannot import `absent`."""
+    """Let ComfyUI load the pack in a fresh process that has imported ComfyUI and cannot import `absent`."""
     arguments = [str(COMFYUI), str(REPO_ROOT), bytecode, " ".join(absent), *HOST_ARGUMENTS]
     command = [sys.executable, "-c", LOAD_PACK, *arguments]
     child = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""How long a patched step takes beside a bare one. Times of one machine, taken in turn so that its moods cancel.
+"""The time of a patched step beside a bare one's. Both are one machine's, taken in turn so that its moods cancel.
 
 Beside the time a row takes stand the FLOPs it takes, both in those of a bare row.
 """
@@ -24,7 +24,7 @@ ROWS = {"simple": 2, "simple, watched": 2, "three-way": 3}
 
 
 def ratios(seconds_in_all: float) -> Iterator[Result]:
-    """As many turns as the time allows, and five at least."""
+    """Measure in as many turns as the time allows, and five at least."""
     torch.set_num_threads(1)  # several wait for each other when the machine is busy
     models = {base: forms(base) for base in (SMALL, SMALL_SD3)}
     for base, latent in SIZES:
@@ -57,7 +57,7 @@ def at_size(models: dict, base: Base, latent: int, seconds_in_all: float) -> Ite
 
 
 def flops(step: Callable, options: dict) -> int:
-    """torch counts no attention on the CPU, or some day does: it is counted apart."""
+    """Return a step's FLOPs. Attention is counted apart, since torch counts none on the CPU, or some day does."""
     with Attentions() as attentions, FlopCounterMode(display=False) as counter:
         step()
     counted = counter.get_flop_counts()["Global"]

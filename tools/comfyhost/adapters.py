@@ -93,7 +93,7 @@ def feed_forward(parts: Blueprint, name: str, width: int, growth: int) -> None:
 
 
 def cross_sites(widths: Sequence[int], token_width: int) -> Blueprint:
-    """Keys and values for each cross attention of a UNet."""
+    """The keys and values for each cross attention of a UNet."""
     parts = Blueprint()
     for site, width in enumerate(widths):
         for projection in ("to_k_ip", "to_v_ip"):

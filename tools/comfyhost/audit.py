@@ -20,7 +20,7 @@ NOT_AUDITED = 2
 
 
 def main() -> int:
-    """0 for nothing known, 1 for weaknesses or a failed audit; NOT_AUDITED where the service knew no package."""
+    """Return 0 for nothing known, 1 for weaknesses or a failed audit; NOT_AUDITED where the service knew no package."""
     folder = cache_folder() / "venv-audit"
     python = venv_python(folder)
     if not installed(python):

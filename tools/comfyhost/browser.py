@@ -81,7 +81,7 @@ def checked(named: Path) -> Path:
 
 
 def starts(path: Path) -> bool:
-    """Whether it runs. Ubuntu's chromium package is a script that asks for a snap, which containers do not have."""
+    """True when it runs. Ubuntu's chromium package is a script that asks for a snap, which containers do not have."""
     try:
         done = subprocess.run([path, "--version"], capture_output=True, timeout=START_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired):
@@ -127,13 +127,13 @@ def ways() -> list[list[str]]:
 
 
 def by_apt(prefix: list[str]) -> list[str]:
-    """Debian's packages, by a shell, since the lists come first."""
+    """Return a command for Debian's packages, by a shell, since the lists come first."""
     apt = " ".join([*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
     return ["sh", "-c", f"{apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}"]
 
 
 def attempt(command: list[str]) -> str:
-    """Run a command; what it said at its end, for the case that no Chromium came of it."""
+    """Run a command and return what it said at its end, for the case that no Chromium came of it."""
     try:
         done = subprocess.run(
             command,

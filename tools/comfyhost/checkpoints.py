@@ -52,14 +52,14 @@ def checkpoint(kind: str, clip_l: bool = True, clip_g: bool = False) -> Blueprin
 
 
 def clip_l_prefix(kind: str) -> str:
-    """Where a checkpoint of this kind keeps CLIP-L."""
+    """Return the prefix under which a checkpoint of this kind keeps CLIP-L."""
     if kind in MMDITS:
         return "text_encoders.clip_l.transformer."
     return "conditioner.embedders.0.transformer." if UNETS[kind].label else "cond_stage_model.transformer."
 
 
 def clip_g_part(kind: str) -> tuple[str, Blueprint]:
-    """Where a checkpoint of this kind keeps CLIP-G, and how. In fp8, which saves 0.7 GB and loads as fast as fp16."""
+    """Return the prefix and the tensors of this kind's CLIP-G. In fp8, which saves 0.7 GB and loads as fast as fp16."""
     prefix, tower = (
         ("text_encoders.clip_g.transformer.", clip_g_text())
         if kind in MMDITS

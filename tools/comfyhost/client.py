@@ -43,7 +43,7 @@ class RunInterruptedError(ClientError):
 
 @dataclass(frozen=True)
 class Progress:
-    """A node began (`value` and `maximum` 0), or a step of it was done."""
+    """A node's beginning (`value` and `maximum` 0), or a step of it that was done."""
 
     node_id: str
     value: float = 0
@@ -52,7 +52,7 @@ class Progress:
 
 @dataclass
 class Run:
-    """What one prompt gave: each node's `ui` output and seconds by node id; the nodes that were cached."""
+    """The results of one prompt: each node's `ui` output and seconds by node id; the nodes that were cached."""
 
     prompt_id: str
     outputs: dict[str, dict] = field(default_factory=dict)
@@ -107,15 +107,15 @@ class Client:
             raise
 
     def object_info(self) -> dict[str, dict]:
-        """Every node type the server knows."""
+        """Return every node type the server knows."""
         return self.do(self.request("GET", "/object_info"))
 
     def history(self, prompt_id: str) -> dict:
-        """What the server keeps about a finished prompt; empty when it keeps nothing."""
+        """Return what the server keeps about a finished prompt; empty when it keeps nothing."""
         return self.do(self.request("GET", f"/history/{prompt_id}")).get(prompt_id, {})
 
     def upload_image(self, path: Path, name: str | None = None) -> str:
-        """Put a picture into the server's input folder, replacing one of that name. The name it got there."""
+        """Put a picture into the server's input folder, replacing one of that name; return the name it got there."""
         form = aiohttp.FormData()
         form.add_field("image", Path(path).read_bytes(), filename=name or Path(path).name, content_type="image/png")
         form.add_field("overwrite", "true")
@@ -138,7 +138,7 @@ class Client:
         self.do(self.request("POST", "/history", json={"clear": True}))
 
     def queue(self, prompt: dict, workflow: dict | None = None) -> str:
-        """Queue an API prompt; its id. Raises PromptRejectedError with the server's reasons.
+        """Queue an API prompt and return its id. Raises PromptRejectedError with the server's reasons.
 
         With `workflow`, the saved workflow behind the prompt, ComfyUI opens it from the pictures made.
         """
@@ -187,7 +187,7 @@ class Client:
         return message.json() if message.type is aiohttp.WSMsgType.TEXT else {}
 
     async def request(self, method: str, path: str, as_bytes: bool = False, **options) -> Any:
-        """One HTTP request; its JSON, its bytes, or None when the answer is empty."""
+        """Make one HTTP request and return its JSON, its bytes, or None when the answer is empty."""
         async with self.session.request(method, path, **options) as response:
             content = await response.read()
         if response.status >= 400:
@@ -210,7 +210,7 @@ def refusal(call: str, status: int, content: bytes) -> ClientError:
 
 
 def rejection(answer: dict) -> list[str]:
-    """Why a prompt was refused, a line for the whole and one for each node's reason."""
+    """Say why a prompt was refused, a line for the whole and one for each node's reason."""
     error = answer["error"]
     summary = error["message"] if isinstance(error, dict) else str(error)
     lines = [f"ComfyUI refused the prompt: {summary}."]
@@ -252,7 +252,7 @@ class Follower:
         self.run.cached = list(data["nodes"])
 
     def executing(self, data: dict) -> None:
-        """A node begins; none: the prompt is done."""
+        """Take in that a node begins, or that the prompt is done when none does."""
         self.close_node()
         self.node_id, self.since = data["node"], time.monotonic()
         if self.node_id is None:

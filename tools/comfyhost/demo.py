@@ -58,7 +58,7 @@ SHEETS = ("IPAdapterInstructGrid", "IPAdapterInstructLabelGrid")  # make picture
 
 @dataclass(frozen=True)
 class Stage:
-    """What a demo runs on. workflow: made of what the server says of its nodes. write_picture: what LoadImage gets."""
+    """A demo's setting. workflow: made of what the server says of its nodes. write_picture: what LoadImage gets."""
 
     comfyui: Host
     workflow: Callable[[Mapping[str, dict]], dict]
@@ -66,12 +66,12 @@ class Stage:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; 1 and a sentence on what to do when anything goes wrong."""
+    """Run the demo; return 1, and say what to do, when anything goes wrong."""
     return reporting(lambda: run_demo(parse(arguments)))
 
 
 def reporting(run: Callable[[], None]) -> int:
-    """The exit code of a command that does this; what went wrong is said."""
+    """Run a command, say what went wrong, and return the exit code."""
     end_on_terminate()
     try:
         run()
@@ -112,14 +112,14 @@ def run_demo(options: argparse.Namespace) -> None:
 
 
 def changes_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What the command line asks to be otherwise than in the workflow."""
+    """Return what the command line asks to have changed in the workflow."""
     changes = {name: getattr(options, name) for name in ("checkpoint", "adapter", "instruction")}
     smaller = {"steps": options.steps, "width": options.size, "height": options.size}
     return changes if options.as_shipped else {**changes, **smaller}
 
 
 def perform(stage: Stage, changes: Mapping[str, Any], output: Path, begin: float) -> None:
-    """Run the stage's workflow with these changes on a server of its own; the picture and a report."""
+    """Run the stage's workflow with these changes on a server of its own; save the picture and report."""
     say("Starting ComfyUI")
     with ComfyServer(stage.comfyui) as server, Client(server.url) as client:
         say(f"It answers after {time.monotonic() - begin:.0f} s")
@@ -201,7 +201,7 @@ def upload_pictures(prompt: dict, client: Client, write_picture: Callable[[Path]
 
 
 def use_present_files(prompt: dict, object_info: dict, workflow: dict) -> None:
-    """Where a model file is not there but its name with another suffix is, take that; else say what to get.
+    """Take a model file with another suffix where the named one is not there; without either, say what to get.
 
     The files are those that the workflow's nodes list in `properties.models`.
     """
@@ -214,7 +214,7 @@ def use_present_files(prompt: dict, object_info: dict, workflow: dict) -> None:
 
 
 def choices(definition: dict, name: str) -> list[str]:
-    """What an input may be, in either of the ways a server says it."""
+    """Return an input's choices, in either of the ways a server says them."""
     for group in ("required", "optional"):
         if name in definition["input"].get(group, {}):
             kind, *options = definition["input"][group][name]
@@ -270,7 +270,7 @@ def only_image(run: Run) -> dict:
 
 
 def latent_size(prompt: dict) -> tuple[int, int] | None:
-    """Width and height that the prompt asks for; None when it starts from no empty latent, or makes a sheet."""
+    """The width and height that the prompt asks for; None when it starts from no empty latent, or makes a sheet."""
     if of_type(prompt, *SHEETS):
         return None
     for node in of_type(prompt, *EMPTY_LATENTS).values():
@@ -301,7 +301,7 @@ def report(prompt: dict, run: Run, output: Path, seconds: float) -> None:
 
 
 def parts_of(prompt: dict, run: Run, seconds: float) -> str:
-    """Such as "sampling 3.2 s, rest 0.1 s"."""
+    """Return the seconds of each part in words, such as "sampling 3.2 s, rest 0.1 s"."""
     spent = {
         what: sum(run.seconds.get(node_id, 0.0) for node_id in of_type(prompt, *class_types))
         for what, class_types in PARTS.items()

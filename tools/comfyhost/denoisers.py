@@ -83,7 +83,7 @@ def embedding(parts: Blueprint, name: str, wide_in: int, width: int) -> None:
 
 
 def input_blocks(parts: Blueprint, layout: UNet) -> list[int]:
-    """The way down; the widths that the way up receives, first block first."""
+    """Add the way down, and return the widths that the way up receives, first block first."""
     parts.conv("input_blocks.0.0", 4, CHANNELS, 3)
     depths, width, skips = iter(layout.depths_in), CHANNELS, [CHANNELS]
     for level, count in zip(layout.levels, layout.res_blocks, strict=True):
@@ -100,7 +100,7 @@ def input_blocks(parts: Blueprint, layout: UNet) -> list[int]:
 
 
 def output_blocks(parts: Blueprint, layout: UNet, width: int, skips: list[int]) -> None:
-    """The way up."""
+    """Add the way up."""
     depths, index = iter(layout.depths_out), 0
     for level in reversed(range(len(layout.levels))):
         for block in range(layout.res_blocks[level] + 1):
@@ -124,7 +124,7 @@ def res_block(parts: Blueprint, name: str, wide_in: int, wide_out: int) -> None:
 
 
 def transformer(parts: Blueprint, name: str, width: int, depth: int, layout: UNet) -> None:
-    """A spatial transformer of `depth` blocks; of none, nothing."""
+    """Add a spatial transformer of `depth` blocks, or nothing for none."""
     if not depth:
         return
     parts.norm(f"{name}norm", width)
@@ -170,7 +170,7 @@ def mmdit(layout: MMDiT, latent: int = 16, patch: int = 2, context: int = 4096, 
 
 
 def joint_block(parts: Blueprint, block: int, width: int, layout: MMDiT) -> None:
-    """Both streams of a block; in the last one the text stream only hands out keys and values."""
+    """Add both streams of a block; in the last one the text stream only hands out keys and values."""
     name = f"joint_blocks.{block}."
     attentions = ["attn", "attn2"] if block in layout.dual_blocks else ["attn"]
     stream(parts, f"{name}x_block.", width, attentions, layout, ends=False)

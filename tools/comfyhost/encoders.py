@@ -1,4 +1,4 @@
-"""What stands beside the denoiser: CLIP's text towers, its ViT-H image tower, and a tiny VAE."""
+"""The parts beside the denoiser: CLIP's text towers, its ViT-H image tower, and a tiny VAE."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def vit_h(width: int = 1280, layers: int = 32, patch: int = 14, patches: int = 1
 
 
 def clip_layer(parts: Blueprint, name: str, width: int, gain_out: float = 1.0) -> None:
-    """One layer of a CLIP tower in transformers' names; `gain_out` scales what it adds to its input."""
+    """Add one layer of a CLIP tower in transformers' names; `gain_out` scales what it adds to its input."""
     for projection in ("q_proj", "k_proj", "v_proj"):
         parts.linear(f"{name}self_attn.{projection}", width, width)
     parts.linear(f"{name}self_attn.out_proj", width, width, gain=gain_out)
@@ -94,7 +94,7 @@ def taesd(latent: int) -> Blueprint:
 
 
 def taesd_encoder(parts: Blueprint, name: str, latent: int) -> None:
-    """Layers 0 and 1; three times a halving and three blocks; one to the latent's channels."""
+    """Add layers 0 and 1; three times a halving and three blocks; one to the latent's channels."""
     parts.conv(f"{name}0", 3, TAESD_WIDTH, 3)
     taesd_block(parts, f"{name}1.")
     for halving in (2, 6, 10):
@@ -105,7 +105,7 @@ def taesd_encoder(parts: Blueprint, name: str, latent: int) -> None:
 
 
 def taesd_decoder(parts: Blueprint, name: str, latent: int) -> None:
-    """A clamp, 1, a ReLU; three times three blocks, a doubling and a convolution; a block; one to RGB.
+    """Add a clamp, 1, a ReLU; three times three blocks, a doubling and a convolution; a block; one to RGB.
 
     RGB is drawn around grey, since pictures are cut to 0..1 and would else be mostly black.
     """

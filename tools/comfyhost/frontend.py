@@ -21,7 +21,7 @@ IN_WHEEL = "comfyui_frontend_package/static/"
 
 
 def server_arguments(front_end: str) -> list[str]:
-    """What makes ComfyUI serve this front end; the newer one is downloaded when it is not there yet."""
+    """Return the arguments that make ComfyUI serve this front end; the newer one is downloaded if it is missing."""
     if front_end == INSTALLED:
         return []
     if front_end != NEWER:
@@ -58,7 +58,7 @@ def unpack(folder: Path, pip: Pip) -> None:
 
 
 def extract(wheel: Path, scratch: Path) -> Path:
-    """Extract the static files from the wheel; the folder they lie in."""
+    """Extract the static files from the wheel and return the folder they lie in."""
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.startswith(IN_WHEEL)]
         archive.extractall(scratch, members)

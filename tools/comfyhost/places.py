@@ -1,4 +1,4 @@
-"""Where things are: the repository, the cache folder, and the ComfyUI in use. Standard library only."""
+"""The places of the repository, the cache folder, and the ComfyUI in use. Standard library only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Host:
 
 
 def cache_folder() -> Path:
-    """Where ComfyUI, its python and the stand-in models are kept, outside the clone."""
+    """Return the folder, outside the clone, in which ComfyUI, its python and the stand-in models are kept."""
     own = os.environ.get("IPADAPTER_INSTRUCT_CACHE")
     if own:
         return Path(own).expanduser().resolve()
@@ -42,7 +42,7 @@ def cache_folder() -> Path:
 
 
 def tried_torch() -> str:
-    """A version of torch instead of the pinned one; empty for that one."""
+    """Return the version of torch to try instead of the pinned one; empty for the pinned one."""
     return os.environ.get(TRIED_TORCH) or ""
 
 
@@ -85,7 +85,7 @@ def users_host(comfyui: Path) -> Host:
 
 
 def users_python(comfyui: Path) -> Path:
-    """COMFYUI_PYTHON, else the virtual environment inside the user's ComfyUI, else the current python."""
+    """Return COMFYUI_PYTHON, else the virtual environment inside the user's ComfyUI, else the current python."""
     named = os.environ.get("COMFYUI_PYTHON")
     if named:
         python = Path(named).expanduser()

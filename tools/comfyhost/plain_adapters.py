@@ -23,7 +23,7 @@ VIT_H, VIT_H_POOLED, BIG_G_POOLED, VIT_L = 1280, 1024, 1280, 1024
 
 @dataclass(frozen=True)
 class Plain:
-    """Sizes of a plain adapter.
+    """The sizes of a plain adapter.
 
     image: what it reads of a picture. width, heads, blocks: of its resampler, whose feed-forwards are `growth` times
     as wide. rank: of its LoRA, 0 for none.
@@ -102,7 +102,7 @@ def reader(sizes: Plain) -> Blueprint:
 
 
 def lora(sites: Sequence[int], sizes: Plain) -> Blueprint:
-    """For the self-attention 2 i and the cross-attention 2 i + 1 of each site; only the latter's keys see the text."""
+    """The LoRA of each site's self-attention 2 i and cross-attention 2 i + 1; only the latter's keys see the text."""
     parts = Blueprint()
     for site, width in enumerate(sites):
         for number in (2 * site, 2 * site + 1):

@@ -32,7 +32,7 @@ class Registry:
                 self.wfile.write(content or b"")
 
             def log_message(self, *_) -> None:
-                """Nothing on standard error."""
+                """Write nothing on standard error."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever)
@@ -63,7 +63,7 @@ class Registry:
         return list(self.archives)[-1]
 
     def node(self) -> dict:
-        """What the list of all packs says about this one."""
+        """Return what the list of all packs says about this one."""
         return {
             "id": self.pack,
             "name": self.pack,
@@ -73,7 +73,7 @@ class Registry:
         }
 
     def version(self, number: str) -> dict | None:
-        """Where a version can be had."""
+        """Return where a version can be had; None for an unknown one."""
         if number not in self.archives:
             return None
         return {

@@ -35,13 +35,13 @@ class Repository:
         self.commit()
 
     def commit(self) -> str:
-        """Commit everything as it is now; the commit's hash."""
+        """Commit everything as it is now, and return the commit's hash."""
         git(self.folder, "add", "--all")
         git(self.folder, *AUTHOR, "commit", "--quiet", "--message", "as it is")
         return git(self.folder, "rev-parse", "HEAD").strip()
 
     def set_version(self, version: str) -> str:
-        """Commit another version number; the commit's hash."""
+        """Commit another version number, and return the commit's hash."""
         path = self.folder / "pyproject.toml"
         text, count = re.subn(r'(?m)^version = ".+"$', f'version = "{version}"', path.read_text(encoding="utf-8"))
         if count != 1:
@@ -60,7 +60,7 @@ def copy_working_tree(folder: Path) -> None:
 
 
 def git(folder: Path, *words: str) -> str:
-    """What git printed. Raises ToolError when it is not there, or failed."""
+    """Run git and return what it printed. Raises ToolError when it is not there, or failed."""
     if not shutil.which("git"):
         raise ToolError("git is needed, which was not found on the PATH. Install it (apt install git).")
     done = subprocess.run(

@@ -152,7 +152,7 @@ class ComfyServer:
         return any(sign in self.log_text() for sign in PORT_TAKEN)
 
     def log_text(self) -> str:
-        """What the server has logged so far."""
+        """Return what the server has logged so far."""
         return self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""
 
     def log_tail(self) -> str:
@@ -188,13 +188,13 @@ def link(path: Path, target: Path) -> None:
 
 
 def device(comfyui: Host) -> list[str]:
-    """--cpu, except for a user's own ComfyUI whose torch has something faster; then ComfyUI chooses."""
+    """Return --cpu, except for a user's own ComfyUI whose torch has something faster; then ComfyUI chooses."""
     return [] if comfyui.users_own and has_accelerator(comfyui.python) else ["--cpu"]
 
 
 @functools.cache
 def has_accelerator(python: Path) -> bool:
-    """Whether that python's torch sees a GPU: CUDA's or ROCm's, Apple's, Intel's. Asking takes seconds."""
+    """True when that python's torch sees a GPU: CUDA's or ROCm's, Apple's, Intel's. Asking takes seconds."""
     try:
         asked = subprocess.run([python, "-c", ACCELERATORS], capture_output=True, text=True, env=clean_environment())
     except OSError:  # starting the server says it better
@@ -216,7 +216,7 @@ def free_port(wanted: int | None = None) -> int:
 
 
 def answers(url: str) -> bool:
-    """Whether there is an HTTP server that says OK."""
+    """True when there is an HTTP server that says OK."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=5) as response:

@@ -56,7 +56,7 @@ def small_models() -> Path:
 
 
 def link_into(folder: Path, encoder: Path) -> None:
-    """Have the image encoder in the folder under its published name."""
+    """Link the image encoder into the folder under its published name."""
     link = folder / VIT_H.path
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():

@@ -91,7 +91,7 @@ def main() -> int:
 
 
 def put_in_place(family: str = "sd15") -> None:
-    """Have a family's stand-ins in the models folder in use, unless it is a user's own."""
+    """Put a family's stand-ins into the models folder in use, unless it is a user's own."""
     found = host()
     if found.users_own:
         say(f"COMFYUI_PATH is set: using the model files in {found.models}; no stand-ins are written.")
@@ -102,14 +102,14 @@ def put_in_place(family: str = "sd15") -> None:
 
 
 def published_files(family: str) -> bool:
-    """Whether the models folder in use has other files than stand-ins under a family's published names."""
+    """True when the models folder in use has other files than stand-ins under a family's published names."""
     found = host()
     record = {} if found.users_own else read_record(found.models)
     return all(has_own(found.models, PurePosixPath(stand_in.path), record) for stand_in in STAND_INS[family])
 
 
 def has_own(models: Path, path: PurePosixPath, record: dict) -> bool:
-    """Whether a file of that name, in either format, is there that is not in the record."""
+    """True when a file of that name, in either format, is there that is not in the record."""
     there = (models / path.parent).rglob(f"{path.stem}.*")
     return any(one.suffix in SUFFIXES and one.relative_to(models).as_posix() not in record for one in there)
 
@@ -126,7 +126,7 @@ def write_stand_ins(models: Path, stand_ins: tuple[StandIn, ...]) -> None:
 
 
 def is_current(models: Path, stand_in: StandIn) -> bool:
-    """Whether the file is there as this description made it."""
+    """True when the file is there as this description made it."""
     path = models / stand_in.path
     return path.is_file() and read_record(models).get(stand_in.path) == entry(stand_in, path.stat().st_size)
 
@@ -158,7 +158,7 @@ def save(tensors: dict[str, torch.Tensor], path: Path, suffix: str) -> None:
 
 
 def entry(stand_in: StandIn, size: int) -> dict[str, int | str]:
-    """What the record holds for a file."""
+    """Return what the record holds for a file."""
     description = repr((list(stand_in.describe().items()), stand_in.dtype, stand_in.seed))
     return {"description": hashlib.sha256(description.encode()).hexdigest(), "bytes": size}
 

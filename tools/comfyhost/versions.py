@@ -1,4 +1,4 @@
-"""What an environment is made from: ComfyUI's wheel, and torch, the ordinary one or another to try the pack on.
+"""The base of an environment: ComfyUI's wheel, and torch, the ordinary one or another to try the pack on.
 
 IPADAPTER_INSTRUCT_TORCH names the other (`make test-on`). Standard library only.
 """

@@ -59,11 +59,11 @@ class Blueprint(dict[str, Weight]):
         return Blueprint({name: replace(w, dtype=dtype) if len(w.shape) > 1 else w for name, w in self.items()})
 
     def size(self, dtype: torch.dtype) -> int:
-        """Bytes of a file whose ordinary number type this is, without its header."""
+        """Return the bytes of a file whose ordinary number type this is, without its header."""
         return sum(torch.Size(w.shape).numel() * (w.dtype or dtype).itemsize for w in self.values())
 
     def parameters(self) -> int:
-        """How many numbers the model holds."""
+        """Return how many numbers the model holds."""
         return sum(torch.Size(weight.shape).numel() for weight in self.values())
 
 

@@ -79,7 +79,7 @@ def is_executed(node: dict) -> bool:
 
 
 def definition(node: dict, object_info: Mapping[str, dict]) -> dict:
-    """What the server says about the node's type."""
+    """Return what the server says about the node's type."""
     if node["type"] in object_info:
         return object_info[node["type"]]
     properties = node.get("properties", {})
@@ -133,7 +133,7 @@ def widget_inputs(node: dict, known: dict) -> dict[str, Any]:
 
 
 def widget_slots(known: dict) -> list[str]:
-    """What each place of widgets_values is for: input names, and the page's own additions in brackets."""
+    """Return what each place of widgets_values is for: input names, and the page's own additions in brackets."""
     slots = []
     for name, kind, options in input_definitions(known):
         if not is_widget(kind, options):
@@ -178,7 +178,7 @@ class Graph:
         self.links = {link[0]: link for link in workflow["links"]}
 
     def source(self, link_id: int) -> Source:
-        """Where a link's data comes from; None when that is muted or leads nowhere."""
+        """Return where a link's data comes from; None when that is muted or leads nowhere."""
         node, output = self.origin(link_id)
         mode = node.get("mode", 0)
         if mode == NEVER or node["type"] in NOTES:
@@ -205,7 +205,7 @@ class Graph:
         return None if slot.get("link") is None else self.source(slot["link"])
 
     def bypass(self, node: dict, output: int) -> Source:
-        """What a bypassed node passes on: the input of the output's type, the one in the same place first."""
+        """Return what a bypassed node passes on: an input of the output's type, the one in the same place first."""
         kind = node["outputs"][output]["type"]
         slots = node.get("inputs") or []
         candidates = [*slots[output : output + 1], *slots]

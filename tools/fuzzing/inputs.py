@@ -26,7 +26,7 @@ FILES = {
 
 @dataclass(frozen=True)
 class Input:
-    """reader: what is to read it. file: the valid file it was made of. spoilt: in which way.
+    """An input. reader: what is to read it. file: the valid file it was made of. spoilt: in which way.
 
     content: its bytes; None where `spoilt` names what stands in place of an ordinary file.
     """
@@ -50,7 +50,7 @@ class Input:
 
 
 def remove(path: Path) -> None:
-    """Whatever `write` has put there."""
+    """Remove whatever `write` has put there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif os.path.lexists(path):
@@ -58,7 +58,7 @@ def remove(path: Path) -> None:
 
 
 def make(seed: int, index: int, with_content: bool = True) -> Input:
-    """with_content: False for a quick look at what the input is."""
+    """Make an input. with_content: False for a quick look at what the input is."""
     rng = random.Random(f"{seed}:{index}")
     reader = rng.choices(list(READERS), list(READERS.values()))[0]
     file = rng.choice(FILES[reader])

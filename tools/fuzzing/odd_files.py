@@ -1,4 +1,4 @@
-"""What else may stand in a models folder: files of other formats, sparse ones of 10 GB, and what is no file at all."""
+"""The odd things in a models folder: files of other formats, sparse ones of 10 GB, and what is no file at all."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def one_tensor_of_ten_gb() -> bytes:
 
 
 def unix_socket(path: Path) -> None:
-    """Bound by a short name: those of sockets have a limit."""
+    """Make a socket, bound by a short name, since those of sockets have a limit."""
     here = os.open(path.parent, os.O_RDONLY)
     try:
         with socket.socket(socket.AF_UNIX) as end:

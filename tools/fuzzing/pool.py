@@ -24,8 +24,10 @@ START = multiprocessing.get_context("fork")  # with torch, and ComfyUI, imported
 
 @dataclass(frozen=True)
 class Plan:
-    """Which inputs: `count` of them from index `first` on. computed, hosted: every how many-th makes tokens, is read
-    by ComfyUI's part of the pack too; 0 for none."""
+    """The inputs to try: `count` of them from index `first` on.
+
+    computed, hosted: every how many-th makes tokens, is read by ComfyUI's part of the pack too; 0 for none.
+    """
 
     seed: int
     count: int
@@ -58,7 +60,7 @@ class Worker:
 
 
 def outcomes(plan: Plan) -> Iterator[tuple[int, Outcome]]:
-    """Index and outcome of every input of the plan, in no order."""
+    """Yield index and outcome of every input of the plan, in no order."""
     with tempfile.TemporaryDirectory(prefix="fuzzing-", dir=_memory_folder()) as folder:
         workers = [_start(plan, plan.indices(i), Path(folder)) for i in range(plan.processes)]
         try:
@@ -122,7 +124,7 @@ def _received(worker: Worker) -> Iterator[tuple[int, Outcome]]:
 
 
 def _fault(worker: Worker, plan: Plan) -> tuple[str, str] | None:
-    """What befell the input that the worker is at."""
+    """Return what befell the input that the worker is at."""
     if worker.left and not worker.process.is_alive():
         return CRASH, f"the process ended with {worker.process.exitcode}"
     if worker.left and time.monotonic() - worker.since > plan.seconds:

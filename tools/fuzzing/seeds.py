@@ -58,7 +58,7 @@ def instruct(family: str) -> Blueprint:
 
 
 def face(token_width: int, tokens: int = 2) -> Blueprint:
-    """FaceID's projection, whose hidden layer is comfyhost's 1024 but for here."""
+    """FaceID's projection, whose hidden layer is 1024 wide in comfyhost and 8 here."""
     parts = Blueprint()
     parts.linear("image_proj.proj.0", FACE, 8)
     parts.linear("image_proj.proj.2", 8, tokens * token_width)
@@ -87,7 +87,7 @@ def with_lora() -> Blueprint:
 
 
 def training() -> Blueprint:
-    """As a training run saves it."""
+    """Return an adapter as a training run saves it."""
     names = {"image_proj.": "image_proj_model.", "ip_adapter.": "adapter_modules."}
     parts = plain("plus")
     renamed = {names[p] + name.removeprefix(p): w for name, w in parts.items() for p in names if name.startswith(p)}
@@ -207,7 +207,7 @@ def as_safetensors(named: Mapping[str, Tensor], metadata: Mapping[str, object] |
 
 
 def tree(named: Mapping[str, Tensor]) -> dict:
-    """As published pickles are nested, where the names allow it."""
+    """Nest tensors as published pickles do, where the names allow it."""
     published = all(name.split(".")[0] in ("image_proj", "ip_adapter") for name in named)
     return nested(dict(named)) if published else dict(named)
 
@@ -240,7 +240,7 @@ class OlderPickler(pickle.Pickler):
 
 
 def as_older_pickle(content: object) -> bytes:
-    """As torch.save wrote it before it wrote archives."""
+    """Pickle the content as torch.save did before it wrote archives."""
     buffer = io.BytesIO()
     system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     for front in (0x1950A86A20F9469CFC6C, 1001, system):

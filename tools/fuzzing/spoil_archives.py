@@ -21,7 +21,7 @@ def entries(content: bytes) -> Entries:
 
 
 def packed(inside: Entries, method: int = zipfile.ZIP_STORED, only: str = "") -> bytes:
-    """An archive; of `only` those members are compressed whose names end so."""
+    """Return an archive in which those members are compressed whose names end in `only`."""
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", compresslevel=1) as archive, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of doubled names
@@ -42,7 +42,7 @@ def bomb_member() -> bytes:
 
 @functools.cache
 def bomb(place: str) -> bytes:
-    """Less than 1 MB that unpack to 128 MB: as a tensor's numbers, as the pickle itself, or as a stranger."""
+    """Return less than 1 MB that unpacks to 128 MB: as a tensor's numbers, as the pickle itself, or as a stranger."""
     from fuzzing.seeds import valid
 
     inside = entries(valid("base", "zip"))
@@ -103,14 +103,14 @@ def nested(rng: random.Random, inside: Entries) -> bytes:
 
 
 def script(rng: random.Random, inside: Entries) -> bytes:
-    """As TorchScript, which holds code."""
+    """Return an archive as TorchScript writes it, which holds code."""
     root = inside[0][0].split("/")[0]
     code = (f"{root}/code/__torch__.py", b"import os\nos.system('touch canary')\n")
     return packed([*inside, (f"{root}/constants.pkl", b"\x80\x02)."), code])
 
 
 def directory(rng: random.Random, inside: Entries) -> bytes:
-    """Sizes, places and flags in the archive's directory that do not hold."""
+    """Spoil sizes, places and flags in the archive's directory."""
     content = bytearray(packed(inside))
     places, start = [], 0
     while (start := content.find(b"PK\x01\x02", start)) >= 0:
@@ -127,7 +127,7 @@ def directory(rng: random.Random, inside: Entries) -> bytes:
 
 
 def embedded(rng: random.Random, inside: Entries) -> bytes:
-    """Something before the archive, or behind it."""
+    """Put something before the archive, or behind it."""
     stranger = rng.choice((b"#!/bin/sh\ntouch canary\n", b"\x89PNG\r\n\x1a\n", b"{" * 9, b"\0" * 64, b"\x80\x02."))
     content = packed(inside)
     return rng.choice((stranger + content, content + stranger, content + content))

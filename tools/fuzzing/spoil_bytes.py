@@ -22,13 +22,13 @@ def bits(rng: random.Random, content: bytes) -> bytes:
 
 
 def bits_in_front(rng: random.Random, content: bytes) -> bytes:
-    """Where headers and pickles are."""
+    """Spoil bits where headers and pickles are."""
     front = min(len(content), rng.choice((16, 300, 3000)))
     return bits(rng, content[:front]) + content[front:]
 
 
 def bits_at_the_end(rng: random.Random, content: bytes) -> bytes:
-    """Where an archive's directory is."""
+    """Spoil bits where an archive's directory is."""
     start = max(0, len(content) - rng.choice((30, 300, 3000)))
     return content[:start] + bits(rng, content[start:])
 

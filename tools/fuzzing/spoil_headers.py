@@ -48,7 +48,7 @@ def offsets(rng: random.Random, head: Header) -> None:
 
 
 def overflowing(rng: random.Random, head: Header) -> None:
-    """Sizes whose product passes 2^64, to 0 or to the right number of bytes."""
+    """Give a tensor sizes whose product passes 2^64, to 0 or to the right number of bytes."""
     one = entry(rng, head)
     one["shape"] = rng.choice(([2**32, 2**32], [2**63, 2], [2**16] * 4, [2**64 - 1, 2], [2**40, 2**40, 0], [0, 2**62]))
     if rng.random() < 0.5:
@@ -112,7 +112,7 @@ STRUCTURE: dict[str, Callable[[random.Random, Header], None]] = {
 
 
 def twice(rng: random.Random, text: str) -> bytes:
-    """One key twice, which a Python dict cannot hold."""
+    """Write one key twice, which a Python dict cannot hold."""
     one = text[1:-1].split("}, ")[0] + "}"
     return f"{{{one}, {text[1:]}".encode()
 
@@ -129,7 +129,7 @@ def not_utf8(rng: random.Random, text: str) -> bytes:
 
 
 def numbers(rng: random.Random, text: str) -> bytes:
-    """Numbers that JSON knows and Python's writer would not write."""
+    """Write numbers that JSON knows and Python's writer would not write."""
     place = rng.choice([i for i, letter in enumerate(text) if letter.isdigit()])
     odd = rng.choice(("NaN", "Infinity", "-0", "1e999", "0x10", "00", "9" * 5000, "1.0", "1e2"))
     return f"{text[:place]}{odd}{text[place + 1 :]}".encode()

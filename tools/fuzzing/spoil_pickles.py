@@ -54,7 +54,7 @@ OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
 
 
 class Call:
-    """Pickled, it asks that a function be called when it is read."""
+    """An object whose pickle asks that a function be called when it is read."""
 
     def __init__(self, function: object, *arguments: object):
         self.function, self.arguments = function, arguments
@@ -64,7 +64,7 @@ class Call:
 
 
 def raw_call(module: str, name: str, arguments: tuple, how: str) -> bytes:
-    """Opcodes that call module.name(*arguments), one way of several."""
+    """Return opcodes that call module.name(*arguments), one way of several."""
     given = pickle.dumps(arguments, 2)[2:-1]
     named = f"{module}\n{name}\n".encode()
     if how == "inst":
@@ -90,7 +90,7 @@ WAYS = ("reduce", "inst", "obj", "stack global", "newobj", "newobj ex", "build",
 
 
 def with_code(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """A call in the pickle of a valid file: in place of a tensor, before it all, or after it all."""
+    """Put a call into the pickle of a valid file: in place of a tensor, before it all, or after it all."""
     call = raw_call(*rng.choice(PAYLOADS), rng.choice(WAYS))
     return edited(as_pickle(tree(tensors), container == "legacy"), lambda p: _with_call(rng, p, call))
 
@@ -114,7 +114,7 @@ def bare(rng: random.Random, tensors: Tensors, container: str) -> bytes:
 
 
 def legacy_magic(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Code in one of the small pickles that stand before the tensors in torch's old format."""
+    """Put code into one of the small pickles that stand before the tensors in torch's old format."""
     parts = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
     call = b"\x80\x02" + raw_call(*rng.choice(PAYLOADS), rng.choice(WAYS)) + b"."
     place = rng.randrange(len(parts) + 1)
@@ -122,7 +122,7 @@ def legacy_magic(rng: random.Random, tensors: Tensors, container: str) -> bytes:
 
 
 def opcodes(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Opcodes replaced, put in and taken away."""
+    """Replace opcodes, put some in or take some away."""
     return edited(as_pickle(tree(tensors), container == "legacy"), lambda p: _with_opcodes(rng, p))
 
 
@@ -135,7 +135,7 @@ def _with_opcodes(rng: random.Random, content: bytes) -> bytes:
 
 
 def memory(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Few bytes that ask for very many."""
+    """Return few bytes that ask for very many."""
     many = rng.choice((2**30, 2**34, 2**45))
     name, one = rng.choice(sorted(tensors.items()))
     made = {
@@ -152,7 +152,7 @@ def memory(rng: random.Random, tensors: Tensors, container: str) -> bytes:
 
 
 def lengths(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Lengths and places in opcodes that are far beyond the file."""
+    """Put in an opcode with a length or a place that is far beyond the file."""
     number = struct.pack("<I", rng.choice((2**31 - 1, 2**32 - 1, 10**9)))
     opcode = rng.choice((b"X" + number, b"\x8b" + number, b"r" + number, b"j" + number, b"B" + number, b"T" + number))
     opcode = rng.choice((opcode, b"\x8e" + struct.pack("<Q", 10**13), b"\x8d" + struct.pack("<Q", 2**63 - 1)))
@@ -207,7 +207,7 @@ def _with_attributes(one: torch.Tensor) -> torch.Tensor:
 
 
 def scalars(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Anything but a dict of tensors."""
+    """Return anything but a dict of tensors."""
     content = rng.choice((3, None, "text", [1], (), b"x", {}, {"image_proj": 3}, {"image_proj": {}, "ip_adapter": {}}))
     return as_pickle(rng.choice((content, torch.zeros(2), [tensors])), container == "legacy")
 
@@ -221,7 +221,7 @@ def edited(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
 
 
 def _legacy_start(content: bytes) -> int:
-    """Behind the three small pickles at the beginning."""
+    """Return the place behind the three small pickles at the beginning."""
     stream = io.BytesIO(content)
     for _ in range(3):
         for _ in pickletools.genops(stream):

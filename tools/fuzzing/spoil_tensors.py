@@ -47,7 +47,7 @@ def one_part(rng: random.Random, tensors: Tensors) -> None:
 
 
 def renumbered(rng: random.Random, tensors: Tensors) -> None:
-    """A number in a name is another one, in one name or in all that share it."""
+    """Change a number in one name, or in all names that share it."""
     name = pick(rng, {name: t for name, t in tensors.items() if any(map(str.isdigit, name))} or tensors)
     parts = name.split(".")
     places = [i for i, part in enumerate(parts) if part.isdigit()] or [0]
@@ -69,7 +69,7 @@ def many(rng: random.Random, tensors: Tensors) -> None:
 
 
 def numbers(rng: random.Random, tensors: Tensors) -> None:
-    """NaN, infinity and the largest numbers."""
+    """Put in NaN, infinity and the largest numbers."""
     name = pick(rng, tensors)
     spoilt = tensors[name].clone()
     value = rng.choice((float("nan"), float("inf"), -float("inf"), 65504.0, 0.0))
@@ -78,14 +78,14 @@ def numbers(rng: random.Random, tensors: Tensors) -> None:
 
 
 def dtype(rng: random.Random, tensors: Tensors) -> None:
-    """Of one tensor or of all."""
+    """Change the dtype of one tensor or of all."""
     other = rng.choice(list(DTYPES.values()))
     for name in sorted(tensors) if rng.random() < 0.5 else [pick(rng, tensors)]:
         tensors[name] = tensors[name].to(other)
 
 
 def empty(rng: random.Random, tensors: Tensors) -> None:
-    """Tensors without numbers, one or all; the other dimensions stand."""
+    """Take the numbers out of tensors, one or all; the other dimensions stand."""
     for name in sorted(tensors) if rng.random() < 0.3 else [pick(rng, tensors)]:
         shape = list(tensors[name].shape) or [0]
         shape[rng.randrange(len(shape))] = 0
@@ -93,7 +93,7 @@ def empty(rng: random.Random, tensors: Tensors) -> None:
 
 
 def empty_and_huge(rng: random.Random, tensors: Tensors) -> None:
-    """A tensor of no bytes whose other dimension is beyond any memory."""
+    """Make a tensor of no bytes whose other dimension is beyond any memory."""
     name = pick(rng, tensors)
     shape = [0, rng.choice((2**31, 2**40, 2**60)), 1][: max(2, tensors[name].ndim)]
     rng.shuffle(shape)
@@ -119,7 +119,7 @@ def shape(rng: random.Random, tensors: Tensors) -> None:
 
 
 def related(rng: random.Random, tensors: Tensors) -> None:
-    """All tensors that end alike lose or gain columns or rows together, as a file of other sizes has them."""
+    """Let all tensors that end alike lose or gain columns or rows together, as a file of other sizes has them."""
     end = rng.choice((".".join(pick(rng, tensors).split(".")[-2:]), "_ip.weight"))
     columns, more = rng.random() < 0.6, rng.random() < 0.5
     for name, one in tensors.items():

@@ -1,4 +1,4 @@
-"""What came of many inputs, counted by what was done to them."""
+"""The outcomes of many inputs, counted by what was done to them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ NUMBER, EXAMPLES = re.compile(r"\d[\d,.]*"), 5
 
 @dataclass
 class Tally:
-    """by_class: verdicts by reader and what was spoilt. messages: refusals but for their numbers, with an example."""
+    """The counts of outcomes.
+
+    by_class: verdicts by reader and what was spoilt. messages: refusals but for their numbers, with an example.
+    """
 
     by_class: dict[tuple[str, str], Counter] = field(default_factory=lambda: defaultdict(Counter))
     messages: dict[tuple[str, str], dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
@@ -24,7 +27,7 @@ class Tally:
     most_memory: int = 0
 
     def add(self, index: int, given: Input, outcome: Outcome) -> str | None:
-        """A line to be shown when the outcome is a fault."""
+        """Count an outcome; return a line to be shown when it is a fault."""
         group = (given.reader, given.spoilt)
         self.counts[outcome.verdict] += 1
         self.by_class[group][outcome.verdict] += 1
@@ -38,7 +41,7 @@ class Tally:
         return line
 
     def table(self) -> Iterator[str]:
-        """Markdown: what was read, what was spoilt, loads, refusals, distinct messages, faults."""
+        """Yield a table in Markdown: what was read, what was spoilt, loads, refusals, distinct messages, faults."""
         yield "| read as | spoilt | inputs | loads | refusals | distinct messages | faults |"
         yield "|---|---|---|---|---|---|---|"
         for group, verdicts in sorted(self.by_class.items()):
@@ -47,7 +50,7 @@ class Tally:
             yield f"| {group[0]} | {group[1]} | {' | '.join(map(str, numbers))} |"
 
     def examples(self) -> Iterator[str]:
-        """Every distinct refusal, once."""
+        """Yield every distinct refusal, once."""
         yield from sorted({example for known in self.messages.values() for example in known.values()})
 
     @property

@@ -37,7 +37,10 @@ listening = False
 
 @dataclass(frozen=True)
 class Outcome:
-    """verdict: LOAD, REFUSAL or one of FAULTS. message: the refusal's, or what is wrong. grown: bytes of memory."""
+    """The outcome of an input.
+
+    verdict: LOAD, REFUSAL or one of FAULTS. message: the refusal's, or what is wrong. grown: bytes of memory.
+    """
 
     verdict: str
     message: str = ""
@@ -88,7 +91,7 @@ def _judged(given: Input, path: Path, compute: bool, host: bool) -> tuple[str, s
 
 
 def poverty(message: str, file_name: str) -> str:
-    """What a refusal's message lacks; nothing when it says what was expected, what was found and what to do."""
+    """Say what a refusal's message lacks; nothing when it says what was expected, what was found and what to do."""
     if "expected" not in message and "known widths" not in message:
         return "does not say what was expected"
     if not REMEDY.search(message):
@@ -108,7 +111,7 @@ def _described(error: BaseException) -> str:
 
 
 def _read_adapter(path: Path, compute: bool, host: bool) -> None:
-    """As Load IPAdapter-Instruct does: its encoder is looked for first, by a look at names and shapes."""
+    """Read as Load IPAdapter-Instruct does: its encoder is looked for first, by a look at names and shapes."""
     checkpoints = pack_module("models.adapter.checkpoint")
     _ = checkpoints.look_at(path).encoder_need
     if host:
@@ -140,7 +143,7 @@ def _use_in_host(adapter: object) -> None:
 
 
 def _inputs(kind: object, sizes: object) -> Iterator[torch.Tensor]:
-    """What a projection of this kind takes, of one reference."""
+    """Yield what a projection of this kind takes, of one reference."""
     if kind.takes_instruction:
         yield torch.zeros(1, 5, sizes.image_width)
         yield from (torch.zeros(1, 3, sizes.text_width) for _ in range(2))
@@ -170,7 +173,7 @@ def _read_faces(path: Path, compute: bool, host: bool) -> None:
 
 
 def _read_tower(path: Path, compute: bool, host: bool) -> None:
-    """As an encoder that `auto` looks at, then as a file of open_clip's."""
+    """Read as an encoder that `auto` looks at, then as a file of open_clip's."""
     files = pack_module("models.encoding.open_clip_files")
     need = pack_module("models.files.encoder_files")
     need.find_encoder([(path.name, path)], need.VIT_H_STATES)
@@ -211,7 +214,7 @@ sys.addaudithook(_hear)
 
 
 def start_of_peak() -> int:
-    """Resident bytes now; `peak` counts from here. Linux only: elsewhere memory is not watched."""
+    """Return the resident bytes now; `peak` counts from here. Linux only: elsewhere memory is not watched."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -30,7 +30,7 @@ BELOW_APPLY = 650
 
 
 def weight_over_time(workflow: Workflow) -> None:
-    """The picture at the beginning, the prompt alone at the end."""
+    """Let the picture act at the beginning, and the prompt alone at the end."""
     loaded = load(workflow, "sd15")
     schedule = workflow.add(
         "IPAdapterInstructSchedule",
@@ -57,7 +57,7 @@ def weight_over_time(workflow: Workflow) -> None:
 
 
 def instruction_schedule(workflow: Workflow) -> None:
-    """The composition until a moment, the style from then on."""
+    """Take the composition until a moment, and the style from then on."""
     loaded = load(workflow, "sd15")
     texts = PROMPTS["composition"]
     first = encode(workflow, loaded, "use the composition", texts)
@@ -78,7 +78,7 @@ def instruction_schedule(workflow: Workflow) -> None:
 
 
 def layer_weights(workflow: Workflow) -> None:
-    """SDXL, where one layer carries the style."""
+    """Weigh the layers of SDXL, where one layer carries the style."""
     how = SAMPLINGS["sdxl"]
     loaded = load(workflow, "sdxl")
     layers = workflow.add("IPAdapterInstructLayers", (APPLYING, TOP), (360, 130), weight_type="strong style transfer")
@@ -94,7 +94,7 @@ def layer_weights(workflow: Workflow) -> None:
 
 
 def three_scales(workflow: Workflow) -> None:
-    """SD3 with Instruct Guider and the sampler in parts."""
+    """Sample SD3 with Instruct Guider and the sampler in parts."""
     how, settings = SAMPLINGS["sd3"], recommended("sd3", "composition")
     loaded = load(workflow, "sd3")
     encoded = encode(workflow, loaded, "use the composition", PROMPTS["composition"])
@@ -118,7 +118,7 @@ def three_scales(workflow: Workflow) -> None:
 
 
 def heat_map(workflow: Workflow) -> None:
-    """Where the new picture looks at the reference, beside the picture."""
+    """Show where the new picture looks at the reference, beside the picture."""
     how = SAMPLINGS["sd15"]
     loaded = load(workflow, "sd15")
     encoded = encode(workflow, loaded, "use the face", PROMPTS["face"])
@@ -141,7 +141,7 @@ def heat_map(workflow: Workflow) -> None:
 
 
 def grid(workflow: Workflow) -> None:
-    """Three instructions by three weights."""
+    """Compare three instructions by three weights."""
     how = SAMPLINGS["sd15"]
     loaded = load(workflow, "sd15")
     latent = empty_latent(workflow, how, (READING, TOP))
@@ -176,7 +176,7 @@ def grid(workflow: Workflow) -> None:
 
 
 def task_settings(workflow: Workflow) -> None:
-    """Instruct Task fills Encode, Apply and the sampler."""
+    """Let Instruct Task fill Encode, Apply and the sampler."""
     how = SAMPLINGS["sd15"]
     loaded = load(workflow, "sd15")
     task = workflow.add(

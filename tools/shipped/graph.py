@@ -18,7 +18,7 @@ GROUP_COLOUR, NOTE_COLOURS = "#3f789e", {"color": "#432", "bgcolor": "#653"}
 
 @dataclass(frozen=True)
 class Output:
-    """Where a link starts."""
+    """The output of a node, from which a link starts."""
 
     node: int
     slot: int
@@ -38,7 +38,7 @@ class Node:
 
 @dataclass
 class Workflow:
-    """Nodes in the order in which data flows. `object_info`: what a server's /object_info says of every node."""
+    """The nodes in the order in which data flows. `object_info`: what a server's /object_info says of every node."""
 
     name: str
     object_info: Mapping[str, dict]
@@ -50,7 +50,7 @@ class Workflow:
     def add(
         self, kind: str, pos: Sequence[int], size: Sequence[int], title: str = "", models: Sequence[dict] = (), **inputs
     ) -> Node:
-        """A node. `inputs`: an Output to link from, or a value; widgets not named here take their defaults."""
+        """Add a node. `inputs`: an Output to link from, or a value; widgets not named here take their defaults."""
         known = self.object_info[kind]
         number = len(self.nodes) + 1
         slots = [self.slot(number, index, *entry, inputs) for index, entry in enumerate(self.slots_of(known))]
@@ -81,7 +81,7 @@ class Workflow:
         return Node(number, {o["name"]: Output(number, slot, o["type"]) for slot, o in enumerate(outputs)})
 
     def slots_of(self, known: dict) -> list[tuple[str, str, bool, bool]]:
-        """Name, type, whether a widget, whether optional: sockets first, as the page orders them."""
+        """Return the inputs (name, type, is a widget, is optional), sockets first, as the page orders them."""
         optional = known["input"].get("optional", {})
         entries = [
             (name, kind, is_widget(kind, options), name in optional) for name, kind, options in input_definitions(known)
@@ -89,7 +89,7 @@ class Workflow:
         return sorted(entries, key=lambda entry: entry[2])
 
     def slot(self, node: int, index: int, name: str, kind: str, widget: bool, optional: bool, inputs: dict) -> dict:
-        """One input; a link is made when an Output is given for it."""
+        """Return one input; a link is made when an Output is given for it."""
         slot: dict[str, Any] = {"name": name, "type": kind, "link": None}
         if optional:
             slot["shape"] = OPTIONAL_SHAPE
@@ -103,14 +103,14 @@ class Workflow:
         return slot
 
     def properties(self, kind: str, known: dict, models: Sequence[dict]) -> dict:
-        """What lets the page offer a missing file, and Manager a missing pack."""
+        """Return what lets the page offer a missing file, and Manager a missing pack."""
         core = known["python_module"] == "nodes" or known["python_module"].startswith("comfy_extras")
         pack = ("comfy-core", COMFYUI_VERSION) if core else (PACK_FOLDER, self.version)
         found = {"cnr_id": pack[0], "ver": pack[1], "Node name for S&R": kind}
         return {**found, "models": list(models)} if models else found
 
     def note(self, text: str, pos: Sequence[int], size: Sequence[int], title: str = "What to try") -> None:
-        """A note in Markdown."""
+        """Add a note in Markdown."""
         number = len(self.nodes) + 1
         self.nodes.append(
             {
@@ -131,7 +131,7 @@ class Workflow:
         )
 
     def group(self, title: str, left: int, top: int, width: int, height: int) -> None:
-        """A coloured frame behind nodes."""
+        """Add a coloured frame behind nodes."""
         self.groups.append(
             {
                 "id": len(self.groups) + 1,
@@ -167,7 +167,7 @@ class Workflow:
 
 
 def uses_advanced(known: dict, inputs: Mapping[str, Any]) -> bool:
-    """Whether an input is used that the page would fold away."""
+    """True when an input is used that the page would fold away."""
     return any(name in inputs and options.get("advanced") for name, _, options in input_definitions(known))
 
 
@@ -181,5 +181,5 @@ def values(known: dict, inputs: Mapping[str, Any]) -> list:
 
 
 def default(kind: str, options: dict) -> Any:
-    """What a widget shows before anybody touches it. KeyError for a list without a default: name a choice."""
+    """Return what a widget shows by itself. Raises KeyError for a list without a default: name a choice."""
     return options.get("default", "") if kind == "STRING" else options["default"]

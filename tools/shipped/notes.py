@@ -66,7 +66,7 @@ def family_named(name: str):
 
 
 def family_note(name: str) -> str:
-    """What to try with a family's plain workflow."""
+    """Say what to try with a family's plain workflow."""
     family = family_named(name)
     usual = family.settings
     other = [
@@ -93,7 +93,7 @@ def family_note(name: str) -> str:
 
 
 def task_note(task) -> str:
-    """What to try with a task's workflow, SD1.5."""
+    """Say what to try with a task's workflow, SD1.5."""
     family = family_named("sd15")
     advice = tasks.advise(family, task.instruction)
     weight = family.settings.weight + advice.weight_change

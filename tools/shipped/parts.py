@@ -1,4 +1,4 @@
-"""What the workflows share: columns of nodes, each placed and linked. The figures are the pack's own tables'."""
+"""The workflows' common parts: columns of nodes, each placed and linked. The figures are the pack's own tables'."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OBJECT = "use the object, a helmet"
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a family is sampled: steps, sampler, scheduler, and the empty latent's node and side."""
+    """The way a family is sampled: steps, sampler, scheduler, and the empty latent's node and side."""
 
     steps: int
     sampler: str
@@ -69,7 +69,7 @@ class Loaded:
 def load(
     workflow: Workflow, family: str, title: str = "Reference picture", pos: tuple[int, int] = (LOADING, TOP + 340)
 ) -> Loaded:
-    """The three loaders; `pos`: the picture's place."""
+    """Add the three loaders; `pos`: the picture's place."""
     checkpoint = load_checkpoint(workflow, family)
     adapter = workflow.add(
         "IPAdapterInstructLoader",
@@ -96,7 +96,7 @@ def picture(workflow: Workflow, pos: tuple[int, int], title: str) -> Node:
 
 
 def encode(workflow: Workflow, loaded: Loaded, instruction: str, texts: tuple[str, str], **changes) -> Node:
-    """Encode Instruct Prompt. `changes`: other sources for its inputs, and its place."""
+    """Add Encode Instruct Prompt. `changes`: other sources for its inputs, and its place."""
     pos = changes.pop("pos", (READING, TOP))
     inputs = {"adapter": loaded.adapter["adapter"], "clip": loaded.checkpoint["CLIP"], "image": loaded.picture["IMAGE"]}
     return workflow.add(
@@ -116,7 +116,7 @@ def apply(
     pos: tuple[int, int] = (APPLYING, TOP),
     **changes,
 ) -> Node:
-    """Apply IPAdapter-Instruct with what is recommended for the task. `changes`: what it gets besides, or instead."""
+    """Add Apply IPAdapter-Instruct as recommended for the task. `changes`: what it gets besides, or instead."""
     settings = recommended(family, task)
     names = ("weight", "instruct_guidance", "image_guidance")
     recommended_inputs = {name: getattr(settings, name) for name in names}
@@ -150,7 +150,7 @@ def sample(
     latent: Output,
     top: int = TOP,
 ) -> Output:
-    """KSampler, with `conditioning` the node whose positive and negative it takes."""
+    """Add KSampler, with `conditioning` the node whose positive and negative it takes."""
     node = workflow.add(
         "KSampler",
         (SAMPLING, top),
@@ -170,7 +170,7 @@ def sample(
 
 
 def decode_and_save(workflow: Workflow, samples: Output, vae: Output, top: int = TOP) -> Output:
-    """The pictures. `top`: the sampler's."""
+    """Decode and save the pictures. `top`: the sampler's."""
     decoded = workflow.add("VAEDecode", (SAMPLING, top + 380), (320, 60), samples=samples, vae=vae)
     workflow.add("SaveImage", (SAVING, TOP), (400, 460), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
     return decoded["IMAGE"]
@@ -185,7 +185,7 @@ def sample_and_save(
     latent: Output,
     top: int = TOP,
 ) -> Output:
-    """KSampler as a family is sampled, and the pictures. Its cfg is the same for all tasks."""
+    """Add KSampler as a family is sampled, and save the pictures. Its cfg is the same for all tasks."""
     cfg = recommended(family, "style").cfg
     samples = sample(workflow, SAMPLINGS[family], cfg, model, conditioning, latent, top)
     return decode_and_save(workflow, samples, loaded.checkpoint["VAE"], top)
@@ -194,7 +194,7 @@ def sample_and_save(
 def sample_in_parts(
     workflow: Workflow, how: Sampling, model: Output, guider: Node, latent: Output, vae: Output, below_guider: int
 ) -> None:
-    """SamplerCustomAdvanced, what it takes beside a guider, and what follows. below_guider: the next node's place."""
+    """Add SamplerCustomAdvanced, what it takes beside a guider, and the rest. below_guider: the next node's place."""
     noise = workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)
     sampler = workflow.add("KSamplerSelect", (SAMPLING, below_guider), (320, 80), sampler_name=how.sampler)
     sigmas = workflow.add(
@@ -220,7 +220,7 @@ def sample_in_parts(
 
 
 def frames(workflow: Workflow, load_height: int = 900, height: int = 680) -> None:
-    """The three coloured frames of most workflows."""
+    """Add the three coloured frames of most workflows."""
     workflow.group("Load", 20, 10, 400, load_height)
     workflow.group("Instruct", 440, 10, 860, height)
     workflow.group("Sample and save", 1320, 10, 820, height)
@@ -244,7 +244,7 @@ def scaled(workflow: Workflow, image: Output, side: int, pos: tuple[int, int]) -
 def one_reference(
     workflow: Workflow, family: str, task: str, instruction: str, note: str, note_height: int = 300, **changes
 ) -> None:
-    """The plain workflow: one picture, one instruction. `changes`: what Encode gets besides."""
+    """Build the plain workflow: one picture, one instruction. `changes`: what Encode gets besides."""
     loaded = load(workflow, family)
     encoded = encode(workflow, loaded, instruction, PROMPTS[task], **changes)
     finish(workflow, loaded, encoded, family, task)

@@ -92,13 +92,13 @@ def take(names: list[str]) -> None:
 
 
 def whole(page: Page, name: str) -> Image.Image:
-    """A workflow, nothing run."""
+    """Show a whole workflow of which nothing was run."""
     load(page, name)
     return picture(page)
 
 
 def close_up(page: Page) -> Image.Image:
-    """The nodes that instruct, after a short run."""
+    """Show the nodes that instruct, after a short run."""
     load(page, CLOSE_UP_OF)
     page.set_default_timeout(RUN_TIMEOUT)
     page.evaluate(SMALL_RUN)
@@ -112,7 +112,7 @@ def load(page: Page, name: str) -> None:
 
 
 def picture(page: Page, types: Sequence[str] = ()) -> Image.Image:
-    """The nodes of these types, or everything: moved into the free part of the window, and cut out of it."""
+    """Show the nodes of these types, or everything: moved into the free part of the window, and cut out of it."""
     boxes = page.evaluate(BOXES, list(types))
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
     width = max(box[0] + box[2] for box in boxes) - left

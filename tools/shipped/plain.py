@@ -35,7 +35,7 @@ MUTED = 2
 
 
 def compare_adapters(workflow: Workflow) -> None:
-    """The same picture through a base IP-Adapter, a Plus and IPAdapter-Instruct, side by side on one sheet."""
+    """Put one picture through a base IP-Adapter, a Plus and IPAdapter-Instruct, side by side on one sheet."""
     first = load(workflow, FAMILY)
     latent = empty_latent(workflow, SAMPLINGS[FAMILY], (LOADING, TOP + 800))
     adapters = [
@@ -66,7 +66,7 @@ def compare_adapters(workflow: Workflow) -> None:
 
 
 def adapter(workflow: Workflow, file: dict, number: int) -> Node:
-    """The loader of a plain adapter, below the picture."""
+    """Add the loader of a plain adapter, below the picture."""
     return workflow.add(
         "IPAdapterInstructLoader",
         (LOADING, TOP + 990 + 190 * number),
@@ -77,7 +77,7 @@ def adapter(workflow: Workflow, file: dict, number: int) -> Node:
 
 
 def one_adapter(workflow: Workflow, loaded: Loaded, latent: Output, top: int) -> Output:
-    """Encode, apply, sample and decode; the picture."""
+    """Encode, apply, sample and decode; return the picture."""
     encoded = encode(workflow, loaded, "use the style", PROMPTS[TASK], pos=(READING, top))
     model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, TASK, pos=(APPLYING, top))["MODEL"]
     cfg = recommended(FAMILY, TASK).cfg
@@ -87,7 +87,7 @@ def one_adapter(workflow: Workflow, loaded: Loaded, latent: Output, top: int) ->
 
 
 def faceid_embeddings(workflow: Workflow) -> None:
-    """A face from a file of its embedding; and, muted, how such a file is made of a photo."""
+    """Take a face from a file of its embedding; and show, muted, how such a file is made of a photo."""
     checkpoint = load_checkpoint(workflow, FAMILY)
     loader = workflow.add(
         "IPAdapterInstructLoader",
@@ -119,7 +119,7 @@ def faceid_embeddings(workflow: Workflow) -> None:
 
 
 def read_from_a_photo(workflow: Workflow) -> None:
-    """Photo, face analysis, face, file. Muted, so that the workflow runs without insightface."""
+    """Add photo, face analysis, face and file, muted, so that the workflow runs without insightface."""
     first = len(workflow.nodes)
     photo = picture(workflow, (LOADING, 790), "Photo")
     analysis = workflow.add("IPAdapterInstructFaceAnalysis", (READING, 790), (400, 90))

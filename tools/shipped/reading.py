@@ -28,7 +28,7 @@ FAMILY = "sd15"
 
 
 def negative_instruction(workflow: Workflow) -> None:
-    """What to take from the picture, and what to leave behind."""
+    """Say what to take from the picture, and what to leave behind."""
     one_reference(
         workflow,
         FAMILY,
@@ -41,7 +41,7 @@ def negative_instruction(workflow: Workflow) -> None:
 
 
 def object_cut_out(workflow: Workflow) -> None:
-    """An object on a plain colour, and large."""
+    """Show an object on a plain colour, and large."""
     loaded = load(workflow, FAMILY, pos=(PREPARING, TOP))
     squared = cut_out(workflow, loaded.picture["IMAGE"], square(workflow))
     encoded = encode(workflow, loaded, OBJECT, PROMPTS["object"], image=squared)
@@ -71,7 +71,7 @@ def square(workflow: Workflow) -> Output:
 
 
 def cut_out(workflow: Workflow, image: Output, mask: Output) -> Output:
-    """What the mask keeps, on a colour, in a square around it, which is shown."""
+    """Return what the mask keeps, on a colour, in a square around it, which is shown."""
     cut = workflow.add(
         "IPAdapterInstructCutOut", (LOADING, 430), (360, 230), image=image, mask=mask, seed=1, feather=4.0
     )
@@ -83,7 +83,7 @@ def cut_out(workflow: Workflow, image: Output, mask: Output) -> Output:
 
 
 def detail_tiles(workflow: Workflow) -> None:
-    """A large picture in tiles, for the detail of its style."""
+    """Read a large picture in tiles, for the detail of its style."""
     loaded = load(workflow, FAMILY)
     tiles = workflow.add("IPAdapterInstructTile", (LOADING, 940), (360, 150), image=loaded.picture["IMAGE"])
     encoded = encode(workflow, loaded, "use the style", PROMPTS["style"], image=tiles["image"])
@@ -93,7 +93,7 @@ def detail_tiles(workflow: Workflow) -> None:
 
 
 def stored_embeds(workflow: Workflow) -> None:
-    """What was encoded, kept in a file; and a picture's states, read by another instruction."""
+    """Keep what was encoded in a file, and read a picture's states by another instruction."""
     loaded = load(workflow, FAMILY)
     encoded = encode(workflow, loaded, "use the style", PROMPTS["style"])
     workflow.add("IPAdapterInstructSaveEmbeds", (READING, 650), (400, 90), embeds=encoded["embeds"])

@@ -1,4 +1,4 @@
-"""What is in each workflow."""
+"""The recipe of each workflow."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def task_workflow(workflow: Workflow, task: str) -> None:
 
 
 def style_and_composition(workflow: Workflow) -> None:
-    """Two pictures, each with its own instruction, one Apply behind the other."""
+    """Take two pictures, each with its own instruction, one Apply behind the other."""
     how = SAMPLINGS["sd15"]
     loaded = load(workflow, "sd15", "Picture for the composition")
     styled = replace(loaded, picture=picture(workflow, (LOADING, TOP + 780), "Picture for the style"))
@@ -80,7 +80,7 @@ def style_and_composition(workflow: Workflow) -> None:
 
 
 def with_controlnet(workflow: Workflow) -> None:
-    """Style from one picture, edges from another."""
+    """Take the style from one picture, and the edges from another."""
     how = SAMPLINGS["sd15"]
     loaded = load(workflow, "sd15", "Picture for the style")
     shape = picture(workflow, (LOADING, TOP + 780), "Picture for the edges")
@@ -114,7 +114,7 @@ def with_controlnet(workflow: Workflow) -> None:
 
 
 def with_lora(workflow: Workflow) -> None:
-    """A LoRA before Apply; this one needs eight steps."""
+    """Put a LoRA before Apply; this one needs eight steps."""
     how = replace(SAMPLINGS["sd15"], steps=8, sampler="ddim", scheduler="sgm_uniform")
     loaded = load(workflow, "sd15")
     lora = workflow.add(
@@ -152,7 +152,7 @@ def image_to_image(workflow: Workflow) -> None:
 
 
 def inpainting(workflow: Workflow) -> None:
-    """New content inside a mask, taken from a reference; the rest stays."""
+    """Put new content inside a mask, taken from a reference; the rest stays."""
     how = SAMPLINGS["sd15"]
     loaded = load(workflow, "sd15", "Reference picture")
     start = picture(workflow, (LOADING, TOP + 780), "Picture to change")
@@ -181,7 +181,7 @@ def inpainting(workflow: Workflow) -> None:
 
 
 def sampler_custom_advanced(workflow: Workflow) -> None:
-    """The sampler in parts: noise, guider, sampler, sigmas."""
+    """Use the sampler in parts: noise, guider, sampler, sigmas."""
     how = SAMPLINGS["sd15"]
     loaded = load(workflow, "sd15")
     encoded = encode(workflow, loaded, "use the composition", PROMPTS["composition"])

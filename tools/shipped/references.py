@@ -35,7 +35,7 @@ SECOND_ENCODE = 650
 
 
 def several_references(workflow: Workflow) -> None:
-    """Three pictures, an instruction and a weight each, and one Apply."""
+    """Take three pictures, an instruction and a weight each, and one Apply."""
     loaded = load(workflow, FAMILY, "Picture for the face")
     composition, style = (
         picture(workflow, (LOADING, PICTURES + PICTURE_STEP * place), title)
@@ -69,7 +69,7 @@ def several_references(workflow: Workflow) -> None:
 
 
 def add_references(workflow: Workflow, rows: Sequence[tuple[Node, str, float]]) -> Output:
-    """An Add Reference beside each picture, one behind the other from the lowest up: picture, instruction, weight."""
+    """Put an Add Reference beside each picture, chained from the lowest up. rows: picture, instruction, weight."""
     before: dict[str, Output] = {}
     for place, (one, instruction, weight) in zip(reversed(range(len(rows))), rows, strict=True):
         node = workflow.add(
@@ -86,7 +86,7 @@ def add_references(workflow: Workflow, rows: Sequence[tuple[Node, str, float]]) 
 
 
 def blend_instructions(workflow: Workflow) -> None:
-    """One picture, read by two instructions that act in different strength."""
+    """Read one picture by two instructions that act in different strength."""
     loaded = load(workflow, FAMILY)
     texts = PROMPTS["style"]
     style = encode(workflow, loaded, "use the style", texts)
@@ -109,7 +109,7 @@ def blend_instructions(workflow: Workflow) -> None:
 
 
 def batch_of_references(workflow: Workflow) -> None:
-    """Two references in one batch, the first for the first picture of a batch, the second for the second."""
+    """Put two references into one batch, the first for the first picture of a batch, the second for the second."""
     loaded = load(workflow, FAMILY, "For the first picture", (PREPARING, TOP))
     second = picture(workflow, (PREPARING, TOP + PICTURE_STEP), "For the second picture")
     part = workflow.add(
@@ -135,7 +135,7 @@ def batch_of_references(workflow: Workflow) -> None:
 
 
 def regions(workflow: Workflow) -> None:
-    """Left and right half: a picture, an instruction and a prompt each."""
+    """Give the left and the right half a picture, an instruction and a prompt each."""
     loaded = load(workflow, FAMILY, "Picture for the left")
     other = replace(loaded, picture=picture(workflow, (LOADING, PICTURES + PICTURE_STEP), "Picture for the right"))
     left, right = halves(workflow)
@@ -169,7 +169,7 @@ def regions(workflow: Workflow) -> None:
 
 
 def halves(workflow: Workflow) -> tuple[Output, Output]:
-    """Masks of the left and the right half with a soft edge, made in the graph."""
+    """Return masks of the left and the right half with a soft edge, made in the graph."""
     side, edge = HOW.side, 64
     width = (side + edge) // 2
     nothing = workflow.add("SolidMask", (LOADING, 1470), (360, 130), "Nothing", value=0.0, width=side, height=side)

@@ -25,7 +25,7 @@ LEFT = SAMPLING + 20
 
 
 def five_instructions(workflow: Workflow) -> None:
-    """The cells by Instruct Grid, with the picture before them."""
+    """Make the cells by Instruct Grid, with the picture before them."""
     loaded, how, settings = load(workflow, FAMILY), SAMPLINGS[FAMILY], recommended(FAMILY, TASK)
     prompt, negative = PROMPTS[TASK]
     latent = empty_latent(workflow, how, (READING, TOP))
@@ -72,7 +72,7 @@ def five_instructions(workflow: Workflow) -> None:
 
 
 def scaled(workflow: Workflow, image: Output, top: int, title: str) -> Output:
-    """As large as a cell of the sheet."""
+    """Return the picture as large as a cell of the sheet."""
     node = workflow.add(
         "ImageScale",
         (LEFT, top),

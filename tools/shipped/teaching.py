@@ -29,7 +29,7 @@ PAIRS = 8
 
 
 def teach_instruction(workflow: Workflow) -> None:
-    """Eight pairs cut from one picture, taught to the published adapter, which then follows the new instruction."""
+    """Teach eight pairs cut from one picture to the published adapter, which then follows the new instruction."""
     checkpoint = load_checkpoint(workflow, FAMILY)
     source = picture(workflow, (LOADING, TOP + 160), "A picture to cut references from")
     tiles = workflow.add(

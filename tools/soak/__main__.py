@@ -38,14 +38,14 @@ FAILED_NODE = "!!! Exception during processing !!!"
 
 @dataclass(frozen=True)
 class Report:
-    """What a soak found. complaints: why it failed, if it did."""
+    """The findings of a soak. complaints: why it failed, if it did."""
 
     complaints: list[str]
     lines: list[str]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it; 1 when something was not as it should be."""
+    """Run the soak; return 1 when something was not as it should be."""
     end_on_terminate()
     options = parse(arguments)
     try:
@@ -70,7 +70,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def soak(base: Path, options: argparse.Namespace) -> Report:
-    """The whole run, in folders below `base`."""
+    """Do the whole run, in folders below `base`."""
     begin = time.monotonic()
     world = World(base)
     say("Writing small models")
@@ -118,7 +118,7 @@ class SoakRun:
         self.player = Player(clients, world, self.verdict, random.Random(f"player {seed}"))
 
     def play(self, generator: Generator, number: int, until: float) -> list[Level]:
-        """All prompts, or those begun in time; memory after the opening, at regular distances, and at the end."""
+        """Play what begins in time; return the memory after the opening, at regular distances, and at the end."""
         stops = sorted({min(OPENING, number), *range(EVERY, number, EVERY), number})
         levels = []
         try:
@@ -160,7 +160,7 @@ class SoakRun:
         )
 
     def log_complaints(self) -> list[str]:
-        """Tracebacks in the server's log beyond one for each prompt that a node refused."""
+        """Return the tracebacks in the server's log beyond one for each prompt that a node refused."""
         log = self.server.log_text()
         tracebacks, nodes = log.count(TRACEBACK), log.count(FAILED_NODE)
         known = self.verdict.outcomes[REFUSED] + self.verdict.outcomes[BROKEN]

@@ -1,4 +1,4 @@
-"""What a soak's prompts may name: model files, pictures, stored embeds and faces, and what is in them at first."""
+"""The things a soak's prompts may name: model files, pictures, stored embeds and faces, and what they hold at first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ READS = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """What an adapter file holds: for which family, of which kind, drawn by which seed."""
+    """The content of an adapter file: for which family, of which kind, drawn by which seed."""
 
     family: str
     kind: str
@@ -35,7 +35,7 @@ class Adapter:
         return self.kind == "instruct"
 
     def other(self) -> Adapter:
-        """One trained otherwise."""
+        """Return an adapter that was trained otherwise."""
         return replace(self, seed=self.seed + 100)
 
 

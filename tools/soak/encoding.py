@@ -13,7 +13,7 @@ CONCAT, PER_LATENT = "concat", "one per latent"
 
 @dataclass(frozen=True)
 class Encoded:
-    """Links. The texts are None where embeds were stored without them."""
+    """The links of what was encoded. The texts are None where embeds were stored without them."""
 
     embeds: list
     positive: list | None = None
@@ -21,7 +21,7 @@ class Encoded:
 
 
 def encoded(scene: Scene, name: str, clip: list) -> Encoded:
-    """Embeds of an adapter's file, by any of the ways that its kind has."""
+    """Return embeds of an adapter's file, by any of the ways that its kind has."""
     adapter, loaded = ADAPTERS[name], scene.load(name)
     scene.uses.add((name, None, True))
     ways = [_encode, _encode, _encode, _stored_picture]
@@ -37,7 +37,7 @@ def stored_of(name: str) -> list[str]:
 
 
 def simple(scene: Scene, name: str, loaded: list, clip: list) -> Encoded:
-    """One picture, nothing set."""
+    """Encode one picture, with nothing set."""
     inputs = {"image": scene.one_picture(), "instruction": scene.instruction(), **scene.texts()}
     vision = scene.encoder(ADAPTERS[name])
     node = scene.graph.add(f"{PACK}Encode", adapter=loaded, clip=clip, clip_vision=vision, **inputs)
@@ -104,7 +104,7 @@ def _stored_picture(scene: Scene, name: str, loaded: list, clip: list) -> Encode
 
 
 def _picture_read(scene: Scene, adapter: Adapter, vision: list, number: int) -> dict[str, list]:
-    """What an image encoder of another node has read, in one of the two ways."""
+    """Return what an image encoder of another node has read, in one of the two ways."""
     crop = scene.random.choice(("center", "none"))
     seen = scene.graph.out("CLIPVisionEncode", clip_vision=vision, image=scene.picture(number), crop=crop)
     if reads_pooled(adapter) or scene.half():
@@ -138,7 +138,7 @@ def _references(scene: Scene, name: str, loaded: list, clip: list) -> Encoded:
 
 
 def _combined(scene: Scene, name: str, loaded: list, clip: list) -> Encoded:
-    """Two embeds of the adapter as one; of different lengths only where they follow one another."""
+    """Combine two embeds of the adapter; of different lengths only where they follow one another."""
     method = scene.option("Combine", "method")
     ways = (_encode, _references, simple) if method == CONCAT else (simple,)
     first, second = (scene.random.choice(ways)(scene, name, loaded, clip) for _ in range(2))
@@ -154,7 +154,7 @@ def _loaded(scene: Scene, name: str, loaded: list, clip: list) -> Encoded:
 
 
 def then(scene: Scene, first: Encoded, clip: list) -> Encoded:
-    """Another picture or instruction from some moment on, of any adapter of the family."""
+    """Turn to a second picture or instruction from some moment on, of any adapter of the family."""
     second = encoded(scene, scene.adapter_name(), clip)
     at = scene.number(0.0, 0.35, 0.5, 1.0)
     embeds = scene.pack("Then", embeds=first.embeds, then=second.embeds, at_percent=at)

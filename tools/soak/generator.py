@@ -34,12 +34,12 @@ class Prompt:
 
     @property
     def text(self) -> str:
-        """The same for the same graph."""
+        """The graph as text, the same for the same graph."""
         return json.dumps(self.graph, sort_keys=True)
 
 
 class Generator:
-    """prompts: what it has drawn so far. bare: graphs without the pack, to compare with."""
+    """A source of random prompts. prompts: what it has drawn so far. bare: graphs without the pack, to compare."""
 
     def __init__(self, seed: int, choices: Choices, schema: Schema | None = None, bare: bool = False):
         self.random = random.Random(seed)
@@ -68,7 +68,7 @@ class Generator:
         return Prompt(len(self.prompts), *parts, first)
 
     def drawn(self, number: int) -> Prompt:
-        """A new one. The first few are one of each recipe, and of each family."""
+        """Draw a new prompt. The first few are one of each recipe, and of each family."""
         names = list(self.recipes)
         recipe = names[number] if number < len(names) else self.random.choice(names)
         if number < len(names):
@@ -91,7 +91,7 @@ def decoded(scene: Scene, samples: list, vae: list) -> list:
 
 
 def chain(scene: Scene) -> None:
-    """One adapter or several after one another, by any sampler or guider."""
+    """Apply one adapter or several after one another, and sample by any sampler or guider."""
     model, clip, vae = scene.checkpoint()
     last = Encoded([])
     for _ in range(scene.random.choice((1, 1, 2, 3))):
@@ -104,7 +104,7 @@ def chain(scene: Scene) -> None:
 
 
 def guided(scene: Scene) -> None:
-    """The pack's guider, for which the last adapter takes an instruction."""
+    """Sample by the pack's guider, for which the last adapter takes an instruction."""
     model, clip, vae = scene.checkpoint()
     one = encoded(scene, scene.adapter_name("instruct"), clip)
     model = applied(scene, model, one.embeds, guided=True)
@@ -126,7 +126,7 @@ def watching(scene: Scene) -> None:
 
 
 def grid(scene: Scene) -> None:
-    """Two or three settings by two, or one setting alone."""
+    """Make a grid of two or three settings by two, or of one setting alone."""
     model, clip, vae = scene.checkpoint()
     name = scene.adapter_name()
     scene.uses.add((name, None, True))
@@ -184,7 +184,7 @@ def _axis_values(scene: Scene) -> dict[str, str]:
 
 
 def by_task(scene: Scene) -> None:
-    """A task's recommended settings, every one connected."""
+    """Connect every one of a task's recommended settings."""
     model, clip, vae = scene.checkpoint()
     name = scene.adapter_name("instruct")
     scene.uses.add((name, None, True))
@@ -217,7 +217,7 @@ def by_task(scene: Scene) -> None:
 
 
 def storing(scene: Scene) -> None:
-    """Embeds into a file, and a picture with them."""
+    """Save embeds into a file, and make a picture with them."""
     model, clip, vae = scene.checkpoint()
     one = encoded(scene, scene.adapter_name(), clip)
     scene.graph.add(f"{PACK}SaveEmbeds", embeds=one.embeds, filename_prefix="embeds/soak")
@@ -227,14 +227,14 @@ def storing(scene: Scene) -> None:
 
 
 def face_file(scene: Scene) -> None:
-    """A face into a file, and its crop, without any sampling."""
+    """Save a face into a file, and its crop, without any sampling."""
     face, crop, _ = scene.face()
     scene.graph.add(f"{PACK}SaveFace", face=face, filename_prefix="faces/soak")
     save(scene, crop or scene.one_picture())
 
 
 def sheet(scene: Scene) -> None:
-    """Pictures with labels, without any sampling."""
+    """Label pictures, without any sampling."""
     image = scene.tiles() if scene.half() else scene.loaded()
     column = scene.random.choice(("", "one column"))
     width = scene.random.choice((None, 0, 64))
@@ -251,7 +251,7 @@ def converting(scene: Scene) -> None:
 
 
 def bare_picture(scene: Scene) -> None:
-    """The same sampling without the pack."""
+    """Sample in the same way without the pack."""
     model, clip, vae = scene.checkpoint()
     samples = sampled(scene, model, texts(scene, Encoded([]), clip), latent(scene, vae), guided=False)
     save(scene, decoded(scene, samples, vae))
@@ -275,7 +275,7 @@ RECIPES = {
 
 
 def preparations(schema: Schema, choices: Choices) -> dict[str, dict[str, dict]]:
-    """Prompts that write the stored embeds and faces of the catalogue, by the names of the files."""
+    """Return prompts that write the stored embeds and faces of the catalogue, by the names of the files."""
     made = {}
     for file, stored in catalogue.EMBEDS.items():
         scene = Scene(random.Random(file), schema, choices, ADAPTERS[stored.adapter].family)

@@ -50,7 +50,7 @@ class Graph:
         self.nodes: dict[str, dict] = {}
 
     def add(self, kind: str, **inputs) -> str:
-        """The new node's id. Inputs that are None are left out."""
+        """Add a node and return its id. Inputs that are None are left out."""
         node_id = str(len(self.nodes) + 1)
         given = {name: value for name, value in inputs.items() if value is not None}
         self.nodes[node_id] = {"class_type": kind, "inputs": given}
@@ -73,18 +73,18 @@ class Schema:
         self.nodes = {kind: node for kind, node in nodes.items() if kind not in LEFT_OUT}
 
     def inputs(self, kind: str) -> dict[str, tuple[bool, str, dict]]:
-        """By name: whether it is required, its type, its options."""
+        """Return each input by name: whether it is required, its type, its options."""
         return {name: (group == "required", type_, more) for group, name, type_, more in self.nodes[kind]["inputs"]}
 
     def options(self, kind: str, name: str) -> list[str]:
-        """What a combo offers."""
+        """Return what a combo offers."""
         return self.inputs(kind)[name][2]["options"]
 
     def outputs(self, kind: str) -> tuple[str, ...]:
         return tuple(type_ for _, type_ in self.nodes[kind]["outputs"]) if kind in self.nodes else CORE[kind]
 
     def problems(self, nodes: Mapping[str, dict]) -> list[str]:
-        """What a server would refuse of the pack's nodes, and links that lead nowhere or to another type."""
+        """Return what a server would refuse of the pack's nodes, and links that lead nowhere or to another type."""
         found = []
         for node_id, node in nodes.items():
             for name, value in node["inputs"].items():
@@ -118,7 +118,7 @@ PLAIN = {"STRING": str, "INT": int, "FLOAT": (int, float), "BOOLEAN": bool}
 
 
 def _is_value(value, name: str, type_: str, options: Mapping) -> bool:
-    """Whether a widget of this type takes the value. What lists of files hold is known to the server alone."""
+    """True when a widget of this type takes the value. What lists of files hold is known to the server alone."""
     if type_ == "COMBO":
         return isinstance(value, str) and (name in OF_THE_SERVER or value in options["options"])
     if type_ not in PLAIN or not isinstance(value, PLAIN[type_]):

@@ -1,4 +1,4 @@
-"""How much memory a server holds once it is quiet: caches dropped, garbage collected, freed pages given back."""
+"""The memory that a server holds once it is quiet: caches dropped, garbage collected, freed pages given back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(128 * 1024
 
 @dataclass(frozen=True)
 class Level:
-    """After so many prompts, in MB.
+    """The memory after so many prompts, in MB.
 
     anonymous: the process's share of memory that no file stands behind. resident: with the pages of mapped files.
     """

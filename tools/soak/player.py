@@ -30,7 +30,7 @@ PACK = "IPAdapterInstruct"
 
 
 class Player:
-    """clients: two connections. interrupts: how many were sent. Rounds of prompts run in the order of the queue."""
+    """Plays prompts in rounds, in the order of the queue. clients: two connections. interrupts: how many were sent."""
 
     def __init__(self, clients: Sequence[Client], world: World, verdict: Verdict, drawn: random.Random):
         self.clients = clients
@@ -47,7 +47,7 @@ class Player:
             thread.shutdown()
 
     def play(self, prompts: Iterable[Prompt], until: float) -> None:
-        """All of them, a round after the other, while the clock is not past `until`."""
+        """Play all of them, a round after the other, while the clock is not past `until`."""
         prompts = list(prompts)
         while prompts and time.monotonic() < until:
             number = self.random.choice(AT_ONCE)
@@ -86,7 +86,7 @@ class Player:
         ]
 
     def _interrupt_perhaps(self, prompts: int) -> int:
-        """At random moments of a round, as the page's button does; how many interrupts were sent."""
+        """Interrupt at random moments of a round, as the page's button does; return how many interrupts were sent."""
         if self.random.random() > INTERRUPTED_ROUNDS:
             return 0
         expected = statistics.median(self.seconds) * prompts
@@ -129,7 +129,7 @@ def outcome(client: Client, prompt: Prompt, prompt_id: str, base: Path) -> Outco
 
 
 def is_pack_error(traceback: str) -> bool:
-    """Whether a traceback ends in a `raise` of the pack's own."""
+    """True when a traceback ends in a `raise` of the pack's own."""
     return "raise ValueError" in traceback[-1500:] or "raise AdapterFileError" in traceback[-1500:]
 
 

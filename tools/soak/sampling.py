@@ -11,7 +11,7 @@ OWN_LAYERS = ("", "", "0: 1", "0: 0.5, 1: 1")
 
 
 def applied(scene: Scene, model: list, embeds: list, plainly: bool = False, guided: bool = False) -> list:
-    """A model with the embeds. plainly: acting at every step and place, for a watch. guided: not simply."""
+    """Apply the embeds to a model. plainly: acting at every step and place, for a watch. guided: not simply."""
     guidances = ("auto", "three-way") if guided else scene.schema.options(f"{PACK}Apply", "guidance")
     weights = (0.3, 0.8, 1.2) if plainly or guided else (0.8, 0.6, 1.2, -0.5, 0.0, 3.0)
     window = scene.random.choice(((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.3, 0.9), (1.0, 1.0)))
@@ -56,7 +56,7 @@ def schedule(scene: Scene) -> list:
 
 
 def layers(scene: Scene) -> list:
-    """SD3 has no tables, and its weight acts in one place."""
+    """Draw layer weights. SD3 has no tables, and its weight acts in one place."""
     kinds = scene.schema.options(f"{PACK}Layers", "weight_type")
     scalings = scene.schema.options(f"{PACK}Layers", "scaling")
     if scene.is_joint:
@@ -79,7 +79,7 @@ def heat_map(scene: Scene, watch: list, image: list) -> list:
 
 
 def texts(scene: Scene, encoded: Encoded, clip: list) -> tuple[list, list]:
-    """Positive and negative: Encode's, or ComfyUI's own."""
+    """Return positive and negative: Encode's, or ComfyUI's own."""
     if encoded.positive is not None and encoded.negative is not None and scene.some(0.85):
         return encoded.positive, encoded.negative
     words = scene.texts()
@@ -87,7 +87,7 @@ def texts(scene: Scene, encoded: Encoded, clip: list) -> tuple[list, list]:
 
 
 def latent(scene: Scene, vae: list) -> tuple[list, float]:
-    """Empty, or a picture's, at times with a mask; and how much of it is to be sampled anew."""
+    """Return an empty latent, or a picture's, at times with a mask; and how much of it is to be sampled anew."""
     if scene.some(0.75):
         size = {"width": scene.random.choice((64, 80, 96, 128)), "height": scene.random.choice((64, 64, 96))}
         kind = "EmptySD3LatentImage" if scene.family == SD3 else "EmptyLatentImage"
@@ -102,7 +102,7 @@ def latent(scene: Scene, vae: list) -> tuple[list, float]:
 
 
 def sampled(scene: Scene, model: list, conds: tuple[list, list], start: tuple[list, float], guided: bool) -> list:
-    """Latents. guided: by the pack's guider."""
+    """Sample latents. guided: by the pack's guider."""
     samples, denoise = start
     sampler, along = _sampler(scene), steps(scene, 1, 2, 2, 3)
     if guided or scene.some(0.2):

@@ -15,7 +15,7 @@ MOST_SEED = 2**64 - 1
 
 @dataclass(frozen=True)
 class Choices:
-    """What the server offers to sample with."""
+    """The samplers and schedulers that the server offers."""
 
     samplers: tuple[str, ...]
     schedulers: tuple[str, ...]
@@ -41,7 +41,7 @@ class Scene:
         return self.random.random() < probability
 
     def option(self, kind: str, name: str) -> str:
-        """Any of a combo of the pack's."""
+        """Draw one of the choices of a combo of the pack's."""
         return self.random.choice(self.schema.options(f"{PACK}{kind}", name))
 
     def pack(self, kind: str, slot: int = 0, **inputs) -> list:
@@ -54,7 +54,7 @@ class Scene:
     # Models
 
     def checkpoint(self) -> tuple[list, list, list]:
-        """Model, CLIP and VAE; at times behind a LoRA."""
+        """Load model, CLIP and VAE; at times behind a LoRA."""
         node = self.graph.add("CheckpointLoaderSimple", ckpt_name=catalogue.CHECKPOINTS[self.family])
         model, clip = [node, 0], [node, 1]
         if self.family == SD15 and self.some(0.15):
@@ -64,14 +64,14 @@ class Scene:
         return model, clip, [node, 2]
 
     def adapter_name(self, *kinds: str) -> str:
-        """A file for the family; of these kinds, if any are given. Every second one takes instructions."""
+        """Draw a file for the family; of these kinds, if any are given. Every second one takes instructions."""
         names = [n for n, a in ADAPTERS.items() if a.family == self.family and (not kinds or a.kind in kinds)]
         instructed = [name for name in names if ADAPTERS[name].takes_instruction]
         plain = [name for name in names if name not in instructed]
         return self.random.choice((instructed if self.half() else plain) or names)
 
     def load(self, name: str) -> list:
-        """Its link. Mostly the image encoder is named, since its other one is small."""
+        """Return a loaded adapter's link. Mostly the image encoder is named, since its other one is small."""
         encoder = self.random.choice(("auto", catalogue.VIT_H))
         return self.pack("Loader", adapter_name=name, image_encoder=encoder)
 
@@ -84,13 +84,13 @@ class Scene:
         return self.pack("ImageEncoder", encoder=catalogue.SMALL_VIT_H)
 
     def reader(self) -> list | None:
-        """What reads the instruction in place of the checkpoint's CLIP, at times."""
+        """Return what reads the instruction in place of the checkpoint's CLIP, at times."""
         return self.pack("TextEncoder", encoder=catalogue.TEXT_TOWER) if self.some(0.2) else None
 
     # Pictures
 
     def picture(self, number: int = 1) -> list:
-        """So many pictures in a batch."""
+        """Return so many pictures in a batch."""
         image = self.one_picture()
         for _ in range(number - 1):
             image = self.graph.out("ImageBatch", image1=image, image2=self.one_picture())
@@ -167,7 +167,7 @@ class Scene:
         return self.some(0.5)
 
     def list_of(self, number: int, probability: float = 0.3) -> str:
-        """A number for each of so many, as they are typed; mostly nothing."""
+        """Return a number for each of so many, as they are typed; mostly nothing."""
         if not self.some(probability):
             return ""
         return ", ".join(str(self.number(0.3, 0.5, 1.0, 1.5)) for _ in range(number))

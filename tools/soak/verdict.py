@@ -1,4 +1,4 @@
-"""What became of each prompt, whether that was to be expected, and whether repeats are what they were."""
+"""The outcome of each prompt, whether it was to be expected, and whether repeats are what they were."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ OWN_ERROR = "ValueError"
 
 @dataclass(frozen=True)
 class Outcome:
-    """kind: one of the four above. said: why it did not end with pictures. made: digests of what it made."""
+    """The outcome of a prompt.
+
+    kind: one of the four above. said: why it did not end with pictures. made: digests of what it made.
+    """
 
     kind: str
     said: str = ""
@@ -34,7 +37,7 @@ class Outcome:
 
 
 def why_unsound(prompt: Prompt, state: Mapping[str, Adapter | str | None]) -> str:
-    """Why the pack should refuse a prompt, files being as they are; "" where it should not."""
+    """Say why the pack should refuse a prompt, files being as they are; "" where it should not."""
     for name, embeds, is_applied in sorted(prompt.uses, key=str):
         content = state[name]
         if content is None:
@@ -65,7 +68,10 @@ class Verdict:
         self._first: dict[tuple, tuple[int, Mapping]] = {}
 
     def take(self, prompt: Prompt, outcome: Outcome, state: Mapping, interrupts: int) -> None:
-        """state: of the files when the prompt was queued. interrupts: how many were sent while it was in the queue."""
+        """Take in the outcome of a prompt.
+
+        state: of the files when the prompt was queued. interrupts: how many were sent while it was in the queue.
+        """
         self.outcomes[outcome.kind] += 1
         why = why_unsound(prompt, state)
         if outcome.kind == BROKEN or (outcome.kind == INTERRUPTED and not interrupts):
@@ -80,7 +86,7 @@ class Verdict:
             self.compare(prompt, outcome, state)
 
     def compare(self, prompt: Prompt, outcome: Outcome, state: Mapping) -> None:
-        """With the first prompt of the same graph on the same files."""
+        """Compare the outcome with that of the first prompt of the same graph on the same files."""
         if not outcome.made:
             self.complain(prompt, "it made nothing")
         key = prompt.text, tuple((name, state[name]) for name in files_of(prompt))
@@ -98,7 +104,7 @@ class Verdict:
 
 
 def digests(run: Run, prompt: Prompt, base: Path) -> dict[str, list[str]]:
-    """Of the pictures, latents and files that a run has made, by "node type"."""
+    """Return digests of the pictures, latents and files that a run has made, by "node type"."""
     made = {}
     for node_id, output in run.outputs.items():
         kind = prompt.graph.get(node_id, {}).get("class_type", "")
@@ -124,7 +130,7 @@ def _named_in_text(kind: str, output: Mapping, base: Path) -> list[Path]:
 
 
 def digest(file: Path) -> str:
-    """Of a picture's pixels, or of tensors, and of what the pack's files say beside them; not of the prompt."""
+    """Return a digest of pixels, or of tensors and what the pack's files say beside them; not of the prompt."""
     if file.suffix == ".png":
         with Image.open(file) as picture:
             pixels = np.asarray(picture)
@@ -139,7 +145,7 @@ def digest(file: Path) -> str:
 
 
 class Coverage:
-    """Which of the pack's nodes, inputs and choices the prompts have used.
+    """The nodes, inputs and choices of the pack that the prompts have used.
 
     options: by node and input, what can be told apart: a combo's choices, both of a switch, given or left as it is.
     """
@@ -190,7 +196,7 @@ def _options(required: bool, name: str, type_: str, more: Mapping) -> list[str]:
 
 
 def _use(value, options: list[str], default) -> str:
-    """Which of the options a value is; an input that is left is its default."""
+    """Return the option that a value is; an input that is left is its default."""
     if not is_link(value):
         found = str(default if value is None else value)
         if found in options:

@@ -93,7 +93,7 @@ class World:
         (nodes / "soak-probe").symlink_to(REPO_ROOT / "tools" / "soak" / "probe", target_is_directory=True)
 
     def put_adapter(self, name: str, adapter: Adapter) -> None:
-        """Have this in the file, as a finished download or a copy would: moved to its place when it is whole."""
+        """Put the adapter into the file as a finished download or a copy would: moved to its place when it is whole."""
         kept = self.models / KEPT / f"{adapter.family}-{adapter.kind}-{adapter.seed}{Path(name).suffix}"
         if not kept.exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +108,7 @@ class World:
         self.put_stored(name, name)
 
     def put_stored(self, name: str, content: str) -> None:
-        """Have what was prepared as `content` in a file of embeds or faces."""
+        """Put what was prepared as `content` into a file of embeds or faces."""
         self._replace(self.models / KEPT / content, self.base / "input" / name)
         self.state[name] = content
 
@@ -120,7 +120,7 @@ class World:
         os.utime(self.path(name))
 
     def restore(self, name: str) -> None:
-        """What was in the file at first."""
+        """Put back what was in the file at first."""
         if name in ADAPTERS:
             self.put_adapter(name, ADAPTERS[name])
         else:
@@ -151,7 +151,7 @@ class Changes:
         self.counts: dict[str, int] = {}
 
     def between_prompts(self, wanted: Sequence[str]) -> list[str]:
-        """Change a file or two, mostly of those wanted next; what was done, in words. Changed files come back soon."""
+        """Change a file or two, mostly of those wanted next, and say what was done. Changed files come back soon."""
         said = []
         for name in self.world.changed():
             if self.random.random() < 0.45 or len(self.world.changed()) > self.STAYING:
@@ -194,7 +194,7 @@ class Changes:
 
 
 def write_pictures(folder: Path) -> None:
-    """Coloured noise, coarse enough to survive an encoder's resizing; some with a transparent rim."""
+    """Write coloured noise, coarse enough to survive an encoder's resizing; some with a transparent rim."""
     for seed, (name, (width, height)) in enumerate(PICTURES.items()):
         coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
         picture = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -206,7 +206,7 @@ def write_pictures(folder: Path) -> None:
 
 
 def write_face_packs(packs: Path, pictures: Path) -> None:
-    """Small detection and recognition models, and photos in which they find faces."""
+    """Write small detection and recognition models, and photos in which they find faces."""
     sys.path.append(str(REPO_ROOT / "tests" / "support"))
     from face_models import Mark, picture_of, save_pack
 
