@@ -3,7 +3,9 @@
 #
 #   make demo            one picture, five instructions, headless; the sheet is left in output/
 #                        (FAMILY=sd15, sdxl or sd3: its workflow, on stand-ins; DEMO_ARGS="--instruction 'use the pose'")
-#   make test            run the tests (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
+#   make check           lint, and the tests that need no ComfyUI: two minutes
+#   make test            each test once, with one of its sets of parameters (PYTEST_ARGS as below)
+#   make test-all        every test, as CI does (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
 #   make test-on         run them on another torch, in an environment of its own (TORCH=2.15.0; PYTEST_ARGS)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15); `make serve-world` with the demo's files
@@ -31,12 +33,14 @@ COVERAGE_ARGS ?= tests/unit tests/golden tests/host tests/server
 MUTATION_ARGS ?=
 FUZZ_ARGS ?=
 WORLD_ARGS ?=
+# What `make test` looks at: not the installers, the tools and the demo's world.
+QUICK := tests/unit tests/golden tests/host tests/server tests/browser
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
 
-.PHONY: setup demo test test-on properties serve serve-world world world-table bench soak fuzz coverage mutation lint audit workflows clean-cache
+.PHONY: setup demo check test test-all test-on properties serve serve-world world world-table bench soak fuzz coverage mutation lint audit workflows clean-cache
 
 setup:
 	@$(TOOL) $(PYTHON3) -m comfyhost.install
@@ -44,14 +48,20 @@ setup:
 demo:
 	@$(SET_UP) && $(TOOL) "$$python" -m $(if $(FAMILY),comfyhost.demo --family $(FAMILY),small_world.demo) $(DEMO_ARGS)
 
+check: lint
+	@$(SET_UP) && "$$python" tools/run_tests.py -q -n 2 tests/unit --durations=10 $(PYTEST_ARGS)
+
 test:
-	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup $(PYTEST_ARGS)
+	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup --sample --durations=10 $(or $(PYTEST_ARGS),$(QUICK))
+
+test-all:
+	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup --durations=10 $(PYTEST_ARGS)
 
 properties:
 	@$(SET_UP) && PROPERTIES_EXAMPLES=$(EXAMPLES) "$$python" tools/run_tests.py -n 2 -k properties --hypothesis-show-statistics tests/unit tests/host $(PYTEST_ARGS)
 
 test-on: export IPADAPTER_INSTRUCT_TORCH = $(TORCH)
-test-on: test
+test-on: test-all
 
 serve-world:
 	@$(SET_UP) && $(TOOL) "$$python" -m small_world.demo --serve --port $(PORT)

@@ -5,6 +5,7 @@ many and drawn anew each time, and a failure says how to see it again.
 """
 
 import os
+import zlib
 
 import pack  # noqa: F401
 from comfyhost.places import cache_folder
@@ -33,7 +34,20 @@ settings.load_profile("many" if os.environ.get("PROPERTIES_EXAMPLES") else "suit
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--every-page", action="store_true", help="show every workflow and help page on every screen")
+    parser.addoption("--sample", action="store_true", help="run each test once, with one of its sets of parameters")
 
 
 def pytest_configure(config) -> None:
     config.addinivalue_line("markers", "spread(argument, values, n): each value on n of the screens, in turn")
+
+
+def pytest_collection_modifyitems(config, items: list) -> None:
+    """With --sample, keep one set of parameters of each test: another one for each, so that all families come."""
+    if not config.getoption("--sample"):
+        return
+    tests: dict[tuple, list] = {}
+    for item in items:
+        tests.setdefault((item.path, item.parent.name, item.originalname), []).append(item)
+    kept = {own[zlib.crc32(own[0].originalname.encode()) % len(own)] for own in tests.values()}
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]

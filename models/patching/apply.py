@@ -107,7 +107,7 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
     sites = _sites(own, adapter)
     weight, guidance, choices = resolve(settings, adapter, embeds.instruction)
     keys = tuple(site.key for site in sites)
-    layers = layer_factors(settings.layers, adapter.family, denoiser.layers(keys), denoiser.scalings)
+    layers = layer_factors(settings.layer_weights, adapter.family, denoiser.layers(keys), denoiser.scalings)
     applied = Applied(turn, settings, weight, guidance, dict(zip(keys, layers, strict=True)), mask)
     applied.frame_weights  # noqa: B018 (raises ValueError for weights that do not go together)
     denoiser.check_open(own, [site for site in sites if site.key in applied.acting_sites])

@@ -37,9 +37,13 @@ class ApplySettings:
     end_percent: float = 1.0
     frame_weights: tuple[float, ...] = ()
     schedule: Schedule | None = None
-    layers: LayerWeights = LayerWeights()
+    layers: LayerWeights | None = None
     three_way_until: float = 1.0
     lora_strength: float = 1.0
+
+    @property
+    def layer_weights(self) -> LayerWeights:
+        return self.layers or LayerWeights()
 
 
 @dataclass(frozen=True, eq=False)

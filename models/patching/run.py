@@ -138,7 +138,7 @@ class StepAdapter:
 
     @property
     def scaling(self) -> str:
-        return self.applied.settings.layers.scaling
+        return self.applied.settings.layer_weights.scaling
 
     @property
     def tells_latents_apart(self) -> bool:

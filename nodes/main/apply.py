@@ -150,7 +150,6 @@ class IPAdapterInstructApply(io.ComfyNode):
         three_way_until: float = 1.0,
         lora_strength: float = 1.0,
     ) -> io.NodeOutput:
-        from ...models.guidance.layer_weights import LayerWeights
         from ...models.patching.apply import apply_instruct
         from ...models.patching.chain import ApplySettings
 
@@ -164,7 +163,7 @@ class IPAdapterInstructApply(io.ComfyNode):
             end_percent=end_percent,
             frame_weights=own_weights,
             schedule=schedule,
-            layers=layers or LayerWeights(),
+            layers=layers,
             three_way_until=three_way_until,
             lora_strength=lora_strength,
         )

@@ -39,7 +39,7 @@ start = kilobytes("VmRSS")
 with torch.inference_mode():
     adapter = LoadedAdapter.read(path)
     tokens = adapter.image_tokens(torch.randn(1, 257, 1280), torch.randn(1, 77, 768), torch.randn(1, 77, 768))
-    joint = adapter.family.joint_attention
+    joint = adapter.family.denoiser == "MMDiT"
     pairs = adapter.keys_values(torch.randn(4, 16, 1536) if joint else tokens.expand(4, -1, -1), torch.float32)
     peak = kilobytes("VmHWM")
     found = {

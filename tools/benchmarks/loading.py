@@ -69,7 +69,7 @@ def measure(path: Path) -> dict:
     adapter, held["loading"] = most_held(lambda: LoadedAdapter.read(path))
     texts = torch.randn(1, 77, 768), torch.randn(1, 77, 768)
     tokens, held["encoding"] = most_held(lambda: adapter.image_tokens(torch.randn(1, 257, 1280), *texts))
-    rows = torch.randn(4, 16, 1536) if adapter.family.joint_attention else tokens.expand(4, -1, -1)
+    rows = torch.randn(4, 16, 1536) if adapter.family.denoiser == "MMDiT" else tokens.expand(4, -1, -1)
     _, held["applying"] = most_held(lambda: adapter.keys_values(rows, torch.float16))
     ratios = sorted(seconds(lambda: LoadedAdapter.read(path)) / seconds(path.read_bytes) for _ in range(READS))
     stages = {stage: most - before for stage, most in held.items()}
