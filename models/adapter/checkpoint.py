@@ -114,7 +114,7 @@ def recognise(
     _check_none_is_empty(projection, IMAGE_PROJECTION)
     _check_none_is_empty(rest, ATTENTION)
     denoiser = denoiser_of_file(projection)
-    projection = {_canonical(name, denoiser.file_names): tensor for name, tensor in projection.items()}
+    projection = {renamed(name, denoiser.file_names): tensor for name, tensor in projection.items()}
     width = _sizes(kind.read_sizes, projection, IMAGE_PROJECTION).out_width
     kind, notes = _version(kind, file_name, metadata or {}, width)
     lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
@@ -126,7 +126,7 @@ def recognise(
 
 def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a file's tensors under the names of published files; a training file's without those of its base model."""
-    named = {_canonical(name, TRAINING_NAMES): tensor for name, tensor in tensors.items()}
+    named = {renamed(name, TRAINING_NAMES): tensor for name, tensor in tensors.items()}
     return {name: tensor for name, tensor in named.items() if not name.startswith(BASE_MODEL)}
 
 
@@ -211,8 +211,8 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _canonical(name: str, names: Mapping[str, str]) -> str:
-    """Return the published name of a tensor whose own begins as one of `names` does; any other name as it is."""
+def renamed(name: str, names: Mapping[str, str]) -> str:
+    """Return a tensor's name with its beginning changed as `names` has it; any other name as it is."""
     for theirs, ours in names.items():
         if name.startswith(theirs):
             return ours + name[len(theirs) :]

@@ -87,6 +87,10 @@ class Denoiser(ABC):
     def site_numbers(self, sites: Sequence[Site]) -> list[int]:
         """Return the sites' numbers in an adapter file."""
 
+    def site_widths(self, sites: Sequence[Site]) -> dict[int, int]:
+        """Return each site's width by its number in an adapter file."""
+        return dict(zip(self.site_numbers(sites), (site.width for site in sites), strict=True))
+
     @abstractmethod
     def new_layers(self, sites: Sequence[Site], model: ModelView, generator: torch.Generator) -> Sequence[nn.Module]:
         """Return the modules of an adapter that training begins with."""

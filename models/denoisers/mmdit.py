@@ -77,7 +77,7 @@ class MMDiT(Denoiser):
 
     def new_layers(self, sites: Sequence[Site], model: ModelView, generator: torch.Generator) -> list[nn.Module]:
         """Return new layers, with which the image tokens add nothing yet."""
-        widths = dict(zip(self.site_numbers(sites), (site.width for site in sites), strict=True))
+        widths = self.site_widths(sites)
         modules = [TokenProjections(widths), StreamProjections(widths)]
         for module in modules:
             _draw(module, generator)

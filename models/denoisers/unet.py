@@ -84,8 +84,7 @@ class UNet(Denoiser):
 
         Source: arXiv 2308.06721 section 3.2.
         """
-        widths = dict(zip(self.site_numbers(sites), (site.width for site in sites), strict=True))
-        module = SiteProjections(widths, sites[0].context_width)
+        module = SiteProjections(self.site_widths(sites), sites[0].context_width)
         with torch.no_grad():
             for layers, site in zip(module.children(), sites, strict=True):
                 getattr(layers, KEYS).weight.copy_(_text_layer(model, f"{site.path}.attn2.to_k"))

@@ -17,6 +17,7 @@ from ..guidance.weight_schedule import Schedule
 from ..reference.combining import ImageTokens, latent_weights, product_of_cycles
 
 CHAIN = "ipadapter_instruct"
+EVERYWHERE = LayerWeights()
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class ApplySettings:
 
     @property
     def layer_weights(self) -> LayerWeights:
-        return self.layers or LayerWeights()
+        return self.layers or EVERYWHERE
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +117,6 @@ class Applied:
     def acting_sites(self) -> tuple[SiteKey, ...]:
         """The sites where it has any weight."""
         return tuple(key for key, layer in self.layers.items() if self.weight * layer.factor)
-
-    def __deepcopy__(self, memo: dict) -> Applied:
-        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise
+from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise, renamed
 from ..adapter.kinds import INSTRUCT
 from ..denoisers.denoiser import denoiser_of
 from ..denoisers.rows import BatchRows
@@ -70,20 +70,14 @@ class LearningAdapter(nn.Module):
 def published(family: Family, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return a learner's weights, or averages of them, under the names of published files."""
     named = {}
+    in_files = {ours: theirs for theirs, ours in denoiser_of(family).file_names.items()}
     for name, weight in weights.items():
         part, _, rest = name.partition(".")
         if part == "image_projection":
-            named[IMAGE_PROJECTION + _published_projection(family, rest)] = weight
+            named[IMAGE_PROJECTION + renamed(rest, in_files)] = weight
         else:
             named[ATTENTION + rest] = weight
     return named
-
-
-def _published_projection(family: Family, name: str) -> str:
-    for theirs, ours in denoiser_of(family).file_names.items():
-        if name.startswith(ours):
-            return theirs + name[len(ours) :]
-    return name
 
 
 @dataclass(frozen=True, eq=False)
