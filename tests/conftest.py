@@ -1,4 +1,4 @@
-"""Makes the pack importable for every test, see `support/pack.py`; and how many examples property tests run.
+"""Makes the pack importable for every test, see `support/importable_pack.py`; and how many examples property tests run.
 
 In the test suite they are few and the same each time. `make properties` sets PROPERTIES_EXAMPLES: then they are so
 many and drawn anew each time, and a failure says how to see it again.
@@ -7,8 +7,8 @@ many and drawn anew each time, and a failure says how to see it again.
 import os
 import zlib
 
-import pack  # noqa: F401
 from comfyhost.places import cache_folder
+from support import importable_pack  # noqa: F401
 
 os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(cache_folder() / "hypothesis"))  # else in the clone
 

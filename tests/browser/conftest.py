@@ -17,8 +17,8 @@ from comfyhost.photo import write_examples
 from comfyhost.places import host
 from comfyhost.server import ComfyServer
 from comfyhost.small_models import small_models
-from page import ComfyPage
 from playwright.sync_api import Browser
+from support.page.comfy_page import ComfyPage
 
 HERE = Path(__file__).parent
 SCREENS = [(front_end, renderer) for front_end in FRONT_ENDS for renderer in ("canvas", "vue")]

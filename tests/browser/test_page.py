@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from comfyhost.places import REPO_ROOT
-from page import ComfyPage, lines_of, words
-from page_acts import ACTS, ADD_EVERY_NODE, CALL_AFTER_REMOVAL, REMOVE_ONE_BY_ONE, Acts
-from page_missing import missing_models
+from support.page.acts import ACTS, ADD_EVERY_NODE, CALL_AFTER_REMOVAL, REMOVE_ONE_BY_ONE, Acts
+from support.page.comfy_page import ComfyPage, lines_of, words
+from support.page.missing_models import missing_models
 
 WORKFLOWS = sorted((REPO_ROOT / "workflows").glob("*.json"))
 SD15 = REPO_ROOT / "workflows" / "instruct_sd15.json"

@@ -11,9 +11,9 @@ import pytest
 from comfyhost.frontend import NEWER
 from comfyhost.pack import pack_module
 from comfyhost.places import REPO_ROOT
-from page import ComfyPage
-from page_acts import Acts, unanswered
 from safetensors.torch import save_file
+from support.page.acts import Acts, unanswered
+from support.page.comfy_page import ComfyPage
 
 SD15, SDXL = (REPO_ROOT / "workflows" / f"instruct_{family}.json" for family in ("sd15", "sdxl"))
 ENCODE, APPLY, LOADER = "IPAdapterInstructEncode", "IPAdapterInstructApply", "IPAdapterInstructLoader"

@@ -12,8 +12,8 @@ from comfyhost.frontend import NEWER, server_arguments
 from comfyhost.photo import write_examples
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer
-from page import ComfyPage
 from playwright.sync_api import Browser
+from support.page.comfy_page import ComfyPage
 
 SD15 = REPO_ROOT / "workflows" / "instruct_sd15.json"
 PARTS = ("__init__.py", "nodes", "models", "locales", "workflows")

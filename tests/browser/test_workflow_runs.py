@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from comfyhost.frontend import INSTALLED, NEWER
 from comfyhost.places import REPO_ROOT
-from page import ComfyPage
+from support.page.comfy_page import ComfyPage
 
 WORKFLOWS = sorted((REPO_ROOT / "workflows").glob("*.json"))
 SAVED = sorted((REPO_ROOT / "tests" / "data" / "saved-workflows").glob("*/*.json"))

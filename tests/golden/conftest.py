@@ -1,3 +1,3 @@
 """ComfyUI is importable for every test here."""
 
-import host  # noqa: F401
+from support import imported_comfyui  # noqa: F401

@@ -4,10 +4,10 @@ float32; absolute tolerance 2e-5 for a branch, 5e-5 for a guided prediction (the
 """
 
 import pytest
-import sampling
-import small
 import torch
-from golden_cases import golden_case
+from support import small_models
+from support.golden_cases import golden_case
+from support.sampling import short_runs
 
 BRANCH_TOLERANCE, GUIDED_TOLERANCE = 2e-5, 5e-5
 FAMILIES = ["sd15", "sdxl", "sd3"]
@@ -16,20 +16,22 @@ FAMILIES = ["sd15", "sdxl", "sd3"]
 def noise_prediction(model, case, cfg: float) -> torch.Tensor:
     """What one step of a guider with this cfg predicts as noise at the golden latent and timestep."""
     values, levels = case.values, model.get_model_object("model_sampling")
-    sigma, x = sampling.noise_level_and_input(levels, values["timestep"].float(), values["latent"])
-    conds = tuple(small.golden_conditioning(case.family, name) for name in ("positive", "negative"))
-    return sampling.noise_prediction(model, conds, cfg, x, sigma)
+    sigma, x = short_runs.noise_level_and_input(levels, values["timestep"].float(), values["latent"])
+    conds = tuple(small_models.golden_conditioning(case.family, name) for name in ("positive", "negative"))
+    return short_runs.noise_prediction(model, conds, cfg, x, sigma)
 
 
 def applied(case, **settings):
     settings = {"weight": case.config["scale"], "guidance": "three-way", **settings}
-    return small.applied(small.small_model(case.family), small.golden_embeds(case.family), **settings)
+    return small_models.applied(
+        small_models.small_model(case.family), small_models.golden_embeds(case.family), **settings
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_bare_model_gives_the_reference_prediction(family):
     case = golden_case(family)
-    found = noise_prediction(small.small_model(family), case, cfg=1.0)
+    found = noise_prediction(small_models.small_model(family), case, cfg=1.0)
     torch.testing.assert_close(found, case.values["eps_without_adapter.positive"], rtol=0, atol=BRANCH_TOLERANCE)
 
 
@@ -71,9 +73,13 @@ def test_simple_guidance_gives_the_reference_prediction(family):
 def test_the_middle_layer_takes_part(family):
     case = golden_case(family)
     last = max(int(name.split(".")[1]) for name in case.adapter_weights if name.startswith("ip_adapter."))
-    adapter = small.small_adapter(family, lambda name, w: w * 0 if name == f"ip_adapter.{last}.to_v_ip.weight" else w)
-    embeds = small.InstructEmbeds(adapter, "use everything", small.golden_tokens(case, adapter))
-    model = small.applied(small.small_model(family), embeds, weight=case.config["scale"], guidance="simple")
+    adapter = small_models.small_adapter(
+        family, lambda name, w: w * 0 if name == f"ip_adapter.{last}.to_v_ip.weight" else w
+    )
+    embeds = small_models.InstructEmbeds(adapter, "use everything", small_models.golden_tokens(case, adapter))
+    model = small_models.applied(
+        small_models.small_model(family), embeds, weight=case.config["scale"], guidance="simple"
+    )
 
     found = noise_prediction(model, case, cfg=1.0)
 

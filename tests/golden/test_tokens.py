@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from golden_cases import BRANCH_FEATURES, golden_case
 from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
+from support.golden_cases import BRANCH_FEATURES, golden_case
 
 TOLERANCE = 2e-5
 

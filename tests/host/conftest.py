@@ -1,8 +1,8 @@
 """ComfyUI is importable for every test here, which runs as ComfyUI runs its nodes: in inference mode."""
 
-import host  # noqa: F401
 import pytest
 import torch
+from support import imported_comfyui  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

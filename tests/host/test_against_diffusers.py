@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import diffusers_oracle as oracle
 import pytest
-import small
 import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
@@ -18,8 +16,10 @@ from ipadapter_instruct.models.encoding.encode import EncodeSettings, encode_fea
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.encoding.tokens import GivenFaces, Texts
 from ipadapter_instruct.models.reference.features import Features
-from sampling import noise_level_and_input, noise_prediction
-from small_plain import SITES
+from support import small_models
+from support.sampling import diffusers_oracle as oracle
+from support.sampling.short_runs import noise_level_and_input, noise_prediction
+from support.small_plain_adapters import SITES
 from torch import Tensor
 
 pytest.importorskip("diffusers")
@@ -123,7 +123,7 @@ def test_predictions_are_those_of_diffusers(pair, positive, weight):
     extra = {"image_embeds": pair.image_embeds(positive), "pooled": pooled}
     text = texts["positive" if positive else "negative"]
     expected = oracle.predict(pair.pipeline, pair.family, latent, TIMESTEP, text, extra)
-    model = small.applied(oracle.comfy_model(pair.family), pair.embeds, weight=weight)
+    model = small_models.applied(oracle.comfy_model(pair.family), pair.embeds, weight=weight)
     found = predict(model, pair, latent, texts, cfg=1.0 if positive else 0.0)
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
 
@@ -147,7 +147,7 @@ def test_the_lora_acts_with_its_strength(pair, strength):
     embeds = {"image_embeds": pair.image_embeds(True)}
     expected = oracle.predict(pair.pipeline, "sd15", latent, TIMESTEP, texts["positive"], embeds)
     pair.pipeline.set_adapters(["faceid_0"], adapter_weights=[1.0])
-    model = small.applied(oracle.comfy_model("sd15"), pair.embeds, weight=1.0, lora_strength=strength)
+    model = small_models.applied(oracle.comfy_model("sd15"), pair.embeds, weight=1.0, lora_strength=strength)
     found = predict(model, pair, latent, texts, cfg=1.0)
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
 
@@ -155,7 +155,7 @@ def test_the_lora_acts_with_its_strength(pair, strength):
 def test_weight_0_is_the_bare_model_bit_for_bit(pair):
     latent, texts, _ = inputs(pair.family)
     bare = oracle.comfy_model(pair.family)
-    model = small.applied(bare, pair.embeds, weight=0.0)
+    model = small_models.applied(bare, pair.embeds, weight=0.0)
     assert torch.equal(predict(model, pair, latent, texts, cfg=4.0), predict(bare, pair, latent, texts, cfg=4.0))
 
 
@@ -163,7 +163,7 @@ def test_applying_leaves_the_source_model_unchanged(pair):
     latent, texts, _ = inputs(pair.family)
     bare = oracle.comfy_model(pair.family)
     before = predict(bare, pair, latent, texts, cfg=4.0)
-    acting = predict(small.applied(bare, pair.embeds, weight=1.0), pair, latent, texts, cfg=4.0)
+    acting = predict(small_models.applied(bare, pair.embeds, weight=1.0), pair, latent, texts, cfg=4.0)
     assert not torch.allclose(acting, before, atol=1e-3)
     assert torch.equal(predict(bare, pair, latent, texts, cfg=4.0), before)
 

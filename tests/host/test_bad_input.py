@@ -6,14 +6,8 @@ from dataclasses import replace
 import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
-import encoders
-import files
-import in_process
 import pytest
-import small
 import torch
-from golden_cases import golden_case
-from in_process import run_node
 from ipadapter_instruct.models.encoding.text_cache import conditionings
 from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 from ipadapter_instruct.models.training.dataset import Encoders, encoded
@@ -22,8 +16,11 @@ from ipadapter_instruct.models.training.state_cache import StateStore
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
-from refusals import refused
 from safetensors.torch import save_file
+from support import pack_nodes, small_encoders, small_files, small_models
+from support.golden_cases import golden_case
+from support.pack_nodes import run_node
+from support.refusals import refused
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
@@ -37,21 +34,23 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    with in_process.model_folders(tmp_path_factory.mktemp("models")) as folders:
+    with pack_nodes.model_folders(tmp_path_factory.mktemp("models")) as folders:
         for family in ("sd15", "sdxl", "sd3"):
-            files.save_adapter(files.adapter_tensors(family), folders["ipadapter"] / f"{family}.safetensors")
-        lacking = files.adapter_tensors("sd15")
+            small_files.save_adapter(
+                small_files.adapter_tensors(family), folders["ipadapter"] / f"{family}.safetensors"
+            )
+        lacking = small_files.adapter_tensors("sd15")
         del lacking["image_proj.proj_in.weight"], lacking["ip_adapter.3.to_v_ip.weight"]
-        files.save_adapter(lacking, folders["ipadapter"] / "lacking.bin")
-        files.save_encoder_header(folders["clip_vision"] / "vit-l.safetensors", 1024)
-        files.save_encoder_header(folders["clip_vision"] / "bigg.safetensors", 1664, "open_clip")
+        small_files.save_adapter(lacking, folders["ipadapter"] / "lacking.bin")
+        small_files.save_encoder_header(folders["clip_vision"] / "vit-l.safetensors", 1024)
+        small_files.save_encoder_header(folders["clip_vision"] / "bigg.safetensors", 1664, "open_clip")
         yield folders
 
 
 @pytest.fixture(scope="module")
 def vit_h():
     """A connected CLIP_VISION of ViT-H's width, two layers deep."""
-    return encoders.clip_vision(width=1280, layers=2, patches=2)
+    return small_encoders.clip_vision(width=1280, layers=2, patches=2)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def load(adapter: str = "sd15.safetensors", image_encoder: str = "auto"):
 def encode(vit_h, adapter=None, **changes):
     inputs = {
         "adapter": adapter or load(),
-        "clip": encoders.small_clip(),
+        "clip": small_encoders.small_clip(),
         "image": torch.rand(2, 40, 50, 3),
         "instruction": "use the style",
         "prompt": "a dog",
@@ -79,8 +78,8 @@ def encode(vit_h, adapter=None, **changes):
 
 def apply(**changes):
     inputs = {
-        "model": small.small_model(),
-        "embeds": small.golden_embeds(),
+        "model": small_models.small_model(),
+        "embeds": small_models.golden_embeds(),
         "weight": 0.8,
         "guidance": "auto",
         "instruct_guidance": 2.0,
@@ -164,7 +163,7 @@ def test_a_chosen_encoder_file_under_the_suffix_of_another_format_is_to_be_renam
 
 
 def test_a_chosen_file_of_the_right_width_that_is_no_whole_encoder_is_refused(folders):
-    files.save_encoder_header(folders["clip_vision"] / "stub.safetensors", 1280)
+    small_files.save_encoder_header(folders["clip_vision"] / "stub.safetensors", 1280)
     adapter = load(image_encoder="stub.safetensors")
     refused(lambda: encode(None, adapter), "stub.safetensors was expected to be", "knows no encoder", "Choose another")
     (folders["clip_vision"] / "stub.safetensors").unlink()
@@ -183,14 +182,14 @@ def test_an_adapter_file_with_missing_weights_names_them(folders):
 
 
 def test_a_connected_encoder_of_the_wrong_width_is_refused(folders):
-    wrong = encoders.clip_vision(width=960, layers=2, patches=2)
+    wrong = small_encoders.clip_vision(width=960, layers=2, patches=2)
     parts = ("needs the image encoder ViT-H", "the connected one is an encoder 960 wide", GET_VIT_H)
     refused(lambda: encode(wrong), *parts)
 
 
 def test_a_connected_encoder_without_a_class_token_is_refused(folders):
-    config = {**encoders.vit_config(width=1280, layers=2, patches=2), "model_type": "siglip_vision_model"}
-    wrong = encoders.clip_vision_of(config)
+    config = {**small_encoders.vit_config(width=1280, layers=2, patches=2), "model_type": "siglip_vision_model"}
+    wrong = small_encoders.clip_vision_of(config)
     refused(lambda: encode(wrong), "needs the image encoder ViT-H", "the connected one is no CLIP", GET_VIT_H)
 
 
@@ -199,7 +198,7 @@ def test_a_checkpoint_without_a_clip_is_refused(folders, vit_h):
 
 
 def test_a_clip_without_clip_l_is_refused(folders, vit_h):
-    wrong = encoders.sd3_clip_without_clip_l()
+    wrong = small_encoders.sd3_clip_without_clip_l()
     parts = ("CLIP-L text encoder was expected", "SD3ClipModel", "Connect the CLIP of")
     refused(lambda: encode(vit_h, clip=wrong), *parts)
     refused(lambda: encode(vit_h, instruct_clip=wrong), *parts)
@@ -217,14 +216,17 @@ def test_half_an_emoji_in_any_text_is_refused_in_words(folders, vit_h, text):
 @pytest.mark.parametrize("read", [encode_texts, conditionings])
 def test_half_an_emoji_is_refused_wherever_texts_are_encoded(read):
     refused(
-        lambda: read(encoders.small_clip(), ["a", "\udc00"]), "A text was expected", "letter 1 is half", "Delete it"
+        lambda: read(small_encoders.small_clip(), ["a", "\udc00"]),
+        "A text was expected",
+        "letter 1 is half",
+        "Delete it",
     )
 
 
 def test_half_an_emoji_in_what_is_taught_is_refused_before_anything_is_encoded(tmp_path):
     pair = Pair("a pair", None, None, "a cat \ud83d", "style", ("use the style",))
     teach = lambda pairs: encoded(  # noqa: E731
-        pairs, Encoders(encoders.small_clip(), None, None, (16, 16)), None, StateStore(tmp_path), None
+        pairs, Encoders(small_encoders.small_clip(), None, None, (16, 16)), None, StateStore(tmp_path), None
     )
     refused(lambda: teach([pair]), "A caption or instruction was expected", "letter 7 is half", "Delete it")
     other = replace(pair, caption="a cat", instructions=("use the style", "\ud83d"))
@@ -233,7 +235,7 @@ def test_half_an_emoji_in_what_is_taught_is_refused_before_anything_is_encoded(t
 
 
 def test_another_clip_may_read_the_instruction(folders, vit_h):
-    own, other = encoders.small_clip(), encoders.small_clip(seed=1)
+    own, other = small_encoders.small_clip(), small_encoders.small_clip(seed=1)
     picture = torch.rand(1, 40, 50, 3)
     plain, with_other, other_alone = (
         encode(vit_h, image=picture, **clips).args
@@ -339,7 +341,7 @@ def test_an_adapter_on_another_base_model_is_refused(embeds, case):
 
 
 def test_a_refused_apply_leaves_the_model_as_it_was():
-    model = small.small_model()
+    model = small_models.small_model()
     before = dict(model.model_options["transformer_options"])
     refused(lambda: apply(model=model, attn_mask=torch.full((1, 8, 8), NAN)), "attn_mask")
     assert model.model_options["transformer_options"] == before

@@ -8,11 +8,11 @@ import weakref
 
 import comfy.model_management as mm
 import pytest
-import small
 from ipadapter_instruct.models.attention_maps.record import watched
 from ipadapter_instruct.models.patching import prepare_run, wrappers
 from ipadapter_instruct.models.patching.run import OBSERVER, RUN
-from sampling import noise, same, sample
+from support import small_models
+from support.sampling.short_runs import noise, same, sample
 
 ENDS = {"out of memory": mm.OOM_EXCEPTION, "interrupted": mm.InterruptProcessingException}
 FAMILIES = ("sd15", "sd3")
@@ -59,8 +59,8 @@ def runs(monkeypatch):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_of_a_broken_run_stays_and_the_next_is_bit_equal_to_one_before(family, guidance, end, runs):
-    bare = small.small_model(family)
-    model = small.applied(bare, small.golden_embeds(family), guidance=guidance)
+    bare = small_models.small_model(family)
+    model = small_models.applied(bare, small_models.golden_embeds(family), guidance=guidance)
     before, before_bare = sample(model), sample(bare)
     runs.clear()
     with breaking(model, ENDS[end]), pytest.raises(ENDS[end], match="in the middle"):
@@ -76,8 +76,8 @@ def test_nothing_of_a_broken_run_stays_and_the_next_is_bit_equal_to_one_before(f
 
 @pytest.mark.parametrize("end", ENDS)
 def test_a_watch_survives_a_broken_run(end):
-    bare, embeds = small.small_model(), small.golden_embeds()
-    model, watch = watched(small.applied(bare, embeds))
+    bare, embeds = small_models.small_model(), small_models.golden_embeds()
+    model, watch = watched(small_models.applied(bare, embeds))
     start = noise(model)
     sample(model, start)
     before = watch.mean()

@@ -3,38 +3,46 @@
 import functools
 
 import pytest
-import references
-import small
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.reference.combining import concatenate
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
 from ipadapter_instruct.nodes.main.reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
-from references import COLOUR, PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
-from sampling import noise, same, sample
+from support import readable_adapters, small_models
+from support.pack_nodes import run_node
+from support.readable_adapters import (
+    COLOUR,
+    PICTURES,
+    POSE,
+    Runs,
+    image_encoder,
+    prompts_for,
+    readable_adapter,
+    same_embeds,
+)
+from support.sampling.short_runs import noise, same, sample
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def adapter(family):
-    return references.readable_adapter(family)
+    return readable_adapters.readable_adapter(family)
 
 
 @pytest.fixture(scope="module")
 def vit_h():
-    return references.image_encoder()
+    return readable_adapters.image_encoder()
 
 
 @pytest.fixture
 def encode(adapter, vit_h):
-    return functools.partial(references.encode, adapter, vit_h)
+    return functools.partial(readable_adapters.encode, adapter, vit_h)
 
 
 # Two sets made into one
@@ -72,9 +80,9 @@ def test_a_set_of_weight_0_leaves_the_other_and_its_instruction(encode, method):
 @pytest.mark.parametrize("method", ["concat", "average", "add", "subtract"])
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_a_combination_samples(family, encode, method, guidance):
-    model = small.small_model(family)
+    model = small_models.small_model(family)
     embeds = combined(encode(), encode(instruction=COLOUR, several="one per latent", image=PICTURES[:2]), method, 0.7)
-    found = sample(small.applied(model, embeds, guidance=guidance), noise(model, 2, 8, 12), last_step=1)
+    found = sample(small_models.applied(model, embeds, guidance=guidance), noise(model, 2, 8, 12), last_step=1)
     assert found.isfinite().all()
     assert not torch.allclose(found, sample(model, noise(model, 2, 8, 12), last_step=1), atol=1e-3)
 
@@ -100,9 +108,9 @@ AUTO = {  # instructions -> weight, guidance and words that auto finds in them, 
 
 @pytest.mark.parametrize("instructions", AUTO, ids=" and ".join)
 def test_auto_finds_its_words_in_all_instructions(instructions):
-    encode_adapter, (guidance, weight, word) = small.small_adapter("sd15"), AUTO[instructions]
-    golden = small.golden_embeds("sd15")
-    sets = [small.InstructEmbeds(encode_adapter, words, golden.image_tokens) for words in instructions]
+    encode_adapter, (guidance, weight, word) = small_models.small_adapter("sd15"), AUTO[instructions]
+    golden = small_models.golden_embeds("sd15")
+    sets = [small_models.InstructEmbeds(encode_adapter, words, golden.image_tokens) for words in instructions]
     settings = {
         "weight": 0.8,
         "instruct_guidance": 2.0,
@@ -111,7 +119,7 @@ def test_auto_finds_its_words_in_all_instructions(instructions):
         "end_percent": 1.0,
     }
     out = run_node(
-        IPAdapterInstructApply, model=small.small_model(), embeds=combined(*sets), guidance="auto", **settings
+        IPAdapterInstructApply, model=small_models.small_model(), embeds=combined(*sets), guidance="auto", **settings
     )
     text = " ".join(out.ui["text"])
     assert f"guidance: {guidance}, weight: {weight}" in text

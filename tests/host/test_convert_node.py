@@ -2,25 +2,24 @@
 
 import os
 
-import files
 import folder_paths
-import in_process
 import pytest
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.files.tensor_files import read_file
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.tools.convert import IPAdapterInstructConvert
+from support import pack_nodes, small_files
+from support.pack_nodes import run_node
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A models/ipadapter with an adapter of each family, in a folder inside it."""
-    with in_process.model_folders(tmp_path) as folders:
+    with pack_nodes.model_folders(tmp_path) as folders:
         inside = folders["ipadapter"] / "instruct"
         inside.mkdir()
         for family in ("sd15", "sdxl", "sd3"):
-            files.save_adapter(files.adapter_tensors(family), inside / f"{family}.bin")
+            small_files.save_adapter(small_files.adapter_tensors(family), inside / f"{family}.bin")
         yield folders["ipadapter"]
 
 
@@ -74,7 +73,7 @@ def test_from_a_folder_that_is_read_only_it_goes_to_models_ipadapter(folder, tmp
 
     assert output.args == ("sd15-fp16.safetensors",)
     written = tmp_path / "models" / "ipadapter" / "sd15-fp16.safetensors"
-    assert read_file(written).keys() == files.adapter_tensors().keys()
+    assert read_file(written).keys() == small_files.adapter_tensors().keys()
     assert sorted(path.name for path in inside.iterdir()) == ["sd15.bin", "sd3.bin", "sdxl.bin"]
 
 
@@ -100,7 +99,7 @@ def test_another_file_under_the_same_name_is_another_input(folder, node, more):
     assert fingerprint() == first
     path.replace(path.with_name("elsewhere.bin"))
     gone = fingerprint()
-    files.save_adapter(files.adapter_tensors("sdxl"), path)
+    small_files.save_adapter(small_files.adapter_tensors("sdxl"), path)
     other = fingerprint()
     path.with_name("elsewhere.bin").replace(path)
     assert fingerprint() == first  # put back as it was
@@ -111,7 +110,7 @@ def test_a_new_image_encoder_is_another_input_to_the_loader(folder, tmp_path):
     encoders = tmp_path / "clip_vision"
     found = []
     for width in (1024, 1280):
-        files.save_encoder_header(encoders / f"{width}.safetensors", width)
+        small_files.save_encoder_header(encoders / f"{width}.safetensors", width)
         folder_paths.filename_list_cache.pop("clip_vision", None)
         found.append(IPAdapterInstructLoader.fingerprint_inputs(adapter_name=None, image_encoder="auto"))
     assert found[0] != found[1]

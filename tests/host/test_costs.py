@@ -4,27 +4,27 @@ import collections
 import contextlib
 
 import pytest
-import small
 import torch
 from ipadapter_instruct.models.patching.run import RUN
-from operations import patch_class
-from sampling import STEPS, sample
+from support import small_models
+from support.sampling.counted_operations import patch_class
+from support.sampling.short_runs import STEPS, sample
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-@pytest.fixture(params=small.FAMILIES)
+@pytest.fixture(params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture
 def embeds(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def linear_layers(module) -> list:
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_keys_and_values_are_made_once_a_run(bare, embeds, guidance):
     layers = linear_layers(embeds.adapter.projections)
-    model = small.applied(bare, embeds, guidance=guidance)
+    model = small_models.applied(bare, embeds, guidance=guidance)
     with counted(layers) as calls:
         sample(model)
         assert len(calls) == len(layers) >= 2 * len(embeds.adapter.projections.widths)
@@ -55,7 +55,7 @@ def test_keys_and_values_are_made_once_a_run(bare, embeds, guidance):
 
 
 def test_the_resampler_does_not_run_while_sampling(bare, embeds):
-    model = small.applied(bare, embeds)
+    model = small_models.applied(bare, embeds)
     with counted([embeds.adapter.image_projection.model]) as calls:
         sample(model)
     assert calls == []
@@ -75,7 +75,7 @@ PASSES = {
 @pytest.mark.parametrize("case", PASSES)
 def test_passes_a_step(bare, embeds, case):
     settings, cfg, expected = PASSES[case]
-    model = bare if settings is None else small.applied(bare, embeds, **settings)
+    model = bare if settings is None else small_models.applied(bare, embeds, **settings)
     with counted([model.model.diffusion_model]) as calls:
         sample(model, cfg=cfg)
     assert [shape[0] for shape in calls] == [expected] * STEPS  # one batch each
@@ -113,7 +113,7 @@ def operations(family, monkeypatch) -> Operations:
 
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_the_attention_waits_for_nothing(bare, embeds, operations, guidance):
-    sample(small.applied(bare, embeds, guidance=guidance))
+    sample(small_models.applied(bare, embeds, guidance=guidance))
     assert operations.counts["attention calls"] == STEPS * len(embeds.adapter.projections.widths)
     assert operations.counts["mul"] >= operations.counts["attention calls"]  # the counter does see the work
     waits = {"item", "_local_scalar_dense", "nonzero", "is_nonzero", "to", "_to_copy"}
@@ -121,7 +121,7 @@ def test_the_attention_waits_for_nothing(bare, embeds, operations, guidance):
 
 
 def test_the_attention_of_a_unet_projects_nothing_and_an_mmdits_four_times(family, bare, embeds, operations):
-    sample(small.applied(bare, embeds, guidance="three-way"))
+    sample(small_models.applied(bare, embeds, guidance="three-way"))
     projections = sum(operations.counts[name] for name in ("linear", "addmm", "mm"))
     assert projections == (4 if family == "sd3" else 0) * operations.counts["attention calls"]
 
@@ -136,12 +136,12 @@ def test_only_a_window_reads_the_noise_level_back_and_once_a_step(bare, embeds):
         return (reads(model, 3) - reads(model, 1)) // 2
 
     without = reads_a_step(bare)
-    assert reads_a_step(small.applied(bare, embeds)) == without
-    assert reads_a_step(small.applied(bare, embeds, start_percent=0.2)) == without + 1
+    assert reads_a_step(small_models.applied(bare, embeds)) == without
+    assert reads_a_step(small_models.applied(bare, embeds, start_percent=0.2)) == without + 1
 
 
 def test_what_a_run_keeps_is_keys_and_values_alone(bare, embeds):
-    model = small.applied(bare, embeds, guidance="three-way")
+    model = small_models.applied(bare, embeds, guidance="three-way")
     seen = []
 
     def look(executor, *args, **kwargs):
@@ -160,5 +160,5 @@ def test_what_a_run_keeps_is_keys_and_values_alone(bare, embeds):
 
 
 def test_only_the_streams_of_sd3_are_loaded_beside_the_model(family, bare, embeds):
-    loaded = small.applied(bare, embeds).model_patches_models()
+    loaded = small_models.applied(bare, embeds).model_patches_models()
     assert loaded == ([embeds.adapter.streams] if family == "sd3" else [])

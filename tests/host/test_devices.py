@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-import small
 import torch
 from ipadapter_instruct.models import bounded_cache
 from ipadapter_instruct.models.attention_maps.record import watched
@@ -23,10 +22,11 @@ from ipadapter_instruct.models.guidance.weight_schedule import Schedule
 from ipadapter_instruct.models.patching import masks, run
 from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.models.patching.run import Prepared
-from played_device import PLAYED
-from sampling import close, noise, same, sample
-from scenes import text
-from two_devices import HOST_SPREADS, copies_in_attention, play, small_model, spread
+from support import small_models
+from support.devices.played_device import PLAYED
+from support.devices.two_devices import HOST_SPREADS, copies_in_attention, play, small_model, spread
+from support.sampling.scenes import text
+from support.sampling.short_runs import close, noise, same, sample
 
 import nodes as host_nodes
 
@@ -40,14 +40,14 @@ def two_devices(monkeypatch):
     play(monkeypatch)
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def embeds(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +69,11 @@ def everything_at_once(bare, embeds):
     rolled = embeds.image_tokens.map(lambda t: torch.cat([t, t.roll(7, dims=-1)]))
     each = InstructEmbeds(embeds.adapter, "", rolled)
     settings = {"weight": 0.9, "frame_weights": (1.0, -0.25), "schedule": FACTORS, "three_way_until": 0.6}
-    model = small.applied(bare, each, soft_masks(), **MODES["three-way"], **settings)
+    model = small_models.applied(bare, each, soft_masks(), **MODES["three-way"], **settings)
     if embeds.adapter.streams is not None:
-        return small.applied(model, embeds, weight=0.4, start_percent=0.3, **MODES["simple"])
+        return small_models.applied(model, embeds, weight=0.4, start_percent=0.3, **MODES["simple"])
     layers = LayerWeights("style transfer precise", scaling=KV)
-    return small.applied(model, embeds, weight=0.4, start_percent=0.3, layers=layers, **MODES["simple"])
+    return small_models.applied(model, embeds, weight=0.4, start_percent=0.3, layers=layers, **MODES["simple"])
 
 
 # The picture is the same
@@ -89,7 +89,7 @@ def test_the_bare_model_is_the_same_on_both(bare, batch):
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_a_run_on_two_devices_is_the_run_on_one(bare, embeds, batch, guidance):
-    model = small.applied(bare, embeds, **MODES[guidance])
+    model = small_models.applied(bare, embeds, **MODES[guidance])
     close(picture(spread(model), batch), picture(model, batch), CLOSE)
 
 
@@ -102,15 +102,15 @@ def test_an_adapter_that_is_applied_to_a_spread_model_acts_on_both_devices(bare,
     if not HOST_SPREADS:
         pytest.skip("what spreads the model here hands the step to no wrapper behind it")
     settings = MODES["three-way"]
-    model = picture(small.applied(spread(bare), embeds, **settings), batch)
-    close(model, picture(small.applied(bare, embeds, **settings), batch), CLOSE)
+    model = picture(small_models.applied(spread(bare), embeds, **settings), batch)
+    close(model, picture(small_models.applied(bare, embeds, **settings), batch), CLOSE)
 
 
 def test_a_model_on_another_device_than_the_adapter_is_the_one_on_its_own(family, bare, embeds, batch):
     """As ComfyUI's Select Model Device gives it. SD3's stream layers stay on the adapter's device."""
     if not HOST_SPREADS:
         pytest.skip("this ComfyUI has one device for all models")
-    model = small.applied(bare, embeds, **MODES["three-way"])
+    model = small_models.applied(bare, embeds, **MODES["three-way"])
     with copies_in_attention(family) as shapes:
         found = picture(model.deepclone_multigpu(PLAYED), batch)
     close(found, picture(model, batch), CLOSE)
@@ -118,7 +118,7 @@ def test_a_model_on_another_device_than_the_adapter_is_the_one_on_its_own(family
 
 
 def test_a_run_on_two_devices_leaves_the_next_on_one_as_it_was(bare, embeds, batch):
-    model = small.applied(bare, embeds, soft_masks(), **MODES["three-way"])
+    model = small_models.applied(bare, embeds, soft_masks(), **MODES["three-way"])
     before = picture(model, batch)
     picture(spread(model), batch)
     same(picture(model, batch), before)
@@ -135,7 +135,7 @@ def copied(family: str, model, latents, **steps) -> list[tuple[int, ...]]:
 
 def test_each_device_gets_one_copy_a_run_whatever_the_number_of_steps(family, bare, embeds, batch):
     """Keys and values of each site, and of SD3 its four matrices."""
-    model = spread(small.applied(bare, embeds, **MODES["three-way"]))
+    model = spread(small_models.applied(bare, embeds, **MODES["three-way"]))
     widths = embeds.adapter.projections.widths
     pairs = [(4, 16, width) for width in widths] * 2
     matrices = [(width, width) for width in widths] * 4 if family == "sd3" else []
@@ -145,7 +145,7 @@ def test_each_device_gets_one_copy_a_run_whatever_the_number_of_steps(family, ba
 
 def test_masks_and_weights_are_copied_once_for_each_kind_of_rows_and_not_for_each_step(family, bare, embeds, batch):
     settings = {**MODES["three-way"], "frame_weights": (1.0, -0.25)}
-    model = spread(small.applied(bare, embeds, soft_masks(), **settings))
+    model = spread(small_models.applied(bare, embeds, soft_masks(), **settings))
     assert len(copied(family, model, batch, last_step=3)) == len(copied(family, model, batch, last_step=1))
 
 
@@ -162,7 +162,7 @@ def test_what_was_copied_goes_with_the_run(bare, embeds, batch, monkeypatch):
         return found
 
     monkeypatch.setattr(bounded_cache.Kept, "get", noting)
-    sample(spread(small.applied(bare, embeds)), batch)
+    sample(spread(small_models.applied(bare, embeds)), batch)
     assert made and not any(kept() for kept in made)
 
 
@@ -223,7 +223,7 @@ def test_factors_are_found_though_another_thread_has_them_forgotten(monkeypatch)
 def test_clones_for_other_devices_share_the_chain(bare, embeds):
     if not HOST_SPREADS:
         pytest.skip("this ComfyUI does not spread models over devices")
-    model = small.applied(bare, embeds)
+    model = small_models.applied(bare, embeds)
     clone = model.deepclone_multigpu(PLAYED)
     assert clone.model is not model.model
     options = [one.model_options["transformer_options"] for one in (model, clone)]
@@ -263,7 +263,7 @@ def overlapping(model, family: str, latents) -> None:
 def test_the_attention_on_both_devices_is_seen(family, bare, embeds, guidance):
     if not HOST_SPREADS:
         pytest.skip("this ComfyUI does not spread models over devices")
-    seen, applied = [], small.applied(bare, embeds, **MODES[guidance])
+    seen, applied = [], small_models.applied(bare, embeds, **MODES[guidance])
     for model in (applied, spread(applied)):
         looked_at, watch = watched(model)
         overlapping(looked_at, family, torch.zeros_like(noise(bare)))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import comfy.sd
-import dynamic_vram
-import lessons
 import pytest
-import small
 import torch
 from comfyhost.checkpoints import checkpoint
 from comfyhost.standins import StandIn, write_stand_ins
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach
-from sampling import close, same
+from support import small_models, small_training
+from support.devices import dynamic_vram
+from support.sampling.short_runs import close, same
 
 pytestmark = dynamic_vram.needs_dynamic_vram
 KEY = "diffusion_model.out.2.weight"
@@ -23,28 +22,28 @@ def dynamic_vram_is_on(monkeypatch):
 
 
 def dynamic_model(family: str):
-    return dynamic_vram.dynamic(small.small_model(family), lambda: small.small_model(family))
+    return dynamic_vram.dynamic(small_models.small_model(family), lambda: small_models.small_model(family))
 
 
 def base_of(model, family: str) -> FrozenBase:
-    return FrozenBase(model, small.FAMILIES[family].family)
+    return FrozenBase(model, small_models.FAMILIES[family].family)
 
 
 def taught(base: FrozenBase, family: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The losses of a batch of lessons, and the gradients of every part of the adapter."""
     with base.loaded():
-        generator, learner = torch.Generator().manual_seed(1), lessons.learner(family)
-        batch = lessons.GoldenLessons(family).batch(2, generator)
+        generator, learner = torch.Generator().manual_seed(1), small_training.learner(family)
+        batch = small_training.GoldenLessons(family).batch(2, generator)
         noise = torch.randn(batch.latents.shape, generator=generator)
         losses = base.losses(learner, batch, noise, base.noise_levels(torch.tensor([0.3, 0.8])))
         losses.sum().backward()
     return losses.detach(), [parameter.grad for parameter in learner.parameters() if parameter.grad is not None]
 
 
-@pytest.mark.parametrize("family", small.FAMILIES)
+@pytest.mark.parametrize("family", small_models.FAMILIES)
 def test_losses_and_gradients_are_those_of_the_plain_base(family):
     model = dynamic_model(family)
-    found, expected = taught(base_of(model, family), family), taught(lessons.base(family), family)
+    found, expected = taught(base_of(model, family), family), taught(small_training.base(family), family)
     same(found[0], expected[0])
     for one, other in zip(found[1], expected[1], strict=True):
         same(one, other)
@@ -62,7 +61,7 @@ def test_nothing_of_the_dynamic_model_is_touched():
 
 
 def test_loras_of_the_dynamic_model_act_on_its_base():
-    model, plain = dynamic_model("sd15"), small.small_model("sd15")
+    model, plain = dynamic_model("sd15"), small_models.small_model("sd15")
     change = torch.full_like(plain.model.diffusion_model.out[2].weight, 0.5)
     for one in (model, plain):
         assert one.add_patches({KEY: ("diff", (change,))}, 0.3) == [KEY]

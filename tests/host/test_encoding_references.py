@@ -5,37 +5,36 @@ import functools
 import comfy.model_management as mm
 import comfy.utils
 import pytest
-import references
-import small
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.encoding.image_encoder import BATCH, FeatureCache
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
-from references import PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
-from sampling import same, sample
+from support import readable_adapters, small_models
+from support.pack_nodes import run_node
+from support.readable_adapters import PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
+from support.sampling.short_runs import same, sample
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def adapter(family):
-    return references.readable_adapter(family)
+    return readable_adapters.readable_adapter(family)
 
 
 @pytest.fixture(scope="module")
 def vit_h():
-    return references.image_encoder()
+    return readable_adapters.image_encoder()
 
 
 @pytest.fixture
 def encode(adapter, vit_h):
-    return functools.partial(references.encode, adapter, vit_h)
+    return functools.partial(readable_adapters.encode, adapter, vit_h)
 
 
 # What to leave behind
@@ -66,9 +65,9 @@ def test_what_to_leave_behind_is_read_off_each_picture(encode):
 
 @pytest.mark.parametrize("settings", [{"guidance": "simple"}, {"guidance": "three-way", "image_scale": 1.0}], ids=str)
 def test_what_to_leave_behind_changes_the_picture(family, encode, settings):
-    model = small.small_model(family)
+    model = small_models.small_model(family)
     plain, found, again = (
-        sample(small.applied(model, encode(**changes), **settings))
+        sample(small_models.applied(model, encode(**changes), **settings))
         for changes in ({}, {"negative_instruction": "the colour"}, {"negative_instruction": ""})
     )
     assert not torch.allclose(found, plain, rtol=0, atol=1e-3 * float(plain.abs().max()))
@@ -76,12 +75,12 @@ def test_what_to_leave_behind_changes_the_picture(family, encode, settings):
 
 
 def test_what_to_leave_behind_costs_no_pass(family, encode):
-    model = small.small_model(family)
+    model = small_models.small_model(family)
     rows = []
     model.model.diffusion_model.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
     for negative_instruction in ("", "the colour"):
         embeds = encode(negative_instruction=negative_instruction)
-        sample(small.applied(model, embeds, guidance="three-way", image_scale=1.0), last_step=1)
+        sample(small_models.applied(model, embeds, guidance="three-way", image_scale=1.0), last_step=1)
     assert rows == [3, 3]
 
 

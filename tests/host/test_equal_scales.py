@@ -1,34 +1,34 @@
 """Three-way guidance with instruct_guidance at the sampler's cfg, where a pass cancels out, and where it must run.
 
-Expected are the oracle's pictures (tests/support/oracle.py), which leaves out no pass, or laws.
+Expected are the oracle's pictures (support/sampling/oracle_model.py), which leaves out no pass, or laws.
 """
 
 import comfy.samplers
 import pytest
-import small
 from comfy.patcher_extension import WrappersMP
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced, nodes_perpneg
-from host_node import host_node
-from host_samplers import check, custom_advanced, ksampler, pair
-from passes import passes, rows
-from sampling import CFG, STEPS, close, same, sample
-from scenes import Link, PackForm, Scene, text
+from support import small_models
+from support.host_node import host_node
+from support.sampling.counted_passes import passes, rows
+from support.sampling.host_samplers import check, custom_advanced, ksampler, pair
+from support.sampling.scenes import Link, PackForm, Scene, text
+from support.sampling.short_runs import CFG, STEPS, close, same, sample
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def embeds(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture(scope="module")
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 @pytest.mark.parametrize("image_scale, expected", [(1.0, 2), (0.75, 3)])
@@ -41,7 +41,7 @@ def test_an_instruct_scale_of_cfg_needs_no_pass_of_everything(family, image_scal
 
 def test_the_picture_without_everything_is_the_limit_of_those_with_it(bare, embeds):
     at, beside = (
-        small.applied(bare, embeds, guidance="three-way", instruct_scale=scale, image_scale=0.75)
+        small_models.applied(bare, embeds, guidance="three-way", instruct_scale=scale, image_scale=0.75)
         for scale in (CFG, CFG + 1e-4)
     )
     assert (passes(at), passes(beside)) == ([3] * STEPS, [4] * STEPS)
@@ -49,8 +49,8 @@ def test_the_picture_without_everything_is_the_limit_of_those_with_it(bare, embe
 
 
 def test_scales_of_1_at_cfg_1_are_the_full_branch_in_one_pass(bare, embeds):
-    three_way = small.applied(bare, embeds, guidance="three-way", instruct_scale=1.0, image_scale=1.0)
-    same(sample(three_way, cfg=1.0), sample(small.applied(bare, embeds, guidance="simple"), cfg=1.0))
+    three_way = small_models.applied(bare, embeds, guidance="three-way", instruct_scale=1.0, image_scale=1.0)
+    same(sample(three_way, cfg=1.0), sample(small_models.applied(bare, embeds, guidance="simple"), cfg=1.0))
     assert passes(three_way, cfg=1.0) == [1] * STEPS
 
 

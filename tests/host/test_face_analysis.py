@@ -7,13 +7,11 @@ from types import SimpleNamespace
 import folder_paths
 import pytest
 import torch
-from in_process import run_node
+from support.pack_nodes import run_node
 
 insightface = pytest.importorskip("insightface")
 pytest.importorskip("onnx")
 
-import face_models  # noqa: E402
-from face_models import Mark, picture_of  # noqa: E402
 from insightface.app import FaceAnalysis  # noqa: E402
 from insightface.utils import face_align  # noqa: E402
 from ipadapter_instruct.models.reference import face_analysis  # noqa: E402
@@ -21,7 +19,9 @@ from ipadapter_instruct.models.reference.face_analysis import find_packs, load_a
 from ipadapter_instruct.nodes.faces.face_analysis import IPAdapterInstructFaceAnalysis  # noqa: E402
 from ipadapter_instruct.nodes.faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace  # noqa: E402
 from ipadapter_instruct.nodes.faces.read_face import IPAdapterInstructReadFace  # noqa: E402
-from refusals import refused  # noqa: E402
+from support import face_models  # noqa: E402
+from support.face_models import Mark, picture_of  # noqa: E402
+from support.refusals import refused  # noqa: E402
 
 pytestmark = [
     pytest.mark.xdist_group("faces"),  # one process loads the models for all

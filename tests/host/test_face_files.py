@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
-from refusals import refused
+from support.pack_nodes import run_node
+from support.refusals import refused
 
 FIRST = "faces/face_00001_.face.safetensors [output]"
 

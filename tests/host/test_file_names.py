@@ -4,11 +4,8 @@ import asyncio
 import os
 
 import execution
-import files
 import folder_paths
-import in_process
 import pytest
-from in_process import run_node
 from ipadapter_instruct.models.families import FAMILIES
 from ipadapter_instruct.models.files.encoder_files import VIT_H_URL
 from ipadapter_instruct.models.reference.face_analysis import pack_folder
@@ -20,8 +17,10 @@ from ipadapter_instruct.nodes.shared.folders import adapter_path, encoder_path, 
 from ipadapter_instruct.nodes.tools.convert import IPAdapterInstructConvert
 from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
 from ipadapter_instruct.nodes.tools.train import IPAdapterInstructTrain
-from refusals import refused
 from safetensors.torch import save_file
+from support import pack_nodes, small_files
+from support.pack_nodes import run_node
+from support.refusals import refused
 
 import nodes as host_nodes
 
@@ -42,11 +41,11 @@ ANY_ADDRESS = "https://"
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Model folders with a file in a folder inside each of them."""
-    with in_process.model_folders(tmp_path) as folders:
+    with pack_nodes.model_folders(tmp_path) as folders:
         for folder in folders.values():
             (folder / "my" / "own").mkdir(parents=True)
-        files.save_adapter(files.adapter_tensors("sd15"), folders["ipadapter"] / "my" / "own" / "style.bin")
-        files.save_encoder_header(folders["clip_vision"] / "my" / "own" / "vit-h.safetensors", 1280)
+        small_files.save_adapter(small_files.adapter_tensors("sd15"), folders["ipadapter"] / "my" / "own" / "style.bin")
+        small_files.save_encoder_header(folders["clip_vision"] / "my" / "own" / "vit-h.safetensors", 1280)
         yield folders
 
 
@@ -81,7 +80,7 @@ def test_a_converted_file_is_named_as_the_loader_lists_it(folders, separator):
 
 @pytest.mark.skipif(os.name == "nt", reason="a separator there")
 def test_a_file_with_the_other_separator_in_its_own_name_is_that_file(folders):
-    save_file(files.adapter_tensors("sdxl"), folders["ipadapter"] / "my\\own\\style.bin")
+    save_file(small_files.adapter_tensors("sdxl"), folders["ipadapter"] / "my\\own\\style.bin")
     assert adapter_path("my\\own\\style.bin") == folders["ipadapter"] / "my\\own\\style.bin"
 
 

@@ -3,16 +3,16 @@
 import inspect
 
 import pytest
-import small
 import torch
 from comfy.context_windows import IndexListContextHandler, IndexListContextWindow
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from host_node import host_node
 from ipadapter_instruct.models.attention_maps.record import watched
 from ipadapter_instruct.models.patching.batch_index import WholeLatent, divide_call, frames_of_call
 from ipadapter_instruct.models.patching.run import RUN
-from sampling import close, noise, same, sample
+from support import small_models
+from support.host_node import host_node
+from support.sampling.short_runs import close, noise, same, sample
 
 FRAMES, WINDOW, OVERLAP = 5, 3, 1
 MODES = ["simple", "three-way"]
@@ -168,12 +168,12 @@ def windows(request):
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 @pytest.fixture(scope="module")
 def bare():
-    return small.small_model("sd15")
+    return small_models.small_model("sd15")
 
 
 @pytest.fixture(scope="module")
@@ -184,14 +184,14 @@ def animation(bare):
 def both_orders(windows, bare, embeds, mask=None, **settings):
     """The windows' node before Apply, and after it."""
     return (
-        small.applied(windows(bare), embeds, mask, **settings),
-        windows(small.applied(bare, embeds, mask, **settings)),
+        small_models.applied(windows(bare), embeds, mask, **settings),
+        windows(small_models.applied(bare, embeds, mask, **settings)),
     )
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_windows_do_not_change_what_every_frame_shares(windows, bare, embeds, animation, guidance):
-    expected = sample(small.applied(bare, embeds, guidance=guidance), animation)
+    expected = sample(small_models.applied(bare, embeds, guidance=guidance), animation)
     for model in both_orders(windows, bare, embeds, guidance=guidance):
         close(sample(model, animation), expected)
 
@@ -207,7 +207,7 @@ def test_every_frame_keeps_its_own_mask_in_windows(windows, bare, embeds, animat
     masks = torch.zeros(FRAMES, 8, 12)
     for number, mask in enumerate(masks):
         mask[:, 2 * number : 2 * number + 4] = 1
-    expected = sample(small.applied(bare, embeds, masks, guidance=guidance), animation)
+    expected = sample(small_models.applied(bare, embeds, masks, guidance=guidance), animation)
     for model in both_orders(windows, bare, embeds, masks, guidance=guidance):
         close(sample(model, animation), expected)
 
@@ -229,7 +229,7 @@ def test_the_frames_of_a_call_are_the_latents_it_holds(windows, bare, embeds, an
         sample(model, animation, last_step=1)
         return list(seen)
 
-    ((whole, frames, _),) = calls(small.applied(bare, embeds, guidance=guidance))
+    ((whole, frames, _),) = calls(small_models.applied(bare, embeds, guidance=guidance))
     assert frames is None
     for model in both_orders(windows, bare, embeds, guidance=guidance):
         found = calls(model)
@@ -242,7 +242,7 @@ def test_the_frames_of_a_call_are_the_latents_it_holds(windows, bare, embeds, an
 
 def test_every_frame_keeps_its_own_weight_in_windows(windows, bare, embeds, animation):
     own = {"frame_weights": (1.0, 0.0, -0.5, 0.8, 0.3), "guidance": "three-way"}
-    expected = sample(small.applied(bare, embeds, **own), animation)
+    expected = sample(small_models.applied(bare, embeds, **own), animation)
     for model in both_orders(windows, bare, embeds, **own):
         close(sample(model, animation), expected)
 
@@ -253,7 +253,7 @@ def test_heat_maps_in_windows_are_those_of_the_whole_batch(windows, bare, embeds
         sample(model, animation)
         return watch.moments
 
-    expected = seen(small.applied(bare, embeds))
+    expected = seen(small_models.applied(bare, embeds))
     for model in both_orders(windows, bare, embeds):
         for found, moment in zip(seen(model), expected, strict=True):
             assert found.noise_level == moment.noise_level and found.maps.keys() == moment.maps.keys()
@@ -275,7 +275,7 @@ def in_silent_parts(model):
 
 
 def test_parts_of_the_batch_of_which_nobody_says_which_they_are_do_for_what_all_latents_share(bare, embeds, animation):
-    expected = sample(small.applied(bare, embeds), animation)
+    expected = sample(small_models.applied(bare, embeds), animation)
     for model in both_orders(in_silent_parts, bare, embeds):
         close(sample(model, animation), expected)
 

@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 
-import pack
 import pytest
 import torch
 from comfyhost.adapters import instruct_adapter, nested
+from comfyhost.places import REPO_ROOT
 from comfyhost.weights import draw
-from published import SITES, TOKEN_WIDTHS
+from support.published.site_widths import SITES, TOKEN_WIDTHS
 
 pytestmark = pytest.mark.xdist_group("full size")  # one at a time: each takes gigabytes
 
@@ -25,7 +25,8 @@ MEASURE = """
 import ctypes, gc, json, os, sys
 from pathlib import Path
 
-import host, pack, torch
+import torch
+from support import imported_comfyui, importable_pack
 from ipadapter_instruct.models.families import FAMILIES
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 
@@ -63,7 +64,7 @@ def write_adapter(family: str, path) -> None:
 
 
 def measured(path) -> dict:
-    search = os.pathsep.join(str(pack.ROOT / folder) for folder in ("tools", "tests/support"))
+    search = os.pathsep.join(str(REPO_ROOT / folder) for folder in ("tools", "tests"))
     environment = {**os.environ, "PYTHONPATH": search, "ADAPTER": str(path)}
     call = [sys.executable, "-c", MEASURE]
     done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False, env=environment)

@@ -4,7 +4,6 @@ import asyncio
 from types import SimpleNamespace
 
 import comfy.sd
-import encoders
 import execution
 import pytest
 import torch
@@ -12,7 +11,6 @@ from comfyhost.adapters import instruct_adapter
 from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths
 from comfyhost.standins import StandIn, write_stand_ins
-from in_process import run_node
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.nodes.explore.grid import IPAdapterInstructGrid
@@ -20,6 +18,8 @@ from ipadapter_instruct.nodes.explore.grid_cells import MOST_CELLS, VARIED
 from ipadapter_instruct.nodes.explore.label_grid import IPAdapterInstructLabelGrid
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from support import small_encoders
+from support.pack_nodes import run_node
 
 import nodes as host_nodes
 
@@ -70,7 +70,7 @@ def made(tmp_path_factory):
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(folder / "sd15.safetensors"))
         adapter = AdapterWithEncoder(LoadedAdapter.read(folder / adapter_file.path), None)
         image = torch.rand(1, 40, 50, 3, generator=torch.Generator().manual_seed(0))
-        encoder = encoders.clip_vision(width=1280, layers=2, patches=2)
+        encoder = small_encoders.clip_vision(width=1280, layers=2, patches=2)
         return model, adapter, clip, vae, image, {"samples": torch.zeros(1, 4, 8, 8)}, encoder
 
 
@@ -144,7 +144,7 @@ def test_every_cell_is_a_single_run_bit_for_bit_whatever_varies(run, what):
 
 
 def test_the_image_encoder_runs_once_for_the_whole_grid(run, made, monkeypatch):
-    encoder = encoders.clip_vision(width=1280, layers=2, patches=2)
+    encoder = small_encoders.clip_vision(width=1280, layers=2, patches=2)
     runs = []
     encoder.model.register_forward_hook(lambda *_: runs.append(1))
     monkeypatch.setattr(Given, "values", (*made[:-1], encoder))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import comfy.model_patcher
 import comfy_execution.caching
-import dynamic_vram
-import encoders
 import pytest
-import small
 from ipadapter_instruct.models.encoding import loaded_adapter
 from ipadapter_instruct.models.encoding.embeds import take_turns
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
 from ipadapter_instruct.models.encoding.image_encoder import EncoderFile
+from support import small_encoders, small_models
+from support.devices import dynamic_vram
 
 all_outputs_dynamic = getattr(comfy_execution.caching, "all_outputs_dynamic", None)
 pytestmark = dynamic_vram.needs_dynamic_vram
@@ -27,11 +26,11 @@ def is_dynamic(request, monkeypatch) -> bool:
 
 
 def outputs(family: str) -> dict:
-    embeds = small.golden_embeds(family)
+    embeds = small_models.golden_embeds(family)
     return {
         "adapter": AdapterWithEncoder(embeds.adapter, None),
         "embeds": embeds,
-        "timed embeds": take_turns(embeds, small.golden_embeds(family), 0.5),
+        "timed embeds": take_turns(embeds, small_models.golden_embeds(family), 0.5),
     }
 
 
@@ -49,7 +48,7 @@ def test_every_output_that_holds_an_adapter_is_known_as_one_that_holds_models(fa
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_models_of_a_running_prompt_are_in_use_until_it_ends(family, is_dynamic):
-    embeds, other = small.golden_embeds(family), small.golden_embeds(family)
+    embeds, other = small_models.golden_embeds(family), small_models.golden_embeds(family)
     encoder = EncoderFile("vit_h.safetensors", None)
     for output, expected in (
         (AdapterWithEncoder(embeds.adapter, encoder), models(embeds)),
@@ -72,7 +71,7 @@ def in_use(model) -> bool:
 
 def test_an_encoder_is_among_the_models_once_it_is_read():
     encoder = EncoderFile("vit_h.safetensors", None)
-    output = AdapterWithEncoder(small.small_adapter(), encoder)
+    output = AdapterWithEncoder(small_models.small_adapter(), encoder)
     own = output.get_models()
-    encoder.model = encoders.clip_vision(width=1280, layers=2, patches=2)
+    encoder.model = small_encoders.clip_vision(width=1280, layers=2, patches=2)
     assert output.get_models() == [*own, encoder.load().patcher]

@@ -12,28 +12,25 @@ import time
 from collections.abc import Iterator
 
 import comfy.sd
-import encoders
-import files
 import folder_paths
-import in_process
 import pytest
-import small
 import torch
 from comfyhost.checkpoints import checkpoint
 from comfyhost.weights import draw
-from file_server import Served, serving
-from in_process import run_node
 from ipadapter_instruct import nodes
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.explore.grid_cells import axis, cells_of
-from refusals import refused
 from safetensors.torch import save, save_file
-from sampling import noise, sample
+from support import pack_nodes, small_encoders, small_files, small_models
+from support.pack_nodes import run_node
+from support.refusals import refused
+from support.sampling.short_runs import noise, sample
+from support.servers.file_server import Served, serving
 
 import nodes as host_nodes
 
 pytest.importorskip("insightface")
-face_models = pytest.importorskip("face_models")  # needs onnx
+face_models = pytest.importorskip("support.face_models")  # needs onnx
 
 pytestmark = pytest.mark.xdist_group("nodes")
 FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
@@ -99,7 +96,7 @@ def run_all(folders, clip, vit_h) -> set[str]:
         node(kind, encoder="small.safetensors")
     analysis = node("FaceAnalysis", model_pack="buffalo_l", device="CPU")[0]
     node("ReadFace", face_analysis=analysis, image=FACE, which="largest", together="each")
-    files.save_adapter(files.adapter_tensors(), folders["ipadapter"] / "a.bin")
+    small_files.save_adapter(small_files.adapter_tensors(), folders["ipadapter"] / "a.bin")
     adapter = node("Loader", adapter_name="a.bin", image_encoder="auto")[0]
     node("Convert", adapter_name="a.bin", precision="fp16", overwrite=False)
     common = {"adapter": adapter, "clip": clip, "clip_vision": vit_h, **TEXTS}
@@ -121,7 +118,7 @@ def run_all(folders, clip, vit_h) -> set[str]:
     node("Task", adapter=adapter, task="style", phrasing="random", seed=1)
     schedule = node("Schedule", factors="0: 1, 0.5: 0.5", between="hold", along="steps")[0]
     layers = node("Layers", weight_type="linear", layer_weights="", scaling="V only")[0]
-    applied = apply(ran, embeds=small.golden_embeds(), schedule=schedule, layers=layers)
+    applied = apply(ran, embeds=small_models.golden_embeds(), schedule=schedule, layers=layers)
     node(
         "Guider", model=applied, positive=[], negative=[], text_guidance=4.0, instruct_guidance=2.0, image_guidance=1.0
     )
@@ -148,7 +145,12 @@ def sd15() -> tuple:
 
 def apply(ran: set[str], **changes):
     ran.add("Apply")
-    inputs = {"model": small.small_model(), "embeds": small.golden_embeds(), "weight": 0.8, "guidance": "three-way"}
+    inputs = {
+        "model": small_models.small_model(),
+        "embeds": small_models.golden_embeds(),
+        "weight": 0.8,
+        "guidance": "three-way",
+    }
     scales = {"instruct_guidance": 2.0, "image_guidance": 1.0, "start_percent": 0.0, "end_percent": 1.0}
     return run_node(nodes.IPAdapterInstructApply, **{**inputs, **scales, **changes}).args[0]
 
@@ -164,9 +166,9 @@ def folders(places, monkeypatch):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "text_encoders", ([str(root / "texts")], {".safetensors"}))
     face_models.save_pack(root / "insightface" / "models" / "buffalo_l")
     (root / "texts").mkdir()
-    with in_process.model_folders(root) as found:
+    with pack_nodes.model_folders(root) as found:
         for folder in (root / "texts", found["clip_vision"]):
-            save_file(encoders.small_vit_l(), folder / "small.safetensors")
+            save_file(small_encoders.small_vit_l(), folder / "small.safetensors")
         folder_paths.filename_list_cache.clear()
         yield found
     folder_paths.filename_list_cache.clear()
@@ -186,7 +188,7 @@ def watching(watcher: Watcher, places) -> Iterator[list[str]]:
 
 
 def test_no_run_of_a_node_does_more_than_read_and_write_its_folders(places, folders, watcher):
-    given = encoders.small_clip(), encoders.clip_vision(width=1280, layers=2, patches=16)
+    given = small_encoders.small_clip(), small_encoders.clip_vision(width=1280, layers=2, patches=16)
     run_all(folders, *given)  # what is imported late runs code of files, as every import
     for path in places.rglob("*_00001*"):
         path.unlink()
@@ -199,7 +201,7 @@ def test_no_run_of_a_node_does_more_than_read_and_write_its_folders(places, fold
 
 def test_a_download_that_was_chosen_is_the_only_access_to_the_network(places, folders, watcher, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with serving(Served(save(encoders.small_vit_l()), linked=True)) as address:
+    with serving(Served(save(small_encoders.small_vit_l()), linked=True)) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         host, port = address.removeprefix("http://").split(":")
         run_node(nodes.IPAdapterInstructImageEncoder, encoder=DOWNLOAD)  # what is imported late
@@ -304,7 +306,7 @@ def test_a_grid_of_a_billion_cells_is_refused_before_any_is_made():
 def test_an_instruction_of_a_megabyte_is_read_as_its_beginning_is():
     from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 
-    clip, beginning = encoders.small_clip(), "use the style " * 200
+    clip, beginning = small_encoders.small_clip(), "use the style " * 200
     began = time.process_time()
     states = encode_texts(clip, [beginning, beginning * 400, "x" * 1_000_000])
     assert time.process_time() - began < 30

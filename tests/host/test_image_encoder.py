@@ -9,7 +9,6 @@ import os
 import weakref
 
 import comfy.clip_vision
-import encoders
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.image_encoder import (
@@ -22,6 +21,7 @@ from ipadapter_instruct.models.encoding.image_encoder import (
 )
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, FITS, PAD, STRETCH, pixel_values
 from safetensors.torch import save_file
+from support import small_encoders
 
 pytestmark = pytest.mark.xdist_group("vit")  # one process loads the encoders for all
 
@@ -37,13 +37,13 @@ def image_states(*inputs, **options):
 @pytest.fixture(scope="module")
 def encoder():
     """ViT-H's structure at 224 pixels, 160 wide, four layers."""
-    return encoders.clip_vision()
+    return small_encoders.clip_vision()
 
 
 @pytest.fixture
 def tiny():
     """A fresh encoder for 28 pixels."""
-    return encoders.clip_vision(**TINY)
+    return small_encoders.clip_vision(**TINY)
 
 
 def pictures(number: int, height: int = 224, width: int = 224, seed: int = 0) -> torch.Tensor:
@@ -73,14 +73,18 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 
 @torch.no_grad()
 def transformers_states(sizes: dict, pixels: torch.Tensor) -> torch.Tensor:
-    model = encoders.transformers_vision_model(encoders.vit_weights(**sizes), encoders.vit_config(**sizes))
+    model = small_encoders.transformers_vision_model(
+        small_encoders.vit_weights(**sizes), small_encoders.vit_config(**sizes)
+    )
     return model(pixel_values=pixels, output_hidden_states=True).hidden_states[-2]
 
 
 @torch.no_grad()
 def open_clip_states(sizes: dict, pixels: torch.Tensor) -> torch.Tensor:
     """The states before the last block, class token first."""
-    tower = encoders.open_clip_vision_model(encoders.vit_weights(**sizes), encoders.vit_config(**sizes))
+    tower = small_encoders.open_clip_vision_model(
+        small_encoders.vit_weights(**sizes), small_encoders.vit_config(**sizes)
+    )
     before_the_last = {"indices": 2, "intermediates_only": True, "output_extra_tokens": True}
     out = tower.forward_intermediates(pixels, output_fmt="NLC", **before_the_last)
     return torch.cat([out["image_intermediates_prefix"][0], out["image_intermediates"][0]], dim=1)
@@ -104,7 +108,7 @@ def test_states_of_an_image_and_of_zeros_are_the_references(encoder, reference):
 
 
 def test_comfyuis_loader_and_a_vit_h_of_real_size_give_transformers_states():
-    encoder = comfy.clip_vision.load_clipvision_from_sd(encoders.vit_weights(**REAL))
+    encoder = comfy.clip_vision.load_clipvision_from_sd(small_encoders.vit_weights(**REAL))
     image = pixel_values(encoder, pictures(1), None, CENTER_CROP)
     pixels = torch.cat([image, torch.zeros_like(image)])
 
@@ -203,7 +207,7 @@ def test_each_picture_of_a_batch_may_have_its_own_mask(encoder):
 def test_each_picture_of_a_batch_is_encoded_as_if_it_were_alone(encoder):
     images = pictures(6, 64, 96, seed=5)  # more than one batch of the encoder
     together = image_states(encoder, images)
-    fresh = encoders.clip_vision()
+    fresh = small_encoders.clip_vision()
 
     for number in range(6):
         assert_same(image_states(fresh, images[number : number + 1])[0], together[number])
@@ -278,7 +282,7 @@ def test_changing_what_was_handed_out_changes_nothing_that_is_kept(tiny):
 
 
 def test_what_is_kept_goes_when_the_encoder_goes():
-    encoder = encoders.clip_vision(**TINY)
+    encoder = small_encoders.clip_vision(**TINY)
     image_states(encoder, pictures(1, 28, 28))
     kept, model = weakref.ref(FeatureCache.of(encoder)), weakref.ref(encoder)
 
@@ -291,7 +295,7 @@ def test_what_is_kept_goes_when_the_encoder_goes():
 
 def test_two_encoders_do_not_share_what_they_keep():
     image = pictures(1, 28, 28)
-    one, other = (encoders.clip_vision(**TINY) for _ in range(2))
+    one, other = (small_encoders.clip_vision(**TINY) for _ in range(2))
     with torch.no_grad():
         other.model.vision_model.embeddings.class_embedding.neg_()
     assert not torch.allclose(image_states(one, image), image_states(other, image), atol=1e-2)
@@ -304,9 +308,11 @@ def test_two_encoders_do_not_share_what_they_keep():
 def vit_file(tmp_path, monkeypatch):
     """A file that ComfyUI's loader takes for a ViT-H by its 32 layers; its ViT-H configuration is made as small."""
     sizes = {"width": 80, "layers": 32, "patches": 2}
-    config = encoders.vit_config(**sizes)
-    monkeypatch.setattr(comfy.clip_vision, "ClipVisionModel", lambda _: encoders.clip_vision_of(config))
-    save_file({name: w.clone() for name, w in encoders.vit_weights(**sizes).items()}, tmp_path / "vit.safetensors")
+    config = small_encoders.vit_config(**sizes)
+    monkeypatch.setattr(comfy.clip_vision, "ClipVisionModel", lambda _: small_encoders.clip_vision_of(config))
+    save_file(
+        {name: w.clone() for name, w in small_encoders.vit_weights(**sizes).items()}, tmp_path / "vit.safetensors"
+    )
     return tmp_path / "vit.safetensors"
 
 

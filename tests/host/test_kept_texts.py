@@ -3,12 +3,12 @@
 import contextlib
 
 import comfy.hooks
-import encoders
 import pytest
 import torch
 from ipadapter_instruct.models.encoding import text_cache
 from ipadapter_instruct.models.encoding.text_cache import TEXTS_KEPT, KeptTexts, conditionings, text_states
 from ipadapter_instruct.models.encoding.text_encoder import encode_texts
+from support import small_encoders
 
 pytestmark = pytest.mark.xdist_group("clip")
 
@@ -19,7 +19,7 @@ WEIGHT = "clip_l.transformer.text_model.encoder.layers.0.mlp.fc1.weight"
 @pytest.fixture
 def clip():
     """One that has kept nothing yet."""
-    return encoders.small_clip().clone()
+    return small_encoders.small_clip().clone()
 
 
 @contextlib.contextmanager
@@ -117,7 +117,7 @@ def test_the_oldest_are_forgotten_first(clip):
 
 
 def test_they_go_with_their_clip():
-    clip = encoders.small_clip().clone()
+    clip = small_encoders.small_clip().clone()
     text_states(clip, TEXTS)
     before = len(KeptTexts._by_clip)
     del clip

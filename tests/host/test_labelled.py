@@ -4,11 +4,11 @@ import itertools
 
 import pytest
 import torch
-from in_process import run_node
 from ipadapter_instruct.nodes.explore.label_font import font_for, missing
 from ipadapter_instruct.nodes.explore.label_grid import IPAdapterInstructLabelGrid
 from ipadapter_instruct.nodes.explore.label_sheet import SMALLEST_FONT, labelled_grid, wrapped
 from PIL import ImageFont
+from support.pack_nodes import run_node
 
 LONG = "use the style of the painting, its brush strokes and its palette, but none of the things that it shows"
 

@@ -1,15 +1,15 @@
 """Masks over batches of latents, beside test_laws on masks for all. Bit for bit unless a tolerance is given."""
 
 import pytest
-import small
 import torch
-from host_samplers import CFG, SEED, STEPS
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks
 from ipadapter_instruct.models.reference.masks import mask_frames
-from sampling import close, noise, same, sample
-from scenes import text
+from support import small_models
+from support.sampling.host_samplers import CFG, SEED, STEPS
+from support.sampling.scenes import text
+from support.sampling.short_runs import close, noise, same, sample
 
 import nodes as host_nodes
 
@@ -17,14 +17,14 @@ MODES = ["simple", "three-way"]
 LATENTS = 3
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def embeds(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def each(embeds):
 
 @pytest.fixture(scope="module")
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +52,10 @@ def soft_masks(number: int = LATENTS, height: int = 37, width: int = 53) -> torc
 def test_each_latent_has_its_mask_as_in_a_run_of_its_own(bare, embeds, batch, guidance):
     masks = soft_masks()
     apart = [
-        sample(small.applied(bare, embeds, mask[None], guidance=guidance), latent[None])
+        sample(small_models.applied(bare, embeds, mask[None], guidance=guidance), latent[None])
         for mask, latent in zip(masks, batch, strict=True)
     ]
-    close(sample(small.applied(bare, embeds, masks, guidance=guidance), batch), torch.cat(apart))
+    close(sample(small_models.applied(bare, embeds, masks, guidance=guidance), batch), torch.cat(apart))
 
 
 @pytest.mark.parametrize("guidance", MODES)
@@ -64,47 +64,49 @@ def test_each_latent_has_its_mask_and_its_reference(bare, each, batch, guidance)
     apart = []
     for n, latent in enumerate(batch):
         own = InstructEmbeds(each.adapter, "", each.image_tokens.map(lambda t, n=n: t[n : n + 1]))
-        apart.append(sample(small.applied(bare, own, masks[n : n + 1], guidance=guidance), latent[None]))
-    close(sample(small.applied(bare, each, masks, guidance=guidance), batch), torch.cat(apart))
+        apart.append(sample(small_models.applied(bare, own, masks[n : n + 1], guidance=guidance), latent[None]))
+    close(sample(small_models.applied(bare, each, masks, guidance=guidance), batch), torch.cat(apart))
 
 
 def test_masks_begin_again_when_there_are_more_latents(bare, embeds, batch):
     masks = soft_masks(2)
-    found, expected = (sample(small.applied(bare, embeds, m), batch) for m in (masks, masks[[0, 1, 0]]))
+    found, expected = (sample(small_models.applied(bare, embeds, m), batch) for m in (masks, masks[[0, 1, 0]]))
     same(found, expected)
 
 
 def test_one_mask_is_for_all_latents(bare, embeds, batch):
     mask = soft_masks(1)
-    found, expected = (sample(small.applied(bare, embeds, m), batch) for m in (mask, mask.expand(LATENTS, -1, -1)))
+    found, expected = (
+        sample(small_models.applied(bare, embeds, m), batch) for m in (mask, mask.expand(LATENTS, -1, -1))
+    )
     same(found, expected)
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_full_masks_are_none_for_latents_with_references_of_their_own(bare, each, batch, guidance):
-    found = sample(small.applied(bare, each, torch.ones(LATENTS, 20, 31), guidance=guidance), batch)
-    same(found, sample(small.applied(bare, each, guidance=guidance), batch))
+    found = sample(small_models.applied(bare, each, torch.ones(LATENTS, 20, 31), guidance=guidance), batch)
+    same(found, sample(small_models.applied(bare, each, guidance=guidance), batch))
 
 
 def test_a_mask_of_one_grey_is_a_weight(bare, embeds, batch):
     greys = (1.0, 0.25, 0.5)
     masks = torch.stack([torch.full((20, 30), grey) for grey in greys])
-    weighted = small.applied(bare, embeds, guidance="simple", frame_weights=greys)
-    close(sample(small.applied(bare, embeds, masks, guidance="simple"), batch), sample(weighted, batch))
+    weighted = small_models.applied(bare, embeds, guidance="simple", frame_weights=greys)
+    close(sample(small_models.applied(bare, embeds, masks, guidance="simple"), batch), sample(weighted, batch))
 
 
 @pytest.mark.parametrize("size", [(8, 12), (37, 53), (5, 90), (64, 3), (1, 1)], ids=str)
 @pytest.mark.parametrize("latent", [(8, 12), (9, 13)], ids=str)
 def test_soft_masks_that_tile_the_picture_are_no_mask_at_any_size(bare, each, size, latent):
     batch, mask = noise(bare, 2, *latent), soft_masks(2, *size)
-    first = small.applied(bare, each, mask, guidance="simple", weight=0.6)
-    tiled = small.applied(first, each, 1 - mask, guidance="simple", weight=0.6)
-    close(sample(tiled, batch), sample(small.applied(bare, each, guidance="simple", weight=0.6), batch))
+    first = small_models.applied(bare, each, mask, guidance="simple", weight=0.6)
+    tiled = small_models.applied(first, each, 1 - mask, guidance="simple", weight=0.6)
+    close(sample(tiled, batch), sample(small_models.applied(bare, each, guidance="simple", weight=0.6), batch))
 
 
 def test_values_outside_0_and_1_count_as_these(bare, embeds, batch):
     masks = 3 * soft_masks() - 1
-    found, expected = (sample(small.applied(bare, embeds, m), batch) for m in (masks, masks.clamp(0, 1)))
+    found, expected = (sample(small_models.applied(bare, embeds, m), batch) for m in (masks, masks.clamp(0, 1)))
     same(found, expected)
 
 
@@ -122,10 +124,10 @@ def test_areas_keep_every_latents_reference_and_mask(bare, family, each, guidanc
         return host_nodes.KSampler().sample(model, SEED, STEPS, CFG, "euler", "normal", *conds, latent, 0.6)[0]
 
     # The host's noise differs along a batch, so each run has the whole batch and counts for its own latent.
-    found = run(small.applied(bare, each, masks, guidance=guidance), batch)["samples"]
+    found = run(small_models.applied(bare, each, masks, guidance=guidance), batch)["samples"]
     for n in range(LATENTS):
         own = InstructEmbeds(each.adapter, "", each.image_tokens.map(lambda t, n=n: t[n : n + 1]))
-        expected = run(small.applied(bare, own, masks[n : n + 1], guidance=guidance), batch)["samples"]
+        expected = run(small_models.applied(bare, own, masks[n : n + 1], guidance=guidance), batch)["samples"]
         close(found[n], expected[n])
 
 
@@ -143,7 +145,8 @@ each_axis = pytest.mark.parametrize("axis", CHANNEL_AXES)
 def test_a_channel_axis_makes_no_more_masks_of_the_latents_masks(bare, embeds, batch, axis, number, guidance):
     masks = soft_masks(number)
     found, expected = (
-        sample(small.applied(bare, embeds, m, guidance=guidance), batch) for m in (CHANNEL_AXES[axis](masks), masks)
+        sample(small_models.applied(bare, embeds, m, guidance=guidance), batch)
+        for m in (CHANNEL_AXES[axis](masks), masks)
     )
     same(found, expected)
     assert not torch.equal(found, sample(bare, batch))
@@ -188,6 +191,9 @@ def test_windows_that_move_on_and_on_do_not_gather_masks():
 @pytest.mark.parametrize("size", [(1, 64), (64, 1), (2, 64), (3, 7), (1, 2), (5, 1)], ids=str)
 def test_a_mask_of_ones_is_no_mask_for_sd3_latents_of_any_shape(size):
     """SD3's patches are 2 x 2, of which the last row and column may be half empty. Bit for bit."""
-    bare, embeds = small.small_model("sd3"), small.golden_embeds("sd3")
+    bare, embeds = small_models.small_model("sd3"), small_models.golden_embeds("sd3")
     start = noise(bare, 1, *size)
-    same(sample(small.applied(bare, embeds, torch.ones(1, 37, 53)), start), sample(small.applied(bare, embeds), start))
+    same(
+        sample(small_models.applied(bare, embeds, torch.ones(1, 37, 53)), start),
+        sample(small_models.applied(bare, embeds), start),
+    )

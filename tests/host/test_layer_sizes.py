@@ -11,16 +11,15 @@ import comfy.model_patcher
 import comfy.ops
 import comfy.quant_ops
 import comfy.supported_models
-import lessons
 import pytest
-import small
-import small_plain as plain
 import torch
 from ipadapter_instruct.models.denoisers.model_view import layer_size
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
-from refusals import refused
-from sampling import close, noise, sample
+from support import small_models, small_training
+from support import small_plain_adapters as plain
+from support.refusals import refused
+from support.sampling.short_runs import close, noise, sample
 from torch import Tensor, nn
 
 FAMILIES = ("sd15", "sdxl", "sd3")
@@ -88,7 +87,7 @@ NAMES = ("attn2.to_k", "attn2.to_v", "attn1.to_q", "context_embedder", "attn.pro
 
 def with_layers(family: str, make):
     """A small model whose attention's and embedder's linear layers are made anew of what they were."""
-    model = small.small_model(family)
+    model = small_models.small_model(family)
     denoiser = model.model.diffusion_model
     for name in [name for name, _ in denoiser.named_modules() if name.endswith(NAMES)]:
         parent, _, last = name.rpartition(".")
@@ -104,8 +103,8 @@ def in_full(linear: nn.Linear) -> nn.Linear:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("make", MAKES)
 def test_an_adapter_acts_on_packed_layers_as_on_the_same_weights_in_full(family, make):
-    embeds = small.golden_embeds(family)
-    found, expected = (sample(small.applied(with_layers(family, one), embeds)) for one in (make, in_full))
+    embeds = small_models.golden_embeds(family)
+    found, expected = (sample(small_models.applied(with_layers(family, one), embeds)) for one in (make, in_full))
     close(found, expected)
 
 
@@ -115,9 +114,9 @@ def nameless(linear: nn.Linear) -> nn.Module:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_packed_layer_that_states_no_size_is_named(family):
-    model, embeds = with_layers(family, nameless), small.golden_embeds(family)
+    model, embeds = with_layers(family, nameless), small_models.golden_embeds(family)
     parts = ("states its size was expected", f"Packed (of {__name__})", "torch.uint8", "without this quantization")
-    refused(lambda: small.applied(model, embeds), *parts)
+    refused(lambda: small_models.applied(model, embeds), *parts)
 
 
 @pytest.mark.parametrize("weight", [None, torch.empty(0, device="meta")])
@@ -174,9 +173,9 @@ def test_the_hosts_layers_state_their_size_before_they_are_loaded():
 @pytest.mark.parametrize("family", FAMILIES)
 @each_format
 def test_an_adapter_acts_on_the_hosts_quantized_layers_as_on_the_same_weights_in_full(family, form):
-    embeds = small.golden_embeds(family)
+    embeds = small_models.golden_embeds(family)
     found, expected = (
-        sample(small.applied(with_layers(family, make(form)), embeds)) for make in (quantized, as_quantized)
+        sample(small_models.applied(with_layers(family, make(form)), embeds)) for make in (quantized, as_quantized)
     )
     close(found, expected)
 
@@ -232,7 +231,7 @@ def engine(made):
 @pytest.mark.parametrize("family", ["sd15", "sd3"])
 def test_an_engine_is_named_for_what_it_is(made, family):
     parts = ("This adapter is for", f"{made.__name__} (of {__name__})", "TensorRT", "Load Checkpoint")
-    refused(lambda: small.applied(engine(made), small.golden_embeds(family)), *parts)
+    refused(lambda: small_models.applied(engine(made), small_models.golden_embeds(family)), *parts)
 
 
 @pytest.mark.parametrize("made", ENGINES)
@@ -245,7 +244,7 @@ def test_an_engine_is_not_taught_on(made):
 
 
 def base(family: str, make) -> FrozenBase:
-    return FrozenBase(with_layers(family, make), small.FAMILIES[family].family)
+    return FrozenBase(with_layers(family, make), small_models.FAMILIES[family].family)
 
 
 @torch.inference_mode(False)
@@ -254,8 +253,8 @@ def test_gradients_pass_packed_layers(family):
     """They are the same as with the same weights in full."""
     found = []
     for make in (LikeBitsAndBytes, in_full):
-        frozen, learner = base(family, make), lessons.learner(family)
-        drawn = lessons.GoldenLessons(family).batch(1, torch.Generator().manual_seed(0))
+        frozen, learner = base(family, make), small_training.learner(family)
+        drawn = small_training.GoldenLessons(family).batch(1, torch.Generator().manual_seed(0))
         with frozen.loaded():
             noises = noise(frozen.patcher, 1, *drawn.latents.shape[-2:])
             frozen.losses(learner, drawn, noises, frozen.noise_levels(torch.tensor([0.5]))).sum().backward()

@@ -1,22 +1,29 @@
 """Weights for a model's layers, on real samplers.
 
-Expected is another implementation of the published rules: an oracle (tests/support/oracle.py) whose attention asks
-ComfyUI for the number and the part of its layer while the model runs. The small UNets have all groups of layers.
+Expected is another implementation of the published rules: an oracle (support/sampling/oracle_model.py) whose attention
+asks ComfyUI for the number and the part of its layer while the model runs. The small UNets have all groups of layers.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
-import small
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from golden_cases import golden_case
-from host_samplers import check, ksampler
 from ipadapter_instruct.models.guidance.layer_weights import LayerWeights
-from oracle import SITES, OracleAdapter, OracleModel, oracle_model
-from published_layers import BY_PLACE, PRECISE, PUBLISHED, on_negative, published_factor, scaled_attention
-from scenes import Link, Scene
+from support import small_models
+from support.golden_cases import golden_case
+from support.published.layer_weights import (
+    BY_PLACE,
+    PRECISE,
+    PUBLISHED,
+    on_negative,
+    published_factor,
+    scaled_attention,
+)
+from support.sampling.host_samplers import check, ksampler
+from support.sampling.oracle_model import SITES, OracleAdapter, OracleModel, oracle_model
+from support.sampling.scenes import Link, Scene
 
 FAMILIES = ["sd15", "sdxl"]
 MODES = ["simple", "three-way"]
@@ -68,12 +75,12 @@ class LayeredScene(Scene):
 
     def model(self, prepare):
         settings = {k: v for k, v in vars(self.links[0]).items() if k != "picture"}
-        embeds = small.InstructEmbeds(self.adapter, "", self.tokens[0])
-        model = prepare(small.small_model(self.family))
-        return small.applied(model, embeds, layers=self.layers, frame_weights=self.frames, **settings)
+        embeds = small_models.InstructEmbeds(self.adapter, "", self.tokens[0])
+        model = prepare(small_models.small_model(self.family))
+        return small_models.applied(model, embeds, layers=self.layers, frame_weights=self.frames, **settings)
 
     def oracle(self, prepare):
-        patcher, weight_type = small.small_model(self.family, LayeredOracle), self.layers.weight_type
+        patcher, weight_type = small_models.small_model(self.family, LayeredOracle), self.layers.weight_type
         model = patcher.model
         adapter = OracleAdapter(golden_case(self.family).adapter_weights, self.links[0].weight)
         model.adapters = (adapter, adapter)

@@ -4,11 +4,11 @@ import comfy.sd
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from host_samplers import ksampler, pair
-from sampling import close
-from scenes import Link, OracleForm, PackForm, Scene
-from small_control import small_control_net, with_control
-from small_lora import small_lora
+from support.other_nodes.small_control_net import small_control_net, with_control
+from support.other_nodes.small_lora import small_lora
+from support.sampling.host_samplers import ksampler, pair
+from support.sampling.scenes import Link, OracleForm, PackForm, Scene
+from support.sampling.short_runs import close
 
 CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
 

@@ -6,25 +6,22 @@ import json
 import subprocess
 import sys
 
-import encoders
-import files
 import folder_paths
-import in_process
-import pack
 import pytest
-import small
 import torch
 from comfy_api.latest import io
+from comfyhost.places import REPO_ROOT
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
-from host import COMFYUI
-from in_process import run_node
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.shared.schema import schema
+from support import pack_nodes, small_encoders, small_files, small_models
+from support.imported_comfyui import COMFYUI
+from support.pack_nodes import run_node
 
 import nodes as host_nodes
 
@@ -33,17 +30,17 @@ pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders 
 REQUIRED, OPTIONAL = "required", "optional"
 
 # Ids, names, types, order and defaults that saved workflows depend on: never changed, only appended to.
-SCHEMA = json.loads((pack.ROOT / "tests" / "data" / "node-schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((REPO_ROOT / "tests" / "data" / "node-schema.json").read_text(encoding="utf-8"))
 KEPT = ("default", "min", "max", "step", "multiline", "dynamicPrompts", "options", "control_after_generate")
 THE_HOSTS_OPTIONS = ("file", "sampler_name", "scheduler")
 
 
 @pytest.fixture
 def folders(tmp_path):
-    with in_process.model_folders(tmp_path) as folders:
+    with pack_nodes.model_folders(tmp_path) as folders:
         for name in ("a.bin", "b.safetensors"):
-            files.save_adapter(files.adapter_tensors(), folders["ipadapter"] / name)
-        files.save_encoder_header(folders["clip_vision"] / "vit-l.safetensors", 1024)
+            small_files.save_adapter(small_files.adapter_tensors(), folders["ipadapter"] / name)
+        small_files.save_encoder_header(folders["clip_vision"] / "vit-l.safetensors", 1024)
         yield folders
 
 
@@ -117,7 +114,7 @@ def test_fields_that_this_comfyui_does_not_know_are_left_out():
 
 def test_for_an_adapter_of_faces_the_loader_says_that_no_encoder_is_needed(folders):
     file = draw(plain_adapter(Plain("faceid"), (8,)), 0, torch.float32)
-    files.save_adapter(file, folders["ipadapter"] / "face.safetensors")
+    small_files.save_adapter(file, folders["ipadapter"] / "face.safetensors")
     output = run_node(IPAdapterInstructLoader, adapter_name="face.safetensors", image_encoder="auto")
     assert output.args[0].encoder_file is None
     assert output.ui["text"][-1] == "image encoder: none needed, it reads a face embedding"
@@ -129,7 +126,7 @@ def test_for_an_adapter_of_faces_the_loader_says_that_no_encoder_is_needed(folde
 def load_pack(name: str = "pack_as_comfyui_loads_it"):
     """The pack's own __init__, run as ComfyUI runs a custom node's."""
     spec = importlib.util.spec_from_file_location(
-        name, pack.ROOT / "__init__.py", submodule_search_locations=[str(pack.ROOT)]
+        name, REPO_ROOT / "__init__.py", submodule_search_locations=[str(REPO_ROOT)]
     )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -203,7 +200,7 @@ print(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}))
 
 
 def test_loading_the_pack_imports_nothing_heavy_beside_what_comfyui_has_imported():
-    script = NEW_MODULES.format(comfyui=str(COMFYUI), init=str(pack.ROOT / "__init__.py"), root=str(pack.ROOT))
+    script = NEW_MODULES.format(comfyui=str(COMFYUI), init=str(REPO_ROOT / "__init__.py"), root=str(REPO_ROOT))
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=COMFYUI, timeout=300)
     assert run.returncode == 0, run.stderr
     of_init, of_nodes = run.stdout.splitlines()[-2:]
@@ -216,13 +213,13 @@ def test_loading_the_pack_imports_nothing_heavy_beside_what_comfyui_has_imported
 
 @pytest.fixture(scope="module")
 def vit_h():
-    return encoders.clip_vision(width=1280, layers=2, patches=2)
+    return small_encoders.clip_vision(width=1280, layers=2, patches=2)
 
 
 def encode(vit_h, **changes):
     inputs = {
         "adapter": run_node(IPAdapterInstructLoader, adapter_name="a.bin", image_encoder="auto").args[0],
-        "clip": encoders.small_clip(),
+        "clip": small_encoders.small_clip(),
         "image": torch.rand(1, 40, 50, 3, generator=torch.Generator().manual_seed(0)),
         "instruction": "use the pose",
         "prompt": "a (red:1.3) dog",
@@ -234,7 +231,7 @@ def encode(vit_h, **changes):
 
 @pytest.mark.parametrize("clip_skip", [None, -2])
 def test_positive_and_negative_are_bit_for_bit_what_clip_text_encode_gives(folders, vit_h, clip_skip):
-    clip = encoders.small_clip().clone()
+    clip = small_encoders.small_clip().clone()
     if clip_skip:
         clip.clip_layer(clip_skip)
     _, *found = encode(vit_h, clip=clip)
@@ -247,7 +244,7 @@ def test_positive_and_negative_are_bit_for_bit_what_clip_text_encode_gives(folde
 
 
 def test_changing_only_a_text_never_runs_the_image_encoder_again(folders):
-    encoder = encoders.clip_vision(width=1280, layers=2, patches=2)
+    encoder = small_encoders.clip_vision(width=1280, layers=2, patches=2)
     runs = []
     encoder.model.register_forward_hook(lambda *_: runs.append(1))
     first = encode(encoder)[0]
@@ -272,11 +269,11 @@ def test_references_tokens_follow_one_another(folders, vit_h):
 
 
 def test_an_apply_says_what_auto_chose_and_hands_out_another_model():
-    model = small.small_model()
+    model = small_models.small_model()
     out = run_node(
         IPAdapterInstructApply,
         model=model,
-        embeds=small.golden_embeds(instruction="use the pose"),
+        embeds=small_models.golden_embeds(instruction="use the pose"),
         weight=0.8,
         guidance="auto",
         instruct_guidance=2.0,

@@ -5,12 +5,9 @@ Expected are the steps of ComfyUI's ConditioningSetTimestepRange with the same f
 
 import comfy.samplers
 import pytest
-import small
 import torch
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced as advanced
-from host_node import host_node
-from in_process import run_node
 from ipadapter_instruct.models.attention_maps.record import watched
 from ipadapter_instruct.models.guidance.weight_schedule import LINEAR, NOISE, parse_schedule
 from ipadapter_instruct.models.patching import prepare_run
@@ -18,7 +15,10 @@ from ipadapter_instruct.models.patching.batch_index import WholeLatent
 from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.models.patching.window import SigmaWindow
 from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
-from sampling import noise, same
+from support import small_models
+from support.host_node import host_node
+from support.pack_nodes import run_node
+from support.sampling.short_runs import noise, same
 
 
 def as_it_is(model):
@@ -50,12 +50,12 @@ WHOLE = WholeLatent(1, (8, 12))
 @pytest.fixture(scope="module", params=SAMPLINGS)
 def model(request):
     family, change = SAMPLINGS[request.param]
-    return change(small.small_model(family))
+    return change(small_models.small_model(family))
 
 
 @pytest.fixture(scope="module")
 def embeds(model):
-    return small.golden_embeds(model.model.family)
+    return small_models.golden_embeds(model.model.family)
 
 
 def host_acts(sampling, level: torch.Tensor, start: float, end: float) -> bool:
@@ -69,13 +69,13 @@ def host_acts(sampling, level: torch.Tensor, start: float, end: float) -> bool:
 def all_of_one_fraction(model, embeds, at: float):
     """A window on either side of a fraction, a turn on either side, a schedule and three-way guidance up to it."""
     before, after = 0.1, 0.2
-    model = small.applied(model, embeds, weight=before, guidance="simple", end_percent=at)
-    model = small.applied(model, embeds, weight=after, guidance="simple", start_percent=at)
+    model = small_models.applied(model, embeds, weight=before, guidance="simple", end_percent=at)
+    model = small_models.applied(model, embeds, weight=after, guidance="simple", start_percent=at)
     turns = run_node(IPAdapterInstructThen, embeds=embeds, then=embeds, at_percent=at).args[0]
-    model = small.applied(model, turns, weight=0.3, guidance="simple")
+    model = small_models.applied(model, turns, weight=0.3, guidance="simple")
     schedule = parse_schedule(f"0: 2, {at}: 3", "hold", NOISE)
-    model = small.applied(model, embeds, weight=0.4, guidance="simple", schedule=schedule)
-    return small.applied(model, embeds, weight=0.5, guidance="three-way", three_way_until=at)
+    model = small_models.applied(model, embeds, weight=0.4, guidance="simple", schedule=schedule)
+    return small_models.applied(model, embeds, weight=0.5, guidance="three-way", three_way_until=at)
 
 
 def what_acts(run, level: torch.Tensor) -> dict:
@@ -151,7 +151,7 @@ def visited(model, sigmas: torch.Tensor) -> list[torch.Tensor]:
     """What a run's steps predict, each of the same latent."""
     family = model.model.family
     guider, x, found = comfy.samplers.CFGGuider(model), noise(model, height=8, width=12), []
-    guider.set_conds(*(small.golden_conditioning(family, name) for name in ("positive", "negative")))
+    guider.set_conds(*(small_models.golden_conditioning(family, name) for name in ("positive", "negative")))
     guider.set_cfg(3.0)
 
     def visit(denoiser, start, levels, extra_args, callback, disable):
@@ -166,25 +166,25 @@ def visited(model, sigmas: torch.Tensor) -> list[torch.Tensor]:
 @pytest.mark.parametrize("way", ["rising", "falling, then rising"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_step_has_its_factor_whichever_way_the_levels_go(family, way, guidance):
-    bare, embeds = small.small_model(family), small.golden_embeds(family)
+    bare, embeds = small_models.small_model(family), small_models.golden_embeds(family)
     sigmas = levels(bare, way)
-    found = visited(small.applied(bare, embeds, guidance=guidance, schedule=factors()), sigmas)
+    found = visited(small_models.applied(bare, embeds, guidance=guidance, schedule=factors()), sigmas)
     for number, factor in enumerate(FACTORS):
-        constant = small.applied(bare, embeds, guidance=guidance, weight=0.8 * factor)
+        constant = small_models.applied(bare, embeds, guidance=guidance, weight=0.8 * factor)
         same(found[number], visited(constant, sigmas)[number])
 
 
 def test_heat_maps_of_rising_levels_stand_in_the_order_of_the_steps():
-    bare, embeds = small.small_model("sd15"), small.golden_embeds("sd15")
-    model, watch = watched(small.applied(bare, embeds))
+    bare, embeds = small_models.small_model("sd15"), small_models.golden_embeds("sd15")
+    model, watch = watched(small_models.applied(bare, embeds))
     visited(model, levels(bare, "rising"))
     assert [position for position, _ in watch.over_steps(4)] == [0.0, 0.25, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("way", ["rising", "falling, then rising"])
 def test_a_straight_schedule_meets_its_points_at_the_steps(way):
-    bare, embeds = small.small_model("sd15"), small.golden_embeds("sd15")
-    applied = small.applied(bare, embeds, schedule=parse_schedule("0: 1, 1: 2", LINEAR, "steps"))
+    bare, embeds = small_models.small_model("sd15"), small_models.golden_embeds("sd15")
+    applied = small_models.applied(bare, embeds, schedule=parse_schedule("0: 1, 1: 2", LINEAR, "steps"))
     sigmas = levels(bare, way)
     chain, guider = applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied)
     run = prepare_run.prepare_run(chain, guider, sigmas, WHOLE)

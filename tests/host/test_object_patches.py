@@ -6,20 +6,19 @@ All clones of a model share its modules, so what another clone has put there is 
 import copy
 
 import comfy.model_management as mm
-import lessons
 import pytest
-import small
-import small_plain as plain
 import torch
-from beside import CHAINS, agree, applied_with
 from ipadapter_instruct.models.denoisers.site_checks import family_of_sites
 from ipadapter_instruct.models.guidance.layer_weights import LayerWeights
 from ipadapter_instruct.models.training.frozen_base import FrozenBase
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
-from passes import rows
-from refusals import refused
-from sampling import close, same, sample
-from scenes import Scene
+from support import small_models, small_training
+from support import small_plain_adapters as plain
+from support.other_nodes.with_other_node import CHAINS, agree, applied_with
+from support.refusals import refused
+from support.sampling.counted_passes import rows
+from support.sampling.scenes import Scene
+from support.sampling.short_runs import close, same, sample
 from torch import nn
 
 BLOCKS = ("input_blocks.1.1", "input_blocks.2.1", "middle_block.1")
@@ -84,7 +83,7 @@ def attentions(made, *names: str):
 def block_of(family: str) -> str:
     if family == "sd3":
         return "joint_blocks.0"
-    return lessons.base(family).sites[0].path.removeprefix("diffusion_model.")
+    return small_training.base(family).sites[0].path.removeprefix("diffusion_model.")
 
 
 layer_diffusion = attentions(Sharing, "attn1", "attn2")
@@ -92,13 +91,13 @@ layer_diffusion = attentions(Sharing, "attn1", "attn2")
 
 @pytest.fixture
 def bare():
-    yield small.small_model("sd15")
+    yield small_models.small_model("sd15")
     mm.unload_all_models()
 
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 # Other clones
@@ -111,21 +110,21 @@ def in_sight(model, other):
 
 
 def test_the_plain_model_goes_on_after_a_run_with_layer_diffusion(bare, embeds):
-    expected, plain_picture = sample(small.applied(bare, embeds)), sample(bare)
-    same(sample(small.applied(in_sight(bare, layer_diffusion), embeds)), expected)
+    expected, plain_picture = sample(small_models.applied(bare, embeds)), sample(bare)
+    same(sample(small_models.applied(in_sight(bare, layer_diffusion), embeds)), expected)
     same(sample(in_sight(bare, layer_diffusion)), plain_picture)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_blocks_that_another_clone_replaces_are_not_read(family):
-    model, embeds = small.small_model(family), small.golden_embeds(family)
-    expected = sample(small.applied(model, embeds))
-    same(sample(small.applied(in_sight(model, put(Apart, block_of(family))), embeds)), expected)
+    model, embeds = small_models.small_model(family), small_models.golden_embeds(family)
+    expected = sample(small_models.applied(model, embeds))
+    same(sample(small_models.applied(in_sight(model, put(Apart, block_of(family))), embeds)), expected)
 
 
 def test_a_denoiser_that_another_clone_replaces_is_not_read(bare, embeds):
-    expected = sample(small.applied(bare, embeds))
-    same(sample(small.applied(in_sight(bare, lambda m: whole(m, Around)), embeds)), expected)
+    expected = sample(small_models.applied(bare, embeds))
+    same(sample(small_models.applied(in_sight(bare, lambda m: whole(m, Around)), embeds)), expected)
 
 
 def whole(model, made):
@@ -153,7 +152,7 @@ def test_an_apply_leaves_what_another_clone_has_put_into_the_model(bare):
 
 
 def test_teaching_reads_nothing_of_another_clone(bare):
-    expected = FrozenBase(bare, small.FAMILIES["sd15"].family)
+    expected = FrozenBase(bare, small_models.FAMILIES["sd15"].family)
     drawn = from_scratch(expected.family, expected.sites, expected.own, Shape(width=64, blocks=2), 0)
     other = layer_diffusion(bare)
     name = "diffusion_model.output_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
@@ -161,7 +160,7 @@ def test_teaching_reads_nothing_of_another_clone(bare):
     other.add_object_patch("model_sampling", copy.deepcopy(bare.model.model_sampling))
     other.object_patches["model_sampling"].set_sigmas(torch.linspace(0.1, 3.0, 1000))
     sample(other)
-    base = FrozenBase(bare, small.FAMILIES["sd15"].family)
+    base = FrozenBase(bare, small_models.FAMILIES["sd15"].family)
     assert base.sites == expected.sites
     assert family_of_sites("UNet", base.sites) is family_of_sites("UNet", expected.sites)
     same(base.noise_levels(torch.tensor([0.2, 0.9])), expected.noise_levels(torch.tensor([0.2, 0.9])))
@@ -223,9 +222,9 @@ def test_replaced_self_attention_is_no_hindrance(mode, order):
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_adapter_acts_in_blocks_that_run_with_what_they_are_given(family, order):
-    model, embeds = small.small_model(family), small.golden_embeds(family)
+    model, embeds = small_models.small_model(family), small_models.golden_embeds(family)
     other = put(Around, block_of(family))
-    same(sample(applied_with(other, order, model, embeds)), sample(small.applied(model, embeds)))
+    same(sample(applied_with(other, order, model, embeds)), sample(small_models.applied(model, embeds)))
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -235,23 +234,23 @@ def test_an_attention_of_the_same_class_is_acted_in(bare, embeds, order):
         attention.to_k.weight.data *= 1.5
         return attention
 
-    model = small.small_model("sd15")
+    model = small_models.small_model("sd15")
     for block in BLOCKS:
         model.model.get_submodule(f"diffusion_model.{block}.transformer_blocks.0.attn2").to_k.weight.data *= 1.5
-    expected = sample(small.applied(model, embeds))
+    expected = sample(small_models.applied(model, embeds))
     same(sample(applied_with(attentions(changed, "attn2"), order, bare, embeds)), expected)
 
 
 @pytest.mark.parametrize("path", ["middle_block.1.transformer_blocks.0", "middle_block.1.transformer_blocks.0.attn2"])
 def test_compiled_modules_are_acted_in(bare, embeds, path):
     compiled = put(lambda module: torch.compile(module, backend="eager"), path)
-    close(sample(small.applied(compiled(bare), embeds)), sample(small.applied(bare, embeds)))
+    close(sample(small_models.applied(compiled(bare), embeds)), sample(small_models.applied(bare, embeds)))
 
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_block_that_passes_the_adapter_by_is_named(family, order):
-    model, embeds = small.small_model(family), small.golden_embeds(family)
+    model, embeds = small_models.small_model(family), small_models.golden_embeds(family)
     other, path = put(Apart, block_of(family)), f"diffusion_model.{block_of(family)}"
     sample(other(model))
     refused(

@@ -13,15 +13,11 @@ from pathlib import Path
 
 import comfy.clip_vision
 import comfy.model_management as mm
-import encoders
 import folder_paths
 import open_clip
 import pytest
 import torch
 import transformers
-from file_server import Served, serving
-from host import COMFYUI
-from in_process import run_node
 from ipadapter_instruct.models.encoding.image_encoder import (
     check_encoder,
     encode_pixels,
@@ -42,6 +38,10 @@ from ipadapter_instruct.models.files import download as download_module
 from ipadapter_instruct.models.files.encoder_files import VIT_H_STATES, EncoderSizes
 from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
 from safetensors.torch import save, save_file
+from support import small_encoders
+from support.imported_comfyui import COMFYUI
+from support.pack_nodes import run_node
+from support.servers.file_server import Served, serving
 
 import nodes
 
@@ -61,14 +61,14 @@ def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
 @pytest.fixture(scope="module")
 def image_weights():
     """In float32, with numbers that half precision does not have."""
-    return {name: weight.float() * 1.0001 for name, weight in encoders.vit_weights(**SMALL).items()}
+    return {name: weight.float() * 1.0001 for name, weight in small_encoders.vit_weights(**SMALL).items()}
 
 
 @pytest.fixture(scope="module")
 def image_files(tmp_path_factory, image_weights):
     """The same image tower in both layouts; open_clip's as a whole CLIP, with something of its text tower."""
     folder = tmp_path_factory.mktemp("image")
-    tower = encoders.open_clip_vision_model(image_weights, encoders.vit_config(**SMALL)).state_dict()
+    tower = small_encoders.open_clip_vision_model(image_weights, small_encoders.vit_config(**SMALL)).state_dict()
     whole = {f"visual.{name}": weight.contiguous() for name, weight in tower.items()}
     whole |= {"logit_scale": torch.zeros(()), "ln_final.weight": torch.zeros(1024)}
     save_file(whole, folder / "open_clip.safetensors")
@@ -80,8 +80,8 @@ def image_files(tmp_path_factory, image_weights):
 def text_files(tmp_path_factory):
     """CLIP-L's text tower in both layouts; transformers' as in a checkpoint of SD1.5, in half precision."""
     folder = tmp_path_factory.mktemp("text")
-    weights = encoders.clip_l_weights()
-    state = encoders.open_clip_text_model(weights).state_dict()
+    weights = small_encoders.clip_l_weights()
+    state = small_encoders.open_clip_text_model(weights).state_dict()
     save_file({name: tensor for name, tensor in state.items()}, folder / "open_clip.safetensors")
     prefixed = {f"cond_stage_model.transformer.{name}": weight for name, weight in weights.items()}
     save_file(prefixed, folder / "transformers.safetensors")
@@ -107,7 +107,7 @@ def pixels():
 
 @pytest.fixture(scope="module")
 def expected_image(image_weights, pixels):
-    model = encoders.transformers_vision_model(image_weights, encoders.vit_config(**SMALL))
+    model = small_encoders.transformers_vision_model(image_weights, small_encoders.vit_config(**SMALL))
     with torch.no_grad():
         return model(pixel_values=pixels, output_hidden_states=True)
 
@@ -186,8 +186,8 @@ def test_a_vit_bigg_of_full_size_in_transformers_names_has_all_that_open_clips_h
 
 @pytest.mark.parametrize("crop", ["center", "none"])
 def test_comfyuis_own_node_encodes_with_it(encoder, image_weights, crop):
-    config = encoders.vit_config(**SMALL)
-    theirs = encoders.clip_vision_of(config)
+    config = small_encoders.vit_config(**SMALL)
+    theirs = small_encoders.clip_vision_of(config)
     theirs.load_sd({name: weight.half() for name, weight in image_weights.items()})
     picture = torch.rand(1, 40, 60, 3)
 
@@ -230,7 +230,9 @@ def test_text_states_are_those_of_transformers_for_all_77_tokens(text_files, lay
     tokenizer = transformers.CLIPTokenizer.from_pretrained(COMFYUI / "comfy" / "sd1_tokenizer")
     tokens = tokenizer(PROMPTS, padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
     with torch.no_grad():
-        expected = encoders.transformers_text_model(encoders.clip_l_weights())(input_ids=tokens).last_hidden_state
+        expected = small_encoders.transformers_text_model(small_encoders.clip_l_weights())(
+            input_ids=tokens
+        ).last_hidden_state
 
     clip = load_text_tower(text_files[layout])
     states = encode_texts(clip, PROMPTS)
@@ -242,14 +244,14 @@ def test_text_states_are_those_of_transformers_for_all_77_tokens(text_files, lay
 
 
 def test_text_states_are_those_of_the_graphs_own_clip_l(clip):
-    theirs = encode_texts(encoders.load_text_encoder("sd15"), PROMPTS)
+    theirs = encode_texts(small_encoders.load_text_encoder("sd15"), PROMPTS)
     ours = encode_texts(clip, PROMPTS)
     for text in PROMPTS:
         assert_same(ours[text], theirs[text])
 
 
 def test_of_a_long_clip_the_first_77_places_are_used(tmp_path):
-    weights = dict(encoders.clip_l_weights(2))
+    weights = dict(small_encoders.clip_l_weights(2))
     name = "text_model.embeddings.position_embedding.weight"
     for file, places in (("short", weights[name]), ("long", torch.cat([weights[name]] * 3))):
         save_file({**weights, name: places}, tmp_path / f"{file}.safetensors")
@@ -258,10 +260,10 @@ def test_of_a_long_clip_the_first_77_places_are_used(tmp_path):
 
 
 def test_of_a_shorter_clip_all_places_are_used(tmp_path):
-    weights = encoders.with_places(encoders.clip_l_weights(12), 20)
+    weights = small_encoders.with_places(small_encoders.clip_l_weights(12), 20)
     save_file(weights, tmp_path / "short.safetensors")
     found = encode_texts(load_text_tower(tmp_path / "short.safetensors"), PROMPTS)
-    expected = encode_texts(encoders.load_text_encoder("sd15", places=20), PROMPTS)
+    expected = encode_texts(small_encoders.load_text_encoder("sd15", places=20), PROMPTS)
     for text in PROMPTS:
         assert found[text].shape == (1, 20, 768)
         assert_same(found[text], expected[text])
@@ -269,7 +271,7 @@ def test_of_a_shorter_clip_all_places_are_used(tmp_path):
 
 def test_a_clip_without_clip_l_is_told_of_the_node():
     with pytest.raises(ValueError, match=r"Load Instruct Text Encoder \(open_clip\)"):
-        check_clip_l(encoders.sd2_clip())
+        check_clip_l(small_encoders.sd2_clip())
 
 
 # Memory
@@ -296,7 +298,7 @@ def test_comfyuis_caches_find_their_models(encoder, clip):
 
 
 def test_memory_is_the_towers_tensors_in_the_files_precision(encoder, clip, image_weights):
-    weights = sum(weight.nbytes for weight in encoders.clip_l_weights().values())
+    weights = sum(weight.nbytes for weight in small_encoders.clip_l_weights().values())
     assert encoder.patcher.model_size() == sum(weight.nbytes for weight in image_weights.values())
     assert clip.patcher.model_size() == weights
     assert {p.dtype for p in clip.model.parameters()} == {torch.float16}
@@ -365,7 +367,7 @@ def server(monkeypatch):
     """A server that has a small ViT-L and its text tower, in open_clip's layout, under every address."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(download_module, "WAITS", (0, 0))
-    served = Served(save(encoders.small_vit_l()), linked=True)
+    served = Served(save(small_encoders.small_vit_l()), linked=True)
     with serving(served) as address:
         monkeypatch.setenv("HF_ENDPOINT", address)
         yield served

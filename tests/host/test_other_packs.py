@@ -9,9 +9,7 @@ from dataclasses import replace
 
 import comfy.sample
 import pytest
-import small
 import torch
-from beside import CHAINS, MODES, agree, applied_with, unchanged
 from comfy.patcher_extension import WrappersMP
 from comfy_extras import (
     nodes_attention_multiply,
@@ -23,10 +21,12 @@ from comfy_extras import (
     nodes_sag,
     nodes_tomesd,
 )
-from host_node import host_node
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
-from sampling import close, noise, noise_prediction, same, sample
-from scenes import Scene
+from support import small_models
+from support.host_node import host_node
+from support.other_nodes.with_other_node import CHAINS, MODES, agree, applied_with, unchanged
+from support.sampling.scenes import Scene
+from support.sampling.short_runs import close, noise, noise_prediction, same, sample
 
 
 @pytest.fixture(params=CHAINS)
@@ -41,12 +41,12 @@ def order(request) -> str:
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 @pytest.fixture(scope="module")
 def bare():
-    return small.small_model("sd15")
+    return small_models.small_model("sd15")
 
 
 # ComfyUI's own nodes
@@ -190,7 +190,7 @@ def test_a_guide_of_the_positive_by_the_negative_guides_the_full_branch_and_no_o
 
     At an image scale of 1 there is no uncond: the negative is image_only, which has the negative's text.
     """
-    conds = tuple(small.golden_conditioning("sd15", name) for name in ("positive", "negative"))
+    conds = tuple(small_models.golden_conditioning("sd15", name) for name in ("positive", "negative"))
     x, sigma, cfg, instruct_scale = noise(bare), torch.tensor([3.0]), 4.0, 2.0
 
     def added(own, **settings):
@@ -218,10 +218,10 @@ def test_masks_fit_where_a_node_changes_sizes(bare, embeds, name, height, width)
     left[..., :20] = 1
     other = CORE[name](bare)
     settings = {"guidance": "simple"}
-    tiled = small.applied(small.applied(other, embeds, left, **settings), embeds, 1 - left, **settings)
-    whole = sample(small.applied(other, embeds, **settings), start)
+    tiled = small_models.applied(small_models.applied(other, embeds, left, **settings), embeds, 1 - left, **settings)
+    whole = sample(small_models.applied(other, embeds, **settings), start)
     close(sample(tiled, start), whole)
-    assert not torch.allclose(sample(small.applied(other, embeds, left, **settings), start), whole, atol=0.05)
+    assert not torch.allclose(sample(small_models.applied(other, embeds, left, **settings), start), whole, atol=0.05)
 
 
 # Caches of the host. What they keep from step to step they find again by the conditions' ids.
@@ -229,7 +229,7 @@ def test_masks_fit_where_a_node_changes_sizes(bare, embeds, name, height, width)
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_lazy_cache_skips_steps(bare, embeds, guidance):
-    model = small.applied(bare, embeds, guidance=guidance)
+    model = small_models.applied(bare, embeds, guidance=guidance)
     assert evaluations(lazy_cache(model)) < evaluations(model) == evaluations(bare)
 
 
@@ -240,8 +240,8 @@ def test_easy_cache_skips_steps(bare, embeds, order, guidance):
 
 
 def test_easy_cache_goes_on_where_the_passes_change(bare, embeds):
-    model = small.applied(bare, embeds, guidance="simple", weight=0.4)
-    model = small.applied(model, embeds, guidance="three-way", weight=0.4, start_percent=0.3, end_percent=0.7)
+    model = small_models.applied(bare, embeds, guidance="simple", weight=0.4)
+    model = small_models.applied(model, embeds, guidance="three-way", weight=0.4, start_percent=0.3, end_percent=0.7)
     assert evaluations(easy_cache(model)) < evaluations(model)
 
 
@@ -250,7 +250,7 @@ def evaluations(model) -> int:
     count = []
     handle = model.model.diffusion_model.time_embed.register_forward_hook(lambda *_: count.append(1))
     try:
-        positive, negative = (small.golden_conditioning("sd15", name) for name in ("positive", "negative"))
+        positive, negative = (small_models.golden_conditioning("sd15", name) for name in ("positive", "negative"))
         start = noise(model)
         comfy.sample.sample(
             model, start, 8, 4.0, "euler", "normal", positive, negative, torch.zeros_like(start), seed=1

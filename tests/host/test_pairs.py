@@ -6,16 +6,16 @@ Where nothing is computed the weights are on torch's meta device, which holds th
 import comfy.model_detection
 import comfy.model_patcher
 import pytest
-import small
 import torch
 from comfyhost.adapters import instruct_adapter
-from golden_cases import golden_case, made_up_weights
 from ipadapter_instruct.models.adapter.checkpoint import recognise
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from published import SITES, TOKEN_WIDTHS
-from sampling import close, sample
+from support import small_models
+from support.golden_cases import golden_case, made_up_weights
+from support.published.site_widths import SITES, TOKEN_WIDTHS
+from support.sampling.short_runs import close, sample
 
 CPU = torch.device("cpu")
 FAMILIES = ("sd15", "sdxl", "sd3")
@@ -85,7 +85,9 @@ def embeds():
         shapes = {name: weight.shape for name, weight in instruct_adapter(family, SITES[family]).items()}
         tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
         adapter = LoadedAdapter("published.bin", recognise(tensors))
-        return small.InstructEmbeds(adapter, "use the style", Branches(*[torch.zeros(1, 16, TOKEN_WIDTHS[family])] * 4))
+        return small_models.InstructEmbeds(
+            adapter, "use the style", Branches(*[torch.zeros(1, 16, TOKEN_WIDTHS[family])] * 4)
+        )
 
     return of
 
@@ -146,11 +148,11 @@ def test_sd35_large_is_refused_with_the_reason(model, embeds):
 
 def dual_model(change=lambda name, weight: weight, **sizes):
     """The small SD3 model with a second attention in its first three blocks; `change` may change its weights."""
-    case, made = golden_case("sd3"), small.FAMILIES["sd3"]
+    case, made = golden_case("sd3"), small_models.FAMILIES["sd3"]
     config = made.config_class({"dtype": torch.float32})
     sizes = {**made.sizes(case.config), "x_block_self_attn_layers": [0, 1, 2], **sizes}
     config.unet_config = {"dtype": torch.float32, **sizes}
-    model = small.SmallModel(config, made.model_type, device="cpu", unet_model=made.denoiser_class)
+    model = small_models.SmallModel(config, made.model_type, device="cpu", unet_model=made.denoiser_class)
     shapes = {name: list(weight.shape) for name, weight in model.diffusion_model.state_dict().items()}
     weights = made_up_weights(7, shapes)
     for name, weight in case.base_weights.items():  # of the modulations these are the first two thirds
@@ -162,14 +164,14 @@ def dual_model(change=lambda name, weight: weight, **sizes):
 
 @pytest.fixture(scope="module")
 def golden():
-    return small.golden_embeds("sd3")
+    return small_models.golden_embeds("sd3")
 
 
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_dual_blocks_whose_second_attention_adds_nothing_give_sd3s_picture(golden, guidance):
     silent = dual_model(lambda name, weight: weight * 0 if ".attn2.proj." in name else weight)
-    expected = sample(small.applied(small.small_model("sd3"), golden, guidance=guidance))
-    close(sample(small.applied(silent, golden, guidance=guidance)), expected)
+    expected = sample(small_models.applied(small_models.small_model("sd3"), golden, guidance=guidance))
+    close(sample(small_models.applied(silent, golden, guidance=guidance)), expected)
 
 
 def test_an_adapter_acts_on_sd35_mediums_joint_attention_and_leaves_its_self_attention_as_it_is(golden):
@@ -180,7 +182,7 @@ def test_an_adapter_acts_on_sd35_mediums_joint_attention_and_leaves_its_self_att
         getattr(block, name).proj.register_forward_hook(lambda module, args, out, calls=calls: calls.append(args[0]))
         for name, calls in seen.items()
     ]
-    picture = sample(small.applied(bare, golden, guidance="simple"))
+    picture = sample(small_models.applied(bare, golden, guidance="simple"))
     plain = sample(bare)
     for hook in hooks:
         hook.remove()

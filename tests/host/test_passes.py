@@ -5,61 +5,61 @@ Expected are the pictures of simple and of three-way guidance.
 
 import comfy.sample
 import pytest
-import small
 import torch
 from comfy_extras import nodes_pag
-from host_node import host_node
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct, resolve
-from passes import passes
-from sampling import CFG, STEPS, close, same, sample
+from support import small_models
+from support.host_node import host_node
+from support.sampling.counted_passes import passes
+from support.sampling.short_runs import CFG, STEPS, close, same, sample
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def embeds(family):
-    return small.golden_embeds(family, "use the composition")  # three-way by the rule of every family
+    return small_models.golden_embeds(family, "use the composition")  # three-way by the rule of every family
 
 
 @pytest.fixture(scope="module")
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 # cfg 1
 
 
 def test_auto_at_cfg_1_is_simple_guidance_in_one_pass(family, bare, embeds):
-    auto = small.applied(bare, embeds, guidance="auto", image_scale=0.5)
+    auto = small_models.applied(bare, embeds, guidance="auto", image_scale=0.5)
     weight, guidance, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
     assert guidance == "three-way"
-    simple = small.applied(bare, embeds, guidance="simple", weight=weight)
+    simple = small_models.applied(bare, embeds, guidance="simple", weight=weight)
     same(sample(auto, cfg=1.0), sample(simple, cfg=1.0))
     assert passes(auto, cfg=1.0) == [1] * STEPS
 
 
 def test_auto_at_other_scales_is_three_way_guidance(bare, embeds):
-    auto = small.applied(bare, embeds, guidance="auto")
+    auto = small_models.applied(bare, embeds, guidance="auto")
     weight, _, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
-    same(sample(auto), sample(small.applied(bare, embeds, guidance="three-way", weight=weight)))
+    same(sample(auto), sample(small_models.applied(bare, embeds, guidance="three-way", weight=weight)))
     assert passes(auto) == [3] * STEPS
 
 
 @pytest.mark.parametrize("image_scale, expected", [(1.0, 2), (0.5, 4)])
 def test_three_way_that_a_user_asks_for_stays_so_at_cfg_1(bare, embeds, image_scale, expected):
-    asked = small.applied(bare, embeds, guidance="three-way", image_scale=image_scale)
+    asked = small_models.applied(bare, embeds, guidance="three-way", image_scale=image_scale)
     assert passes(asked, cfg=1.0) == [expected] * STEPS
     close(sample(asked, cfg=1.0), sample(asked, cfg=1.0001), tolerance=2e-3)
 
 
 def test_auto_beside_three_way_that_a_user_asks_for_stays_three_way_at_cfg_1(bare, embeds):
-    first = small.applied(bare, embeds, guidance="three-way", weight=0.4, image_scale=0.5)
-    auto = small.applied(first, embeds, guidance="auto", image_scale=0.5)
+    first = small_models.applied(bare, embeds, guidance="three-way", weight=0.4, image_scale=0.5)
+    auto = small_models.applied(first, embeds, guidance="auto", image_scale=0.5)
     weight, _, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
-    asked = small.applied(first, embeds, guidance="three-way", weight=weight, image_scale=0.5)
+    asked = small_models.applied(first, embeds, guidance="three-way", weight=weight, image_scale=0.5)
     same(sample(auto, cfg=1.0), sample(asked, cfg=1.0))
     assert passes(auto, cfg=1.0) == [4] * STEPS
 
@@ -68,7 +68,7 @@ def test_auto_at_cfg_1_is_simple_for_a_node_that_asks_for_a_pass_again(bare, emb
     weight, _, _ = resolve(ApplySettings(), embeds.adapter, embeds.instruction)
 
     def with_pag(guidance, weight):
-        model = small.applied(bare, embeds, guidance=guidance, weight=weight)
+        model = small_models.applied(bare, embeds, guidance=guidance, weight=weight)
         return host_node(nodes_pag.PerturbedAttentionGuidance, model, 2.0)[0]
 
     close(sample(with_pag("auto", 0.8), cfg=1.0), sample(with_pag("simple", weight), cfg=1.0))
@@ -78,7 +78,7 @@ def test_auto_with_a_guider_that_asks_for_the_negative_is_three_way_at_cfg_1(bar
     def unchanged(args):
         return args["denoised"]
 
-    auto = small.applied(bare, embeds, guidance="auto", image_scale=0.5)
+    auto = small_models.applied(bare, embeds, guidance="auto", image_scale=0.5)
     auto.set_model_sampler_post_cfg_function(unchanged, disable_cfg1_optimization=True)
     assert passes(auto, cfg=1.0) == [4] * STEPS
 
@@ -87,30 +87,34 @@ def test_auto_with_a_guider_that_asks_for_the_negative_is_three_way_at_cfg_1(bar
 
 
 def test_three_way_until_the_beginning_is_simple_guidance(bare, embeds):
-    found = small.applied(bare, embeds, guidance="three-way", three_way_until=0.0)
-    same(sample(found, start_step=1), sample(small.applied(bare, embeds, guidance="simple"), start_step=1))
+    found = small_models.applied(bare, embeds, guidance="three-way", three_way_until=0.0)
+    same(sample(found, start_step=1), sample(small_models.applied(bare, embeds, guidance="simple"), start_step=1))
     assert passes(found, start_step=1) == [2] * (STEPS - 1)
 
 
 def test_three_way_until_the_end_is_three_way_guidance(bare, embeds):
-    found = small.applied(bare, embeds, guidance="three-way", three_way_until=1.0)
-    same(sample(found), sample(small.applied(bare, embeds, guidance="three-way")))
+    found = small_models.applied(bare, embeds, guidance="three-way", three_way_until=1.0)
+    same(sample(found), sample(small_models.applied(bare, embeds, guidance="three-way")))
 
 
 @pytest.mark.parametrize("image_scale, count", [(1.0, 3), (0.5, 4)])
 def test_three_way_until_the_middle_has_the_passes_of_both(bare, embeds, image_scale, count):
     three_way = {"guidance": "three-way", "image_scale": image_scale}
-    found = small.applied(bare, embeds, three_way_until=0.6, **three_way)
+    found = small_models.applied(bare, embeds, three_way_until=0.6, **three_way)
     assert passes(found) == [count, count, 2]  # three steps, which begin at 0, the middle and the end
     close(
         sample(found),
-        continued(small.applied(bare, embeds, **three_way), small.applied(bare, embeds, guidance="simple")),
+        continued(
+            small_models.applied(bare, embeds, **three_way), small_models.applied(bare, embeds, guidance="simple")
+        ),
     )
 
 
 def continued(first, second) -> torch.Tensor:
     """Two steps with one model, and the last with another."""
-    positive, negative = (small.golden_conditioning(first.model.family, name) for name in ("positive", "negative"))
+    positive, negative = (
+        small_models.golden_conditioning(first.model.family, name) for name in ("positive", "negative")
+    )
     latent = sample(first, last_step=2)
     none = torch.zeros_like(latent)
     steps = {"start_step": 2, "disable_noise": True, "seed": 1}
@@ -120,9 +124,9 @@ def continued(first, second) -> torch.Tensor:
 def test_each_adapter_of_a_chain_keeps_three_way_guidance_until_its_own_moment(bare, embeds):
     early = {"guidance": "three-way", "weight": 0.3, "three_way_until": 0.2}
     late = {"guidance": "three-way", "weight": 0.5, "three_way_until": 0.6}
-    both = small.applied(small.applied(bare, embeds, **early), embeds, **late)
+    both = small_models.applied(small_models.applied(bare, embeds, **early), embeds, **late)
     assert passes(both) == [3, 3, 2]
-    whole = small.applied(small.applied(bare, embeds, guidance="simple", weight=0.3), embeds, **late)
+    whole = small_models.applied(small_models.applied(bare, embeds, guidance="simple", weight=0.3), embeds, **late)
     assert not torch.allclose(sample(both), sample(whole), atol=1e-3)
     close(sample(both, start_step=1), sample(whole, start_step=1))
 

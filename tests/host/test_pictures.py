@@ -1,13 +1,9 @@
 """The nodes that make reference pictures ready, and that Encode takes what they give in every family."""
 
-import encoders
-import files
 import folder_paths
-import in_process
 import numpy
 import pytest
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
@@ -15,7 +11,9 @@ from ipadapter_instruct.nodes.prepare.crop_around import IPAdapterInstructCropAr
 from ipadapter_instruct.nodes.prepare.cut_out import IPAdapterInstructCutOut
 from ipadapter_instruct.nodes.prepare.tile import IPAdapterInstructTile
 from PIL import Image
-from refusals import refused
+from support import pack_nodes, small_encoders, small_files
+from support.pack_nodes import run_node
+from support.refusals import refused
 
 import nodes as host_nodes
 
@@ -77,13 +75,13 @@ def test_a_picture_in_place_of_a_mask_is_refused(call):
 
 @pytest.fixture(scope="module")
 def vit_h():
-    return encoders.clip_vision(width=1280, layers=2, patches=2)
+    return small_encoders.clip_vision(width=1280, layers=2, patches=2)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def adapter(request, tmp_path_factory):
-    with in_process.model_folders(tmp_path_factory.mktemp("models")) as folders:
-        files.save_adapter(files.adapter_tensors(request.param), folders["ipadapter"] / "a.safetensors")
+    with pack_nodes.model_folders(tmp_path_factory.mktemp("models")) as folders:
+        small_files.save_adapter(small_files.adapter_tensors(request.param), folders["ipadapter"] / "a.safetensors")
         yield run_node(IPAdapterInstructLoader, adapter_name="a.safetensors", image_encoder="auto").args[0]
 
 
@@ -93,7 +91,13 @@ def tokens(adapter, vit_h):
 
     def encode(image: torch.Tensor, **changes) -> torch.Tensor:
         texts = {"instruction": "use the object", "prompt": "a dog", "negative_prompt": ""}
-        inputs = {"adapter": adapter, "clip": encoders.small_clip(), "image": image, "clip_vision": vit_h, **texts}
+        inputs = {
+            "adapter": adapter,
+            "clip": small_encoders.small_clip(),
+            "image": image,
+            "clip_vision": vit_h,
+            **texts,
+        }
         found = run_node(IPAdapterInstructEncode, **{**inputs, **changes}).args[0].image_tokens[Branch.FULL]
         assert found.isfinite().all()
         return found

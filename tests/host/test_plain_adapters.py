@@ -8,24 +8,24 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
-import small
-import small_plain as plain
 import torch
 from comfy_extras import nodes_custom_sampler as custom
-from golden_cases import golden_case
-from host_node import host_node
-from host_samplers import check, custom_advanced, ksampler, pair
-from in_process import run_node
 from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE
 from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_LATENT
 from ipadapter_instruct.nodes.control.guider import IPAdapterInstructGuider
 from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
 from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
-from oracle import OracleAdapter, oracle_model
-from passes import passes
-from sampling import CFG, close, noise, same, sample
-from scenes import Link, OracleForm, PackForm, Scene
+from support import small_models
+from support import small_plain_adapters as plain
+from support.golden_cases import golden_case
+from support.host_node import host_node
+from support.pack_nodes import run_node
+from support.sampling.counted_passes import passes
+from support.sampling.host_samplers import check, custom_advanced, ksampler, pair
+from support.sampling.oracle_model import OracleAdapter, oracle_model
+from support.sampling.scenes import Link, OracleForm, PackForm, Scene
+from support.sampling.short_runs import CFG, close, noise, same, sample
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
@@ -35,7 +35,7 @@ some_kinds = pytest.mark.parametrize("kind", ["base", "faceid-plus-v2"])
 
 @pytest.fixture(scope="module")
 def bare():
-    return small.small_model()
+    return small_models.small_model()
 
 
 @pytest.fixture(scope="module")
@@ -233,13 +233,13 @@ class MixedScene(Scene):
         self.embeds = [
             plain.embeds(plain.adapter(link.kind, self.family))
             if isinstance(link, PlainLink)
-            else small.InstructEmbeds(self.adapter, "", tokens)
+            else small_models.InstructEmbeds(self.adapter, "", tokens)
             for link, tokens in zip(self.links, self.tokens, strict=True)
         ]
         self.tokens = [one.image_tokens for one in self.embeds]
 
     def model(self, prepare):
-        model = prepare(small.small_model(self.family))
+        model = prepare(small_models.small_model(self.family))
         for link, embeds in zip(self.links, self.embeds, strict=True):
             scales = {"instruct_guidance": link.instruct_scale, "image_guidance": link.image_scale}
             model = plain.applied(model, embeds, weight=link.weight, guidance="three-way", **scales)
@@ -298,7 +298,7 @@ def guider(model, positive, negative, **scales):
 @some_kinds
 def test_the_guider_on_a_plain_adapter_alone_is_a_cfg_guider_and_says_so(bare, kind):
     form = SimpleNamespace(model=plain.applied(bare, of_kind(kind)))
-    conds = [small.golden_conditioning("sd15", name) for name in ("positive", "negative")]
+    conds = [small_models.golden_conditioning("sd15", name) for name in ("positive", "negative")]
     output = guider(form.model, *conds, instruct_guidance=3.0, image_guidance=0.5)
     expected = host_node(custom.CFGGuider, form.model, *conds, CFG)
     same(custom_advanced(form, output.args), custom_advanced(form, expected))

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import functools
 
-import encoders
 import pytest
-import small
-import small_plain as plain
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
 from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
 from ipadapter_instruct.models.guidance.branches import Branch
@@ -17,8 +13,11 @@ from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeStored
 from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
-from refusals import refused
-from sampling import close, same, sample
+from support import small_encoders, small_models
+from support import small_plain_adapters as plain
+from support.pack_nodes import run_node
+from support.refusals import refused
+from support.sampling.short_runs import close, same, sample
 
 import nodes as host_nodes
 
@@ -147,14 +146,14 @@ def test_many_pictures_are_the_same_as_a_few_at_a_time(kind):
 
 @pytest.mark.parametrize("kind", ["base", "plus", "faceid-plus", "faceid-plus-v2", "faceid"])
 def test_what_clip_vision_encode_has_read_is_the_picture(kind):
-    adapter, encoder = plain.adapter(kind), encoders.clip_vision(width=plain.WIDTH, layers=2)
+    adapter, encoder = plain.adapter(kind), small_encoders.clip_vision(width=plain.WIDTH, layers=2)
     expected = plain.embeds(adapter, 2, clip_vision=encoder, several="average")
     (read,) = host_nodes.CLIPVisionEncode().encode(encoder, plain.pictures(2), "center")
     given = {"clip_vision_output": read} if adapter.encoder_need else {}
     found = run_node(
         IPAdapterInstructEncodeStored,
         adapter=AdapterWithEncoder(adapter, None),
-        clip=encoders.small_clip(),
+        clip=small_encoders.small_clip(),
         instruction="use the style",
         prompt="a dog",
         negative_prompt="blurry",
@@ -168,7 +167,7 @@ def test_what_clip_vision_encode_has_read_is_the_picture(kind):
 
 
 def test_stored_embeds_of_another_encoder_are_refused_with_their_width():
-    inputs = {"adapter": AdapterWithEncoder(plain.adapter("base"), None), "clip": encoders.small_clip()}
+    inputs = {"adapter": AdapterWithEncoder(plain.adapter("base"), None), "clip": small_encoders.small_clip()}
     texts = {"instruction": "", "prompt": "", "negative_prompt": ""}
     call = lambda: run_node(IPAdapterInstructEncodeStored, **inputs, **texts, embeds=torch.ones(2, 7))  # noqa: E731
     refused(call, "pooled embeds", "[2, 7], pooled embeds 7 wide, of another encoder", "with a base model")
@@ -187,7 +186,7 @@ def test_saved_embeds_are_loaded_as_they_were(places, kind):
 
 
 def test_saved_and_loaded_embeds_give_the_same_picture_with_the_lora(places):
-    embeds, bare = plain.embeds(plain.adapter("faceid")), small.small_model()
+    embeds, bare = plain.embeds(plain.adapter("faceid")), small_models.small_model()
     loaded = saved_and_loaded(embeds, plain.adapter("faceid"))
     same(sample(plain.applied(bare, loaded)), sample(plain.applied(bare, embeds)))
 
@@ -227,7 +226,7 @@ def test_faces_that_are_not_as_many_as_the_pictures_are_refused(kind, pictures):
 @pytest.mark.parametrize("kind", READ_PICTURES)
 def test_another_encoder_is_refused_and_so_is_none(kind):
     adapter = plain.adapter(kind)
-    wrong = encoders.clip_vision_of({**encoders.vit_config(80, 2, 2), "projection_dim": 64})
+    wrong = small_encoders.clip_vision_of({**small_encoders.vit_config(80, 2, 2), "projection_dim": 64})
     refused(lambda: plain.encode(adapter, clip_vision=wrong), "This adapter needs the image encoder", "80 wide")
     refused(lambda: plain.encode(adapter, clip_vision=None), "This adapter needs the image encoder", "clip_vision")
 
@@ -235,7 +234,7 @@ def test_another_encoder_is_refused_and_so_is_none(kind):
 @functools.cache
 @torch.inference_mode(False)
 def model_of(family: str):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 @each_kind
@@ -256,7 +255,7 @@ def test_another_base_model_is_refused_by_name(kind, family, title, other):
 def test_a_lora_that_does_not_fit_the_model_is_refused_before_anything_is_changed(layer, shape, said):
     spoilt = {f"ip_adapter.{layer}_lora.up.weight": torch.zeros(shape)}
     spoilt |= {f"ip_adapter.{layer}_lora.down.weight": torch.zeros(4, 96)}
-    adapter, bare = plain.adapter("faceid", weights={**plain.tensors("faceid"), **spoilt}), small.small_model()
+    adapter, bare = plain.adapter("faceid", weights={**plain.tensors("faceid"), **spoilt}), small_models.small_model()
     embeds = plain.embeds(adapter)
     refused(lambda: plain.apply(bare, embeds), "The LoRA in small-faceid.safetensors was expected", said, "Connect a")
     assert not bare.patches

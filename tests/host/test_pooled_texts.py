@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import small
 import torch
-from passes import rows
-from prompts import Prompt, weights
-from sampling import close, noise, noise_prediction, same
+from support import small_models
+from support.sampling.counted_passes import rows
+from support.sampling.short_runs import close, noise, noise_prediction, same
+from support.situations.prompts import Prompt, weights
 from torch import Tensor
 
 HEIGHT, WIDTH = 16, 24
@@ -55,19 +55,19 @@ SITUATIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")
 def embeds(family):
-    return small.golden_embeds(family, "use the composition")
+    return small_models.golden_embeds(family, "use the composition")
 
 
 def level_at(sampling, percent: float) -> Tensor:
@@ -83,7 +83,7 @@ def step(model, positive: list, negative: list, percent: float) -> Tensor:
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_each_part_has_what_its_own_prompt_alone_would_give(family, bare, embeds, name, guidance):
     prompts, negative = SITUATIONS[name], Prompt("negative").condition(family)
-    model = small.applied(bare, embeds, guidance=guidance, **SCALES)
+    model = small_models.applied(bare, embeds, guidance=guidance, **SCALES)
     positive = [cond for prompt in prompts for cond in prompt.condition(family)]
     for percent in (0.2, 0.8):
         found, sampling = step(model, positive, negative, percent), bare.get_model_object("model_sampling")
@@ -95,7 +95,7 @@ def test_each_part_has_what_its_own_prompt_alone_would_give(family, bare, embeds
 
 def test_negatives_bound_to_their_positives_go_with_them(family, bare, embeds):
     """Pairs of prompts with masks, as Cond Pair Set Props makes them."""
-    model = small.applied(bare, embeds, guidance="three-way", **SCALES)
+    model = small_models.applied(bare, embeds, guidance="three-way", **SCALES)
     pairs = [(ONE, Prompt("negative"), half(True)), (TWO, Prompt("another negative"), half(False))]
     sides = zip(*(((p, m), (n, m)) for p, n, m in pairs), strict=True)
     positive, negative = ([c for q, m in side for c in replace(q, mask=m).condition(family)] for side in sides)
@@ -106,7 +106,7 @@ def test_negatives_bound_to_their_positives_go_with_them(family, bare, embeds):
 
 
 def test_prompts_of_one_pooled_text_need_no_further_passes(family, bare, embeds):
-    model = small.applied(bare, embeds, guidance="three-way", **SCALES)
+    model = small_models.applied(bare, embeds, guidance="three-way", **SCALES)
     positive = replace(ONE, mask=half(True)).condition(family) + replace(ONE, mask=half(False)).condition(family)
     negative = Prompt("negative").condition(family)
     assert rows(bare, lambda: step(model, positive, negative, 0.5)) == [5]
@@ -114,7 +114,7 @@ def test_prompts_of_one_pooled_text_need_no_further_passes(family, bare, embeds)
 
 
 def test_where_one_prompt_acts_alone_no_pass_is_run_for_another(family, bare, embeds):
-    model = small.applied(bare, embeds, guidance="three-way", **SCALES)
+    model = small_models.applied(bare, embeds, guidance="three-way", **SCALES)
     positive = [c for p in SITUATIONS["one after the other"] for c in p.condition(family)]
     negative = Prompt("negative").condition(family)
     assert rows(bare, lambda: step(model, positive, negative, 0.8)) == [4]

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 import comfy.model_management as mm
 import comfy.model_patcher
 import pytest
-import small
 import torch
 import torch._dynamo
 from comfy.ldm.modules import attention
 from comfy.ldm.modules.diffusionmodules import mmdit
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from golden_cases import golden_case
 from ipadapter_instruct.models.families import SD3
-from sampling import close, same, sample
+from support import small_models
+from support.golden_cases import golden_case
+from support.sampling.short_runs import close, same, sample
 
 CPU = torch.device("cpu")
 THREE_WAY = {"guidance": "three-way", "image_scale": 0.5}  # all four branches
@@ -49,37 +49,37 @@ PRECISIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def embeds(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture(scope="module")
 def picture(family, embeds):
     """What the adapter makes of the float32 model."""
     with torch.inference_mode():
-        return sample(small.applied(small.small_model(family), embeds, **THREE_WAY))
+        return sample(small_models.applied(small_models.small_model(family), embeds, **THREE_WAY))
 
 
 def model_in(family: str, precision: Precision):
     """The small model, its weights kept and computed as ComfyUI would."""
-    case, made = golden_case(family), small.FAMILIES[family]
+    case, made = golden_case(family), small_models.FAMILIES[family]
     config = made.config_class({"dtype": precision.weights})
     config.unet_config = {"dtype": precision.weights, **made.sizes(case.config)}
     config.manual_cast_dtype = precision.compute
-    model = small.SmallModel(config, made.model_type, device="cpu", unet_model=made.denoiser_class)
+    model = small_models.SmallModel(config, made.model_type, device="cpu", unet_model=made.denoiser_class)
     model.diffusion_model.load_state_dict(case.base_weights)
     model.family = family
     return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
 
 
 def in_float32(family: str, rounded):
-    model = small.small_model(family)
+    model = small_models.small_model(family)
     model.model.diffusion_model.load_state_dict(rounded.model.diffusion_model.state_dict())
     return model
 
@@ -90,10 +90,10 @@ def test_a_model_in_fewer_bits_gives_nearly_the_same_picture(family, embeds, pic
     bare = model_in(family, precision)
     assert bare.model_dtype() == precision.weights
 
-    found = sample(small.applied(bare, embeds, **THREE_WAY))
+    found = sample(small_models.applied(bare, embeds, **THREE_WAY))
 
     assert found.isfinite().all()
-    close(found, sample(small.applied(in_float32(family, bare), embeds, **THREE_WAY)), precision.computing)
+    close(found, sample(small_models.applied(in_float32(family, bare), embeds, **THREE_WAY)), precision.computing)
     close(found, picture, precision.rounding)
     effect = (found - sample(bare)).abs().max() / found.abs().max()
     assert effect > 0.4
@@ -103,11 +103,15 @@ def test_a_model_in_fewer_bits_gives_nearly_the_same_picture(family, embeds, pic
 def test_an_adapter_in_fewer_bits_gives_nearly_the_same_picture(family, picture, dtype):
     """The adapter is computed in float32 whatever it is kept in, so what differs is its rounding alone."""
     case = golden_case(family)
-    half = small.small_adapter(family, change=lambda name, weight: weight.to(dtype))
-    rounded = small.small_adapter(family, change=lambda name, weight: weight.to(dtype).float())
+    half = small_models.small_adapter(family, change=lambda name, weight: weight.to(dtype))
+    rounded = small_models.small_adapter(family, change=lambda name, weight: weight.to(dtype).float())
     found, expected = (
-        sample(small.applied(small.small_model(family), small.InstructEmbeds(adapter, "", tokens), **THREE_WAY))
-        for adapter, tokens in ((adapter, small.golden_tokens(case, adapter)) for adapter in (half, rounded))
+        sample(
+            small_models.applied(
+                small_models.small_model(family), small_models.InstructEmbeds(adapter, "", tokens), **THREE_WAY
+            )
+        )
+        for adapter, tokens in ((adapter, small_models.golden_tokens(case, adapter)) for adapter in (half, rounded))
     )
 
     same(found, expected)
@@ -139,7 +143,7 @@ def loaded(patcher) -> bool:
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_a_model_that_is_loaded_in_part_gives_the_same_picture(family, embeds, picture, room, share):
-    model = small.applied(small.small_model(family), embeds, **THREE_WAY)
+    model = small_models.applied(small_models.small_model(family), embeds, **THREE_WAY)
     room(share)
     same(sample(model), picture)
 
@@ -165,11 +169,11 @@ PATCHED = {  # SD3's image tokens pass the context embedder, so a LoRA on it act
 
 
 def test_a_lora_acts_the_same_on_a_model_that_is_loaded_in_part(family, embeds, picture, room):
-    bare = small.small_model(family)
+    bare = small_models.small_model(family)
     weight = bare.model.state_dict()[PATCHED[family]]
     change = torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)) * 0.1
     bare.add_patches({PATCHED[family]: ("diff", (change,))})
-    model = small.applied(bare, embeds, **THREE_WAY)
+    model = small_models.applied(bare, embeds, **THREE_WAY)
 
     expected = sample(model)
     room(0.0)
@@ -179,8 +183,8 @@ def test_a_lora_acts_the_same_on_a_model_that_is_loaded_in_part(family, embeds, 
 
 
 def test_sd3s_stream_weights_are_loaded_with_the_model_and_unloaded_with_everything():
-    embeds = small.golden_embeds("sd3")
-    model = small.applied(small.small_model("sd3"), embeds)
+    embeds = small_models.golden_embeds("sd3")
+    model = small_models.applied(small_models.small_model("sd3"), embeds)
     streams = embeds.adapter.streams
     mm.unload_all_models()
     assert not loaded(streams)
@@ -197,8 +201,8 @@ def test_sd3s_stream_weights_are_loaded_with_the_model_and_unloaded_with_everyth
 
 
 def test_the_adapters_weights_go_with_the_last_model_it_is_applied_to(family):
-    embeds = small.golden_embeds(family)
-    model = small.applied(small.small_model(family), embeds)
+    embeds = small_models.golden_embeds(family)
+    model = small_models.applied(small_models.small_model(family), embeds)
     sample(model)
     adapter = embeds.adapter
     weights = [weakref.ref(module) for module in (adapter.image_projection.model, adapter.projections)]
@@ -248,11 +252,11 @@ COMPILED = [
 @pytest.mark.parametrize(("family", "backend", "order"), COMPILED)
 def test_a_compiled_model_gives_the_same_picture_and_compiles_once(family, backend, order, compiler):
     """eager takes the same graphs as inductor and does not translate them, which takes up to a minute a model here."""
-    embeds = small.golden_embeds(family)
-    bare = small.small_model(family)
-    plain = small.applied(bare, embeds, **THREE_WAY)
+    embeds = small_models.golden_embeds(family)
+    bare = small_models.small_model(family)
+    plain = small_models.applied(bare, embeds, **THREE_WAY)
     if order == "before":
-        model = small.applied(compiled(bare, backend), embeds, **THREE_WAY)
+        model = small_models.applied(compiled(bare, backend), embeds, **THREE_WAY)
     else:
         model = compiled(plain, backend)
 

@@ -7,13 +7,13 @@
 import math
 from dataclasses import replace
 
-import drawn
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from situation_laws import as_the_oracle_says, lawful
-from situations import applied, bare
+from support.situations import hypothesis_strategies
+from support.situations.laws import as_the_oracle_says, lawful
+from support.situations.situation import applied, bare
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 FEW = max(settings.default.max_examples // 16, 1)  # each takes a second
@@ -32,15 +32,15 @@ def family(request) -> str:
 @few
 @given(data=st.data())
 def test_any_situation_gives_the_latent_of_an_independent_model(family, data, _round):
-    as_the_oracle_says(data.draw(drawn.situations(family)))
+    as_the_oracle_says(data.draw(hypothesis_strategies.situations(family)))
 
 
 @rounds
 @few
 @given(data=st.data())
 def test_laws_of_any_situation(family, data, _round):
-    situation = data.draw(drawn.situations(family))
-    lawful(situation, data.draw(drawn.parts(situation.batch)))
+    situation = data.draw(hypothesis_strategies.situations(family))
+    lawful(situation, data.draw(hypothesis_strategies.parts(situation.batch)))
 
 
 ROUNDING = {torch.float16: 0.01, torch.bfloat16: 0.08}  # of the largest value, as in test_precision
@@ -52,10 +52,10 @@ ROUNDING = {torch.float16: 0.01, torch.bfloat16: 0.08}  # of the largest value, 
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
 def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, dtype, data, _round):
     """Of the first step, and of scales that do not make much of rounding."""
-    links = data.draw(st.lists(drawn.links(family), min_size=1, max_size=3))
+    links = data.draw(st.lists(hypothesis_strategies.links(family), min_size=1, max_size=3))
     moderate = tuple(replace(link, instruct_scale=2.0, image_scale=0.5) for link in links)
     fixed = {"links": moderate, "sampler": "euler", "scheduler": "normal", "steps": 1, "cfg": 3.0, "scales": (2.0, 0.5)}
-    situation = data.draw(drawn.situations(family, **fixed))
+    situation = data.draw(hypothesis_strategies.situations(family, **fixed))
 
     def error(model_of) -> float:
         found, reference = (situation.sampled(model_of(kept)) for kept in (dtype, torch.float32))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 import pytest
-from drawn import parts, situations
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
@@ -17,7 +16,8 @@ from ipadapter_instruct.models.patching import chain, prepare_run, wrappers
 from ipadapter_instruct.models.patching.chain import Chain
 from ipadapter_instruct.models.patching.masks import SiteMasks
 from ipadapter_instruct.models.patching.run import BranchKeysValues
-from situation_laws import as_the_oracle_says, lawful
+from support.situations.hypothesis_strategies import parts, situations
+from support.situations.laws import as_the_oracle_says, lawful
 
 ROUNDS, EXAMPLES = 8, 10  # at most; the first example that notices is the last
 

@@ -3,32 +3,32 @@
 import collections
 
 import pytest
-import small
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.run import RUN
 from ipadapter_instruct.models.reference.combining import PER_LATENT, Combining, combine_references
-from operations import patch_class
-from sampling import noise, sample
+from support import small_models
+from support.sampling.counted_operations import patch_class
+from support.sampling.short_runs import noise, sample
 from torch.utils._python_dispatch import TorchDispatchMode
 
 LATENTS = 2
 CALL = "attention calls"
 
 
-@pytest.fixture(params=small.FAMILIES)
+@pytest.fixture(params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture
 def one(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 def each(one: InstructEmbeds, weights=()) -> InstructEmbeds:
@@ -73,27 +73,27 @@ def operations(family, monkeypatch):
 
 @pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.5)])
 def test_weights_that_are_alike_for_all_latents_cost_nothing(bare, one, operations, weights):
-    expected = operations(small.applied(bare, one, guidance="three-way"))
-    assert operations(small.applied(bare, one, guidance="three-way", frame_weights=weights)) == expected
+    expected = operations(small_models.applied(bare, one, guidance="three-way"))
+    assert operations(small_models.applied(bare, one, guidance="three-way", frame_weights=weights)) == expected
     assert expected["mul"] >= expected[CALL] > 0
 
 
 def test_a_picture_weighted_by_itself_costs_nothing(bare, one, operations):
     tokens = combine_references(one.image_tokens, Combining(weights=(0.5,)))
     weighted = InstructEmbeds.of(one.adapter, "", tokens)
-    expected = operations(small.applied(bare, one, guidance="three-way"))
-    assert operations(small.applied(bare, weighted, guidance="three-way")) == expected
+    expected = operations(small_models.applied(bare, one, guidance="three-way"))
+    assert operations(small_models.applied(bare, weighted, guidance="three-way")) == expected
 
 
 def test_weights_of_tokens_cost_nothing_while_sampling(bare, one, operations):
     weighted = InstructEmbeds(one.adapter, "", one.image_tokens, torch.linspace(0, 1, 16)[None])
-    expected = operations(small.applied(bare, one, guidance="three-way"))
-    assert operations(small.applied(bare, weighted, guidance="three-way")) == expected
+    expected = operations(small_models.applied(bare, one, guidance="three-way"))
+    assert operations(small_models.applied(bare, weighted, guidance="three-way")) == expected
 
 
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_references_and_weights_of_latents_are_on_the_device_after_the_first_step(bare, one, operations, guidance):
-    model = small.applied(bare, each(one, (1.0, 0.5)), guidance=guidance)
+    model = small_models.applied(bare, each(one, (1.0, 0.5)), guidance=guidance)
     first, both = operations(model, 1), operations(model, 2)
     second = both - first
     made = {"item", "_local_scalar_dense", "nonzero", "to", "_to_copy", "lift_fresh", "detach_", "index"}
@@ -108,7 +108,7 @@ def test_keys_and_values_of_all_references_are_made_at_once_and_once_a_run(bare,
     rows = []
     for layer in layers:
         layer.register_forward_hook(lambda module, args, out: rows.append(len(args[0])))
-    sample(small.applied(bare, each(one), guidance="three-way"), noise(bare, LATENTS, 8, 12))
+    sample(small_models.applied(bare, each(one), guidance="three-way"), noise(bare, LATENTS, 8, 12))
     assert rows == [4 * LATENTS] * len(layers)
 
 
@@ -122,7 +122,7 @@ def test_what_a_run_keeps_grows_with_the_references_alone(bare, one, number, gui
         seen.append([tuple(x.shape) for pair in running.keys_values.sites.values() for x in pair])
         return executor(*args, **kwargs)
 
-    model = small.applied(bare, one if number == 1 else each(one), guidance=guidance)
+    model = small_models.applied(bare, one if number == 1 else each(one), guidance=guidance)
     model.add_wrapper_with_key("predict_noise", "look", look)
     sample(model, noise(bare, LATENTS, 8, 12), last_step=1)
     widths = one.adapter.projections.widths

@@ -3,22 +3,22 @@
 from dataclasses import dataclass
 
 import comfy.model_management
-import oracle
 import pytest
-import small
 import torch
 from comfy_extras import nodes_custom_sampler as custom
-from host_node import host_node
-from host_samplers import CFG, SEED, STEPS, check, ksampler, latent, sampled
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
-from scenes import Link, OracleForm, Scene, text
+from support import small_models
+from support.host_node import host_node
+from support.sampling import oracle_model
+from support.sampling.host_samplers import CFG, SEED, STEPS, check, ksampler, latent, sampled
+from support.sampling.scenes import Link, OracleForm, Scene, text
 
 REFERENCES = 3
 CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
 
 
-@pytest.fixture(params=small.FAMILIES)
+@pytest.fixture(params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
@@ -107,7 +107,7 @@ class SceneOfWeights(Scene):
         (link,), (tokens,) = self.links, self.tokens
         settings = {k: v for k, v in vars(link).items() if k != "picture"}
         embeds = InstructEmbeds(self.adapter, "", tokens, TOKEN_WEIGHTS)
-        return small.applied(prepare(small.small_model(self.family)), embeds, **settings)
+        return small_models.applied(prepare(small_models.small_model(self.family)), embeds, **settings)
 
 
 def weighted_values(model, tokens):
@@ -126,7 +126,7 @@ def weighted_values(model, tokens):
 
         return patch
 
-    return "attn2", {site: attention(index) for index, site in enumerate(oracle.SITES[model.family])}
+    return "attn2", {site: attention(index) for index, site in enumerate(oracle_model.SITES[model.family])}
 
 
 oracle_layers = ("to_k_ip", "to_v_ip")
@@ -139,5 +139,5 @@ def oracle_scores(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("guidance", CHAINS)
 @pytest.mark.parametrize("unet_family", ["sd15", "sdxl"])
 def test_a_tokens_weight_is_the_factor_on_its_part_of_the_attention(unet_family, guidance, monkeypatch):
-    monkeypatch.setitem(oracle.INJECTIONS, unet_family, weighted_values)
+    monkeypatch.setitem(oracle_model.INJECTIONS, unet_family, weighted_values)
     check(ksampler, SceneOfWeights(unet_family, CHAINS[guidance]), batch=2)

@@ -4,31 +4,31 @@ Expected are as many runs apart, or laws. Bit for bit unless a tolerance is give
 """
 
 import pytest
-import small
 import torch
-from beside import in_parts
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_LATENT, Combining, combine_references
-from sampling import close, noise, same, sample
+from support import small_models
+from support.other_nodes.with_other_node import in_parts
+from support.sampling.short_runs import close, noise, same, sample
 
 MODES = ["simple", "three-way"]
 REFERENCES = 3
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def one(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture(scope="module")
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")
@@ -62,29 +62,29 @@ def runs_apart(batch: torch.Tensor, model_of) -> torch.Tensor:
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_each_latent_follows_its_reference_as_in_a_run_of_its_own(bare, one, batch, guidance):
-    found = sample(small.applied(bare, combined(one, PER_LATENT), guidance=guidance), batch)
-    close(found, runs_apart(batch, lambda n: small.applied(bare, alone(one, n), guidance=guidance)))
+    found = sample(small_models.applied(bare, combined(one, PER_LATENT), guidance=guidance), batch)
+    close(found, runs_apart(batch, lambda n: small_models.applied(bare, alone(one, n), guidance=guidance)))
 
 
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_references_begin_again_when_there_are_more_latents(bare, one, latents, guidance):
     batch = noise(bare, latents, 8, 12)
-    found = sample(small.applied(bare, combined(one, PER_LATENT), guidance=guidance), batch)
-    close(found, runs_apart(batch, lambda n: small.applied(bare, alone(one, n % REFERENCES), guidance=guidance)))
+    found = sample(small_models.applied(bare, combined(one, PER_LATENT), guidance=guidance), batch)
+    close(found, runs_apart(batch, lambda n: small_models.applied(bare, alone(one, n % REFERENCES), guidance=guidance)))
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_equal_references_for_each_latent_are_one_for_all(bare, one, batch, guidance):
     each = InstructEmbeds(one.adapter, "", one.image_tokens.map(lambda t: t.expand(REFERENCES, -1, -1)))
-    close(*(sample(small.applied(bare, embeds, guidance=guidance), batch) for embeds in (each, one)))
+    close(*(sample(small_models.applied(bare, embeds, guidance=guidance), batch) for embeds in (each, one)))
 
 
 def test_an_adapter_for_each_latent_stands_beside_one_for_all(bare, one, batch):
     settings = [{"guidance": "simple", "weight": 0.5}, {"guidance": "three-way", "weight": 0.3}]
 
     def both(first, second):
-        return small.applied(small.applied(bare, first, **settings[0]), second, **settings[1])
+        return small_models.applied(small_models.applied(bare, first, **settings[0]), second, **settings[1])
 
     shared = alone(one, 1)
     expected = runs_apart(batch, lambda n: both(alone(one, n), shared))
@@ -98,7 +98,7 @@ def test_in_windows_each_latent_keeps_its_reference_its_weight_and_its_mask(bare
     batch = noise(bare, 5, 8, 12)
     masks = torch.rand(5, 16, 24, generator=torch.Generator().manual_seed(2))
     embeds, weights = combined(one, PER_LATENT), (1.0, 0.25, -0.5, 0.7)
-    model = small.applied(bare, embeds, masks, guidance=guidance, frame_weights=weights)
+    model = small_models.applied(bare, embeds, masks, guidance=guidance, frame_weights=weights)
     close(sample(in_parts(model, [3, 0], [4, 2, 1]), batch), sample(model, batch))
 
 
@@ -108,22 +108,24 @@ def test_in_windows_each_latent_keeps_its_reference_its_weight_and_its_mask(bare
 @pytest.mark.parametrize("guidance", MODES)
 def test_each_latent_has_its_weight_as_in_a_run_of_its_own(bare, one, batch, guidance):
     weights = (1.0, 0.25, -0.5)
-    found = sample(small.applied(bare, one, guidance=guidance, weight=0.8, frame_weights=weights), batch)
-    close(found, runs_apart(batch, lambda n: small.applied(bare, one, guidance=guidance, weight=0.8 * weights[n])))
+    found = sample(small_models.applied(bare, one, guidance=guidance, weight=0.8, frame_weights=weights), batch)
+    close(
+        found, runs_apart(batch, lambda n: small_models.applied(bare, one, guidance=guidance, weight=0.8 * weights[n]))
+    )
 
 
 @pytest.mark.parametrize("embeds_of", [lambda one: one, lambda one: combined(one, PER_LATENT)], ids=["one", "each"])
 def test_weights_begin_again_when_there_are_more_latents(bare, one, embeds_of):
     batch, embeds = noise(bare, 4, 8, 12), embeds_of(one)
     found, expected = (
-        sample(small.applied(bare, embeds, frame_weights=weights), batch)
+        sample(small_models.applied(bare, embeds, frame_weights=weights), batch)
         for weights in ((0.2, 0.9), (0.2, 0.9, 0.2, 0.9))
     )
     same(found, expected)
 
 
 def test_a_weight_of_0_leaves_its_latent_the_bare_models(bare, one, batch):
-    found = sample(small.applied(bare, one, guidance="simple", frame_weights=(1.0, 0.0, 0.5)), batch)
+    found = sample(small_models.applied(bare, one, guidance="simple", frame_weights=(1.0, 0.0, 0.5)), batch)
     same(found[1], sample(bare, batch)[1])
     assert not torch.allclose(found[::2], sample(bare, batch)[::2], atol=0.05)
 
@@ -131,25 +133,28 @@ def test_a_weight_of_0_leaves_its_latent_the_bare_models(bare, one, batch):
 def test_a_weight_of_0_in_three_way_guidance_leaves_its_latent_without_the_picture(bare, one, batch):
     """And the guidance as it is, to which the other latents' weights fade: not the bare model's."""
     settings = {"guidance": "three-way", "instruct_scale": 3.0}
-    found = sample(small.applied(bare, one, frame_weights=(1.0, 0.0, 0.5), **settings), batch)
-    same(found[1], sample(small.applied(bare, one, torch.zeros(1, 16, 24), **settings), batch)[1])
-    close(found[1], sample(small.applied(bare, one, frame_weights=(1.0, 1e-5, 0.5), **settings), batch)[1])
+    found = sample(small_models.applied(bare, one, frame_weights=(1.0, 0.0, 0.5), **settings), batch)
+    same(found[1], sample(small_models.applied(bare, one, torch.zeros(1, 16, 24), **settings), batch)[1])
+    close(found[1], sample(small_models.applied(bare, one, frame_weights=(1.0, 1e-5, 0.5), **settings), batch)[1])
 
 
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("weights", [(0.0,), (0.0, 0.0)])
 def test_weights_of_nothing_but_0_are_the_bare_model(bare, one, batch, guidance, weights):
-    same(sample(small.applied(bare, one, guidance=guidance, frame_weights=weights), batch), sample(bare, batch))
+    same(sample(small_models.applied(bare, one, guidance=guidance, frame_weights=weights), batch), sample(bare, batch))
 
 
 @pytest.mark.parametrize("weights", [(), (1.0,), (1.0, 1.0, 1.0)])
 def test_weights_of_1_are_none(bare, one, batch, weights):
-    same(sample(small.applied(bare, one, frame_weights=weights), batch), sample(small.applied(bare, one), batch))
+    same(
+        sample(small_models.applied(bare, one, frame_weights=weights), batch),
+        sample(small_models.applied(bare, one), batch),
+    )
 
 
 def test_a_weight_alike_for_all_latents_is_applys(bare, one, batch):
-    found = sample(small.applied(bare, one, guidance="three-way", weight=0.8, frame_weights=(0.5,)), batch)
-    same(found, sample(small.applied(bare, one, guidance="three-way", weight=0.4), batch))
+    found = sample(small_models.applied(bare, one, guidance="three-way", weight=0.8, frame_weights=(0.5,)), batch)
+    same(found, sample(small_models.applied(bare, one, guidance="three-way", weight=0.4), batch))
 
 
 # A weight for each picture
@@ -158,7 +163,7 @@ def test_a_weight_alike_for_all_latents_is_applys(bare, one, batch):
 @pytest.mark.parametrize("mode", [CONCAT, AVERAGE, PER_LATENT])
 def test_picture_weights_of_1_are_none(bare, one, batch, mode):
     found, expected = (
-        sample(small.applied(bare, combined(one, mode, weights)), batch) for weights in ((1.0,) * REFERENCES, ())
+        sample(small_models.applied(bare, combined(one, mode, weights)), batch) for weights in ((1.0,) * REFERENCES, ())
     )
     same(found, expected)
 
@@ -166,27 +171,30 @@ def test_picture_weights_of_1_are_none(bare, one, batch, mode):
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("mode", [CONCAT, AVERAGE])
 def test_a_picture_of_weight_0_is_left_out(bare, one, mode, guidance):
-    found = small.applied(bare, combined(one, mode, (1.0, 0.4, 0.0)), guidance=guidance)
-    same(sample(found), sample(small.applied(bare, combined(one, mode, (1.0, 0.4), 2), guidance=guidance)))
+    found = small_models.applied(bare, combined(one, mode, (1.0, 0.4, 0.0)), guidance=guidance)
+    same(sample(found), sample(small_models.applied(bare, combined(one, mode, (1.0, 0.4), 2), guidance=guidance)))
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_a_single_pictures_weight_multiplies_applys(bare, one, guidance):
-    weighted = small.applied(bare, combined(one, CONCAT, (0.5,), 1), weight=0.8, guidance=guidance)
-    close(sample(weighted), sample(small.applied(bare, one, weight=0.4, guidance=guidance)))
+    weighted = small_models.applied(bare, combined(one, CONCAT, (0.5,), 1), weight=0.8, guidance=guidance)
+    close(sample(weighted), sample(small_models.applied(bare, one, weight=0.4, guidance=guidance)))
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_weights_of_pictures_and_of_latents_multiply(bare, one, batch, guidance):
     pictures, latents = (1.0, 0.5, 2.0), (0.3, 1.5)
     embeds = combined(one, PER_LATENT, pictures)
-    found = sample(small.applied(bare, embeds, guidance=guidance, weight=0.6, frame_weights=latents), batch)
+    found = sample(small_models.applied(bare, embeds, guidance=guidance, weight=0.6, frame_weights=latents), batch)
     weights = [0.6 * pictures[n] * latents[n % 2] for n in range(REFERENCES)]
-    close(found, runs_apart(batch, lambda n: small.applied(bare, alone(one, n), guidance=guidance, weight=weights[n])))
+    close(
+        found,
+        runs_apart(batch, lambda n: small_models.applied(bare, alone(one, n), guidance=guidance, weight=weights[n])),
+    )
 
 
 def test_a_picture_of_weight_0_for_a_latent_leaves_it_the_bare_models(bare, one, batch):
-    found = sample(small.applied(bare, combined(one, PER_LATENT, (1.0, 0.0, 1.0)), guidance="simple"), batch)
+    found = sample(small_models.applied(bare, combined(one, PER_LATENT, (1.0, 0.0, 1.0)), guidance="simple"), batch)
     same(found[1], sample(bare, batch)[1])
 
 
@@ -197,6 +205,6 @@ def test_weights_of_tokens_differ_from_latent_to_latent(bare, one, batch, guidan
 
     def model_of(n):
         embeds = InstructEmbeds(one.adapter, "", alone(one, n).image_tokens, weights[n : n + 1])
-        return small.applied(bare, embeds, guidance=guidance)
+        return small_models.applied(bare, embeds, guidance=guidance)
 
-    close(sample(small.applied(bare, together, guidance=guidance), batch), runs_apart(batch, model_of))
+    close(sample(small_models.applied(bare, together, guidance=guidance), batch), runs_apart(batch, model_of))

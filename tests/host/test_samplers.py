@@ -1,14 +1,14 @@
 """The right tokens in the right rows, under every sampler and guider of the host: each case runs on the pack's
-model and on the oracle (tests/support/oracle.py), and the latents must agree. float32, tolerance 1e-4 of the
+model and on the oracle (support/sampling/oracle_model.py), and the latents must agree. float32, tolerance 1e-4 of the
 largest value."""
 
 import comfy.model_management
 import pytest
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced, nodes_pag, nodes_perpneg, nodes_sag, nodes_sd3, nodes_slg
-from host_node import host_node
-from host_samplers import CFG, SEED, STEPS, check, custom_advanced, ksampler, latent, pair, sampled
-from scenes import Link, OracleForm, Scene, text
+from support.host_node import host_node
+from support.sampling.host_samplers import CFG, SEED, STEPS, check, custom_advanced, ksampler, latent, pair, sampled
+from support.sampling.scenes import Link, OracleForm, Scene, text
 
 import nodes as host_nodes
 

@@ -2,36 +2,36 @@
 
 import comfy.hooks
 import pytest
-import small
 import torch
 from comfy_extras import nodes_hooks, nodes_model_advanced
-from in_process import run_node
 from ipadapter_instruct.models.guidance.layer_weights import LayerWeights
 from ipadapter_instruct.models.guidance.weight_schedule import Schedule, noise_position
 from ipadapter_instruct.models.patching import run
 from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
-from operations import CALLS, operations
-from passes import passes
-from sampling import STEPS, close, noise, same, sample
+from support import small_models
+from support.pack_nodes import run_node
+from support.sampling.counted_operations import CALLS, operations
+from support.sampling.counted_passes import passes
+from support.sampling.short_runs import STEPS, close, noise, same, sample
 from torch.utils._python_dispatch import TorchDispatchMode
 
 MODES = ["simple", "three-way"]
 NOISE = "percent of the schedule"
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def embeds(family):
-    return small.golden_embeds(family)
+    return small_models.golden_embeds(family)
 
 
 @pytest.fixture(scope="module")
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 def schedule(factors: str = "", between: str = "hold", along: str = NOISE, **others) -> Schedule:
@@ -48,25 +48,25 @@ def counted(family: str, model):
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("text", ["1", "0: 1", "0: 1, 0.4: 1, 1: 1"])
 def test_a_factor_of_1_is_no_schedule_and_costs_the_attention_nothing(family, bare, embeds, guidance, text):
-    plain = small.applied(bare, embeds, guidance=guidance)
-    constant = small.applied(bare, embeds, guidance=guidance, schedule=schedule(text, "linear"))
+    plain = small_models.applied(bare, embeds, guidance=guidance)
+    constant = small_models.applied(bare, embeds, guidance=guidance, schedule=schedule(text, "linear"))
     same(sample(constant), sample(plain))
     assert counted(family, constant) == counted(family, plain)
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_a_constant_factor_multiplies_the_weight(bare, embeds, guidance):
-    found = small.applied(bare, embeds, guidance=guidance, weight=0.8, schedule=schedule("0.5"))
-    same(sample(found), sample(small.applied(bare, embeds, guidance=guidance, weight=0.4)))
+    found = small_models.applied(bare, embeds, guidance=guidance, weight=0.8, schedule=schedule("0.5"))
+    same(sample(found), sample(small_models.applied(bare, embeds, guidance=guidance, weight=0.4)))
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_factors_of_steps_and_of_frames_multiply(bare, embeds, guidance):
     batch, frames = noise(bare, 2, 8, 12), (1.0, -0.25)
     settings = {"guidance": guidance, "schedule": schedule("1, 0.5, 0.25", along="steps")}
-    found = sample(small.applied(bare, embeds, weight=0.8, frame_weights=frames, **settings), batch)
+    found = sample(small_models.applied(bare, embeds, weight=0.8, frame_weights=frames, **settings), batch)
     apart = [
-        sample(small.applied(bare, embeds, weight=0.8 * own, **settings), latent[None])
+        sample(small_models.applied(bare, embeds, weight=0.8 * own, **settings), latent[None])
         for own, latent in zip(frames, batch, strict=True)
     ]
     close(found, torch.cat(apart))
@@ -74,7 +74,7 @@ def test_factors_of_steps_and_of_frames_multiply(bare, embeds, guidance):
 
 def test_more_factors_than_are_kept_change_nothing(bare, embeds, monkeypatch):
     own = schedule("1, 0.5, 0.25", along="steps")
-    model, batch = small.applied(bare, embeds, frame_weights=(1.0, -0.25), schedule=own), noise(bare, 2, 8, 12)
+    model, batch = small_models.applied(bare, embeds, frame_weights=(1.0, -0.25), schedule=own), noise(bare, 2, 8, 12)
     expected = sample(model, batch)
     monkeypatch.setattr(run, "KEPT", 1)
     same(sample(model, batch), expected)
@@ -85,34 +85,34 @@ def test_more_factors_than_are_kept_change_nothing(bare, embeds, monkeypatch):
     "text, window", [("0: 0, 0.35: 1", {"start_percent": 0.35}), ("0: 1, 0.6: 0", {"end_percent": 0.6})]
 )
 def test_factors_of_0_and_1_are_a_window(bare, embeds, guidance, text, window):
-    found = small.applied(bare, embeds, guidance=guidance, schedule=schedule(text))
-    same(sample(found), sample(small.applied(bare, embeds, guidance=guidance, **window)))
-    assert not torch.allclose(sample(found), sample(small.applied(bare, embeds, guidance=guidance)), atol=1e-3)
+    found = small_models.applied(bare, embeds, guidance=guidance, schedule=schedule(text))
+    same(sample(found), sample(small_models.applied(bare, embeds, guidance=guidance, **window)))
+    assert not torch.allclose(sample(found), sample(small_models.applied(bare, embeds, guidance=guidance)), atol=1e-3)
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_a_schedule_of_nothing_but_0_is_the_bare_model(bare, embeds, guidance):
-    same(sample(small.applied(bare, embeds, guidance=guidance, schedule=schedule("0"))), sample(bare))
+    same(sample(small_models.applied(bare, embeds, guidance=guidance, schedule=schedule("0"))), sample(bare))
 
 
 @pytest.mark.parametrize("guidance, count", [("simple", 2), ("three-way", 4)])
 def test_a_step_of_factor_0_runs_no_image_attention_and_the_bare_passes(family, bare, embeds, guidance, count):
     own = schedule("1, 0, 0.5", along="steps")
-    model = small.applied(bare, embeds, guidance=guidance, image_scale=0.5, schedule=own)
+    model = small_models.applied(bare, embeds, guidance=guidance, image_scale=0.5, schedule=own)
     assert passes(model) == [count, 2, count]
     assert counted(family, model)[CALLS] == 2 * len(embeds.adapter.projections.widths)
 
 
 def test_a_step_of_factor_0_in_between_is_the_bare_models(bare, embeds):
-    model = small.applied(bare, embeds, guidance="three-way", schedule=schedule("0, 1, 1", along="steps"))
+    model = small_models.applied(bare, embeds, guidance="three-way", schedule=schedule("0, 1, 1", along="steps"))
     same(sample(model, last_step=1), sample(bare, last_step=1))
 
 
 def test_each_adapter_of_a_chain_has_its_schedule(bare, embeds):
     texts = ("1, 0.5, 0", "0, 0.5, 1")
     first, second = ({"guidance": "simple", "weight": 0.6, "schedule": schedule(t, along="steps")} for t in texts)
-    both = small.applied(small.applied(bare, embeds, **first), embeds, **second)
-    close(sample(both), sample(small.applied(bare, embeds, guidance="simple", weight=0.6)))
+    both = small_models.applied(small_models.applied(bare, embeds, **first), embeds, **second)
+    close(sample(both), sample(small_models.applied(bare, embeds, guidance="simple", weight=0.6)))
 
 
 # Positions
@@ -125,14 +125,14 @@ def patched(node: str, *settings):
 @pytest.mark.parametrize(
     "model",
     [
-        patched("ModelSamplingDiscrete", "v_prediction", False)(small.small_model("sd15")),
-        patched("ModelSamplingDiscrete", "v_prediction", True)(small.small_model("sdxl")),
-        patched("ModelSamplingContinuousEDM", "v_prediction", 120.0, 0.002)(small.small_model("sdxl")),
-        patched("ModelSamplingSD3", 1.5)(small.small_model("sd3")),
-        patched("ModelSamplingFlux", 1.15, 0.5, 1024, 1024)(small.small_model("sd3")),
-        *map(small.small_model, small.FAMILIES),
+        patched("ModelSamplingDiscrete", "v_prediction", False)(small_models.small_model("sd15")),
+        patched("ModelSamplingDiscrete", "v_prediction", True)(small_models.small_model("sdxl")),
+        patched("ModelSamplingContinuousEDM", "v_prediction", 120.0, 0.002)(small_models.small_model("sdxl")),
+        patched("ModelSamplingSD3", 1.5)(small_models.small_model("sd3")),
+        patched("ModelSamplingFlux", 1.15, 0.5, 1024, 1024)(small_models.small_model("sd3")),
+        *map(small_models.small_model, small_models.FAMILIES),
     ],
-    ids=["v", "zero terminal SNR", "EDM", "shift", "flux", *small.FAMILIES],
+    ids=["v", "zero terminal SNR", "EDM", "shift", "flux", *small_models.FAMILIES],
 )
 def test_a_position_is_the_percentage_whose_noise_level_it_has(model):
     percent_to_sigma = model.get_model_object("model_sampling").percent_to_sigma
@@ -165,7 +165,7 @@ def interpolated() -> comfy.hooks.HookKeyframeGroup:
 def test_hook_keyframes_are_the_text_of_their_strengths(family, bare, embeds, group, text, layers):
     own = None if family == "sd3" else layers
     found, expected = (
-        small.applied(bare, embeds, guidance="three-way", layers=own, schedule=made)
+        small_models.applied(bare, embeds, guidance="three-way", layers=own, schedule=made)
         for made in (schedule(hook_keyframes=group), schedule(text))
     )
     same(sample(found), sample(expected))
@@ -181,7 +181,7 @@ class Curve:
 @pytest.mark.parametrize("along", [NOISE, "steps"])
 def test_a_curve_gives_the_factor_at_every_position(bare, embeds, along):
     own = (schedule(curve=Curve(), along=along), schedule("0: 1, 1: 0.5", "linear", along))
-    found, expected = (small.applied(bare, embeds, guidance="three-way", schedule=made) for made in own)
+    found, expected = (small_models.applied(bare, embeds, guidance="three-way", schedule=made) for made in own)
     close(sample(found), sample(expected))
 
 
@@ -216,6 +216,8 @@ def test_a_step_reads_its_noise_level_back_once_whoever_asks(bare, embeds):
         return mode.count
 
     settings = {"schedule": schedule("0: 1, 1: 0.5", "linear", "steps"), "start_percent": 0.01, "three_way_until": 0.99}
-    model = small.applied(small.applied(bare, embeds, guidance="three-way", **settings), embeds, **settings)
-    found, without = (reads(m, STEPS) - reads(m, STEPS - 1) for m in (model, small.applied(bare, embeds)))
+    model = small_models.applied(
+        small_models.applied(bare, embeds, guidance="three-way", **settings), embeds, **settings
+    )
+    found, without = (reads(m, STEPS) - reads(m, STEPS - 1) for m in (model, small_models.applied(bare, embeds)))
     assert found == without + 1

@@ -1,7 +1,7 @@
 """Weights that change while a picture is sampled, under the host's samplers.
 
-Expected is an oracle (tests/support/oracle.py) whose strength is set anew at each call of the model, by the noise
-level of the call alone: ComfyUI tells it that, and the levels of the steps.
+Expected is an oracle (support/sampling/oracle_model.py) whose strength is set anew at each call of the model, by the
+noise level of the call alone: ComfyUI tells it that, and the levels of the steps.
 """
 
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 import comfy.hooks
 import numpy as np
 import pytest
-import small
 import torch
 from comfy_extras import nodes_hooks, nodes_model_advanced
-from golden_cases import golden_case
-from host_samplers import CFG, SEED, check, ksampler, latent, pair, sampled
 from ipadapter_instruct.models.guidance.weight_schedule import Schedule, parse_schedule
-from oracle import OracleAdapter, OracleModel
-from sampling import close
-from scenes import Link, OracleForm, PackForm, Scene
+from support import small_models
+from support.golden_cases import golden_case
+from support.sampling.host_samplers import CFG, SEED, check, ksampler, latent, pair, sampled
+from support.sampling.oracle_model import OracleAdapter, OracleModel
+from support.sampling.scenes import Link, OracleForm, PackForm, Scene
+from support.sampling.short_runs import close
 
 import nodes as host_nodes
 
@@ -27,7 +27,7 @@ SAMPLERS = ["euler", "heun", "dpm_2", "dpmpp_sde", "dpmpp_2s_ancestral", "uni_pc
 FADE = ("0: 1, 1: 0.25", "linear")
 
 
-@pytest.fixture(params=small.FAMILIES)
+@pytest.fixture(params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
@@ -53,11 +53,13 @@ class ScheduledScene(Scene):
 
     def model(self, prepare):
         settings = {k: v for k, v in vars(self.links[0]).items() if k != "picture"}
-        embeds = small.InstructEmbeds(self.adapter, "", self.tokens[0])
-        return small.applied(prepare(small.small_model(self.family)), embeds, schedule=self.schedule, **settings)
+        embeds = small_models.InstructEmbeds(self.adapter, "", self.tokens[0])
+        return small_models.applied(
+            prepare(small_models.small_model(self.family)), embeds, schedule=self.schedule, **settings
+        )
 
     def oracle(self, prepare):
-        patcher = prepare(small.small_model(self.family, ScheduledOracle))
+        patcher = prepare(small_models.small_model(self.family, ScheduledOracle))
         patcher.model.full = (OracleAdapter(golden_case(self.family).adapter_weights, self.links[0].weight),)
         patcher.model.adapters = patcher.model.full
         sampling = patcher.get_model_object("model_sampling")

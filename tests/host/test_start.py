@@ -10,10 +10,9 @@ import re
 import subprocess
 import sys
 
-import pack
 import pytest
 from benchmarks.starting import LOAD_PACK, OPTIONAL
-from comfyhost.places import host
+from comfyhost.places import REPO_ROOT, host
 
 # Rooms of the pack that wait until a node runs.
 LATER = (
@@ -45,13 +44,13 @@ sys.modules["comfy_api.latest"] = None
 
 def load(code: str, absent: tuple[str, ...], tmp_path) -> subprocess.CompletedProcess:
     """ComfyUI's own loading of the pack in a fresh process."""
-    arguments = [str(host().comfyui), str(pack.ROOT), str(tmp_path), " ".join(absent), "main.py", "--cpu"]
+    arguments = [str(host().comfyui), str(REPO_ROOT), str(tmp_path), " ".join(absent), "main.py", "--cpu"]
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
 
 
 def started(absent: tuple[str, ...], tmp_path) -> tuple[dict, list[str], list[str]]:
     """What a start tells: as the benchmark does, the pack's modules, and its nodes."""
-    wanted = list(json.loads((pack.ROOT / "node_list.json").read_text(encoding="utf-8")))
+    wanted = list(json.loads((REPO_ROOT / "node_list.json").read_text(encoding="utf-8")))
     done = load(f"wanted = {wanted!r}\n{LOAD_PACK}{TELL}", absent, tmp_path)
     return tuple(json.loads(line) for line in done.stdout.splitlines()[-3:])
 
@@ -61,13 +60,13 @@ def test_the_pack_starts_with_all_its_nodes_and_without_importing_optional_packa
     told, modules, nodes = started(absent, tmp_path)
     assert told["loaded"] is True
     assert told["packages"] == []
-    assert nodes == sorted(json.loads((pack.ROOT / "node_list.json").read_text(encoding="utf-8")))
+    assert nodes == sorted(json.loads((REPO_ROOT / "node_list.json").read_text(encoding="utf-8")))
     assert any(module.endswith(".models.guidance.branches") for module in modules)
     assert [module for module in modules if module.endswith(tuple(f".{name}" for name in LATER))] == []
 
 
 def test_a_comfyui_without_the_node_api_is_told_which_one_is_needed(tmp_path):
-    floor = re.search(r'requires-comfyui = ">=(.+)"', (pack.ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+    floor = re.search(r'requires-comfyui = ">=(.+)"', (REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
     imported = "import execution, server, nodes\n"
     done = load(LOAD_PACK.replace(imported, imported + WITHOUT_NODE_API), (), tmp_path)
     assert json.loads(done.stdout.splitlines()[-1])["loaded"] is False

@@ -2,13 +2,8 @@
 
 import os
 
-import encoders
-import files
-import in_process
 import pytest
-import small
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.adapter.convert import convert
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
@@ -20,8 +15,10 @@ from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeS
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
-from refusals import refused
-from sampling import noise, same, sample
+from support import pack_nodes, small_encoders, small_files, small_models
+from support.pack_nodes import run_node
+from support.refusals import refused
+from support.sampling.short_runs import noise, same, sample
 
 import nodes as host_nodes
 
@@ -51,13 +48,13 @@ def listed() -> list[str]:
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_and_loaded_embeds_give_the_same_picture(places, family, guidance):
-    embeds, model = small.golden_embeds(family), small.small_model(family)
+    embeds, model = small_models.golden_embeds(family), small_models.small_model(family)
     save(embeds)
-    loaded = load(small.small_adapter(family))
+    loaded = load(small_models.small_adapter(family))
 
     assert loaded.instruction == embeds.instruction
     found, expected, bare = (
-        sample(each) for each in (*(small.applied(model, e, guidance=guidance) for e in (loaded, embeds)), model)
+        sample(each) for each in (*(small_models.applied(model, e, guidance=guidance) for e in (loaded, embeds)), model)
     )
     same(found, expected)
     assert not torch.allclose(found, bare, atol=0.05)
@@ -65,7 +62,7 @@ def test_saved_and_loaded_embeds_give_the_same_picture(places, family, guidance)
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_weights_and_tokens_for_each_latent_come_back_too(places, family):
-    made, model = small.golden_embeds(family), small.small_model(family)
+    made, model = small_models.golden_embeds(family), small_models.small_model(family)
     tokens = made.image_tokens.map(lambda t: torch.cat([t, t.roll(5, dims=-1)]))
     weights = torch.linspace(0.2, 1.2, tokens.full.shape[0] * tokens.full.shape[1]).view(2, -1)
     embeds = InstructEmbeds(made.adapter, made.instruction, tokens, weights)
@@ -73,21 +70,21 @@ def test_weights_and_tokens_for_each_latent_come_back_too(places, family):
     loaded = load(made.adapter)
 
     assert torch.equal(loaded.token_weights, weights)
-    found, expected = (sample(small.applied(model, e), noise(model, batch=2)) for e in (loaded, embeds))
+    found, expected = (sample(small_models.applied(model, e), noise(model, batch=2)) for e in (loaded, embeds))
     same(found, expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_published_adapter_and_its_conversions_load_each_others_embeds(places, family):
     paths = [places / name for name in ("adapter.bin", "adapter-fp16.safetensors", "adapter-bf16.safetensors")]
-    files.save_adapter(files.adapter_tensors(family), paths[0])
+    small_files.save_adapter(small_files.adapter_tensors(family), paths[0])
     convert(paths[0], paths[1], "fp16")
     convert(paths[1], paths[2], "bf16")
     adapters = [LoadedAdapter.read(path) for path in paths]
 
     for number, adapter in enumerate(adapters, start=1):
         tokens = torch.randn(1, 16, adapter.context_width)
-        save(InstructEmbeds(adapter, "use the pose", small.Branches(*[tokens] * 4)))
+        save(InstructEmbeds(adapter, "use the pose", small_models.Branches(*[tokens] * 4)))
         for other in adapters:
             loaded = load(other, f"embeds/instruct_{number:05}_.instruct.safetensors [output]")
             assert loaded.adapter is other
@@ -95,16 +92,18 @@ def test_the_published_adapter_and_its_conversions_load_each_others_embeds(place
 
 
 def test_another_adapter_is_refused_of_the_same_family_or_another(places):
-    save(small.golden_embeds("sd15"))
-    trained = small.small_adapter("sd15", lambda name, weight: -weight if name.endswith("proj_in.bias") else weight)
+    save(small_models.golden_embeds("sd15"))
+    trained = small_models.small_adapter(
+        "sd15", lambda name, weight: -weight if name.endswith("proj_in.bias") else weight
+    )
     trained.name = "trained.safetensors"
     parts = ("The embeds in instruct_00001_.instruct.safetensors were made with small.safetensors (for SD1.5)",)
     refused(lambda: load(trained), *parts, "trained.safetensors (for SD1.5)", "another one", "encode the picture again")
-    refused(lambda: load(small.small_adapter("sdxl")), *parts, "for SDXL", "Load small.safetensors")
+    refused(lambda: load(small_models.small_adapter("sdxl")), *parts, "for SDXL", "Load small.safetensors")
 
 
 def test_files_are_numbered_and_none_is_written_over(places):
-    embeds = small.golden_embeds()
+    embeds = small_models.golden_embeds()
     said = [save(embeds).ui["text"] for _ in range(3)]
     names = [f"instruct_0000{number}_.instruct.safetensors" for number in (1, 2, 3)]
 
@@ -116,32 +115,38 @@ def test_files_are_numbered_and_none_is_written_over(places):
 
 
 def test_a_prefix_may_be_a_plain_name_or_hold_the_date(places):
-    save(small.golden_embeds(), "cat")
-    save(small.golden_embeds(), "cats/%year%/cat")
+    save(small_models.golden_embeds(), "cat")
+    save(small_models.golden_embeds(), "cats/%year%/cat")
     assert (places / "output" / "cat_00001_.instruct.safetensors").is_file()
     assert len(list((places / "output" / "cats").glob("2*/cat_00001_.instruct.safetensors"))) == 1
 
 
 @pytest.mark.parametrize("prefix", ["../cat", "/tmp/cat", "a/../../cat"])
 def test_a_prefix_outside_the_output_folder_is_refused(places, prefix):
-    refused(lambda: save(small.golden_embeds(), prefix), "filename_prefix", "inside", str(places / "output"), "Write")
+    refused(
+        lambda: save(small_models.golden_embeds(), prefix), "filename_prefix", "inside", str(places / "output"), "Write"
+    )
     assert os.listdir(places / "output") == []
 
 
 @pytest.mark.parametrize("prefix", ["", "  ", ".", "..", "/"])
 def test_a_prefix_that_names_nothing_is_refused(places, prefix):
-    refused(lambda: save(small.golden_embeds(), prefix), "filename_prefix was expected to be a name", "Write one")
+    refused(
+        lambda: save(small_models.golden_embeds(), prefix), "filename_prefix was expected to be a name", "Write one"
+    )
 
 
 def test_a_folder_that_cannot_be_made_is_said(places):
     (places / "output" / "embeds").write_text("a file in the folder's place")
-    refused(lambda: save(small.golden_embeds()), "embeds", "the system refused", "choose another filename_prefix")
+    refused(
+        lambda: save(small_models.golden_embeds()), "embeds", "the system refused", "choose another filename_prefix"
+    )
 
 
 def test_the_list_shows_the_input_folder_and_what_was_saved(places):
-    save(small.golden_embeds())
-    save(small.golden_embeds(), "embeds/more/cat")
-    save(small.golden_embeds(), "elsewhere/cat")
+    save(small_models.golden_embeds())
+    save(small_models.golden_embeds(), "embeds/more/cat")
+    save(small_models.golden_embeds(), "elsewhere/cat")
     saved = places / "output" / "embeds" / "instruct_00001_.instruct.safetensors"
     (places / "input" / "mine").mkdir()
     for name in ("b.instruct.safetensors", "mine/a.instruct.safetensors", "other.safetensors"):
@@ -155,7 +160,9 @@ def test_the_list_shows_the_input_folder_and_what_was_saved(places):
     ]
     for name in listed():
         assert IPAdapterInstructLoadEmbeds.validate_inputs(file=name) is True
-        assert torch.equal(load(small.small_adapter(), name).image_tokens.full, small.golden_embeds().image_tokens.full)
+        assert torch.equal(
+            load(small_models.small_adapter(), name).image_tokens.full, small_models.golden_embeds().image_tokens.full
+        )
 
 
 @pytest.mark.parametrize(
@@ -175,7 +182,7 @@ def test_a_file_that_is_not_there_or_not_embeds_is_refused_before_anything_runs(
     said = IPAdapterInstructLoadEmbeds.validate_inputs(file=name)
     assert "file was expected to be embeds" in said
     assert "refresh the page" in said
-    refused(lambda: load(small.small_adapter(), name), "file was expected to be embeds")
+    refused(lambda: load(small_models.small_adapter(), name), "file was expected to be embeds")
 
 
 def test_a_linked_file_name_is_checked_when_it_is_known(places):
@@ -183,7 +190,7 @@ def test_a_linked_file_name_is_checked_when_it_is_known(places):
 
 
 def test_another_file_under_the_same_name_is_loaded_anew(places):
-    made, name = small.golden_embeds(), "a.instruct.safetensors"
+    made, name = small_models.golden_embeds(), "a.instruct.safetensors"
     for instruction in ("use the style", "use the pose"):
         save(InstructEmbeds(made.adapter, instruction, made.image_tokens))
     first, second = (path.read_bytes() for path in sorted((places / "output" / "embeds").iterdir()))
@@ -211,15 +218,17 @@ class Runs:
 @pytest.fixture(scope="module")
 def vit_h():
     """An image encoder with ViT-H's width and picture size, two layers deep."""
-    return encoders.clip_vision(width=1280, layers=2)
+    return small_encoders.clip_vision(width=1280, layers=2)
 
 
 @pytest.fixture(scope="module")
 def adapters(tmp_path_factory):
     """By family, from the loader, without an image encoder."""
-    with in_process.model_folders(tmp_path_factory.mktemp("models")) as folders:
+    with pack_nodes.model_folders(tmp_path_factory.mktemp("models")) as folders:
         for family in FAMILIES:
-            files.save_adapter(files.adapter_tensors(family), folders["ipadapter"] / f"{family}.safetensors")
+            small_files.save_adapter(
+                small_files.adapter_tensors(family), folders["ipadapter"] / f"{family}.safetensors"
+            )
         yield {
             family: run_node(IPAdapterInstructLoader, adapter_name=f"{family}.safetensors", image_encoder="auto").args[
                 0
@@ -247,7 +256,7 @@ def states(output):
 
 def encode_stored(adapter, **inputs):
     return run_node(
-        IPAdapterInstructEncodeStored, **{"adapter": adapter, "clip": encoders.small_clip(), **TEXTS, **inputs}
+        IPAdapterInstructEncodeStored, **{"adapter": adapter, "clip": small_encoders.small_clip(), **TEXTS, **inputs}
     ).args
 
 
@@ -261,7 +270,7 @@ def same_tokens(found: InstructEmbeds, expected: InstructEmbeds) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("crop", "fit"), [("center", "center crop"), ("none", "stretch")])
 def test_a_picture_read_by_clip_vision_encode_is_the_picture_itself(adapters, vit_h, picture, family, crop, fit):
-    inputs = {"adapter": adapters[family], "clip": encoders.small_clip(), "clip_vision": vit_h, **TEXTS}
+    inputs = {"adapter": adapters[family], "clip": small_encoders.small_clip(), "clip_vision": vit_h, **TEXTS}
     expected, *conditioning = run_node(IPAdapterInstructEncode, **inputs, image=picture, fit=fit).args
     (read,) = host_nodes.CLIPVisionEncode().encode(vit_h, picture, crop)
     found, *texts = encode_stored(adapters[family], clip_vision_output=read, clip_vision=vit_h)
@@ -291,7 +300,7 @@ def test_half_precision_embeds_are_taken(adapters, vit_h, states):
 
 
 def test_the_image_encoder_runs_for_the_blank_picture_once_and_never_again(adapters, states):
-    encoder = encoders.clip_vision(width=1280, layers=2)
+    encoder = small_encoders.clip_vision(width=1280, layers=2)
     runs = Runs(encoder)
     seen = [
         encode_stored(adapters["sd15"], embeds=states, clip_vision=encoder, **changes)[0].image_tokens.full
@@ -354,7 +363,7 @@ def test_states_of_another_kind_are_refused_with_what_they_are(adapters, states,
 
 
 def test_an_output_of_another_encoder_or_without_states_is_refused(adapters):
-    wrong = encoders.clip_vision(width=160, layers=2).encode_image(torch.rand(1, 224, 224, 3))
+    wrong = small_encoders.clip_vision(width=160, layers=2).encode_image(torch.rand(1, 224, 224, 3))
     parts = (f"clip_vision_output {EXPECTED}", "[1, 257, 160]", "an encoder 160 wide", "Encode the picture with")
     refused(lambda: encode_stored(adapters["sd15"], clip_vision_output=wrong), *parts)
     refused(lambda: encode_stored(adapters["sd15"], clip_vision_output=object()), "clip_vision_output", "NoneType")
@@ -382,9 +391,9 @@ def test_without_neg_embeds_and_without_an_encoder_the_message_says_which_to_get
 
 
 def test_a_clip_that_cannot_read_the_instruction_is_refused_before_anything_runs(adapters, states):
-    encoder = encoders.clip_vision(width=1280, layers=2, patches=2)
+    encoder = small_encoders.clip_vision(width=1280, layers=2, patches=2)
     runs = Runs(encoder)
     inputs = {"embeds": states, "clip_vision": encoder}
     refused(lambda: encode_stored(adapters["sd15"], clip=None, **inputs), "A CLIP was expected")
-    refused(lambda: encode_stored(adapters["sd15"], clip=encoders.sd2_clip(), **inputs), "A CLIP with a CLIP-L")
+    refused(lambda: encode_stored(adapters["sd15"], clip=small_encoders.sd2_clip(), **inputs), "A CLIP with a CLIP-L")
     assert runs.number == 0

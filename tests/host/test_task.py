@@ -1,19 +1,19 @@
 """Instruct Task: what it hands out is what the table of tasks recommends."""
 
 import pytest
-import small
-from in_process import run_node
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
 from ipadapter_instruct.models.guidance.task_phrasings import phrasing
 from ipadapter_instruct.models.guidance.tasks import TASKS, recommended
 from ipadapter_instruct.models.patching.apply import AUTO
 from ipadapter_instruct.nodes.control.task import IPAdapterInstructTask
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
+from support import small_models
+from support.pack_nodes import run_node
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def adapter(request) -> AdapterWithEncoder:
-    return AdapterWithEncoder(small.small_adapter(request.param), None)
+    return AdapterWithEncoder(small_models.small_adapter(request.param), None)
 
 
 def task_node(adapter, **changes):

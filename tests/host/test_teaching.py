@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 
-import lessons
 import pytest
-import small
 import torch
-from golden_cases import golden_case
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.training.batch import Batch
 from ipadapter_instruct.models.training.trainer import TeachingError
-from sampling import close, noise_prediction, same
+from support import small_models, small_training
+from support.golden_cases import golden_case
+from support.sampling.short_runs import close, noise_prediction, same
 
 FAMILIES = ("sd15", "sdxl", "sd3")
 each_family = pytest.mark.parametrize("family", FAMILIES)
@@ -20,22 +19,22 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 @each_family
 def test_the_base_predicts_while_teaching_what_it_predicts_while_sampling(family):
-    base, learner = lessons.base(family), lessons.learner(family)
+    base, learner = small_training.base(family), small_training.learner(family)
     sigma = base.noise_levels(torch.tensor([0.6]))
-    x = torch.randn(1, lessons.GoldenLessons(family).channels, *lessons.LATENT) * sigma
-    adapter = small.small_adapter(family)
-    embeds = InstructEmbeds(adapter, "", small.golden_tokens(golden_case(family), adapter))
-    model = small.applied(small.small_model(family), embeds, weight=1.0, guidance="simple")
-    conds = tuple(small.golden_conditioning(family, name) for name in ("positive", "negative"))
+    x = torch.randn(1, small_training.GoldenLessons(family).channels, *small_training.LATENT) * sigma
+    adapter = small_models.small_adapter(family)
+    embeds = InstructEmbeds(adapter, "", small_models.golden_tokens(golden_case(family), adapter))
+    model = small_models.applied(small_models.small_model(family), embeds, weight=1.0, guidance="simple")
+    conds = tuple(small_models.golden_conditioning(family, name) for name in ("positive", "negative"))
     sampled = x - sigma * noise_prediction(model, conds, 1.0, x, sigma)
     with base.loaded(), torch.no_grad():
-        taught = base.denoised(learner, lessons.seen(family), x.clone(), sigma.clone())
+        taught = base.denoised(learner, small_training.seen(family), x.clone(), sigma.clone())
     close(taught, sampled, 2e-5)
 
 
 @each_family
 def test_image_tokens_are_float32s_in_half_precision_too(family):
-    learner, told = lessons.learner(family), lessons.seen(family).to(torch.device("cpu"))
+    learner, told = small_training.learner(family), small_training.seen(family).to(torch.device("cpu"))
     with torch.no_grad():
         plain = learner.tokens(told)
         with torch.autocast("cpu", torch.bfloat16):
@@ -44,10 +43,10 @@ def test_image_tokens_are_float32s_in_half_precision_too(family):
 
 @each_family
 def test_the_loss_is_the_mean_square_error_of_the_models_own_prediction(family):
-    base, learner = lessons.base(family), lessons.learner(family)
+    base, learner = small_training.base(family), small_training.learner(family)
     generator = torch.Generator().manual_seed(1)
     with base.loaded(), torch.no_grad():
-        batch = lessons.GoldenLessons(family).batch(2, generator)
+        batch = small_training.GoldenLessons(family).batch(2, generator)
         noise = torch.randn(batch.latents.shape, generator=generator)
         sigmas = base.noise_levels(torch.tensor([0.3, 0.8]))
         level = sigmas[:, None, None, None]
@@ -63,25 +62,27 @@ def test_the_loss_is_the_mean_square_error_of_the_models_own_prediction(family):
 
 @each_family
 def test_teaching_changes_every_part_of_the_adapter_and_nothing_of_the_base(family):
-    model = small.small_model(family)
-    before = lessons.weights(model)
-    teaching = lessons.teaching(family)
+    model = small_models.small_model(family)
+    before = small_training.weights(model)
+    teaching = small_training.teaching(family)
     teaching.base.patcher.model = model.model
-    first = lessons.weights(teaching.learner)
+    first = small_training.weights(teaching.learner)
     reports = list(teaching.run())
     assert [report.step for report in reports] == [1, 2, 3, 4]
-    for name, weight in lessons.weights(model).items():
+    for name, weight in small_training.weights(model).items():
         same(weight, before[name])
-    unchanged = [name for name, weight in lessons.weights(teaching.learner).items() if torch.equal(weight, first[name])]
+    unchanged = [
+        name for name, weight in small_training.weights(teaching.learner).items() if torch.equal(weight, first[name])
+    ]
     assert unchanged == (["projections.2.proj_encoder_passthrough_ip.weight"] if family == "sd3" else [])  # the last
     assert not any(parameter.requires_grad and parameter.grad is not None for parameter in model.model.parameters())
 
 
 @each_family
 def test_a_stopped_and_resumed_run_ends_with_the_same_bits(family):
-    whole = lessons.teaching(family)
+    whole = small_training.teaching(family)
     list(whole.run())
-    stopped, resumed = lessons.teaching(family), lessons.teaching(family)
+    stopped, resumed = small_training.teaching(family), small_training.teaching(family)
     run = stopped.run()
     next(run), next(run)
     kept = io.BytesIO()
@@ -92,23 +93,23 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(family):
     for name, weight in whole.averaged().items():
         same(resumed.averaged()[name], weight)
     assert whole.learner.state_dict().keys() == resumed.learner.state_dict().keys()
-    for name, weight in lessons.weights(whole.learner).items():
-        same(lessons.weights(resumed.learner)[name], weight)
+    for name, weight in small_training.weights(whole.learner).items():
+        same(small_training.weights(resumed.learner)[name], weight)
 
 
 @each_family
 def test_a_batch_that_an_adapter_can_explain_is_learnt_by_heart(family):
     """Targets and noise are made so that the golden adapter's loss is zero; the learner starts far from it."""
-    base, teacher, learner = lessons.base(family), lessons.learner(family), lessons.learner(family)
+    base, teacher, learner = small_training.base(family), small_training.learner(family), small_training.learner(family)
     generator = torch.Generator().manual_seed(2)
     with base.loaded(), torch.no_grad():
         for weight in learner.trainable():
             weight.add_(torch.randn(weight.shape, generator=generator) * weight.std() * 0.5)
-        channels = lessons.GoldenLessons(family).channels
+        channels = small_training.GoldenLessons(family).channels
         sigmas, noisy = base.noise_levels(torch.tensor([0.7])), torch.randn(1, channels, 4, 4, generator=generator)
-        latents = base.denoised(teacher, lessons.seen(family), noisy, sigmas)
+        latents = base.denoised(teacher, small_training.seen(family), noisy, sigmas)
         clean = 1 - sigmas if family == "sd3" else 1.0
-        batch, noise = Batch(latents, lessons.seen(family)), (noisy - clean * latents) / sigmas
+        batch, noise = Batch(latents, small_training.seen(family)), (noisy - clean * latents) / sigmas
     optimiser, losses = torch.optim.AdamW(learner.trainable(), lr=1e-3), []
     with base.loaded(), torch.enable_grad():
         for _ in range(60):
@@ -122,25 +123,25 @@ def test_a_batch_that_an_adapter_can_explain_is_learnt_by_heart(family):
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_weights():
-    teaching = lessons.teaching("sd15")
+    teaching = small_training.teaching("sd15")
     run = teaching.run()
     next(run)
-    good = lessons.weights(teaching.learner)
+    good = small_training.weights(teaching.learner)
     teaching.lessons.channels, drawn = 4, teaching.lessons._drawn
     teaching.lessons._drawn = lambda generator: Batch(drawn(generator).latents * float("nan"), drawn(generator).seen)
     with pytest.raises(TeachingError, match=r"step 1 a loss was expected to be a number; it is nan.*learning rate"):
         next(run)
-    for name, weight in lessons.weights(teaching.learner).items():
+    for name, weight in small_training.weights(teaching.learner).items():
         same(weight, good[name])
 
 
 @each_family
 def test_gradients_are_those_of_finite_differences(family):
     """Of the loss along random directions in the space of each part's weights."""
-    base, learner = lessons.base(family), lessons.learner(family)
+    base, learner = small_training.base(family), small_training.learner(family)
     generator = torch.Generator().manual_seed(3)
     with base.loaded(), torch.enable_grad():
-        batch = lessons.GoldenLessons(family).batch(2, generator)
+        batch = small_training.GoldenLessons(family).batch(2, generator)
         noise = torch.randn(batch.latents.shape, generator=generator)
         sigmas = base.noise_levels(torch.tensor([0.4, 0.7]))
 

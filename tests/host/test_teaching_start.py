@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import lessons
 import pytest
-import small
-import small_plain
 import torch
 from comfyhost.plain_adapters import plain_adapter
 from comfyhost.weights import draw
-from golden_cases import golden_case
 from ipadapter_instruct.models.adapter.checkpoint import build, recognise
 from ipadapter_instruct.models.adapter.kinds import INSTRUCT
 from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
@@ -20,14 +16,16 @@ from ipadapter_instruct.models.families import SD15
 from ipadapter_instruct.models.training.batch import Seen
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_file, from_scratch
 from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
-from sampling import close, same
+from support import small_models, small_plain_adapters, small_training
+from support.golden_cases import golden_case
+from support.sampling.short_runs import close, same
 
 FAMILIES = ("sd15", "sdxl", "sd3")
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def drawn(family: str, seed: int = 0, **shape):
-    base = lessons.base(family)
+    base = small_training.base(family)
     return base, from_scratch(base.family, base.sites, base.own, Shape(**{"width": 64, "blocks": 2, **shape}), seed)
 
 
@@ -44,7 +42,7 @@ def test_an_adapter_from_scratch_is_one_of_its_family_for_every_site(family):
 
 def small_checkpoint_of(family: str, tensors: dict):
     """As `recognise`, which knows the published widths alone."""
-    return small.small_checkpoint(family, weights=tensors)
+    return small_models.small_checkpoint(family, weights=tensors)
 
 
 @each_family
@@ -66,8 +64,8 @@ def test_a_unets_new_keys_and_values_are_the_models_own_for_text():
 def test_a_new_mmdit_adapter_adds_nothing_at_first():
     base, tensors = drawn("sd3")
     learner = LearningAdapter(small_checkpoint_of("sd3", tensors))
-    x, sigma = torch.randn(1, lessons.GoldenLessons("sd3").channels, 8, 8), torch.tensor([0.5])
-    told = lessons.seen("sd3")
+    x, sigma = torch.randn(1, small_training.GoldenLessons("sd3").channels, 8, 8), torch.tensor([0.5])
+    told = small_training.seen("sd3")
     seen = Seen(torch.randn(1, 257, 1280), *torch.randn(2, 1, 77, 768), told.context, told.pooled)
     with base.loaded(), torch.no_grad():
         taught = base.denoised(learner, seen, x.clone(), sigma)
@@ -78,8 +76,8 @@ def test_a_new_mmdit_adapter_adds_nothing_at_first():
 
 def plain(kind: str):
     """A small adapter for text as wide as SD1.5's, and sites that it fits."""
-    sizes = replace(small_plain.SIZES[kind], token_width=768)
-    widths = small_plain.SITES["sd15"]
+    sizes = replace(small_plain_adapters.SIZES[kind], token_width=768)
+    widths = small_plain_adapters.SITES["sd15"]
     tensors = draw(plain_adapter(sizes, widths), seed=0, dtype=torch.float32)
     return recognise(tensors), [Site(("input", place, 0), width, 768) for place, width in enumerate(widths)]
 
@@ -98,24 +96,24 @@ def test_a_plus_adapter_begins_with_its_own_tokens():
 
 
 def test_an_instruct_adapter_begins_as_it_is():
-    checkpoint = small.small_checkpoint("sd15")
-    base = lessons.base("sd15")
+    checkpoint = small_models.small_checkpoint("sd15")
+    base = small_training.base("sd15")
     assert from_file(checkpoint, base.family, base.sites, 0) is checkpoint
 
 
 def test_what_cannot_be_started_from_is_refused():
-    base = lessons.base("sd15")
+    base = small_training.base("sd15")
     face, sites = plain("faceid")
     with pytest.raises(ValueError, match="an IP-Adapter Plus was expected to start from; this is IP-Adapter FaceID"):
         from_file(face, SD15, sites, 0)
-    other = small.small_checkpoint("sdxl")
+    other = small_models.small_checkpoint("sdxl")
     with pytest.raises(ValueError, match="This adapter is for SDXL"):
         from_file(other, base.family, base.sites, 0)
 
 
 @each_family
 def test_what_was_taught_is_written_under_the_published_names(family):
-    learner = lessons.learner(family)
+    learner = small_training.learner(family)
     expected = golden_case(family).adapter_weights
     found = learner.tensors()
     assert found.keys() == expected.keys()
@@ -125,6 +123,6 @@ def test_what_was_taught_is_written_under_the_published_names(family):
 
 @each_family
 def test_every_site_of_the_model_is_taught(family):
-    base, learner = lessons.base(family), lessons.learner(family)
+    base, learner = small_training.base(family), small_training.learner(family)
     assert len(learner.projections.widths) == len(base.sites)
     assert denoiser_of(base.family).sites(base.own) == base.sites

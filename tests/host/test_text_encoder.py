@@ -8,14 +8,14 @@ import contextlib
 from types import SimpleNamespace
 
 import comfy.model_patcher
-import encoders
 import open_clip
 import pytest
 import torch
 import transformers
-from host import COMFYUI
 from ipadapter_instruct.models.encoding.text_encoder import check_clip_l, encode_texts
 from ipadapter_instruct.models.training.dataset import Encoders
+from support import small_encoders
+from support.imported_comfyui import COMFYUI
 
 pytestmark = pytest.mark.xdist_group("clip")  # one process loads the encoders for all
 
@@ -37,7 +37,7 @@ KINDS = ["sd15", "sdxl", "sd3"]
 
 @pytest.fixture(scope="module")
 def clips():
-    return {kind: encoders.load_text_encoder(kind) for kind in KINDS}
+    return {kind: small_encoders.load_text_encoder(kind) for kind in KINDS}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def token_ids(tokenizer):
 
 @pytest.fixture(scope="module")
 def transformers_states(token_ids):
-    model = encoders.transformers_text_model(encoders.clip_l_weights())
+    model = small_encoders.transformers_text_model(small_encoders.clip_l_weights())
     with torch.no_grad():
         return model(input_ids=token_ids).last_hidden_state
 
@@ -80,7 +80,7 @@ def test_states_are_those_of_transformers_last_hidden_state(states, transformers
 
 @torch.no_grad()
 def open_clip_states(tokens: torch.Tensor) -> torch.Tensor:
-    tower = encoders.open_clip_text_model(encoders.clip_l_weights())
+    tower = small_encoders.open_clip_text_model(small_encoders.clip_l_weights())
     last_block = {"indices": 1, "normalize_intermediates": True, "intermediates_only": True}
     return tower.forward_intermediates(tokens, output_fmt="NLC", **last_block)["text_intermediates"][0]
 
@@ -177,8 +177,8 @@ def test_the_encoders_options_are_the_default_again_after(clips, kind, fails):
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (encoders.sd2_clip, "SD2ClipModel"),
-        (encoders.sd3_clip_without_clip_l, "SD3ClipModel"),
+        (small_encoders.sd2_clip, "SD2ClipModel"),
+        (small_encoders.sd3_clip_without_clip_l, "SD3ClipModel"),
         (lambda: None, "none"),
     ],
 )
@@ -192,12 +192,12 @@ def test_a_clip_without_clip_l_is_refused(make, found):
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_a_long_clip_the_first_77_states_serve_for_texts_of_any_length(transformers_states, kind):
     """Its first 77 places are those of the other, and no token sees one behind it."""
-    clip = encoders.load_text_encoder(kind, places=248)
+    clip = small_encoders.load_text_encoder(kind, places=248)
     assert_same(stacked(encode_texts(clip, PROMPTS.values())), transformers_states)
 
 
 def test_teaching_reads_texts_with_a_long_clip_as_sampling_does():
-    clip = encoders.load_text_encoder("sd15", places=248)
+    clip = small_encoders.load_text_encoder("sd15", places=248)
     before = users_own_encoding(clip)
 
     taught = Encoders(clip, None, None, (16, 16)).text("use the style")
@@ -209,10 +209,10 @@ def test_teaching_reads_texts_with_a_long_clip_as_sampling_does():
 
 @pytest.mark.parametrize("places", [20, 77, 78])
 def test_a_tower_of_any_length_gives_the_states_it_has_up_to_77(tokenizer, places):
-    clip = encoders.load_text_encoder("sd15", places)
+    clip = small_encoders.load_text_encoder("sd15", places)
     length = min(places, 77)
     inputs = tokenizer(list(PROMPTS.values()), padding="max_length", max_length=length, truncation=True)
-    model = encoders.transformers_text_model(encoders.clip_l_weights())
+    model = small_encoders.transformers_text_model(small_encoders.clip_l_weights())
     with torch.no_grad():
         expected = model(input_ids=torch.tensor(inputs.input_ids)).last_hidden_state
 
@@ -226,9 +226,9 @@ def test_stored_states_are_those_of_the_clip_that_reads_instructions():
     """Another instruct_clip is another mark, so that what the last one read is not taken for its own."""
     module = torch.nn.Linear(1, 1)
     vae = SimpleNamespace(first_stage_model=module, patcher=comfy.model_patcher.ModelPatcher(module, CPU, CPU))
-    clip_vision = encoders.clip_vision()
-    readers = [None, encoders.small_clip(seed=1), encoders.small_clip(seed=2)]
-    made = [Encoders(encoders.small_clip(), vae, clip_vision, (16, 16), reader) for reader in readers]
+    clip_vision = small_encoders.clip_vision()
+    readers = [None, small_encoders.small_clip(seed=1), small_encoders.small_clip(seed=2)]
+    made = [Encoders(small_encoders.small_clip(), vae, clip_vision, (16, 16), reader) for reader in readers]
     marks = [one.fingerprints() for one in made]
     assert len({mark.get("instruction") for mark in marks}) == 3
     assert len({mark["text"] for mark in marks}) == 1

@@ -13,7 +13,6 @@ import comfy.model_patcher
 import comfy.sample
 import comfy.supported_models
 import pytest
-import small
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_base import ModelType
@@ -37,7 +36,8 @@ from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_sc
 from ipadapter_instruct.models.training.recipe import Recipe
 from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
 from ipadapter_instruct.models.training.trainer import Teaching
-from sampling import close, same
+from support import small_models
+from support.sampling.short_runs import close, same
 from torch import Tensor, nn
 
 WIDTH, CONTEXT, HEADS, BLOCKS = 32, 48, 2, 2
@@ -186,22 +186,22 @@ def written_out(tiny: Tiny):
 
 
 def test_its_adapter_acts_as_the_formula_says_and_is_nothing_at_weight_0(tiny):
-    found = latent(small.applied(tiny.model, tiny.embeds, weight=WEIGHT, guidance="simple"))
+    found = latent(small_models.applied(tiny.model, tiny.embeds, weight=WEIGHT, guidance="simple"))
     close(found, latent(written_out(tiny)), 1e-5)
     bare = latent(tiny.model)
     assert not torch.allclose(found, bare, atol=0.01)
-    same(latent(small.applied(tiny.model, tiny.embeds, weight=0.0)), bare)
+    same(latent(small_models.applied(tiny.model, tiny.embeds, weight=0.0)), bare)
 
 
 def test_guidance_windows_masks_and_maps_work_there_too(tiny):
-    halves = small.applied(tiny.model, tiny.embeds, end_percent=0.5, guidance="three-way")
-    halves = small.applied(halves, tiny.embeds, start_percent=0.501, guidance="three-way")
-    whole = small.applied(tiny.model, tiny.embeds, guidance="three-way")
+    halves = small_models.applied(tiny.model, tiny.embeds, end_percent=0.5, guidance="three-way")
+    halves = small_models.applied(halves, tiny.embeds, start_percent=0.501, guidance="three-way")
+    whole = small_models.applied(tiny.model, tiny.embeds, guidance="three-way")
     close(latent(halves), latent(whole))
     mask = torch.zeros(1, 8, 12)
     mask[..., :6] = 1
     masked, unmasked = (
-        latent(small.applied(tiny.model, tiny.embeds, where, guidance="simple")) for where in (mask, None)
+        latent(small_models.applied(tiny.model, tiny.embeds, where, guidance="simple")) for where in (mask, None)
     )
     close(masked[..., :6], unmasked[..., :6])  # pixels do not look at each other
     close(masked[..., 6:], latent(tiny.model)[..., 6:])
@@ -212,7 +212,7 @@ def test_guidance_windows_masks_and_maps_work_there_too(tiny):
 
 def test_a_model_of_another_kind_is_told_apart(tiny):
     with pytest.raises(ValueError, match="This adapter is for Tiny.*is not Tiny's TinyTransformer"):
-        small.applied(small.small_model("sd15"), tiny.embeds)
+        small_models.applied(small_models.small_model("sd15"), tiny.embeds)
 
 
 class Examples:

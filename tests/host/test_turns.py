@@ -1,10 +1,8 @@
 """Instructions that take turns while a picture is sampled. Expected are Applies with windows, one for each turn."""
 
 import pytest
-import small
 import torch
 from comfy.patcher_extension import WrappersMP
-from in_process import run_node
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.weight_schedule import parse_schedule
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
@@ -13,26 +11,28 @@ from ipadapter_instruct.models.reference.combining import CONCAT
 from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
 from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
-from passes import passes
-from sampling import close, same, sample
+from support import small_models
+from support.pack_nodes import run_node
+from support.sampling.counted_passes import passes
+from support.sampling.short_runs import close, same, sample
 
 MODES = ["simple", "three-way"]
 
 
-@pytest.fixture(scope="module", params=small.FAMILIES)
+@pytest.fixture(scope="module", params=small_models.FAMILIES)
 def family(request) -> str:
     return request.param
 
 
 @pytest.fixture(scope="module")
 def bare(family):
-    return small.small_model(family)
+    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")
 def pictures(family) -> list[InstructEmbeds]:
     """Three embeds of one adapter: a composition, and two others with another instruction."""
-    one = small.golden_embeds(family)
+    one = small_models.golden_embeds(family)
     others = [one.image_tokens.map(lambda t, n=n: t.roll(7 * n, dims=-1)) for n in (1, 2)]
     return [one, *(InstructEmbeds(one.adapter, "use the style", tokens) for tokens in others)]
 
@@ -44,7 +44,7 @@ def then(first, second, at: float):
 def in_windows(model, *turns, **settings):
     """Embeds applied one after another, each with a start and an end."""
     for embeds, start, end in turns:
-        model = small.applied(model, embeds, start_percent=start, end_percent=end, **settings)
+        model = small_models.applied(model, embeds, start_percent=start, end_percent=end, **settings)
     return model
 
 
@@ -54,10 +54,10 @@ BEFORE, AFTER = 0.349, 0.351  # no step begins in between, so which of the two a
 @pytest.mark.parametrize("guidance", MODES)
 def test_turns_are_applies_with_windows(bare, pictures, guidance):
     a, b, _ = pictures
-    found = small.applied(bare, then(a, b, 0.35), guidance=guidance)
+    found = small_models.applied(bare, then(a, b, 0.35), guidance=guidance)
     expected = in_windows(bare, (a, 0, BEFORE), (b, AFTER, 1), guidance=guidance)
     same(sample(found), sample(expected))
-    assert not torch.allclose(sample(found), sample(small.applied(bare, a, guidance=guidance)), atol=1e-3)
+    assert not torch.allclose(sample(found), sample(small_models.applied(bare, a, guidance=guidance)), atol=1e-3)
 
 
 @pytest.mark.parametrize("guidance", MODES)
@@ -66,30 +66,30 @@ def test_a_chain_of_turns_in_either_grouping(bare, pictures, guidance):
     left, right = then(then(a, b, 0.3), c, 0.7), then(a, then(b, c, 0.7), 0.3)
     assert left == right
     expected = in_windows(bare, (a, 0, 0.29), (b, 0.31, 0.69), (c, 0.71, 1), guidance=guidance)
-    same(sample(small.applied(bare, left, guidance=guidance)), sample(expected))
+    same(sample(small_models.applied(bare, left, guidance=guidance)), sample(expected))
 
 
 def test_a_later_turn_cuts_off_what_would_come_after_it(bare, pictures):
     a, b, c = pictures
-    same(*(sample(small.applied(bare, embeds)) for embeds in (then(then(a, b, 0.7), c, 0.4), then(a, c, 0.4))))
+    same(*(sample(small_models.applied(bare, embeds)) for embeds in (then(then(a, b, 0.7), c, 0.4), then(a, c, 0.4))))
 
 
 @pytest.mark.parametrize("at, turn", [(0.0, 1), (1.0, 0)])
 def test_a_turn_of_no_length_is_none(bare, pictures, at, turn):
-    found = small.applied(bare, then(*pictures[:2], at), guidance="three-way")
-    same(sample(found), sample(small.applied(bare, pictures[turn], guidance="three-way")))
+    found = small_models.applied(bare, then(*pictures[:2], at), guidance="three-way")
+    same(sample(found), sample(small_models.applied(bare, pictures[turn], guidance="three-way")))
 
 
 def test_the_same_embeds_twice_are_no_turns(bare, pictures):
-    found = small.applied(bare, then(pictures[0], pictures[0], 0.5), guidance="three-way")
-    same(sample(found), sample(small.applied(bare, pictures[0], guidance="three-way")))
+    found = small_models.applied(bare, then(pictures[0], pictures[0], 0.5), guidance="three-way")
+    same(sample(found), sample(small_models.applied(bare, pictures[0], guidance="three-way")))
 
 
 @pytest.mark.parametrize("start, end", [(0.1, 0.4), (0.0, 0.9), (0.6, 1.0)])
 def test_start_and_end_of_apply_cut_the_turns(bare, pictures, start, end):
     a, b, _ = pictures
     window = {"start_percent": start, "end_percent": end}
-    found = small.applied(bare, then(a, b, 0.35), guidance="simple", **window)
+    found = small_models.applied(bare, then(a, b, 0.35), guidance="simple", **window)
     turns = [(a, start, min(BEFORE, end)), (b, max(AFTER, start), end)]
     expected = in_windows(bare, *(turn for turn in turns if turn[1] <= turn[2]), guidance="simple")
     same(sample(found), sample(expected))
@@ -115,13 +115,13 @@ def acting(model, percents: list[float]) -> list[list[int]]:
 def test_at_the_boundary_the_second_acts_and_never_both(bare, pictures):
     percents = [0.0, 0.1, 0.3, 0.35, 0.4, 0.7, 0.9, 0.999]
     embeds = then(then(*pictures[:2], 0.35), pictures[2], 0.7)
-    assert acting(small.applied(bare, embeds), percents) == [[0], [0], [0], [1], [1], [2], [2], [2]]
+    assert acting(small_models.applied(bare, embeds), percents) == [[0], [0], [0], [1], [1], [2], [2], [2]]
 
 
 def test_the_last_turn_acts_to_the_end_of_a_window_that_is_apply_s(bare, pictures):
     embeds = then(*pictures[:2], 0.35)
-    assert acting(small.applied(bare, embeds, end_percent=0.35), [0.3, 0.35, 0.36]) == [[0], [1], []]
-    assert acting(small.applied(bare, embeds, end_percent=0.7), [0.3, 0.35, 0.7, 0.71]) == [[0], [1], [1], []]
+    assert acting(small_models.applied(bare, embeds, end_percent=0.35), [0.3, 0.35, 0.36]) == [[0], [1], []]
+    assert acting(small_models.applied(bare, embeds, end_percent=0.7), [0.3, 0.35, 0.7, 0.71]) == [[0], [1], [1], []]
 
 
 def test_auto_chooses_for_each_turn_and_says_so(bare, pictures):
@@ -133,7 +133,7 @@ def test_auto_chooses_for_each_turn_and_says_so(bare, pictures):
         "0 to 0.35: guidance: three-way",
         "0.35 to 1: guidance: simple",
     ]
-    assert passes(small.applied(bare, then(b, a, 0.35))) == [2, 3, 3]
+    assert passes(small_models.applied(bare, then(b, a, 0.35))) == [2, 3, 3]
     same(sample(model), sample(in_windows(bare, (a, 0, BEFORE), (b, AFTER, 1), guidance="auto")))
 
 
@@ -146,9 +146,9 @@ def test_turns_keep_masks_schedules_and_frames(bare, pictures):
         "frame_weights": (0.7,),
         "schedule": parse_schedule("0: 1, 1: 0.5", "linear", "steps"),
     }
-    found = small.applied(bare, then(a, b, 0.35), mask, **settings)
-    expected = small.applied(bare, a, mask, end_percent=BEFORE, **settings)
-    expected = small.applied(expected, b, mask, start_percent=AFTER, **settings)
+    found = small_models.applied(bare, then(a, b, 0.35), mask, **settings)
+    expected = small_models.applied(bare, a, mask, end_percent=BEFORE, **settings)
+    expected = small_models.applied(expected, b, mask, start_percent=AFTER, **settings)
     close(sample(found), sample(expected))
 
 

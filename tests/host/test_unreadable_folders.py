@@ -12,7 +12,7 @@ from pathlib import Path
 import folder_paths
 import pytest
 from ipadapter_instruct.nodes.shared.folders import adapter_path, encoder_path, unreadable
-from refusals import refused
+from support.refusals import refused
 
 NOBODY = 65534
 

@@ -7,17 +7,25 @@ import copy
 from collections.abc import Callable
 
 import pytest
-import small
 import torch
-from beside import CHAINS, agree, applied_with, changed_call, chunk_by_chunk, orders, with_function_wrapper
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
 from comfy.utils import repeat_to_batch_size
-from host_samplers import ksampler, pair
 from ipadapter_instruct.models.attention_maps.record import watched
-from sampling import close, same, sample
-from scenes import Link, OracleForm, PackForm, Scene, text
-from small_control import small_control_net, with_control
+from support import small_models
+from support.other_nodes.small_control_net import small_control_net, with_control
+from support.other_nodes.with_other_node import (
+    CHAINS,
+    agree,
+    applied_with,
+    changed_call,
+    chunk_by_chunk,
+    orders,
+    with_function_wrapper,
+)
+from support.sampling.host_samplers import ksampler, pair
+from support.sampling.scenes import Link, OracleForm, PackForm, Scene, text
+from support.sampling.short_runs import close, same, sample
 
 
 @pytest.fixture(params=CHAINS)
@@ -32,12 +40,12 @@ def order(request) -> str:
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 @pytest.fixture(scope="module")
 def bare():
-    return small.small_model("sd15")
+    return small_models.small_model("sd15")
 
 
 # An image adapter of the usual make
@@ -114,7 +122,7 @@ def test_adapters_of_the_usual_make_stand_on_both_sides(scene):
 def test_weight_0_of_either_adapter_leaves_the_other_alone(bare, embeds, order):
     both = applied_with(usual_adapter(0.7), order, bare, embeds, weight=0.0, guidance="three-way")
     same(sample(both), sample(usual_adapter(0.7)(bare)))
-    ours = small.applied(bare, embeds, guidance="three-way")
+    ours = small_models.applied(bare, embeds, guidance="three-way")
     close(sample(applied_with(usual_adapter(0.0), order, bare, embeds, guidance="three-way")), sample(ours))
 
 
@@ -189,7 +197,7 @@ def test_a_function_is_told_two_sides_however_many_passes_there_are(bare, embeds
 
     settings = {"guidance": "three-way", "image_scale": image_scale}
     found = sample(applied_with(with_function_wrapper(look), order, bare, embeds, **settings))
-    same(found, sample(small.applied(bare, embeds, **settings)))
+    same(found, sample(small_models.applied(bare, embeds, **settings)))
     assert told == [(sides, sides)] * len(told)
 
 
@@ -284,19 +292,19 @@ DO_NOT_CALL = {
 }
 
 
-@pytest.mark.parametrize("family", small.FAMILIES)
+@pytest.mark.parametrize("family", small_models.FAMILIES)
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 @pytest.mark.parametrize("kind", DO_NOT_CALL)
 def test_a_function_that_goes_past_the_adapter_stops_the_run_with_words(family, kind, guidance, order):
-    model, embeds = small.small_model(family), small.golden_embeds(family)
-    expected = sample(small.applied(model, embeds, guidance=guidance))
+    model, embeds = small_models.small_model(family), small_models.golden_embeds(family)
+    expected = sample(small_models.applied(model, embeds, guidance=guidance))
     past = with_function_wrapper(wrapper_of(kind, model))
     changed = applied_with(past, order, model, embeds, guidance=guidance)
     for _ in range(2):
         words = f"A call of ComfyUI's model was expected.*DeepCache.*{kind}.*{DO_NOT_CALL[kind]}.*Bypass"
         with pytest.raises(ValueError, match=words):
             sample(changed)
-    same(sample(small.applied(model, embeds, guidance=guidance)), expected)
+    same(sample(small_models.applied(model, embeds, guidance=guidance)), expected)
     same(sample(applied_with(past, order, model, embeds, guidance=guidance, weight=0.0)), sample(past(model)))
 
 
@@ -346,7 +354,7 @@ def copying_its_options(apply_model, args):
 
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_a_call_with_a_copy_of_its_options_is_the_same_and_is_watched(bare, embeds, guidance):
-    model, watch = watched(small.applied(bare, embeds, guidance=guidance))
+    model, watch = watched(small_models.applied(bare, embeds, guidance=guidance))
     expected, share = sample(model), watch.mean()
     same(sample(with_function_wrapper(copying_its_options)(model)), expected)
     same(watch.mean(), share)

@@ -6,12 +6,12 @@ the oracle's conditions asks a ControlNet once, with its own text, for all its t
 
 import pytest
 import torch
-from beside import CHAINS
-from host_samplers import ksampler, pair
-from neighbours import nodes_of, outputs_of
-from sampling import close
-from scenes import OracleForm, PackForm, Scene, text
-from small_control import hints, small_control_net
+from support.other_nodes.other_packs import nodes_of, outputs_of
+from support.other_nodes.small_control_net import hints, small_control_net
+from support.other_nodes.with_other_node import CHAINS
+from support.sampling.host_samplers import ksampler, pair
+from support.sampling.scenes import OracleForm, PackForm, Scene, text
+from support.sampling.short_runs import close
 
 NAME = "ComfyUI-Advanced-ControlNet"
 LATENTS = 2

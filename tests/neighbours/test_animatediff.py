@@ -4,14 +4,14 @@ Expected are the oracle's results with the same nodes, or laws. `order` is where
 """
 
 import pytest
-import small
 import torch
-from beside import CHAINS, applied_with, orders
-from golden_cases import golden_case
-from host_samplers import ksampler
-from neighbours import module_of, nodes_of, outputs_of
-from sampling import close, noise, same, sample
-from scenes import OracleForm, PackForm, Scene
+from support import small_models
+from support.golden_cases import golden_case
+from support.other_nodes.other_packs import module_of, nodes_of, outputs_of
+from support.other_nodes.with_other_node import CHAINS, applied_with, orders
+from support.sampling.host_samplers import ksampler
+from support.sampling.scenes import OracleForm, PackForm, Scene
+from support.sampling.short_runs import close, noise, same, sample
 
 NAME = "ComfyUI-AnimateDiff-Evolved"
 FRAMES, SIZE = 5, (8, 12)
@@ -47,12 +47,12 @@ def order(request) -> str:
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 @pytest.fixture(scope="module")
 def bare():
-    return small.small_model("sd15")
+    return small_models.small_model("sd15")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_every_frame_keeps_its_own_mask_and_weight(context, order, bare, embeds,
     for number, mask in enumerate(masks):
         mask[:, 2 * number : 2 * number + 4] = 1
     own = {"guidance": "simple", "frame_weights": (0.4, 0.6, 0.8, 1.0, 1.2)}
-    expected = sample(small.applied(bare, embeds, masks, **own), animation)
+    expected = sample(small_models.applied(bare, embeds, masks, **own), animation)
     model = applied_with(lambda m: in_windows(m, context), order, bare, embeds, masks, **own)
     close(sample(model, animation), expected)
 

@@ -4,18 +4,17 @@ Expected are the oracle's results with the same node, or laws. `order` is where 
 """
 
 import pytest
-import small
-import small_plain
 import torch
-from beside import CHAINS, agree, applied_with, orders
-from host_samplers import ksampler
-from neighbours import module_of, nodes_of, outputs_of
 from safetensors.torch import save_file
-from sampling import close, same, sample
-from scenes import OracleForm, PackForm, Scene
+from support import small_models, small_plain_adapters
+from support.other_nodes.other_packs import module_of, nodes_of, outputs_of
+from support.other_nodes.with_other_node import CHAINS, agree, applied_with, orders
+from support.sampling.host_samplers import ksampler
+from support.sampling.scenes import OracleForm, PackForm, Scene
+from support.sampling.short_runs import close, same, sample
 
 NAME = "ComfyUI_IPAdapter_plus"
-EMBEDS = torch.randn(4, 1, small_plain.POOLED, generator=torch.Generator().manual_seed(8))
+EMBEDS = torch.randn(4, 1, small_plain_adapters.POOLED, generator=torch.Generator().manual_seed(8))
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +34,19 @@ def order(request) -> str:
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 @pytest.fixture(scope="module")
 def bare():
-    return small.small_model("sd15")
+    return small_models.small_model("sd15")
 
 
 @pytest.fixture
 def adapter(nodes, tmp_path):
     """A small plain adapter, as its own loader reads the file."""
     path = tmp_path / "ip-adapter_sd15.safetensors"
-    save_file(small_plain.tensors("base"), path)
+    save_file(small_plain_adapters.tensors("base"), path)
     return module_of(NAME, "utils").ipadapter_model_loader(str(path))
 
 
@@ -57,7 +56,7 @@ def incumbent(nodes, adapter):
         inputs = {
             "ipadapter": adapter,
             "pos_embed": EMBEDS[picture : picture + 1] if node == "IPAdapterEmbeds" else EMBEDS[picture:],
-            "neg_embed": torch.zeros(1, 1, small_plain.POOLED),
+            "neg_embed": torch.zeros(1, 1, small_plain_adapters.POOLED),
             "weight": weight,
             "weight_type": "linear",
             "start_at": 0.0,
@@ -102,5 +101,5 @@ def test_each_latent_keeps_its_own_picture(scene, order, incumbent):
 def test_weight_0_of_either_leaves_the_other_alone(bare, embeds, order, incumbent):
     both = applied_with(incumbent(), order, bare, embeds, weight=0.0, guidance="three-way")
     same(sample(both), sample(incumbent()(bare)))
-    ours = small.applied(bare, embeds, guidance="three-way")
+    ours = small_models.applied(bare, embeds, guidance="three-way")
     close(sample(applied_with(incumbent(0.0), order, bare, embeds, guidance="three-way")), sample(ours))

@@ -4,13 +4,13 @@
 """
 
 import pytest
-import small
 import torch
-from beside import CHAINS, MODES, agree, applied_with
-from neighbours import module_of, nodes_of, outputs_of
 from safetensors.torch import save_file
-from sampling import same, sample
-from scenes import Scene
+from support import small_models
+from support.other_nodes.other_packs import module_of, nodes_of, outputs_of
+from support.other_nodes.with_other_node import CHAINS, MODES, agree, applied_with
+from support.sampling.scenes import Scene
+from support.sampling.short_runs import same, sample
 
 NAME = "ComfyUI-layerdiffuse"
 ATTENTION = "SD15, Attention Injection, attn_sharing"
@@ -24,9 +24,9 @@ def layered(tmp_path, monkeypatch):
     monkeypatch.setattr(module_of(NAME, "layered_diffusion"), "layer_model_root", str(tmp_path))
     sharing = module_of(NAME, "lib_layerdiffusion.attention_sharing")
     made = torch.Generator().manual_seed(7)
-    names = sharing.AttentionSharingPatcher(small.small_model("sd15"), 1, use_control=False).state_dict()
+    names = sharing.AttentionSharingPatcher(small_models.small_model("sd15"), 1, use_control=False).state_dict()
     sharing_file = {name: 0.1 * torch.randn(weight.shape, generator=made) for name, weight in names.items()}
-    weights = small.small_model("sdxl").model.state_dict()
+    weights = small_models.small_model("sdxl").model.state_dict()
     changed = [name for name in weights if name.endswith(("attn2.to_k.weight", "input_blocks.0.0.weight"))]
     difference = {f"{name}::diff::0": 0.1 * torch.randn(weights[name].shape, generator=made) for name in changed}
     save_file(sharing_file, tmp_path / "layer_sd15_transparent_attn.safetensors")
@@ -42,12 +42,12 @@ def order(request) -> str:
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 @pytest.fixture
 def bare():
-    return small.small_model("sd15")
+    return small_models.small_model("sd15")
 
 
 @pytest.mark.parametrize("guidance", MODES)
@@ -58,10 +58,10 @@ def test_replaced_attention_leaves_no_way_in_and_the_words_say_so(layered, order
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_the_plain_checkpoint_goes_on_when_another_clone_has_other_attention(layered, bare, embeds, guidance):
-    expected = sample(small.applied(bare, embeds, guidance=guidance))
+    expected = sample(small_models.applied(bare, embeds, guidance=guidance))
     layers = layered(bare, ATTENTION)
     ran_alone(layers)
-    same(sample(small.applied(bare, embeds, guidance=guidance)), expected)
+    same(sample(small_models.applied(bare, embeds, guidance=guidance)), expected)
 
 
 def test_weight_0_leaves_replaced_attention_as_it_is(layered, order, bare, embeds):

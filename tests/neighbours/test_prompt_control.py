@@ -8,18 +8,18 @@ import functools
 
 import comfy.sd1_clip
 import comfy.sdxl_clip
-import encoders
 import folder_paths
 import pytest
 import torch
-from beside import CHAINS
 from comfy_extras import nodes_hooks
-from host_samplers import ksampler
-from neighbours import nodes_of, outputs_of
 from safetensors.torch import save_file
-from sampling import close
-from scenes import OracleForm, PackForm, Scene, Text
-from small_lora import small_lora
+from support import small_encoders
+from support.other_nodes.other_packs import nodes_of, outputs_of
+from support.other_nodes.small_lora import small_lora
+from support.other_nodes.with_other_node import CHAINS
+from support.sampling.host_samplers import ksampler
+from support.sampling.scenes import OracleForm, PackForm, Scene, Text
+from support.sampling.short_runs import close
 
 import nodes as host_nodes
 
@@ -49,7 +49,7 @@ def clip(family: str):
         f"clip_{tower}_model_config": {**sizes, "hidden_size": width, "intermediate_size": width}
         for tower, width in WIDTHS[family].items()
     }
-    made, random = encoders.clip_of(*CLIPS[family], **towers), torch.Generator().manual_seed(9)
+    made, random = small_encoders.clip_of(*CLIPS[family], **towers), torch.Generator().manual_seed(9)
     for name, weight in made.cond_stage_model.named_parameters():
         weight.data = 0.1 * torch.randn(weight.shape, generator=random)
         weight.data += "norm" in name and name.endswith("weight")

@@ -4,13 +4,13 @@ Expected are the oracle's results with the same node, or laws. `order` is where 
 """
 
 import pytest
-import small
 import torch
-from beside import CHAINS, applied_with, orders
-from host_samplers import ksampler
-from neighbours import nodes_of, outputs_of
-from sampling import close, same, sample
-from scenes import OracleForm, PackForm, Scene
+from support import small_models
+from support.other_nodes.other_packs import nodes_of, outputs_of
+from support.other_nodes.with_other_node import CHAINS, applied_with, orders
+from support.sampling.host_samplers import ksampler
+from support.sampling.scenes import OracleForm, PackForm, Scene
+from support.sampling.short_runs import close, same, sample
 
 METHODS = {  # and how many tiles a call of the model holds
     "MultiDiffusion": 4,
@@ -48,12 +48,12 @@ def tiled(nodes, method):
 
 @pytest.fixture(scope="module")
 def embeds():
-    return small.golden_embeds("sd15")
+    return small_models.golden_embeds("sd15")
 
 
 @pytest.fixture(scope="module")
 def bare():
-    return small.small_model("sd15")
+    return small_models.small_model("sd15")
 
 
 @pytest.mark.parametrize("guidance", CHAINS)
@@ -83,4 +83,4 @@ def test_a_mask_acts_where_one_tile_holds_the_whole_picture(tiled, bare, embeds,
     mask = torch.zeros(1, 16, 24)
     mask[..., :6] = 1
     model = applied_with(lambda m: tiled(m, size=32), order, bare, embeds, mask, guidance="three-way")
-    close(sample(model), sample(small.applied(bare, embeds, mask, guidance="three-way")))
+    close(sample(model), sample(small_models.applied(bare, embeds, mask, guidance="three-way")))

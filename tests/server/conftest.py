@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stand_ins
 from comfyhost.adapters import instruct_adapter
 from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.client import Client
@@ -19,6 +18,7 @@ from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
 from comfyhost.standins import StandIn, write_stand_ins
 from comfyhost.workflow import to_prompt
+from support.servers import stand_in_models
 
 HERE = Path(__file__).parent
 TINY = "tiny_sd15.safetensors"
@@ -77,10 +77,10 @@ def models() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def server(models: Path) -> Iterator[ComfyServer]:
     """A started server; stopped after the last test."""
-    stand_ins.put_in_place()
+    stand_in_models.put_in_place()
     paths = models / "extra_model_paths.yaml"  # JSON is YAML
     own = {"base_path": str(models), **{kind: kind for kind in FOLDERS}}
-    paths.write_text(json.dumps({"tests": own, "stand-ins": stand_ins.PATHS}))
+    paths.write_text(json.dumps({"tests": own, "stand-ins": stand_in_models.PATHS}))
     # On a GPU some of torch's fastest algorithms do not repeat themselves exactly.
     arguments = ["--extra-model-paths-config", str(paths), "--deterministic", "--preview-method", "latent2rgb"]
     with ComfyServer(arguments=arguments) as running:

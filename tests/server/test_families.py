@@ -6,14 +6,14 @@ import copy
 import io
 from collections.abc import Iterator
 
-import files
 import numpy as np
 import pytest
-import stand_ins
 from comfyhost import demo
 from comfyhost.client import Client, NodeFailedError
 from comfyhost.places import REPO_ROOT
 from PIL import Image
+from support import small_files
+from support.servers import stand_in_models
 
 LOADER, APPLY = "IPAdapterInstructLoader", "IPAdapterInstructApply"
 SIZE = 128
@@ -27,7 +27,7 @@ class Shipped:
         self.log_before = len(server.log_text())
         options = demo.parse(["--family", family, "--size", str(SIZE), "--steps", "1"])
         workflow = demo.read_workflow(REPO_ROOT / "workflows" / f"instruct_{family}.json")
-        stand_ins.put_in_place(family)
+        stand_in_models.put_in_place(family)
         with Client(server.url) as client:
             self.prompt = demo.prepare(workflow, client, demo.changes_of(options))
 
@@ -101,7 +101,7 @@ def test_an_adapter_of_another_family_is_refused_and_the_next_run_succeeds(clien
     others = {adapter: words for (model, adapter), words in OTHERS.items() if model == shipped.family}
     for adapter, words in others.items():
         path = models / "ipadapter" / f"wrong-{adapter}.safetensors"
-        files.save_adapter(files.adapter_tensors(adapter), path)
+        small_files.save_adapter(small_files.adapter_tensors(adapter), path)
         prompt = shipped.changed(LOADER, adapter_name=path.name)
         prompt["kept"] = shipped.prompt[shipped.node(LOADER)]  # so that ViT-H is not read again
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import stand_ins
 from comfyhost.client import Client, NodeFailedError, Progress, RunInterruptedError
 from comfyhost.places import host
 from comfyhost.server import ComfyServer
 from PIL import Image
+from support.servers import stand_in_models
 
 APPLY, LOADER, SAMPLER = "IPAdapterInstructApply", "IPAdapterInstructLoader", "KSampler"
-FAULTS = Path(__file__).parents[1] / "support" / "faults"
+FAULTS = Path(__file__).parents[1] / "support" / "servers" / "faults"
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def faulty(server, models, tmp_path_factory):
     """The small models are in a second models folder, as with the other server."""
     base, own = tmp_path_factory.mktemp("faulty"), tmp_path_factory.mktemp("own-models")
     (own / "ipadapter").write_text("a file")
-    (own / "clip_vision").symlink_to(stand_ins.MODELS / "clip_vision", target_is_directory=True)
+    (own / "clip_vision").symlink_to(stand_in_models.MODELS / "clip_vision", target_is_directory=True)
     (base / "custom_nodes").mkdir()
     (base / "custom_nodes" / "faults").symlink_to(FAULTS, target_is_directory=True)
     paths = ["--extra-model-paths-config", str(models / "extra_model_paths.yaml")]

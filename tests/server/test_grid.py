@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import stand_ins
 from comfyhost import demo
 from comfyhost.client import Client, NodeFailedError
 from comfyhost.places import REPO_ROOT
-from grids import APPLY, CELLS, ENCODE, GRID, SAMPLER, grid_of
 from PIL import Image
+from support.servers import stand_in_models
+from support.servers.grid_prompts import APPLY, CELLS, ENCODE, GRID, SAMPLER, grid_of
 
 LOADER, TASK = "IPAdapterInstructLoader", "IPAdapterInstructTask"
 
@@ -35,7 +35,7 @@ def single(request, server, tiny) -> Iterator[dict]:
         return
     options = demo.parse(["--family", "sd3", "--size", "128", "--steps", "2"])
     workflow = demo.read_workflow(REPO_ROOT / "workflows" / "instruct_sd3.json")
-    stand_ins.put_in_place("sd3")
+    stand_in_models.put_in_place("sd3")
     with Client(server.url) as client:
         yield type(tiny)(demo.prepare(workflow, client, demo.changes_of(options)))
         client.free()

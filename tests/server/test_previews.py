@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import aiohttp
 import pytest
 from comfyhost.client import Client, RunInterruptedError
-from grids import CELLS, SAMPLER, grid_of
+from support.servers.grid_prompts import CELLS, SAMPLER, grid_of
 
 PREVIEW_WITH_METADATA = 4
 JPEG = b"\xff\xd8"

@@ -7,13 +7,13 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-import files
 import pytest
 import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.standins import STAND_INS
 from comfyhost.weights import draw
 from safetensors.torch import save_file
+from support import small_files
 
 FAMILY_OF_TASK = {"foreground": ["sd15"], "background": ["sd15"], "object": ["sd15"]}
 ALL = ["sd15", "sdxl", "sd3"]
@@ -51,7 +51,7 @@ def test_what_is_recommended_for_a_task_depends_on_the_family(server):
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
 def test_the_family_of_a_file_is_told(server, models, family, suffix):
-    path = files.save_adapter(files.adapter_tensors(family), models / "ipadapter" / f"of-{family}{suffix}")
+    path = small_files.save_adapter(small_files.adapter_tensors(family), models / "ipadapter" / f"of-{family}{suffix}")
     assert family_of(server, path.name) == family
 
 
@@ -76,15 +76,15 @@ def test_without_a_name_there_is_no_family(server):
 
 @pytest.mark.parametrize(("kind", "takes"), [("plain", False), ("instruct", True)])
 def test_whether_an_adapter_takes_an_instruction_is_told(server, models, kind, takes):
-    plain = draw(plain_adapter(Plain("base", image=48), files.SITES), seed=0, dtype=torch.float32)
-    tensors = files.adapter_tensors("sd15") if takes else plain
-    path = files.save_adapter(tensors, models / "ipadapter" / f"{kind}-takes.safetensors")
+    plain = draw(plain_adapter(Plain("base", image=48), small_files.SITES), seed=0, dtype=torch.float32)
+    tensors = small_files.adapter_tensors("sd15") if takes else plain
+    path = small_files.save_adapter(tensors, models / "ipadapter" / f"{kind}-takes.safetensors")
     told = get(server, f"/ipadapter_instruct/family?adapter={path.name}")
     assert told == {"family": "sd15", "takes_instruction": takes, "instructions": []}
 
 
 def test_the_instructions_that_a_file_was_taught_are_told(server, models):
     path = models / "ipadapter" / "taught.safetensors"
-    save_file(files.adapter_tensors("sd15"), path, {"instructions": json.dumps(["use the brush strokes"])})
+    save_file(small_files.adapter_tensors("sd15"), path, {"instructions": json.dumps(["use the brush strokes"])})
     told = get(server, f"/ipadapter_instruct/family?adapter={path.name}")
     assert told["instructions"] == ["use the brush strokes"]

@@ -7,9 +7,9 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-import files
 import pytest
 from comfyhost.client import NodeFailedError, PromptRejectedError
+from support import small_files
 
 LOADER, CONVERT = "IPAdapterInstructLoader", "IPAdapterInstructConvert"
 SAVE, LOAD = "IPAdapterInstructSaveFace", "IPAdapterInstructLoadFace"
@@ -79,7 +79,7 @@ def test_no_name_reads_a_saved_face_outside_the_folders(client, server, secret, 
 
 @pytest.mark.parametrize("name", OUTSIDE, ids=range(len(OUTSIDE)))
 def test_no_name_reads_an_adapter_outside_the_folders(client, server, models, name):
-    outside = files.save_adapter(files.adapter_tensors(), models / SECRET)
+    outside = small_files.save_adapter(small_files.adapter_tensors(), models / SECRET)
     convert = {"adapter_name": name.format(base=models), "precision": "fp16", "overwrite": False}
     message = ended(client, {"1": {"class_type": CONVERT, "inputs": convert}})
     assert "was expected in" in message and "is not there" in message
@@ -110,7 +110,7 @@ def test_no_prefix_writes_outside_the_output_folder(client, server, secret, pref
 
 def test_an_adapter_replaced_under_its_name_is_noticed_also_by_its_time_alone(client, models, tiny):
     path = models / "ipadapter" / "replaced.safetensors"
-    sd15, sdxl = (files.adapter_tensors(family) for family in ("sd15", "sdxl"))
+    sd15, sdxl = (small_files.adapter_tensors(family) for family in ("sd15", "sdxl"))
     graph = {"1": {"class_type": LOADER, "inputs": {"adapter_name": path.name, "image_encoder": "auto"}}}
     graph["2"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
 
@@ -119,10 +119,10 @@ def test_an_adapter_replaced_under_its_name_is_noticed_also_by_its_time_alone(cl
         assert "1" not in run.cached
         return run.outputs["1"]["text"][0]
 
-    files.save_adapter(sd15, path)
+    small_files.save_adapter(sd15, path)
     assert "SD1.5" in said()
     assert "1" in client.run(graph).cached
-    files.save_adapter(sdxl, path)
+    small_files.save_adapter(sdxl, path)
     assert "SDXL" in said()
     os.utime(path, (1, 1))  # the same size, and another time
     assert "SDXL" in said()

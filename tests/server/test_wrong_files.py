@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import files
 import pytest
 import torch
 from comfyhost.checkpoints import checkpoint
 from comfyhost.client import NodeFailedError, Progress
 from comfyhost.weights import draw
 from safetensors.torch import save_file
+from support import small_files
 
 LOADER, ENCODE, APPLY = "IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructApply"
 INPUTS = {
@@ -55,7 +55,7 @@ def holding(name: str) -> Callable[[Path], object]:
 
 
 def write_cut_short(path: Path) -> None:
-    files.save_adapter(files.adapter_tensors(), path)
+    small_files.save_adapter(small_files.adapter_tensors(), path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
@@ -64,9 +64,9 @@ def write_with_code(path: Path) -> None:
 
 
 def write_incomplete(path: Path) -> None:
-    tensors = files.adapter_tensors()
+    tensors = small_files.adapter_tensors()
     del tensors["ip_adapter.3.to_v_ip.weight"]
-    files.save_adapter(tensors, path)
+    small_files.save_adapter(tensors, path)
 
 
 def write_without_clip(path: Path) -> None:
@@ -112,19 +112,19 @@ WRONG = {
     ),
     "an SDXL adapter on SD1.5": Wrong(
         "ipadapter/sdxl.safetensors",
-        lambda path: files.save_adapter(files.adapter_tensors("sdxl"), path),
+        lambda path: small_files.save_adapter(small_files.adapter_tensors("sdxl"), path),
         APPLY,
         ("for SDXL (context width 2048)", "the connected model is SD1.5 (768)", "load the SD1.5 adapter"),
     ),
     "ViT-L as image encoder": Wrong(
         "clip_vision/vit-l.safetensors",
-        lambda path: files.save_encoder_header(path, 1024),
+        lambda path: small_files.save_encoder_header(path, 1024),
         LOADER,
         ("needs the image encoder ViT-H (1280 wide)", "vit-l.safetensors is ViT-L (1024 wide)", GET_VIT_H),
     ),
     "ViT-bigG as image encoder": Wrong(
         "clip_vision/bigg.safetensors",
-        lambda path: files.save_encoder_header(path, 1664, "open_clip"),
+        lambda path: small_files.save_encoder_header(path, 1664, "open_clip"),
         LOADER,
         ("needs the image encoder ViT-H (1280 wide)", "bigg.safetensors is ViT-bigG (1664 wide)", GET_VIT_H),
     ),

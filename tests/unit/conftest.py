@@ -1,3 +1,3 @@
 """Every test here runs on one thread."""
 
-from one_thread import one_thread  # noqa: F401
+from support.devices.one_thread import one_thread  # noqa: F401

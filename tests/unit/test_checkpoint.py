@@ -5,11 +5,11 @@ import re
 
 import pytest
 import torch
-from files import adapter_tensors, save_adapter
 from ipadapter_instruct.models.adapter.checkpoint import build, look_at, recognise
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
 from ipadapter_instruct.models.files.pickled_files import flatten
 from ipadapter_instruct.models.files.tensor_files import AdapterFileError, read_file
+from support.small_files import adapter_tensors, save_adapter
 from torch import nn
 
 FAMILIES = {"sd15": SD15, "sdxl": SDXL, "sd3": SD3}

@@ -9,10 +9,10 @@ import zipfile
 import pytest
 import torch
 from comfyhost.adapters import nested
-from files import adapter_tensors, save_adapter
 from ipadapter_instruct.models.adapter.checkpoint import build, recognise
 from ipadapter_instruct.models.files.tensor_files import AdapterFileError, read_file, read_shapes, wrong_suffix
 from safetensors.torch import save_file
+from support.small_files import adapter_tensors, save_adapter
 
 
 def one_block(family: str) -> dict[str, torch.Tensor]:

@@ -6,16 +6,16 @@ import shutil
 import subprocess
 import sys
 
-import pack
 import pytest
 import safetensors
 import torch
-from files import adapter_tensors, save_adapter
+from comfyhost.places import REPO_ROOT
 from ipadapter_instruct.models.adapter import convert as convert_module
 from ipadapter_instruct.models.adapter.checkpoint import build, recognise
 from ipadapter_instruct.models.adapter.convert import DTYPES, convert, default_name
 from ipadapter_instruct.models.files.tensor_files import read_file
 from safetensors.torch import save_file
+from support.small_files import adapter_tensors, save_adapter
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 BIG = "image_proj.layers.1.0.to_q.weight"
@@ -222,8 +222,8 @@ def test_the_default_name_tells_the_precision(tmp_path):
 def installed(tmp_path_factory):
     """The command and models/ in a folder that no python package could be called."""
     folder = tmp_path_factory.mktemp("custom_nodes") / "ipadapter-instruct.1"
-    shutil.copytree(pack.ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__", "patching"))
-    shutil.copy(pack.ROOT / "convert.py", folder)
+    shutil.copytree(REPO_ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__", "patching"))
+    shutil.copy(REPO_ROOT / "convert.py", folder)
     return folder
 
 

@@ -4,13 +4,13 @@ import os
 import re
 
 import pytest
-from file_server import Served, serving
 from filelock import FileLock
 from ipadapter_instruct.models.families import SD15
 from ipadapter_instruct.models.files import download as download_module
 from ipadapter_instruct.models.files.download import get, in_words, lacking_space, plan
 from ipadapter_instruct.models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER, PublishedFile
 from ipadapter_instruct.models.files.web import DownloadError, PassingError
+from support.servers.file_server import Served, serving
 
 CONTENT = os.urandom(300_000)
 OTHER = os.urandom(300_000)

@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 
-import pack
 import pytest
-from file_server import Served, serving
-from files import save_encoder_header
+from comfyhost.places import REPO_ROOT
+from support.servers.file_server import Served, serving
+from support.small_files import save_encoder_header
 
 CONTENT = os.urandom(400_000)
 SDXL = "ip-adapter-instruct-sdxl.bin"
@@ -22,8 +22,8 @@ NOBODY = "http://127.0.0.1:9"  # a port on which nothing answers
 def comfyui(tmp_path):
     """A ComfyUI's folders with the command and models/ of the pack, in a folder no python package could be called."""
     folder = tmp_path / "custom_nodes" / "ipadapter-instruct.1"
-    shutil.copytree(pack.ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__", "patching"))
-    shutil.copy(pack.ROOT / "download.py", folder)
+    shutil.copytree(REPO_ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__", "patching"))
+    shutil.copy(REPO_ROOT / "download.py", folder)
     (tmp_path / "models").mkdir()
     return tmp_path
 

@@ -4,7 +4,6 @@ import struct
 
 import pytest
 import torch
-from files import adapter_tensors, save_encoder_header
 from ipadapter_instruct.models.files.encoder_files import (
     ENCODERS,
     VIT_H_STATES,
@@ -17,6 +16,7 @@ from ipadapter_instruct.models.files.encoder_files import (
     wrong_encoder,
 )
 from safetensors.torch import save_file
+from support.small_files import adapter_tensors, save_encoder_header
 
 VIT_H, VIT_BIGG, VIT_L = 1280, 1664, 1024
 

@@ -5,14 +5,14 @@ import os
 import subprocess
 import sys
 
-import pack
 import pytest
 import safetensors
 import torch
+from comfyhost.places import REPO_ROOT
 from ipadapter_instruct.models.adapter.image_projections import FACE_WIDTH
 from ipadapter_instruct.models.reference.faces import Faces, read_faces, write_faces
-from refusals import refused
 from safetensors.torch import save_file
+from support.refusals import refused
 
 
 def embeddings(faces: int = 1) -> torch.Tensor:
@@ -202,7 +202,7 @@ import sys
 for name in ("insightface", "onnxruntime", "onnx", "cv2", "skimage"):
     sys.modules[name] = None  # as where it is not installed
 sys.path.insert(0, sys.argv[1])
-import pack
+from support import importable_pack
 from pathlib import Path
 from ipadapter_instruct.models.reference.face_analysis import find_packs, load_analysis
 from ipadapter_instruct.models.reference.faces import read_faces
@@ -216,10 +216,8 @@ except ValueError as error:
 
 def test_without_insightface_files_are_read_and_the_analysis_says_how_to_install_it(tmp_path):
     write_faces(Faces(embeddings()), tmp_path / "a")
-    support = pack.ROOT / "tests" / "support"
-    run = subprocess.run(
-        [sys.executable, "-c", ALONE, str(support), str(tmp_path / "a")], capture_output=True, text=True
-    )
+    tests = REPO_ROOT / "tests"
+    run = subprocess.run([sys.executable, "-c", ALONE, str(tests), str(tmp_path / "a")], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "which cannot be imported here (ModuleNotFoundError" in run.stdout
     assert f'"{sys.executable}" -m pip install insightface onnxruntime' in run.stdout

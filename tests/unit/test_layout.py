@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import pack
 import pytest
+from comfyhost.places import REPO_ROOT
 
 SOURCES = sorted(
-    path.relative_to(pack.ROOT).as_posix()
-    for path in (pack.ROOT / "__init__.py", *pack.ROOT.glob("models/**/*.py"), *pack.ROOT.glob("nodes/**/*.py"))
+    path.relative_to(REPO_ROOT).as_posix()
+    for path in (REPO_ROOT / "__init__.py", *REPO_ROOT.glob("models/**/*.py"), *REPO_ROOT.glob("nodes/**/*.py"))
 )
 LONGEST = 320
 NODE_IDS = {
@@ -195,7 +195,7 @@ def node_ids_that_manager_sees(source: str) -> list[str]:
 
 
 def read(path: str) -> str:
-    return (pack.ROOT / path).read_text(encoding="utf-8")
+    return (REPO_ROOT / path).read_text(encoding="utf-8")
 
 
 def test_there_are_sources_in_every_room():
@@ -396,7 +396,7 @@ def test_every_file_is_short():
 
 
 def test_every_file_is_ascii_so_that_every_locale_can_read_it():
-    assert [path for path in SOURCES if not (pack.ROOT / path).read_bytes().isascii()] == []
+    assert [path for path in SOURCES if not (REPO_ROOT / path).read_bytes().isascii()] == []
 
 
 def test_manager_sees_every_node_by_its_id():
@@ -422,5 +422,5 @@ def test_nodes_are_registered_the_new_way_only():
 
 def test_the_page_puts_work_off_in_one_place_which_asks_whether_the_node_is_still_there():
     put_off = re.compile(r"\b(setTimeout|setInterval|requestAnimationFrame|queueMicrotask)\b|\.(then|finally)\(")
-    scripts = sorted(pack.ROOT.glob("js/*.js"))
+    scripts = sorted(REPO_ROOT.glob("js/*.js"))
     assert [path.name for path in scripts if put_off.search(path.read_text(encoding="utf-8"))] == ["there.js"]

@@ -4,7 +4,6 @@ import pytest
 import torch
 from comfyhost.encoders import clip_text, open_clip_g_text, vit_h
 from comfyhost.weights import draw
-from files import adapter_tensors
 from ipadapter_instruct.models.encoding.open_clip_files import (
     IMAGE,
     IMAGE_WEIGHTS,
@@ -15,6 +14,7 @@ from ipadapter_instruct.models.encoding.open_clip_files import (
 )
 from ipadapter_instruct.models.files.encoder_files import EncoderSizes
 from safetensors.torch import save_file
+from support.small_files import adapter_tensors
 
 
 def meta(blueprint) -> dict[str, torch.Tensor]:

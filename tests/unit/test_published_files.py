@@ -8,13 +8,13 @@ import torch
 from comfyhost.adapters import nested
 from comfyhost.plain_adapters import Plain, plain_adapter, unfilled
 from comfyhost.weights import draw
-from files import save_adapter
 from ipadapter_instruct.models.adapter.checkpoint import build, look_at, read_checkpoint, recognise
 from ipadapter_instruct.models.adapter.convert import convert
 from ipadapter_instruct.models.adapter.kinds import KINDS
 from ipadapter_instruct.models.files.encoder_files import ENCODERS, EncoderNeed, EncoderSizes, check_sizes
-from published_files import FILES, INSTRUCT, PLAIN, blueprint, bytes_of_tensors, tensors
 from safetensors.torch import save_file
+from support.published.adapter_files import FILES, INSTRUCT, PLAIN, blueprint, bytes_of_tensors, tensors
+from support.small_files import save_adapter
 from torch import nn
 
 OTHER_NAME = "my adapter.safetensors"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import ast
 import time
 
-import pack
 import pytest
+from comfyhost.places import REPO_ROOT
 from ipadapter_instruct.models.encoding.open_clip_files import IMAGE_WEIGHTS
 from ipadapter_instruct.models.guidance.layer_weights import Layer, parse_layers
 from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE, parse_schedule
 from ipadapter_instruct.models.messages import LETTERS_SHOWN, LONGEST_LIST, check_choice, check_numbers
 from ipadapter_instruct.models.reference.combining import parse_numbers, product_of_cycles
-from refusals import refused
+from support.refusals import refused
 
-PATHS = [pack.ROOT / "__init__.py", *pack.ROOT.glob("models/**/*.py"), *pack.ROOT.glob("nodes/**/*.py")]
-SOURCES = {path.relative_to(pack.ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PATHS}
+PATHS = [REPO_ROOT / "__init__.py", *REPO_ROOT.glob("models/**/*.py"), *REPO_ROOT.glob("nodes/**/*.py")]
+SOURCES = {path.relative_to(REPO_ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PATHS}
 # Only these ask a server for a file: for download.py, and for the two open_clip loaders when a download is chosen.
 MAY_DOWNLOAD = {"models/files/web.py", "models/files/download.py"}
 NETWORK = {"socket", "ssl", "urllib", "requests", "http", "httpx", "aiohttp", "ftplib", "huggingface_hub"}
@@ -105,7 +105,7 @@ def test_only_the_open_clip_loaders_lead_to_a_download():
 
 
 def test_the_page_never_takes_a_text_for_html_or_code():
-    for path in pack.ROOT.glob("js/**/*.js"):
+    for path in REPO_ROOT.glob("js/**/*.js"):
         source = path.read_text(encoding="utf-8")
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
             assert word not in source, f"{word} in {path.name}"

@@ -3,12 +3,12 @@
 import pytest
 import torch
 from comfyhost.adapters import nested
-from files import adapter_tensors
 from ipadapter_instruct.models.adapter.checkpoint import build, look_at, read_checkpoint
 from ipadapter_instruct.models.adapter.convert import convert
 from ipadapter_instruct.models.files.tensor_files import AdapterFileError, read_file, read_shapes
-from refusals import refused
 from safetensors.torch import load_file
+from support.refusals import refused
+from support.small_files import adapter_tensors
 
 K, V = "ip_adapter.1.to_k_ip.weight", "ip_adapter.1.to_v_ip.weight"
 older = pytest.mark.parametrize("older", [False, True], ids=["archive", "older format"])

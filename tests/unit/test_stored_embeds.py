@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 import pytest
 import safetensors
 import torch
-from files import adapter_tensors, save_adapter
 from ipadapter_instruct.models import families
 from ipadapter_instruct.models.adapter.checkpoint import recognise
 from ipadapter_instruct.models.adapter.convert import convert
@@ -26,6 +25,7 @@ from ipadapter_instruct.models.reference.stored_embeds import (
     write_embeds,
 )
 from safetensors.torch import load_file, save_file
+from support.small_files import adapter_tensors, save_adapter
 
 NAMES = [family.name for family in FAMILIES]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 import pytest
-from files import adapter_tensors
 from ipadapter_instruct.models.adapter.checkpoint import look_at, read_checkpoint, recognise
 from ipadapter_instruct.models.adapter.trained_instructions import (
     LONGEST_INSTRUCTION,
@@ -15,6 +14,7 @@ from ipadapter_instruct.models.adapter.trained_instructions import (
 )
 from ipadapter_instruct.models.adapter.write import write_adapter
 from ipadapter_instruct.models.guidance.tasks import is_among
+from support.small_files import adapter_tensors
 
 
 def test_what_was_noted_is_found_again_once_each_in_its_order():

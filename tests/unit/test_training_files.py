@@ -6,13 +6,13 @@ import os
 
 import pytest
 import torch
-from files import adapter_tensors
 from ipadapter_instruct.models.adapter.checkpoint import read_checkpoint
 from ipadapter_instruct.models.adapter.write import write_adapter
 from ipadapter_instruct.models.files.tensor_files import read_metadata
 from ipadapter_instruct.models.training.loss_plot import INK, LINE, PALE, loss_plot, running_mean
 from ipadapter_instruct.models.training.state_cache import StateStore
 from safetensors.torch import load_file
+from support.small_files import adapter_tensors
 
 
 def test_states_are_made_once(tmp_path):

@@ -8,7 +8,6 @@ from http.client import HTTPMessage
 from types import SimpleNamespace
 
 import pytest
-from file_server import Served, serving
 from ipadapter_instruct.models.files.web import (
     DownloadError,
     PassingError,
@@ -19,6 +18,7 @@ from ipadapter_instruct.models.files.web import (
     read_headers,
     unreachable,
 )
+from support.servers.file_server import Served, serving
 
 CONTENT = bytes(300_000)
 

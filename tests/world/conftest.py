@@ -1,12 +1,12 @@
 """ComfyUI is importable here, and every test runs on one thread."""
 
-import host  # noqa: F401
 import pytest
-from one_thread import one_thread  # noqa: F401
 from small_world.components import find_components
 from small_world.encoders import text_weights
 from small_world.short_texts import ShortTexts
 from small_world.storage import save_tensors
+from support import imported_comfyui  # noqa: F401
+from support.devices.one_thread import one_thread  # noqa: F401
 
 
 @pytest.fixture(scope="session")

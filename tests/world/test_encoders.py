@@ -2,7 +2,6 @@
 
 import random
 
-import encoders as host_encoders
 import pytest
 import torch
 from comfyhost.encoders import vit_h
@@ -11,6 +10,7 @@ from small_world.encoders import LENGTH, PICTURE_TOWER, SPELLED, drawn, passing_
 from small_world.in_process import comfy
 from small_world.scenes import random_scene
 from small_world.short_texts import SHORT
+from support import small_encoders as host_encoders
 
 TEXT = "a big red star at the top left on a background with dots"
 

@@ -207,8 +207,8 @@ def write_pictures(folder: Path) -> None:
 
 def write_face_packs(packs: Path, pictures: Path) -> None:
     """Write small detection and recognition models, and photos in which they find faces."""
-    sys.path.append(str(REPO_ROOT / "tests" / "support"))
-    from face_models import Mark, picture_of, save_pack
+    sys.path.append(str(REPO_ROOT / "tests"))
+    from support.face_models import Mark, picture_of, save_pack
 
     for seed, name in enumerate(FACE_PACKS):
         if not (packs / name).exists():

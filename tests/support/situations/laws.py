@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from beside import in_parts
 from hypothesis import event
-from sampling import close, same
-from situation_oracle import expected
-from situations import Situation, applied, bare
+
+from support.other_nodes.with_other_node import in_parts
+from support.sampling.short_runs import close, same
+from support.situations.situation import Situation, applied, bare
+from support.situations.situation_oracle import expected
 
 
 def as_the_oracle_says(situation: Situation) -> None:

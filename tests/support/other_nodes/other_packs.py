@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from host_node import host_node
+
+from support.host_node import host_node
 
 PACKS = "IPADAPTER_INSTRUCT_PACKS"
 

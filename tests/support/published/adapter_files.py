@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import published
 import torch
 from comfyhost.adapters import instruct_adapter
 from comfyhost.plain_adapters import PUBLISHED, SD15, plain_adapter, unfilled
 from comfyhost.weights import Blueprint
 from torch import Tensor
+
+from support.published import site_widths
 
 
 @dataclass(frozen=True)
@@ -83,9 +84,9 @@ FILES = {**PLAIN, **INSTRUCT}
 def blueprint(name: str) -> Blueprint:
     """What the published file holds."""
     if name in INSTRUCT:
-        return instruct_adapter(INSTRUCT[name].family, published.SITES[INSTRUCT[name].family])
+        return instruct_adapter(INSTRUCT[name].family, site_widths.SITES[INSTRUCT[name].family])
     sizes = PUBLISHED[name]
-    return plain_adapter(sizes, published.SITES["sd15" if sizes.token_width == SD15 else "sdxl"])
+    return plain_adapter(sizes, site_widths.SITES["sd15" if sizes.token_width == SD15 else "sdxl"])
 
 
 def tensors(name: str) -> dict[str, Tensor]:

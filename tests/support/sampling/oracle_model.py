@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 import comfy.conds
 import comfy.model_base
-import small
 import torch
 import torch.nn.functional as F
 from comfy.ldm.modules.attention import optimized_attention
 from torch import Tensor
+
+from support import small_models
 
 
 # Diffusers' order of the cross-attentions in ComfyUI's names: adapter index 2 i + 1 is the i-th of these.
@@ -215,6 +216,6 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 def oracle_model(family: str, adapters: tuple[OracleAdapter, ...]):
     """A ModelPatcher of an `OracleModel` with the golden case's denoiser."""
-    patcher = small.small_model(family, OracleModel)
+    patcher = small_models.small_model(family, OracleModel)
     patcher.model.adapters = adapters
     return patcher

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import small
 import torch
-from golden_cases import golden_case
 from ipadapter_instruct.models.guidance.branches import Branches
-from oracle import OracleAdapter, Term, oracle_model
 from torch import Tensor
+
+from support import small_models
+from support.golden_cases import golden_case
+from support.sampling.oracle_model import OracleAdapter, Term, oracle_model
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,16 @@ class Scene:
     def __post_init__(self):
         self.positive = text("positive", self.family) if self.positive is None else self.positive
         self.negative = text("negative", self.family) if self.negative is None else self.negative
-        self.adapter = small.small_adapter(self.family)
-        golden = small.golden_tokens(golden_case(self.family), self.adapter)
+        self.adapter = small_models.small_adapter(self.family)
+        golden = small_models.golden_tokens(golden_case(self.family), self.adapter)
         self.tokens = [golden.map(lambda t, n=link.picture: t.roll(7 * n, dims=-1)) for link in self.links]
 
     def model(self, prepare):
         """The pack's: a small model, prepared, with every link applied."""
-        model = prepare(small.small_model(self.family))
+        model = prepare(small_models.small_model(self.family))
         for link, tokens in zip(self.links, self.tokens, strict=True):
             settings = {k: v for k, v in vars(link).items() if k != "picture"}
-            model = small.applied(model, small.InstructEmbeds(self.adapter, "", tokens), **settings)
+            model = small_models.applied(model, small_models.InstructEmbeds(self.adapter, "", tokens), **settings)
         return model
 
     def oracle(self, prepare):

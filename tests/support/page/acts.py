@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from page import ComfyPage
 from playwright.sync_api import Route
+
+from support.page.comfy_page import ComfyPage
 
 STEPS = 5
 FAMILY_ROUTE = "**/ipadapter_instruct/family*"

@@ -12,11 +12,12 @@ import comfy.model_base
 import comfy.model_patcher
 import comfy.supported_models
 import comfy.utils
-import small
 import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-from golden_cases import golden_case
 from torch import Tensor
+
+from support import small_models
+from support.golden_cases import golden_case
 
 CONTEXT = {"sd15": 768, "sdxl": 2048}
 SD15_BLOCKS = {
@@ -62,10 +63,10 @@ def weights(family: str) -> dict[str, Tensor]:
 
 def comfy_model(family: str):
     """A ModelPatcher of it."""
-    of_family = small.FAMILIES[family]
+    of_family = small_models.FAMILIES[family]
     config = of_family.config_class({"dtype": torch.float32})
     config.unet_config = {"dtype": torch.float32, **unet_config(family)}
-    model = small.SmallModel(config, of_family.model_type, device="cpu", unet_model=UNetModel)
+    model = small_models.SmallModel(config, of_family.model_type, device="cpu", unet_model=UNetModel)
     model.diffusion_model.load_state_dict(weights(family))
     model.family = family
     return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import comfy.model_management as mm
 import comfy.samplers
-import small
 import torch
-from operations import patch_class
-from played_device import PLAYED, copies_between_devices
+
+from support import small_models
+from support.devices.played_device import PLAYED, copies_between_devices
+from support.sampling.counted_operations import patch_class
 
 CPU = torch.device("cpu")
 SPREAD = "every other list of conditions"
@@ -35,8 +36,8 @@ def play(monkeypatch) -> None:
 
 def small_model(family: str):
     """A small model which the host can load once more for another device."""
-    model = small.small_model(family)
-    model.cached_patcher_init = (small.small_model, (family,))
+    model = small_models.small_model(family)
+    model.cached_patcher_init = (small_models.small_model, (family,))
     return model
 
 
@@ -55,7 +56,7 @@ class EveryOther:
     """Runs every other list of conditions on the played device, in its own thread, where the host runs them all."""
 
     def __init__(self, family: str):
-        second = small.small_model(family)
+        second = small_models.small_model(family)
         second.model.to(PLAYED)
         second.pre_run()
         self.second = second.model

@@ -5,12 +5,9 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 
-import encoders
-import small
 import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
-from in_process import run_node
 from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
 from ipadapter_instruct.models.adapter.kinds import KINDS
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
@@ -18,6 +15,8 @@ from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from support import small_encoders, small_models
+from support.pack_nodes import run_node
 from torch import Tensor
 
 CONTEXT = {"sd15": 96, "sdxl": 128}
@@ -58,7 +57,7 @@ def adapter(kind: str, family: str = "sd15", seed: int = 0, weights=None) -> Loa
     lora = {name: tensor for name, tensor in own["ip_adapter."].items() if "_lora." in name}
     attention = {name: tensor for name, tensor in own["ip_adapter."].items() if name not in lora}
     of_kind = next(one for one in KINDS if one.name == kind)
-    checkpoint = AdapterCheckpoint(small.FAMILIES[family].family, own["image_proj."], attention, of_kind, lora)
+    checkpoint = AdapterCheckpoint(small_models.FAMILIES[family].family, own["image_proj."], attention, of_kind, lora)
     return LoadedAdapter(f"small-{kind}.safetensors", checkpoint)
 
 
@@ -70,7 +69,7 @@ def _part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 @torch.inference_mode(False)
 def image_encoder():
     """Five places of a picture, the class token's among them: the sizes that adapters of `SIZES` read."""
-    return encoders.clip_vision(width=WIDTH, layers=2, patches=2)
+    return small_encoders.clip_vision(width=WIDTH, layers=2, patches=2)
 
 
 def pictures(number: int = 1) -> Tensor:
@@ -86,7 +85,7 @@ def encode(of: LoadedAdapter, number: int = 1, **changes):
     """Encode Instruct Prompt's output for so many references."""
     inputs = {
         "adapter": AdapterWithEncoder(of, None),
-        "clip": encoders.small_clip(),
+        "clip": small_encoders.small_clip(),
         "image": pictures(number),
         "instruction": "use the composition",
         "prompt": "a dog",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sampling import CFG, sample
+from support.sampling.short_runs import CFG, sample
 
 
 def rows(model, run: Callable[[], object]) -> list[int]:

@@ -14,13 +14,13 @@ import torch
 from comfy.ldm.modules.diffusionmodules.mmdit import OpenAISignatureMMDITWrapper
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.model_base import ModelType
-from golden_cases import GoldenCase, golden_case
 from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import SD3, SD15, SDXL, Family
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
+from support.golden_cases import GoldenCase, golden_case
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ import inspect
 from collections.abc import Callable
 
 import comfy.model_management
-from beside import changed_call, chunk_by_chunk, with_function_wrapper
 from comfy.context_windows import IndexListContextHandler
 from comfy_extras import nodes_pag
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
-from host_node import host_node
 from torch import nn
+
+from support.host_node import host_node
+from support.other_nodes.with_other_node import changed_call, chunk_by_chunk, with_function_wrapper
 
 
 class Handler(IndexListContextHandler):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from oracle import plain_attention
 from torch import Tensor
+
+from support.sampling.oracle_model import plain_attention
 
 COUNTS = {"sd15": 16, "sdxl": 11, "sd3": 2}  # groups of layers, SD3: the blocks of its small model with an adapter
 V_ONLY = "V only"

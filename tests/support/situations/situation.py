@@ -1,6 +1,6 @@
 """Whole situations: everything a user may set at once, as the pack's nodes are given it.
 
-`situation_oracle` computes what they mean; `drawn` draws them at random.
+`situation_oracle` computes what they mean; `hypothesis_strategies` draws them at random.
 """
 
 from __future__ import annotations
@@ -9,12 +9,8 @@ import functools
 from dataclasses import dataclass
 
 import comfy.samplers
-import small
 import torch
 from comfy_extras import nodes_custom_sampler as custom
-from golden_cases import golden_case
-from host_node import host_node
-from in_process import run_node
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.chain import CHAIN
@@ -24,12 +20,16 @@ from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLaye
 from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
-from prompts import Prompt
-from scenes import Text, text
-from situation_neighbours import BESIDE
 from torch import Tensor
 
 import nodes as host_nodes
+from support import small_models
+from support.golden_cases import golden_case
+from support.host_node import host_node
+from support.pack_nodes import run_node
+from support.sampling.scenes import Text, text
+from support.situations.other_nodes import BESIDE
+from support.situations.prompts import Prompt
 
 KSAMPLER, BASIC, INSTRUCT = "KSampler", "BasicGuider", "Instruct Guider"
 
@@ -177,15 +177,15 @@ class Situation:
 @functools.cache
 @torch.inference_mode(False)  # kept for later tests, as golden_case is
 def bare(family: str, dtype: torch.dtype = torch.float32):
-    return small.small_model(family, dtype=dtype)
+    return small_models.small_model(family, dtype=dtype)
 
 
 @functools.cache
 @torch.inference_mode(False)
 def adapter_and_tokens(family: str):
-    adapter = small.small_adapter(family)
+    adapter = small_models.small_adapter(family)
     with torch.no_grad():
-        return adapter, small.golden_tokens(golden_case(family), adapter)
+        return adapter, small_models.golden_tokens(golden_case(family), adapter)
 
 
 def picture_tokens(family: str, number: int) -> Branches[Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from page_scripts import DRAWN_PICTURE, DRAWN_TEXT, WIDGET_AT, WIDGET_ELEMENT, WIDGET_KIND
 from playwright.sync_api import Locator, Page
+
+from support.page.scripts import DRAWN_PICTURE, DRAWN_TEXT, WIDGET_AT, WIDGET_ELEMENT, WIDGET_KIND
 
 
 class CanvasWidgets:

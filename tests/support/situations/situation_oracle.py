@@ -12,16 +12,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import small
 import torch
 from comfy.patcher_extension import WrappersMP
-from golden_cases import golden_case
-from oracle import INJECTIONS, OracleAdapter, Place, around
-from prompts import has_begun, is_over, weights
-from published_layers import V_ONLY, on_negative, published_factor, scaled_attention
-from scenes import Text, text
-from situations import BASIC, INSTRUCT, Link, Mask, Pictures, Schedule, Situation, picture_tokens
 from torch import Tensor
+
+from support import small_models
+from support.golden_cases import golden_case
+from support.published.layer_weights import V_ONLY, on_negative, published_factor, scaled_attention
+from support.sampling.oracle_model import INJECTIONS, OracleAdapter, Place, around
+from support.sampling.scenes import Text, text
+from support.situations.prompts import has_begun, is_over, weights
+from support.situations.situation import BASIC, INSTRUCT, Link, Mask, Pictures, Schedule, Situation, picture_tokens
 
 SAME_PLACE = 1e-6  # a step that begins at a schedule's point has its factor
 
@@ -182,7 +183,7 @@ def has_weight(one: Acting) -> bool:
     return any(latents) and (not layers or any(layers))
 
 
-class SituationOracle(small.SmallModel):
+class SituationOracle(small_models.SmallModel):
     """Evaluates each row of a batch by itself, as so many evaluations of the bare model as its branches need."""
 
     situation: Situation
@@ -321,7 +322,7 @@ def several_prompts(model: SituationOracle, executor, base, conds: list, x: Tens
 @functools.cache
 @torch.inference_mode(False)
 def oracle_of(family: str):
-    return small.small_model(family, SituationOracle)
+    return small_models.small_model(family, SituationOracle)
 
 
 def expected(situation: Situation) -> Tensor:

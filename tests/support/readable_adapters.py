@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import encoders
-import files
-import small
 import torch
-from in_process import run_node
 from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
 from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
 from ipadapter_instruct.models.denoisers.model_view import ModelView
@@ -14,7 +10,9 @@ from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
-from sampling import same
+from support import small_encoders, small_files, small_models
+from support.pack_nodes import run_node
+from support.sampling.short_runs import same
 
 POSE, COLOUR = "use the pose", "use the colour"
 PICTURES = torch.rand(40, 30, 40, 3, generator=torch.Generator().manual_seed(0))
@@ -23,9 +21,9 @@ PROMPTS = {"prompt": "a dog", "negative_prompt": "blurry"}
 
 def readable_adapter(family: str, factor: float = 1.0) -> LoadedAdapter:
     """An adapter for the small model, with `factor` on its weights."""
-    made = small.FAMILIES[family].family
-    sites = denoiser_of(made).sites(ModelView(small.small_model(family)))
-    tensors = files.adapter_tensors(family, [site.width for site in sites], sites[0].context_width)
+    made = small_models.FAMILIES[family].family
+    sites = denoiser_of(made).sites(ModelView(small_models.small_model(family)))
+    tensors = small_files.adapter_tensors(family, [site.width for site in sites], sites[0].context_width)
     parts = [
         {name.removeprefix(prefix): factor * w for name, w in tensors.items() if name.startswith(prefix)}
         for prefix in ("image_proj.", "ip_adapter.")
@@ -36,12 +34,12 @@ def readable_adapter(family: str, factor: float = 1.0) -> LoadedAdapter:
 
 def image_encoder(patches: int = 2):
     """ViT-H's width, and two layers of 32."""
-    return encoders.clip_vision(width=1280, layers=2, patches=patches)
+    return small_encoders.clip_vision(width=1280, layers=2, patches=patches)
 
 
 def prompts_for(adapter: LoadedAdapter) -> dict:
     """What all nodes that encode are given."""
-    return {"adapter": AdapterWithEncoder(adapter, None), "clip": encoders.small_clip(), **PROMPTS}
+    return {"adapter": AdapterWithEncoder(adapter, None), "clip": small_encoders.small_clip(), **PROMPTS}
 
 
 def encode(adapter: LoadedAdapter, clip_vision, /, **changes) -> InstructEmbeds:

@@ -6,11 +6,12 @@ import json
 import re
 from pathlib import Path
 
-import page_scripts as script
 from comfyhost.places import REPO_ROOT
-from page_errors import PageError, is_hosts_own, packs_own
-from page_widgets import CanvasWidgets, VueWidgets
 from playwright.sync_api import Browser, ConsoleMessage
+
+from support.page import scripts as script
+from support.page.errors import PageError, is_hosts_own, packs_own
+from support.page.widgets import CanvasWidgets, VueWidgets
 
 SCREENSHOTS = REPO_ROOT / "output" / "screenshots"
 WINDOW = {"width": 1280, "height": 800}

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import comfy.hooks
 import comfy.samplers
-import small
 import torch
-from scenes import text
 from torch import Tensor
 
 import nodes as host_nodes
+from support import small_models
+from support.sampling.scenes import text
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def lora_hook(family: str, strength: float):
     """A LoRA on one layer that each of the small models has."""
     layer = {"sd3": "joint_blocks.1.x_block.attn.proj"}.get(family, "time_embed.2")
     made = torch.Generator().manual_seed(1)
-    weight = small.small_model(family).model.state_dict()[f"diffusion_model.{layer}.weight"]
+    weight = small_models.small_model(family).model.state_dict()[f"diffusion_model.{layer}.weight"]
     parts = {"up": (weight.shape[0], 2), "down": (2, weight.shape[1])}
     lora = {f"diffusion_model.{layer}.lora_{n}.weight": torch.randn(s, generator=made) for n, s in parts.items()}
     return comfy.hooks.create_hook_lora(lora, strength, 0.0)

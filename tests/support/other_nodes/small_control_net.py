@@ -6,9 +6,9 @@ import comfy.cldm.cldm
 import comfy.controlnet
 import comfy.ops
 import torch
-from golden_cases import golden_case
 
 import nodes as host_nodes
+from support.golden_cases import golden_case
 
 
 def small_control_net():

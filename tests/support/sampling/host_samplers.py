@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from comfy_extras import nodes_custom_sampler as custom
-from host_node import host_node
-from sampling import close
-from scenes import OracleForm, PackForm, Scene
 
 import nodes as host_nodes
+from support.host_node import host_node
+from support.sampling.scenes import OracleForm, PackForm, Scene
+from support.sampling.short_runs import close
 
 STEPS, CFG, SEED = 2, 4.0, 3
 

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import small
 import torch
-from golden_cases import golden_case
 from ipadapter_instruct.models.training.accelerator import OneDevice
 from ipadapter_instruct.models.training.batch import Batch, Seen, stacked
 from ipadapter_instruct.models.training.frozen_base import FrozenBase
 from ipadapter_instruct.models.training.recipe import Recipe
 from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
 from ipadapter_instruct.models.training.trainer import Teaching
+from support import small_models
+from support.golden_cases import golden_case
 from torch import Tensor
 
 LATENT = (16, 24)
 
 
 def base(family: str) -> FrozenBase:
-    return FrozenBase(small.small_model(family), small.FAMILIES[family].family)
+    return FrozenBase(small_models.small_model(family), small_models.FAMILIES[family].family)
 
 
 def learner(family: str) -> LearningAdapter:
-    return LearningAdapter(small.small_checkpoint(family))
+    return LearningAdapter(small_models.small_checkpoint(family))
 
 
 def seen(family: str, branch: str = "full") -> Seen:
     """What a golden case's branch is told; one row. Text of the denoiser: the positive's, or the negative's."""
     case = golden_case(family)
     text = "positive" if branch in ("full", "everything") else "negative"
-    [[context, values]] = small.golden_conditioning(family, text)
+    [[context, values]] = small_models.golden_conditioning(family, text)
     return Seen(*case.features(branch), context, values.get("pooled_output"))
 
 
@@ -37,7 +37,7 @@ class GoldenLessons:
 
     def __init__(self, family: str, pairs: int = 0):
         self.family, self.blank = family, seen(family, "uncond")
-        self.channels = small.small_model(family).model.latent_format.latent_channels
+        self.channels = small_models.small_model(family).model.latent_format.latent_channels
         self.pairs = [self._drawn(torch.Generator().manual_seed(pair)) for pair in range(pairs)]
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import comfy.model_sampling
 import comfy.sample
 import comfy.samplers
-import small
 import torch
+
+from support import small_models
 
 STEPS, CFG = 3, 4.0
 
@@ -18,7 +19,9 @@ def noise(model, batch: int = 1, height: int = 16, width: int = 24) -> torch.Ten
 
 def sample(model, start_noise=None, cfg: float = CFG, callback=None, **steps) -> torch.Tensor:
     start_noise = noise(model) if start_noise is None else start_noise
-    positive, negative = (small.golden_conditioning(model.model.family, name) for name in ("positive", "negative"))
+    positive, negative = (
+        small_models.golden_conditioning(model.model.family, name) for name in ("positive", "negative")
+    )
     latent = torch.zeros_like(start_noise)
     steps = {"callback": callback, "seed": 1, **steps}
     return comfy.sample.sample(model, start_noise, STEPS, cfg, "euler", "normal", positive, negative, latent, **steps)

@@ -10,11 +10,12 @@ from dataclasses import replace
 import comfy.samplers
 from hypothesis import assume, event
 from hypothesis import strategies as st
-from prompts import Prompt
-from published_layers import BY_PLACE, COUNTS, PUBLISHED
-from situation_neighbours import BESIDE
-from situation_oracle import AUTO
-from situations import BASIC, INSTRUCT, KSAMPLER, Layers, Link, Mask, Pictures, Schedule, Situation
+
+from support.published.layer_weights import BY_PLACE, COUNTS, PUBLISHED
+from support.situations.other_nodes import BESIDE
+from support.situations.prompts import Prompt
+from support.situations.situation import BASIC, INSTRUCT, KSAMPLER, Layers, Link, Mask, Pictures, Schedule, Situation
+from support.situations.situation_oracle import AUTO
 
 # Its steps depend on the last digits of its own error estimate.
 SAMPLERS = [name for name in comfy.samplers.SAMPLER_NAMES if name != "dpm_adaptive"]

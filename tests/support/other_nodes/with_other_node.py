@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import small
 import torch
 from comfy.patcher_extension import WrappersMP
-from host_samplers import ksampler
-from sampling import close
-from scenes import Link, OracleForm, PackForm, Scene
+
+from support import small_models
+from support.sampling.host_samplers import ksampler
+from support.sampling.scenes import Link, OracleForm, PackForm, Scene
+from support.sampling.short_runs import close
 
 CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
 MODES = list(CHAINS)
@@ -37,7 +38,7 @@ def agree(scene: Scene, other: Callable, order: str) -> torch.Tensor:
 
 def applied_with(other: Callable, order: str, model, embeds, mask=None, **settings):
     prepare, change = orders(other, order)
-    return change(small.applied(prepare(model), embeds, mask, **settings))
+    return change(small_models.applied(prepare(model), embeds, mask, **settings))
 
 
 def in_parts(model, *parts):

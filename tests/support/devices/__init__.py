@@ -1,0 +1,1 @@
+"""Devices and memory that the tests play on a CPU."""

@@ -1,0 +1,1 @@
+"""Other nodes and packs that change the same model as the pack."""

@@ -1,0 +1,1 @@
+"""Facts about the published adapters, written down apart from the pack."""

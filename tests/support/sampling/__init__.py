@@ -1,0 +1,1 @@
+"""Short sampling runs, and what they should give."""

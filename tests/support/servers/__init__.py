@@ -1,0 +1,1 @@
+"""Things that servers started by tests work with."""

@@ -1,0 +1,1 @@
+"""Whole situations: everything that a user may set at once."""
