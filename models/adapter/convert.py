@@ -117,5 +117,5 @@ def _write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, s
             save_file(dict(tensors), part, dict(metadata))
     except (SafetensorError, OSError) as error:  # the first carries the system's refusals, too
         size = sum(tensor.nbytes for tensor in tensors.values())
-        elsewhere = "write it elsewhere with convert.py --output"
+        elsewhere = "write it elsewhere with cli.py convert --output"
         raise ValueError(cannot_write("The converted weights", target.parent, error, size, elsewhere)) from error

@@ -1,4 +1,4 @@
-"""A whole training run from files to a file: what the command `train.py` does."""
+"""A whole training run from files to a file: what `cli.py train` does."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from comfyhost.repository import git
 
 FOR_DEVELOPERS = {".ci", ".comfyignore", ".github", ".gitignore", "Makefile", "docs", "tests", "tools"}
 AT_RUN_TIME = {
-    *("__init__.py", "nodes", "models", "js", "workflows", "convert.py", "download.py"),
+    *("__init__.py", "nodes", "models", "js", "workflows", "commands", "cli.py"),
     *("requirements.txt", "pyproject.toml", "node_list.json", "README.md", "LICENSE"),
 }
 PARSE = """

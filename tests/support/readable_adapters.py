@@ -10,6 +10,7 @@ from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+
 from support import small_encoders, small_files, small_models
 from support.pack_nodes import run_node
 from support.sampling.short_runs import same

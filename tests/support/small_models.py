@@ -20,6 +20,7 @@ from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import SD3, SD15, SDXL, Family
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
+
 from support.golden_cases import GoldenCase, golden_case
 
 

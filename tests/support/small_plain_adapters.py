@@ -15,9 +15,10 @@ from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from torch import Tensor
+
 from support import small_encoders, small_models
 from support.pack_nodes import run_node
-from torch import Tensor
 
 CONTEXT = {"sd15": 96, "sdxl": 128}
 SITES = {

@@ -9,9 +9,10 @@ from ipadapter_instruct.models.training.frozen_base import FrozenBase
 from ipadapter_instruct.models.training.recipe import Recipe
 from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
 from ipadapter_instruct.models.training.trainer import Teaching
+from torch import Tensor
+
 from support import small_models
 from support.golden_cases import golden_case
-from torch import Tensor
 
 LATENT = (16, 24)
 

@@ -1,4 +1,4 @@
-"""train.py on small files: a run to a file, killed and resumed, on two processes; and what it says of wrong input."""
+"""cli.py train on small files: a run to a file, killed and resumed, on two processes; what it says of wrong input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipadapter_instruct.models.adapter.kinds import INSTRUCT
 from PIL import Image
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.xdist_group("train.py")
+pytestmark = pytest.mark.xdist_group("cli.py train")
 STEPS, SIDE = 4, 64
 SMALL = ("--width", "64", "--blocks", "1", "--tokens", "4")
 COLOURS = ("red", "green", "blue", "yellow")
@@ -46,7 +46,7 @@ def command(pairs: Path, output: Path, *more: str, steps: int = STEPS) -> list[s
     files = ["--data", pairs, "--checkpoint", checkpoint, "--clip-vision", encoder, "--output", output]
     how = ["--steps", steps, "--batch", "2", "--size", SIDE, "--warm-up", "2", "--log-every", "1", "--save-every", "1"]
     rest = ["--validate-every", "100", "--comfyui", host().comfyui, "--cpu"]
-    return [str(REPO_ROOT / "train.py"), *map(str, [*files, *how, *rest]), *SMALL, *more]
+    return [str(REPO_ROOT / "cli.py"), "train", *map(str, [*files, *how, *rest]), *SMALL, *more]
 
 
 def run(arguments: list[str], *launcher: str) -> subprocess.CompletedProcess:

@@ -2,19 +2,16 @@
 
 import hashlib
 import os
-import shutil
-import subprocess
-import sys
 
 import pytest
 import safetensors
 import torch
-from comfyhost.places import REPO_ROOT
 from ipadapter_instruct.models.adapter import convert as convert_module
 from ipadapter_instruct.models.adapter.checkpoint import build, recognise
 from ipadapter_instruct.models.adapter.convert import DTYPES, convert, default_name
 from ipadapter_instruct.models.files.tensor_files import read_file
 from safetensors.torch import save_file
+from support import command_line
 from support.small_files import adapter_tensors, save_adapter
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
@@ -208,7 +205,7 @@ def test_an_interrupted_writing_leaves_nothing_behind(small_source, target, monk
         raise OSError("no space left on the disk")
 
     monkeypatch.setattr(convert_module, "save_file", interrupted)
-    said = f"The converted weights were to be saved in {target.parent}; .*no space.*Make room.*with convert.py --output"
+    said = f"The converted weights were to be saved in {target.parent}; .*no space.*Make room.*cli.py convert --output"
     with pytest.raises(ValueError, match=said):
         convert(small_source, target)
     assert os.listdir(target.parent) == ["adapter.bin"]
@@ -219,36 +216,24 @@ def test_the_default_name_tells_the_precision(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
-    """The command and models/ in a folder that no python package could be called."""
-    folder = tmp_path_factory.mktemp("custom_nodes") / "ipadapter-instruct.1"
-    shutil.copytree(REPO_ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__", "patching"))
-    shutil.copy(REPO_ROOT / "convert.py", folder)
-    return folder
+def script(tmp_path_factory):
+    return command_line.install(tmp_path_factory.mktemp("comfyui"))
 
 
-def command(installed, *arguments):
-    # -I: like a python that does not look for modules beside the script, and without this process' paths
-    call = [sys.executable, "-I", str(installed / "convert.py"), *map(str, arguments)]
-    return subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_the_command_writes_beside_the_original_and_says_so(installed, small_source):
-    done = command(installed, small_source)
+def test_the_command_writes_beside_the_original_and_says_so(script, small_source):
+    code, output, errors = command_line.run(script, "convert", small_source)
     written = small_source.with_name("adapter-fp16.safetensors")
 
-    assert done.stderr == ""
-    assert done.returncode == 0
-    assert f"-> {written} (" in done.stdout
+    assert (code, errors) == (0, "")
+    assert f"-> {written} (" in output
     assert torch.equal(read_file(written)[BIG], adapter_tensors()[BIG].half())
 
 
-def test_the_command_takes_a_precision_and_a_name_and_refuses_with_the_reason(installed, small_source, target):
-    arguments = (small_source, "--dtype", "bf16", "--output", target)
-    assert command(installed, *arguments).returncode == 0
+def test_the_command_takes_a_precision_and_a_name_and_refuses_with_the_reason(script, small_source, target):
+    arguments = ("convert", small_source, "--dtype", "bf16", "--output", target)
+    assert command_line.run(script, *arguments)[0] == 0
     assert metadata(target)["dtype"] == "bfloat16"
 
-    refused = command(installed, *arguments)
-    assert refused.returncode == 1
-    assert refused.stderr.startswith(f"error: {target} is there already.")
-    assert "Traceback" not in refused.stderr
+    code, _, errors = command_line.run(script, *arguments)
+    assert code == 1
+    assert errors.startswith(f"error: {target} is there already.")

@@ -1,14 +1,13 @@
-"""`python download.py`, as a user runs it: in a ComfyUI's folder, broken off, killed, run again."""
+"""`python cli.py download`, as a user runs it: in a ComfyUI's folder, broken off, killed, run again."""
 
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
-from comfyhost.places import REPO_ROOT
+from support import command_line
 from support.servers.file_server import Served, serving
 from support.small_files import save_encoder_header
 
@@ -20,10 +19,8 @@ NOBODY = "http://127.0.0.1:9"  # a port on which nothing answers
 
 @pytest.fixture
 def comfyui(tmp_path):
-    """A ComfyUI's folders with the command and models/ of the pack, in a folder no python package could be called."""
-    folder = tmp_path / "custom_nodes" / "ipadapter-instruct.1"
-    shutil.copytree(REPO_ROOT / "models", folder / "models", ignore=shutil.ignore_patterns("__pycache__", "patching"))
-    shutil.copy(REPO_ROOT / "download.py", folder)
+    """A ComfyUI's folders with the command and models/ of the pack."""
+    command_line.install(tmp_path)
     (tmp_path / "models").mkdir()
     return tmp_path
 
@@ -40,22 +37,8 @@ def url(served):
 
 
 def start(comfyui, url, *arguments) -> subprocess.Popen:
-    # -I: like a python that does not look for modules beside the script, and without this process' paths
-    script = comfyui / "custom_nodes" / "ipadapter-instruct.1" / "download.py"
-    environment = {**os.environ, "HF_ENDPOINT": url, "NO_PROXY": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-I", "-B", str(script), *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=heed_ctrl_c,
-    )
-
-
-def heed_ctrl_c() -> None:
-    """A shell lets what it runs in the background ignore Ctrl-C, and a process hands that on to those it starts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    script = comfyui / "custom_nodes" / command_line.FOLDER / "cli.py"
+    return command_line.start(script, "download", *arguments, HF_ENDPOINT=url, NO_PROXY="127.0.0.1")
 
 
 def command(*arguments) -> tuple[int, str, str]:
@@ -118,7 +101,7 @@ def test_a_stopped_download_goes_on_where_it_stopped(comfyui, url, served, numbe
     received, code, errors = stopped_by(number, comfyui, url, served)
     if number == signal.SIGINT:
         assert code == 130
-        assert errors.strip() == "Interrupted. Run the same command again to go on where it stopped."
+        assert errors.strip() == "Stopped. Run the same command again to go on."
     served.forget()
 
     _, output, _ = command(comfyui, url, "sdxl", "--no-encoder", "--dry-run")
@@ -214,19 +197,10 @@ def test_a_wrong_models_folder_is_refused_with_what_to_say(comfyui):
 
     shutil.move(comfyui / "custom_nodes", elsewhere / "custom_nodes")
     (elsewhere / "custom_nodes").rename(elsewhere / "packs")
-    script = elsewhere / "packs" / "ipadapter-instruct.1" / "download.py"
-    done = subprocess.run([sys.executable, "-I", str(script), "sd15"], capture_output=True, text=True, timeout=60)
-    assert done.stderr == (
+    script = elsewhere / "packs" / command_line.FOLDER / "cli.py"
+    assert command_line.run(script, "download", "sd15")[2] == (
         f"error: This pack was expected in custom_nodes; it lies in {elsewhere / 'packs'}. Say --models FOLDER.\n"
     )
-
-
-def test_another_python_than_comfyuis_is_told_apart(comfyui):
-    script = comfyui / "custom_nodes" / "ipadapter-instruct.1" / "download.py"
-    bare = [sys.executable, "-I", "-S", str(script), "sd15"]  # without any installed package
-    done = subprocess.run(bare, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert done.stderr.endswith("has no safetensors. Run this command with the python that runs ComfyUI.\n")
 
 
 def test_what_cannot_be_meant_is_refused(comfyui):
@@ -239,5 +213,5 @@ def test_what_cannot_be_meant_is_refused(comfyui):
 def test_the_help_shows_a_command_and_every_option(comfyui):
     code, output, _ = command(comfyui, NOBODY, "--help")
     assert code == 0
-    for part in ("download.py sd15", "HF_ENDPOINT", "--no-encoder", "--clip-l", "--models", "--dry-run", "or all"):
+    for part in ("cli.py download sd15", "HF_ENDPOINT", "--no-encoder", "--clip-l", "--models", "--dry-run", "or all"):
         assert part in output

@@ -54,7 +54,7 @@ WRITERS = {
 WORDS = {
     "embeds": ("The embeds", "choose another filename_prefix"),
     "faces": ("The faces", "choose another filename_prefix"),
-    "a conversion": ("The converted weights", "write it elsewhere with convert.py --output"),
+    "a conversion": ("The converted weights", "write it elsewhere with cli.py convert --output"),
 }
 
 

@@ -16,7 +16,7 @@ from support.refusals import refused
 
 PATHS = [REPO_ROOT / "__init__.py", *REPO_ROOT.glob("models/**/*.py"), *REPO_ROOT.glob("nodes/**/*.py")]
 SOURCES = {path.relative_to(REPO_ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PATHS}
-# Only these ask a server for a file: for download.py, and for the two open_clip loaders when a download is chosen.
+# Only these ask a server for a file: for cli.py download, and for the two open_clip loaders when a download is chosen.
 MAY_DOWNLOAD = {"models/files/web.py", "models/files/download.py"}
 NETWORK = {"socket", "ssl", "urllib", "requests", "http", "httpx", "aiohttp", "ftplib", "huggingface_hub"}
 HARMLESS = {("nodes/shared/routes.py", "aiohttp")}  # the answers of the pack's two routes

@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def in_the_small_world(output: Path) -> None:
     begin = time.monotonic()
     say(f"Demo: one picture, five instructions, in a small world of drawn scenes. Picture: {output}")
-    say(f"With the published files of SD1.5 in {host().models} it takes those (download.py fetches them).")
+    say(f"With the published files of SD1.5 in {host().models} it takes those (cli.py download fetches them).")
     demo.perform(stage(), {}, output, begin)
 
 

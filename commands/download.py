@@ -1,9 +1,9 @@
 """Download the published IPAdapter-Instruct files and their image encoder into ComfyUI's folders.
 
-    python custom_nodes/ipadapter-instruct/download.py sd15
+    python custom_nodes/ipadapter-instruct/cli.py download sd15
 
-Run it with the python that runs ComfyUI. A broken download goes on where it stopped when the command is run again;
-files that are there already are left alone. HF_ENDPOINT names a mirror of huggingface.co, HTTPS_PROXY a proxy.
+A broken download goes on where it stopped when the command is run again; files that are there already are left alone.
+HF_ENDPOINT names a mirror of huggingface.co, HTTPS_PROXY a proxy.
 """
 
 from __future__ import annotations
@@ -16,36 +16,21 @@ import types
 from collections.abc import Sequence
 from pathlib import Path
 
-PACK = "ipadapter_instruct_command"
-FAMILIES = ("sd15", "sdxl", "sd3")
-INTERRUPTED = 130
+from ..models.families import FAMILIES
+from . import ROOT
+
+FAMILY_NAMES = tuple(family.name for family in FAMILIES)
 
 
 def part_of_pack(name: str) -> types.ModuleType:
-    """A module of the pack, as part of a package of a fixed name; see convert.py."""
-    if PACK not in sys.modules:
-        pack = types.ModuleType(PACK)
-        pack.__path__ = [str(Path(__file__).resolve().parent)]
-        sys.modules[PACK] = pack
-    return importlib.import_module(f"{PACK}.models.files.{name}")
+    """Import a module only now, when the arguments have been read."""
+    return importlib.import_module(f"..models.files.{name}", __package__)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Return 0 when all asked for is in place (or could be, for a dry run), else 1 with messages on stderr."""
-    wanted = parser().parse_args(arguments)
-    try:
-        models = models_folder(wanted.models)
-        files = files_to_get(wanted, models)
-        return run(files, models, wanted.dry_run)
-    except ValueError as error:
-        say_error(error)
-        return 1
-    except ModuleNotFoundError as error:
-        say_error(f"{sys.executable} has no {error.name}. Run this command with the python that runs ComfyUI.")
-        return 1
-    except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
-        return INTERRUPTED
+    models = models_folder(arguments.models)
+    return get_all(files_to_get(arguments, models), models, arguments.dry_run)
 
 
 def models_folder(named: str | None) -> Path:
@@ -55,7 +40,7 @@ def models_folder(named: str | None) -> Path:
         if (folder / "models").is_dir():
             raise ValueError(f"--models was expected to be the models folder itself. Say --models {folder / 'models'}")
     else:
-        packs = Path(__file__).absolute().parents[1]
+        packs = ROOT.parent
         folder = packs.parent / "models"
         if packs.name != "custom_nodes":
             raise ValueError(f"This pack was expected in custom_nodes; it lies in {packs}. Say --models FOLDER.")
@@ -67,9 +52,9 @@ def models_folder(named: str | None) -> Path:
 def files_to_get(wanted: argparse.Namespace, models: Path) -> list:
     """The files asked for, without the image encoder where ComfyUI has it under another name."""
     if not wanted.families and not wanted.clip_l:
-        raise ValueError(f"Name what to download: {', '.join(FAMILIES)}, several of them, or all. --help says more.")
+        raise ValueError(f"Name what to download: {', '.join(FAMILY_NAMES)}, several of them, or all; see --help.")
     published = part_of_pack("published_files")
-    names = FAMILIES if "all" in wanted.families else dict.fromkeys(wanted.families)
+    names = FAMILY_NAMES if "all" in wanted.families else dict.fromkeys(wanted.families)
     files = [published.ADAPTERS[name] for name in names]
     if wanted.encoder and not another_encoder(published.IMAGE_ENCODER, models):
         files.append(published.IMAGE_ENCODER)
@@ -89,7 +74,7 @@ def another_encoder(encoder, models: Path) -> bool:
     return found is not None
 
 
-def run(files: Sequence, models: Path, dry: bool) -> int:
+def get_all(files: Sequence, models: Path, dry: bool) -> int:
     """Plan all, then get all; a file that cannot be had does not keep the others away."""
     planned, well = plan_all(files, models)
     lacking = part_of_pack("download").lacking_space(planned)
@@ -161,26 +146,16 @@ def say_error(message: object) -> None:
     print(f"error: {message}", file=sys.stderr, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
-    usage, _, rest = __doc__.partition("\n\n")
-    made = argparse.ArgumentParser(
-        description=usage, epilog=rest.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    made.add_argument(
-        "families", nargs="*", type=family, metavar="FAMILY", help=f"the adapters: {', '.join(FAMILIES)}, or all"
-    )
-    made.add_argument("--no-encoder", dest="encoder", action="store_false", help="without the image encoder ViT-H")
-    made.add_argument("--clip-l", action="store_true", help="also CLIP-L, for a checkpoint that has none")
-    made.add_argument("--models", metavar="FOLDER", help="ComfyUI's models folder (default: that of this ComfyUI)")
-    made.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
-    return made
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    names = ", ".join(FAMILY_NAMES)
+    parser.add_argument("families", nargs="*", type=family, metavar="FAMILY", help=f"the adapters: {names}, or all")
+    parser.add_argument("--no-encoder", dest="encoder", action="store_false", help="without the image encoder ViT-H")
+    parser.add_argument("--clip-l", action="store_true", help="also CLIP-L, for a checkpoint that has none")
+    parser.add_argument("--models", metavar="FOLDER", help="ComfyUI's models folder; without, that of this ComfyUI")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
 
 
 def family(name: str) -> str:
-    if name not in (*FAMILIES, "all"):
-        raise argparse.ArgumentTypeError(f"{name} is not one of {', '.join(FAMILIES)}, all")
+    if name not in (*FAMILY_NAMES, "all"):
+        raise argparse.ArgumentTypeError(f"{name} is not one of {', '.join(FAMILY_NAMES)}, all")
     return name
-
-
-if __name__ == "__main__":
-    sys.exit(main())

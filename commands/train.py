@@ -1,11 +1,11 @@
 """Teach an IPAdapter-Instruct on your own pairs of pictures.
 
-    python custom_nodes/ipadapter-instruct/train.py --data pairs --checkpoint models/checkpoints/sd15.safetensors \\
+    python custom_nodes/ipadapter-instruct/cli.py train --data pairs --checkpoint models/checkpoints/sd15.safetensors \\
         --clip-vision models/clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors \\
         --start models/ipadapter/ip-adapter-instruct-sd15.bin --output models/ipadapter/mine.safetensors --steps 2000
 
-Run it with the python that runs ComfyUI, from ComfyUI's folder, and with `accelerate launch` in place of `python` on
-several devices. Run again after it was stopped, it goes on where it was. ComfyUI itself never imports this file.
+Run it from ComfyUI's folder, and with `accelerate launch` in place of `python` on several devices. Run again after it
+was stopped, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,39 +17,22 @@ import sys
 import types
 from pathlib import Path
 
-PACK = "ipadapter_instruct_command"
-FOLDER = Path(__file__).resolve().parent
+from . import ROOT
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Return 0, or 1 with a message on stderr when nothing can be taught with what was given."""
-    wanted = parser().parse_args(arguments)
+def run(wanted: argparse.Namespace) -> int:
+    """Return 0. Raises ValueError, OSError or ArithmeticError when nothing can be taught with what was given."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("comfy").setLevel(logging.WARNING)
-    try:
-        pack()
-        engine = module("accelerator").Accelerated(wanted.cpu)  # before ComfyUI looks for a device
-        import_comfyui(Path(wanted.comfyui), wanted.cpu)
-        jobs = module("job")
-        jobs.run(job(jobs, wanted), engine)
-    except (ValueError, OSError, ArithmeticError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run the same command to go on", file=sys.stderr)
-        return 130
+    engine = module("accelerator").Accelerated(wanted.cpu)  # before ComfyUI looks for a device
+    import_comfyui(Path(wanted.comfyui), wanted.cpu)
+    jobs = module("job")
+    jobs.run(job(jobs, wanted), engine)
     return 0
 
 
-def pack() -> None:
-    """Register the pack as a package of a fixed name: its folder may have any."""
-    package = types.ModuleType(PACK)
-    package.__path__ = [str(FOLDER)]
-    sys.modules[PACK] = package
-
-
 def module(name: str) -> types.ModuleType:
-    return importlib.import_module(f"{PACK}.models.training.{name}")
+    return importlib.import_module(f"..models.training.{name}", __package__)
 
 
 def import_comfyui(folder: Path, on_cpu: bool) -> None:
@@ -90,10 +73,7 @@ def job(jobs: types.ModuleType, wanted: argparse.Namespace):
     )
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+def add_arguments(made: argparse.ArgumentParser) -> None:
     files = made.add_argument_group("files")
     files.add_argument("--data", required=True, help="a folder with pairs.jsonl, or webdataset shards")
     files.add_argument("--checkpoint", required=True, help="the base model")
@@ -103,7 +83,7 @@ def parser() -> argparse.ArgumentParser:
     files.add_argument("--start", help="an IPAdapter-Instruct or IP-Adapter Plus to start from; without, from scratch")
     files.add_argument("--output", required=True, help="the adapter to write, .safetensors")
     files.add_argument("--work", help="folder for states, samples and resuming; by default beside the output")
-    files.add_argument("--comfyui", default=str(FOLDER.parent.parent), help="ComfyUI's folder")
+    files.add_argument("--comfyui", default=str(ROOT.parent.parent), help="ComfyUI's folder")
     how = made.add_argument_group("learning")
     how.add_argument("--steps", type=int, required=True)
     how.add_argument("--batch", type=int, default=8, help="pairs in a pass, on each device")
@@ -126,8 +106,3 @@ def parser() -> argparse.ArgumentParser:
     saying.add_argument("--save-every", type=int, default=500)
     saying.add_argument("--validate-every", type=int, default=500)
     made.add_argument("--cpu", action="store_true", help="without a graphics card")
-    return made
-
-
-if __name__ == "__main__":
-    sys.exit(main())
