@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..families import Family
 from ..files.atomic_write import cannot_write, whole
+from ..files.published_files import sha256_of
 from ..files.tensor_files import DOWNLOAD_AGAIN, read_file, read_metadata
 from ..messages import PRECISIONS, check_choice
 from .checkpoint import AdapterCheckpoint, build, published_names, recognise
@@ -98,16 +98,8 @@ def _metadata(source: Path, checkpoint: AdapterCheckpoint, tokens: int, dtype: t
         "tokens": str(tokens),
         "dtype": str(dtype).removeprefix("torch."),
         "source_file": source.name,
-        "source_sha256": _sha256(source),
+        "source_sha256": sha256_of(source),
     }
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.utils
 
-from ..files.download import Download, get, lacking_space, plan
-from ..files.published_files import HUGGING_FACE, PublishedFile
-from ..files.web import DownloadError, PassingError
+from ..files.download import Download, DownloadError, Problem, get, lacking_space, plan
+from ..files.published_files import HUGGING_FACE, MAIN, PublishedFile
 from .open_clip_files import Pretrained
 from .open_clip_towers import open_clip_module
 
 # What a repository of open_clip's may hold, the better one first; and the suffix here.
 WEIGHTS = {"open_clip_model.safetensors": ".safetensors", "open_clip_pytorch_model.bin": ".bin"}
-# The download's messages are those of a command.
-AS_A_NODE = {
-    "un the same command": "un the workflow",
-    ", or name another models folder with --models": "",
+# What a user of the node does about it.
+ON_THE_NODE = {
+    Problem.UNREACHABLE: "Check ComfyUI's network, HTTPS_PROXY behind a proxy, or set HF_ENDPOINT to a mirror.",
+    Problem.OFFLINE: "Start ComfyUI without HF_HUB_OFFLINE.",
+    Problem.NO_SPACE: "Make room there.",
+    Problem.NOT_WRITABLE: "Give ComfyUI the right to write there.",
+    Problem.OTHER_IN_PLACE: "Use that file, or move it away and run the workflow again.",
 }
+AGAIN = "Run the workflow again later."
 
 
 def file_names(pretrained: Pretrained) -> list[str]:
@@ -29,21 +31,18 @@ def file_names(pretrained: Pretrained) -> list[str]:
 
 
 def download_pretrained(pretrained: Pretrained, folder: Path) -> Path:
-    """Download the weights into `folder` under a progress bar. HF_ENDPOINT names a mirror of Hugging Face.
+    """Download the weights into `folder` under a progress bar; the user may interrupt it.
 
-    What was received stays for the next time where it breaks off, or the user interrupts it.
     Raises ValueError with what to do where it fails.
     """
     files = _published(pretrained, folder.name)
     try:
         return _get_first(files, folder)
     except DownloadError as error:
-        message = str(error)
-        for command, node in AS_A_NODE.items():
-            message = message.replace(command, node)
         raise ValueError(
-            f"{pretrained.model} {pretrained.tag} could not be downloaded. {message} To get it in a browser instead: "
-            f"{files[0].url} , saved as {folder / files[0].name}; then choose that file."
+            f"{pretrained.model} {pretrained.tag} could not be downloaded. {error} "
+            f"{ON_THE_NODE.get(error.problem, AGAIN)} To get it in a browser instead: {files[0].url} , saved as "
+            f"{folder / files[0].name}; then choose that file."
         ) from error
 
 
@@ -57,32 +56,31 @@ def _published(pretrained: Pretrained, folder: str) -> list[PublishedFile]:
             "Update open_clip_torch, or choose a file."
         )
     remotes = {named: Path(named).suffix} if named else WEIGHTS
-    url = f"{HUGGING_FACE}/{repository}/resolve/main"
-    return [PublishedFile(f"{pretrained.stem}{suffix}", folder, f"{url}/{name}") for name, suffix in remotes.items()]
+    url = f"{HUGGING_FACE}/{repository}{MAIN}"
+    return [PublishedFile(f"{pretrained.stem}{suffix}", folder, f"{url}{name}") for name, suffix in remotes.items()]
 
 
 def _get_first(files: list[PublishedFile], folder: Path) -> Path:
     """Get the first of the files that the server has. Raises the first one's DownloadError when it has none."""
-    refused: list[DownloadError] = []
+    missing: list[DownloadError] = []
     for file in files:
         try:
-            planned = plan(file, file.url_at(os.environ.get("HF_ENDPOINT", "")), folder.parent)
-            break
-        except PassingError:
-            raise
+            planned = plan(file, folder.parent)
         except DownloadError as error:
-            refused.append(error)
-    else:
-        raise refused[0]
-    if planned is not None:  # None: somebody else has got it meanwhile
-        _get(planned)
-    return folder / file.name
+            if error.problem is not Problem.MISSING:
+                raise
+            missing.append(error)
+        else:
+            if planned is not None:  # None: somebody else has got it meanwhile
+                _get(planned)
+            return folder / file.name
+    raise missing[0]
 
 
 def _get(download: Download) -> None:
-    for message in lacking_space([download]):
-        raise DownloadError(message)
-    bar = comfy.utils.ProgressBar(download.remote.size)
+    for error in lacking_space([(download.target, download.size)]):
+        raise error
+    bar = comfy.utils.ProgressBar(download.size)
 
     def tell(received: int) -> None:
         mm.throw_exception_if_processing_interrupted()

@@ -1,6 +1,6 @@
 """Files: read without running what they carry, written whole or not at all, and fetched.
 
 tensor_files, pickled_files    tensors by name; encoder_files: which image encoder a file holds
-published_files, download, web where published files are, and getting them
+published_files, download       where published files are, and getting them by huggingface_hub
 atomic_write                   a file is there whole, or as it was
 """

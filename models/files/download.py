@@ -1,235 +1,274 @@
-"""Get a published file whole, checked and under its name, or not at all; broken off, it goes on from there.
+"""Get a published file by huggingface_hub: whole, checked and under its name, or not at all.
 
-huggingface_hub would be the library for this, but its versions differ in what matters here. As seen: 0.20.3 and 2.4.0
-begin again after a killed process (0.24.7, 0.36.0 and 1.3.0 go on); they leave a .cache folder in the models folder
-(0.20.3 a link into their cache); a part with changed bytes is finished and put in place (1.3.0).
+Mirrors (HF_ENDPOINT), proxies, tokens, and connections that break and are taken up again are huggingface_hub's. It
+writes into a hidden folder beside the target, out of which the checked file is moved.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
 import errno
-import glob
-import hashlib
+import inspect
 import os
+import re
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from .published_files import PublishedFile
-from .web import CHUNK, DownloadError, PassingError, Remote, UnreachableError, ask, opened
+from .published_files import PublishedFile, sha256_of
 
-WAITS = (1, 3, 10)  # seconds before another try; as many tries may bring nothing
+SHA256 = re.compile(r"[0-9a-f]{64}")
+BUSY = (408, 425, 429, 500, 502, 503, 504)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# Those that huggingface_hub speaks HTTP by, each version by another, and itself.
+WEB_LIBRARIES = {"requests", "urllib3", "httpx", "httpx2", "hf_xet", "huggingface_hub"}
+
+
+class Problem(enum.Enum):
+    """The kinds of failure: each wants something else of a user."""
+
+    UNREACHABLE = enum.auto()
+    OFFLINE = enum.auto()
+    BUSY = enum.auto()
+    FORBIDDEN = enum.auto()
+    MISSING = enum.auto()
+    NOT_A_FILE = enum.auto()
+    OTHER_ON_SERVER = enum.auto()
+    BROKEN_OFF = enum.auto()
+    ALTERED = enum.auto()
+    OTHER_IN_PLACE = enum.auto()
+    RUNNING = enum.auto()
+    NO_SPACE = enum.auto()
+    NOT_WRITABLE = enum.auto()
+
+
+class DownloadError(Exception):
+    """A file that could not be had. The message says what happened; what to do is said by who asked, by `problem`."""
+
+    def __init__(self, problem: Problem, message: str):
+        super().__init__(message)
+        self.problem = problem
 
 
 @dataclass(frozen=True)
 class Download:
-    """A file to get, and what its server says of it. What was received lies in `part` until it is whole."""
+    """A file to get. size: in bytes. sha256s: those it must have, as the pack knows it and as the server states it."""
 
     file: PublishedFile
     url: str
     target: Path
-    remote: Remote
-
-    @property
-    def part(self) -> Path:
-        """The file beside the target for what was received; another content has another name, so two never mix."""
-        content = hashlib.sha256(f"{self.url} {self.remote}".encode()).hexdigest()[:8]
-        return self.target.with_name(f"{self.target.name}.{content}.part")
-
-    @property
-    def received(self) -> int:
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    @property
-    def left(self) -> int:
-        return max(0, self.remote.size - self.received)
-
-    @property
-    def sha256s(self) -> set[str]:
-        """The sha256 that the file must have: as this pack knows it, as the server states it."""
-        return {self.file.sha256, self.remote.sha256} - {""}
+    size: int
+    sha256s: frozenset[str]
 
 
-def plan(file: PublishedFile, url: str, models: Path) -> Download | None:
+def plan(file: PublishedFile, models: Path) -> Download | None:
     """Return the download of a file that is missing in ComfyUI's folder `models`, None for one that is there.
 
     Nothing is written. Raises DownloadError for a server that does not have it, and for a file that is there and is
     another one.
     """
     target = models / file.folder / file.name
-    if not target.exists():
-        return Download(file, url, target, known_to_be(file, url, ask(url)))
-    check_present(file, url, target)
-    return None
-
-
-def known_to_be(file: PublishedFile, url: str, remote: Remote) -> Remote:
-    """Return `remote` when it is the file that the pack knows. Raises DownloadError otherwise."""
-    for what, known, stated in (("size", file.size, remote.size), ("sha256", file.sha256, remote.sha256)):
+    if target.exists():
+        _check_present(file, target)
+        return None
+    url, size, sha256 = _ask(file)
+    for what, known, stated in (("size", file.size, size), ("sha256", file.sha256, sha256)):
         if known and stated and known != stated:
-            raise DownloadError(
-                f"{url} was expected to have {what} {known}; the server says {stated}. It is not the file that this "
-                "pack was made for: without HF_ENDPOINT, is it the same? Then look for a newer version of this pack."
-            )
-    return remote
+            message = f"{url} was expected to have {what} {known}; the server says {stated}."
+            raise DownloadError(Problem.OTHER_ON_SERVER, message)
+    return Download(file, url, target, size, frozenset({file.sha256, sha256} - {""}))
 
 
-def check_present(file: PublishedFile, url: str, target: Path) -> None:
+def _ask(file: PublishedFile) -> tuple[str, int, str]:
+    """Return the file's address, and the size and sha256 that the server states; "" where it states none."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(file.repository, file.path)
+    with _plain_errors(url):
+        found = get_hf_file_metadata(url)
+    if not (found.size and found.etag and found.commit_hash):
+        message = f"A file was expected from {url} ; what answers there is not Hugging Face, or a mirror of it."
+        raise DownloadError(Problem.NOT_A_FILE, message)
+    return url, found.size, found.etag if SHA256.fullmatch(found.etag) else ""
+
+
+def _check_present(file: PublishedFile, target: Path) -> None:
     """Compare a file that is there with what is known of it, or else with what the server says, if it can be asked."""
     size, sha256 = file.size, file.sha256
     if not sha256:
-        with contextlib.suppress(UnreachableError):
-            remote = ask(url)
-            size, sha256 = remote.size, remote.sha256
-    for what, known, found in (("size", size, target.stat().st_size), ("sha256", sha256, lambda: sha256_of(target))):
-        found = found() if known and callable(found) else found
-        if known and known != found:
+        with contextlib.suppress(DownloadError):
+            _, size, sha256 = _ask(file)
+    facts = [("size", size, lambda: target.stat().st_size), ("sha256", sha256, lambda: sha256_of(target))]
+    for what, known, find in facts:
+        if known and known != (found := find()):
             raise DownloadError(
+                Problem.OTHER_IN_PLACE,
                 f"{target} is there already, and is not the published file: its {what} was expected to be {known}, and "
-                f"is {found}. If it works, keep it; else move it away and run the same command again."
+                f"is {found}.",
             )
 
 
-def lacking_space(downloads: Sequence[Download]) -> list[str]:
-    """Return a message for each disk that is too small for what is left of these downloads."""
-    disks: dict[int, list[Download]] = {}
-    for download in downloads:
-        disks.setdefault(existing(download.target.parent).stat().st_dev, []).append(download)
-    messages = []
+def lacking_space(needs: Iterable[tuple[Path, int]]) -> list[DownloadError]:
+    """Return an error for each disk that is too small. needs: for each file its path, and bytes to be written."""
+    disks: dict[int, list[tuple[Path, int]]] = {}
+    for path, size in needs:
+        folder = next(parent for parent in path.parents if parent.is_dir())
+        disks.setdefault(folder.stat().st_dev, []).append((folder, size))
+    errors = []
     for there in disks.values():
-        folder = existing(there[0].target.parent)
-        needed, free = sum(download.left for download in there), shutil.disk_usage(folder).free
+        folder, needed = there[0][0], sum(size for _, size in there)
+        free = shutil.disk_usage(folder).free
         if needed > free:
-            messages.append(
-                f"Not enough disk space: {in_words(needed)} are still to come to {folder}, where {in_words(free)} are "
-                f"free. Free {in_words(needed - free)}, or name another models folder with --models."
-            )
-    return messages
+            message = f"{in_words(needed)} are still to come to {folder}, where {in_words(free)} are free."
+            errors.append(DownloadError(Problem.NO_SPACE, f"Not enough disk space: {message}"))
+    return errors
 
 
-def existing(folder: Path) -> Path:
-    """Return the folder, or the nearest above it that exists."""
-    return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+def get(download: Download, tell: Callable[[int], None] | None = None) -> None:
+    """Download, check, and put in place.
 
-
-def get(download: Download, tell: Callable[[int], None]) -> None:
-    """Download, check, and put in place. `tell` is given the bytes that are there so far.
-
-    Raises DownloadError; a PassingError keeps what was received, for the next time.
+    tell: given the bytes that are there so far, for who shows them or stops it all by raising; without, huggingface_hub
+    shows a bar on a terminal. Raises DownloadError.
     """
+    folder = download.target.parent
     try:
-        download.target.parent.mkdir(parents=True, exist_ok=True)
-        with only_one(download):
-            drop_stale_parts(download)
-            receive_all(download, tell)
-            check(download)
-            put_in_place(download)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _folder_for(download) as hidden:
+            with _plain_errors(download.url, Problem.BROKEN_OFF):
+                received = _receive(download.file, hidden, tell)
+            _check(download, received)
+            _put_in_place(received, download.target)
     except OSError as error:
-        raise not_written(download, error) from error
+        detail = "the disk is full" if error.errno in DISK_FULL else error.strerror
+        message = f"{folder} cannot be written to ({detail})."
+        raise DownloadError(Problem.NO_SPACE if error.errno in DISK_FULL else Problem.NOT_WRITABLE, message) from error
 
 
 @contextlib.contextmanager
-def only_one(download: Download) -> Iterator[None]:
-    """Refuse while another process downloads the same file; the lock of a killed one is free."""
+def _folder_for(download: Download) -> Iterator[Path]:
+    """Yield a hidden folder beside the target, for one process at a time.
+
+    It is removed in the end, unless huggingface_hub has left in it what it would go on with the next time.
+    """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(f"{download.part}.lock", timeout=0)
+    folder = download.target.with_name(f".{download.target.name}.download")
+    lock = FileLock(f"{folder}.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise DownloadError(f"Another download of {download.file.name} is running. Wait for it, or end it.") from error
+        raise DownloadError(Problem.RUNNING, f"Another download of {download.file.name} is running.") from error
+    went_well = False
     try:
-        yield
+        yield folder
+        went_well = True
     finally:
+        if went_well or not any(folder.rglob("*.incomplete")):
+            shutil.rmtree(folder, ignore_errors=True)
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def drop_stale_parts(download: Download) -> None:
-    """Remove what was received of another content, and what cannot be told to be of the same."""
-    for path in download.target.parent.glob(f"{glob.escape(download.target.name)}.*.part"):
-        if path != download.part or not download.remote.version:
-            path.unlink()
+def _receive(file: PublishedFile, folder: Path, tell: Callable[[int], None] | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    if tell is None:
+        return Path(hf_hub_download(file.repository, file.path, local_dir=folder))
+    can_be_watched = "tqdm_class" in inspect.signature(hf_hub_download).parameters  # not before huggingface_hub 1.1
+    more: dict[str, Any] = {"tqdm_class": _bar(tell)} if can_be_watched else {}
+    with _without_xet():
+        return Path(hf_hub_download(file.repository, file.path, local_dir=folder, **more))
 
 
-def receive_all(download: Download, tell: Callable[[int], None]) -> None:
-    """Receive what is missing; try again after a broken connection, until several in a row bring nothing."""
-    fruitless = 0
-    while download.left:
-        before = download.received
-        try:
-            receive(download, tell)
-        except PassingError:
-            fruitless = 0 if download.received > before else fruitless + 1
-            if fruitless >= len(WAITS):
-                raise
-            time.sleep(WAITS[fruitless])
+def _bar(tell: Callable[[int], None]) -> type:
+    """Return what huggingface_hub uses of a tqdm, to tell of its progress."""
+
+    class Bar:
+        def __init__(self, *_, initial: int = 0, **__):
+            self.received = initial
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def update(self, received: int = 1) -> None:
+            self.received += received
+            tell(self.received)
+
+    return Bar
 
 
-def receive(download: Download, tell: Callable[[int], None]) -> None:
-    """Receive from the first missing byte on; from the file's first where the server does not know Range."""
-    with opened(download.url, f"bytes={download.received}-") as answer:
-        if answer.remote != download.remote:
-            raise DownloadError(
-                f"{download.url} changed on the server while it was being downloaded. Run the same command again."
-            )
-        download.part.touch()
-        with open(download.part, "r+b") as part:
-            part.seek(answer.start)
-            for chunk in answer.chunks():
-                part.write(chunk)
-                part.flush()
-                tell(part.tell())
+@contextlib.contextmanager
+def _without_xet() -> Iterator[None]:
+    """Have huggingface_hub use plain HTTP: hf_xet goes on when its progress bar raises, so nobody could stop it."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_DISABLE_XET = getattr(constants, "HF_HUB_DISABLE_XET", False), True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
 
 
-def check(download: Download) -> None:
-    """Compare what was received with its size and every known sha256; remove it when it differs."""
-    facts = [("size", download.remote.size, download.received)]
+def _check(download: Download, received: Path) -> None:
+    """Compare what was received with its size and every known sha256."""
+    facts: list[tuple[str, int | str, int | str]] = [("size", download.size, received.stat().st_size)]
     if download.sha256s:
-        found = sha256_of(download.part)
+        found = sha256_of(received)
         facts += [("sha256", known, found) for known in download.sha256s]
     for what, known, found in facts:
         if known != found:
-            download.part.unlink()
-            raise DownloadError(
-                f"{download.file.name} was expected to have {what} {known}; what was received has {found}. It was "
-                "removed. Run the same command again; if that does not help, a proxy or mirror alters it."
-            )
+            message = f"{download.file.name} was expected to have {what} {known}; what was received has {found}."
+            raise DownloadError(Problem.ALTERED, f"{message} It was removed.")
 
 
-def put_in_place(download: Download) -> None:
-    if download.target.exists():
-        raise DownloadError(
-            f"{download.target} appeared during the download, and was left as it is. The downloaded file is "
-            f"{download.part.name} beside it: use either, remove the other."
-        )
-    os.replace(download.part, download.target)
+def _put_in_place(received: Path, target: Path) -> None:
+    if target.exists():
+        message = f"{target} appeared during the download, and was left as it is. What was received was removed."
+        raise DownloadError(Problem.OTHER_IN_PLACE, message)
+    os.replace(received, target)
 
 
-def not_written(download: Download, error: OSError) -> DownloadError:
-    """Return the error for a disk or a folder that takes no more."""
-    folder = download.target.parent
-    if error.errno in DISK_FULL:
-        return DownloadError(
-            f"The disk of {folder} is full. Free {in_words(download.left)} and run the same command again; "
-            "it goes on where it stopped."
-        )
-    return DownloadError(
-        f"{folder} cannot be written to ({error.strerror or error}). Check its disk and your right to write there, or "
-        "name another models folder with --models."
-    )
+@contextlib.contextmanager
+def _plain_errors(url: str, otherwise: Problem = Problem.UNREACHABLE) -> Iterator[None]:
+    """Raise DownloadError for what huggingface_hub and the libraries below it raise, other than of the disk."""
+    from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        raise _refused(url, error.response.status_code) from error
+    except OfflineModeIsEnabled as error:
+        raise DownloadError(Problem.OFFLINE, f"{url} was not asked for: HF_HUB_OFFLINE is set.") from error
+    except FileMetadataError as error:
+        raise DownloadError(Problem.NOT_A_FILE, f"A file was expected from {url} ; {error}") from error
+    except Exception as error:
+        of_disk = isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError)
+        of_web = isinstance(error, (OSError, RuntimeError)) or type(error).__module__.split(".")[0] in WEB_LIBRARIES
+        if of_disk or not of_web:
+            raise
+        happened = "cannot be reached" if otherwise is Problem.UNREACHABLE else "did not send all"
+        raise DownloadError(otherwise, f"{_host(url)} {happened} ({error.__cause__ or error}).") from error
 
 
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _refused(url: str, status: int) -> DownloadError:
+    if status in BUSY:
+        return DownloadError(Problem.BUSY, f"{_host(url)} is too busy to send {url} ({status}).")
+    if status in (401, 403):
+        return DownloadError(Problem.FORBIDDEN, f"{_host(url)} does not let everybody have {url} ({status}).")
+    if status == 404:
+        return DownloadError(Problem.MISSING, f"{_host(url)} has no {url} (404).")
+    return DownloadError(Problem.NOT_A_FILE, f"{_host(url)} answers {status} for {url} .")
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc
 
 
 def in_words(size: int) -> str:

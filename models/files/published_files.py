@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..families import FAMILIES
 from .encoder_files import VIT_H_FILE, VIT_H_URL
 
 HUGGING_FACE = "https://huggingface.co"
+MAIN = "/resolve/main/"
 
 
 @dataclass(frozen=True)
@@ -23,9 +26,24 @@ class PublishedFile:
     size: int = 0
     sha256: str = ""
 
-    def url_at(self, endpoint: str) -> str:
-        """Return the file's address at another server with Hugging Face's paths; "" is Hugging Face itself."""
-        return self.url.replace(HUGGING_FACE, endpoint.rstrip("/"), 1) if endpoint else self.url
+    @property
+    def repository(self) -> str:
+        """The owner and the name of the repository at Hugging Face."""
+        return self.url.removeprefix(f"{HUGGING_FACE}/").split(MAIN)[0]
+
+    @property
+    def path(self) -> str:
+        """The file's path in its repository."""
+        return self.url.split(MAIN)[1]
+
+
+def sha256_of(path: Path) -> str:
+    """Return the sha256 of a file in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 ADAPTERS = {

@@ -1,27 +1,24 @@
 """Getting a published file from a real server that misbehaves: whole, checked and under its name, or not at all."""
 
+import errno
 import os
 import re
+import socket
+from pathlib import Path
 
+import huggingface_hub
 import pytest
 from filelock import FileLock
+from huggingface_hub import constants
 from ipadapter_instruct.models.families import SD15
-from ipadapter_instruct.models.files import download as download_module
-from ipadapter_instruct.models.files.download import get, in_words, lacking_space, plan
+from ipadapter_instruct.models.files.download import DownloadError, Problem, get, in_words, lacking_space, plan
 from ipadapter_instruct.models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER, PublishedFile
-from ipadapter_instruct.models.files.web import DownloadError, PassingError
-from support.servers.file_server import Served, serving
+from support.servers.file_server import Served, ask_here, serving
 
 CONTENT = os.urandom(300_000)
 OTHER = os.urandom(300_000)
-NOBODY = "http://127.0.0.1:9/adapter.bin"
-FILE = PublishedFile("adapter.bin", "ipadapter", "unused")
-
-
-@pytest.fixture(autouse=True)
-def no_waiting_and_no_proxies(monkeypatch):
-    monkeypatch.setattr(download_module, "WAITS", (0, 0))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+URL = "https://huggingface.co/owner/name/resolve/main/some/adapter.bin"
+FILE = PublishedFile("mine.bin", "ipadapter", URL)
 
 
 @pytest.fixture
@@ -32,24 +29,31 @@ def models(tmp_path):
 
 
 @pytest.fixture
-def served():
-    return Served(CONTENT)
+def served(monkeypatch):
+    server = Served(CONTENT)
+    with serving(server) as address:
+        ask_here(monkeypatch, address)
+        yield server
 
 
 @pytest.fixture
-def url(served):
-    with serving(served) as address:
-        yield f"{address}/adapter.bin"
+def nobody(monkeypatch):
+    """The address of a port on which nothing answers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    ask_here(monkeypatch, f"http://{host}")
+    return host
 
 
-def fetch(url, models, file=FILE, tell=lambda received: None):
-    get(plan(file, url, models), tell)
+def fetch(models, file=FILE, tell=None):
+    get(plan(file, models), tell)
 
 
-def fails(*args, error=DownloadError, action=fetch, **kwargs) -> str:
-    with pytest.raises(error) as caught:
-        action(*args, **kwargs)
-    assert type(caught.value) is error
+def fails(problem: Problem, action, *arguments) -> str:
+    with pytest.raises(DownloadError) as caught:
+        action(*arguments)
+    assert caught.value.problem is problem
     return str(caught.value)
 
 
@@ -57,236 +61,278 @@ def found(models) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in models.rglob("*") if path.is_file()}
 
 
-def break_off(url, models, served, after=100_000):
-    """As a process that is killed: what was received stays, the file is not there."""
-    served.cuts = [after, 0, 0]
-    fails(url, models, error=PassingError)
-    assert [name.startswith("adapter.bin.") and name.endswith(".part") for name in found(models)] == [True]
-    served.forget()
-
-
-@pytest.mark.parametrize("linked", [True, False])
-def test_a_file_comes_whole_under_its_name_with_nothing_beside_it(url, models, served, linked):
-    served.linked = linked
+@pytest.mark.parametrize("tell", [True, False], ids=["watched", "unwatched"])
+@pytest.mark.parametrize("way", ["plain", "linked", "moved"])
+def test_a_file_comes_whole_under_its_name_with_nothing_beside_it(models, served, way, tell):
+    if way != "plain":
+        setattr(served, way, True)
     told = []
-    fetch(url, models, tell=told.append)
+    fetch(models, tell=told.append if tell else None)
 
-    assert found(models) == {"adapter.bin": CONTENT}
+    assert found(models) == {"mine.bin": CONTENT}
     assert served.sent == [len(CONTENT)]
-    assert told == sorted(told)
-    assert told[-1] == len(CONTENT)
+    assert [path.name for path in (models / "ipadapter").iterdir()] == ["mine.bin"]
+    if tell:
+        assert told == sorted(told)
+        assert told[-1] == len(CONTENT)
 
 
-@pytest.mark.parametrize("linked", [True, False])
-def test_broken_connections_are_taken_up_where_they_broke(url, models, served, linked):
-    served.linked, served.cuts = linked, [100_000, 50_000, 0, 7]
-    fetch(url, models)
-
-    assert found(models) == {"adapter.bin": CONTENT}
-    assert served.sent == [100_000, 50_000, 0, 7, 149_993]
-
-
-def test_a_connection_that_brings_nothing_is_given_up_and_what_came_is_kept(url, models, served):
-    served.cuts = [1000, 0, 0, 0]
-    message = fails(url, models, error=PassingError)
-
-    assert f"{url.split('/')[2]} broke after 1,000 of 300,000 bytes (the server closed it)" in message
-    assert "Run the same command again" in message
-    assert list(found(models).values()) == [CONTENT[:1000]]
-
-
-def test_a_broken_download_goes_on_in_a_later_run_with_no_byte_fetched_twice(url, models, served):
-    break_off(url, models, served)
-    fetch(url, models)
-
-    assert found(models) == {"adapter.bin": CONTENT}
-    assert served.asked == ["bytes=0-0", "bytes=100000-"]
-    assert served.sent == [200_000]
-
-
-def test_a_server_that_does_not_know_range_sends_all_again(url, models, served):
-    break_off(url, models, served)
-    served.knows_range = False
-    fetch(url, models)
-    assert served.sent[-1] == 300_000
-    assert found(models) == {"adapter.bin": CONTENT}
-
-
-@pytest.mark.parametrize("linked", [True, False])
-def test_a_file_that_changed_since_is_fetched_anew(url, models, served, linked):
-    served.linked = linked
-    break_off(url, models, served)
-    served.content, served.tag = OTHER, '"second"'
-    fetch(url, models)
-
-    assert found(models) == {"adapter.bin": OTHER}
-    assert served.sent == [300_000]
-
-
-def test_a_file_of_which_nothing_tells_whether_it_changed_is_fetched_anew(url, models, served):
-    served.tag = ""
-    break_off(url, models, served)
-    served.content = OTHER
-    fetch(url, models)
-    assert found(models) == {"adapter.bin": OTHER}
-
-
-def test_a_file_that_changes_between_two_connections_is_not_mixed(url, models, served):
-    planned = plan(FILE, url, models)
-    served.tag = '"second"'
-    assert "changed on the server" in fails(planned, print, action=get)
-    assert "adapter.bin" not in found(models)
-
-
-def test_a_download_whose_last_byte_came_needs_no_more_than_its_check(url, models, served):
-    planned = plan(FILE, url, models)
-    planned.part.parent.mkdir()
-    planned.part.write_bytes(CONTENT)
-    get(planned, print)
-    assert found(models) == {"adapter.bin": CONTENT}
-    assert served.sent == []
-
-
-@pytest.mark.parametrize(
-    ("known", "stated"), [("0" * 64, ""), ("", "0" * 64)], ids=["known to the pack", "stated by the server"]
-)
-def test_a_file_of_another_sha256_is_removed(url, models, served, known, stated):
-    if stated:
-        served.linked, served.linked_sha256 = True, stated
-    message = fails(url, models, PublishedFile("adapter.bin", "ipadapter", "", sha256=known))
-
-    assert f"expected to have sha256 {'0' * 64}" in message
-    assert served.sha256 in message
-    assert found(models) == {}
-
-
-@pytest.mark.parametrize("linked", [True, False])
-def test_a_part_longer_than_the_file_is_removed(url, models, served, linked):
-    served.linked = linked
-    planned = plan(FILE, url, models)
-    planned.part.parent.mkdir()
-    planned.part.write_bytes(CONTENT + b"x")
-    assert "expected to have size 300000; what was received has 300001" in fails(planned, print, action=get)
-    assert found(models) == {}
-
-
-@pytest.mark.parametrize(
-    ("facts", "message"),
-    [
-        ({"size": 5}, "expected to have size 5; the server says 300000"),
-        ({"sha256": "1" * 64}, f"expected to have sha256 {'1' * 64}; the server says "),
-    ],
-)
-def test_a_server_that_says_it_has_another_file_is_not_asked_for_it(url, models, served, facts, message):
+def test_planning_writes_nothing_and_fetches_no_content(models, served):
     served.linked = True
-    said = fails(url, models, PublishedFile("adapter.bin", "ipadapter", "", **facts))
-    assert f"{url} was {message}" in said
-    assert "HF_ENDPOINT" in said
+    planned = plan(FILE, models)
+    assert (planned.size, planned.sha256s) == (len(CONTENT), {served.sha256})
+    assert planned.url.endswith("/owner/name/resolve/main/some/adapter.bin")
+    assert planned.target == models / "ipadapter" / "mine.bin"
+    assert (served.asked, served.sent, list(models.iterdir())) == (["HEAD"], [], [])
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_broken_connections_are_taken_up(models, served, linked):
+    served.linked, served.cuts = linked, [100_000, 50_000, 0, 7]
+    fetch(models)
+
+    assert found(models) == {"mine.bin": CONTENT}
+    assert sum(served.sent) < 2 * len(CONTENT)
+    assert served.sent[-1] < len(CONTENT)
+
+
+def test_a_connection_that_brings_nothing_is_given_up_and_leaves_nothing(models, served):
+    served.cuts = [1000, *[0] * 20]
+    message = fails(Problem.BROKEN_OFF, fetch, models)
+    assert re.match(r"127\.0\.0\.1:\d+ did not send all \(.*\)\.$", message)
+    assert list((models / "ipadapter").iterdir()) == []
+
+
+def test_a_connection_that_is_reset_is_no_file(models, served):
+    served.cuts, served.resets = [1000] * 20, True
+    fails(Problem.BROKEN_OFF, fetch, models)
+    assert found(models) == {}
+
+
+def test_a_server_that_does_not_know_range_sends_all_again(models, served):
+    served.knows_range, served.cuts = False, [100_000]
+    fetch(models)
+    assert served.sent == [100_000, 300_000]
+    assert found(models) == {"mine.bin": CONTENT}
+
+
+def test_what_huggingface_hub_leaves_to_go_on_with_stays_until_the_file_is_in_place(models, served, monkeypatch):
+    """As versions before 2 do."""
+
+    def broken_off(repository, path, local_dir, **_):
+        part = Path(local_dir) / ".cache" / "huggingface" / "download" / "x.incomplete"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(b"a part")
+        raise ConnectionError("reset")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(huggingface_hub, "hf_hub_download", broken_off)
+        assert "(reset)" in fails(Problem.BROKEN_OFF, fetch, models)
+    assert found(models) == {"x.incomplete": b"a part"}
+    fetch(models)
+    assert found(models) == {"mine.bin": CONTENT}
+    assert [path.name for path in (models / "ipadapter").iterdir()] == ["mine.bin"]
+
+
+@pytest.mark.parametrize("tell", [None, lambda received: None], ids=["unwatched", "watched"])
+def test_a_version_that_cannot_be_watched_downloads_all_the_same(models, served, monkeypatch, tell):
+    """As versions before 1.1."""
+    download = huggingface_hub.hf_hub_download
+
+    def unwatched(repository, path, local_dir):
+        return download(repository, path, local_dir=local_dir)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unwatched)
+    fetch(models, tell=tell)
+    assert found(models) == {"mine.bin": CONTENT}
+
+
+def test_who_watches_can_stop_it_by_raising(models, served):
+    class StopError(Exception):
+        pass
+
+    def stop(received):
+        raise StopError
+
+    with pytest.raises(StopError):
+        fetch(models, tell=stop)
+    assert list((models / "ipadapter").iterdir()) == []
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_only_while_it_is_watched_a_file_comes_by_plain_http(models, served, monkeypatch, before):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", before)
+    seen = []
+    fetch(models, tell=lambda received: seen.append(constants.HF_HUB_DISABLE_XET))
+    assert set(seen) == {True}
+    assert constants.HF_HUB_DISABLE_XET is before
+
+
+def test_a_file_that_changes_meanwhile_is_not_put_in_place(models, served):
+    served.linked = True
+    planned = plan(FILE, models)
+    served.content = OTHER
+    assert "sha256" in fails(Problem.ALTERED, get, planned)
+    assert found(models) == {}
+
+
+@pytest.mark.parametrize("by", ["pack", "server"])
+def test_a_file_of_another_sha256_is_removed(models, served, by):
+    known = "0" * 64 if by == "pack" else ""
+    served.linked, served.linked_sha256 = by == "server", "0" * 64
+    message = fails(Problem.ALTERED, fetch, models, PublishedFile("mine.bin", "ipadapter", URL, sha256=known))
+
+    assert f"mine.bin was expected to have sha256 {'0' * 64}; what was received has {served.sha256}" in message
+    assert list((models / "ipadapter").iterdir()) == []
+
+
+@pytest.mark.parametrize("facts", [{"size": 5}, {"sha256": "1" * 64}], ids=["size", "sha256"])
+def test_a_server_that_says_it_has_another_file_is_not_asked_for_it(models, served, facts):
+    served.linked = True
+    message = fails(Problem.OTHER_ON_SERVER, plan, PublishedFile("mine.bin", "ipadapter", URL, **facts), models)
+    ((what, known),) = facts.items()
+    assert f"adapter.bin was expected to have {what} {known}; the server says " in message
     assert served.sent == []
 
 
-def test_a_server_that_sends_less_than_it_says_is_given_up(url, models, served):
+def test_a_server_that_sends_less_than_it_says_is_given_up(models, served):
     served.stated_size = 300_005
-    assert "broke after 300,000 of 300,005" in fails(url, models, error=PassingError)
-    assert "adapter.bin" not in found(models)
+    fails(Problem.BROKEN_OFF, fetch, models)
+    assert found(models) == {}
 
 
-def test_a_server_that_gets_busy_meanwhile_is_asked_again(url, models, served):
-    planned = plan(FILE, url, models)
+def test_a_server_that_gets_busy_meanwhile_is_asked_again_and_said(models, served):
+    planned = plan(FILE, models)
     served.status = 503
-    assert "too busy" in fails(planned, print, action=get, error=PassingError)
-    assert served.asked == ["bytes=0-0", "bytes=0-", "bytes=0-"]
+    assert "503" in fails(Problem.BROKEN_OFF, get, planned)
+    assert len(served.asked) > 2
 
 
-def test_a_full_disk_is_said_and_what_came_is_kept(url, models):
-    planned = plan(FILE, url, models)
-    planned.part.parent.mkdir()
-    planned.part.symlink_to("/dev/full")
-    message = fails(planned, print, action=get)
+@pytest.mark.parametrize(
+    ("behaviour", "problem", "message"),
+    [
+        ({"status": 404}, Problem.MISSING, r"^HOST has no http://HOST/owner/.*/adapter\.bin \(404\)\.$"),
+        ({"status": 401}, Problem.FORBIDDEN, r"^HOST does not let everybody have http://HOST/.*\(401\)\.$"),
+        ({"status": 403}, Problem.FORBIDDEN, r"\(403\)\.$"),
+        ({"status": 503}, Problem.BUSY, r"^HOST is too busy to send http://HOST/.* \(503\)\.$"),
+        ({"status": 410}, Problem.NOT_A_FILE, r"^HOST answers 410 for http://HOST/"),
+        ({"commit": "", "content_type": "text/html"}, Problem.NOT_A_FILE, r"^A file was expected from http://HOST/"),
+        ({"tag": ""}, Problem.NOT_A_FILE, r"^A file was expected from http://HOST/"),
+        ({"content": b""}, Problem.NOT_A_FILE, r"^A file was expected from http://HOST/"),
+    ],
+    ids=lambda value: str(value)[:20] if isinstance(value, dict) else "",
+)
+def test_a_refusal_says_who_and_what(models, served, behaviour, problem, message):
+    vars(served).update(behaviour)
+    said = re.sub(r"127\.0\.0\.1:\d+", "HOST", fails(problem, plan, FILE, models))
+    assert re.search(message, said)
 
-    assert "is full. Free 300 kB and run the same command again" in message
-    assert planned.part.is_symlink()
-    assert not planned.target.exists()
+
+def test_a_server_that_is_not_there_is_named(models, nobody):
+    message = fails(Problem.UNREACHABLE, plan, FILE, models)
+    assert message.startswith(f"{nobody} cannot be reached (")
+    assert "refused" in message
 
 
-def test_the_folders_above_a_file_are_made(url, models):
-    fetch(url, models, PublishedFile("adapter.bin", "new/folder", ""))
-    assert (models / "new" / "folder" / "adapter.bin").read_bytes() == CONTENT
+def test_hugging_faces_own_switch_for_working_offline_is_heeded(models, served, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set" in fails(Problem.OFFLINE, plan, FILE, models)
+    assert served.asked == []
 
 
-def test_a_folder_that_cannot_be_written_to_is_said(url, models):
+def test_a_full_disk_is_said(models, served, monkeypatch):
+    planned = plan(FILE, models)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", full)
+    message = fails(Problem.NO_SPACE, get, planned)
+    assert message == f"{models / 'ipadapter'} cannot be written to (the disk is full)."
+    assert found(models) == {}
+
+
+def test_the_folders_above_a_file_are_made(models, served):
+    fetch(models, PublishedFile("mine.bin", "new/folder", URL))
+    assert (models / "new" / "folder" / "mine.bin").read_bytes() == CONTENT
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(models, served):
     (models / "ipadapter").write_text("no folder")
-    message = fails(url, models)
-    assert f"{models / 'ipadapter'} cannot be written to (File exists)" in message
-    assert "--models" in message
+    message = fails(Problem.NOT_WRITABLE, fetch, models)
+    assert message == f"{models / 'ipadapter'} cannot be written to (File exists)."
 
 
-def test_too_little_space_is_seen_before_anything_is_fetched(url, models, served):
-    plans = [plan(PublishedFile(name, "new/folder", ""), url, models) for name in "ab"]
-    assert lacking_space(plans) == []
-    served.stated_size = 10**15
-    (message,) = lacking_space([plan(PublishedFile(name, "new/folder", ""), url, models) for name in "ab"])
-    assert f"2,000,000.00 GB are still to come to {models}" in message
-    assert re.search(r"Free 1,999,\d+\.\d\d GB, or name another models folder", message)
-    assert len(lacking_space([plan(PublishedFile("a", "new/folder", ""), url, models)])) == 1
-    assert served.sent == []
+def test_too_little_space_is_said_once_for_each_disk(models):
+    needs = [(models / "new" / "folder" / name, 10**15) for name in "ab"]
+    assert lacking_space((path, 5) for path, _ in needs) == []
+    (error,) = lacking_space(needs)
+    assert error.problem is Problem.NO_SPACE
+    assert str(error).startswith(f"Not enough disk space: 2,000,000.00 GB are still to come to {models}, where ")
 
 
-def test_two_downloads_of_one_file_do_not_run_together(url, models):
-    planned = plan(FILE, url, models)
-    planned.part.parent.mkdir()
-    with FileLock(f"{planned.part}.lock"):
-        assert "Another download of adapter.bin is running" in fails(planned, print, action=get)
-    get(planned, print)
-    assert found(models) == {"adapter.bin": CONTENT}
+def test_two_downloads_of_one_file_do_not_run_together(models, served):
+    planned = plan(FILE, models)
+    planned.target.parent.mkdir()
+    with FileLock(planned.target.with_name(".mine.bin.download.lock")):
+        assert "Another download of mine.bin is running" in fails(Problem.RUNNING, get, planned)
+    get(planned)
+    assert found(models) == {"mine.bin": CONTENT}
 
 
-def test_a_file_that_appears_meanwhile_is_left_as_it_is(url, models):
-    planned = plan(FILE, url, models)
-    message = fails(planned, lambda received: planned.target.write_bytes(b"mine"), action=get)
+def test_a_file_that_appears_meanwhile_is_left_as_it_is(models, served):
+    planned = plan(FILE, models)
+    message = fails(Problem.OTHER_IN_PLACE, get, planned, lambda received: planned.target.write_bytes(b"mine"))
     assert "appeared during the download" in message
-    assert found(models) == {"adapter.bin": b"mine", planned.part.name: CONTENT}
+    assert found(models) == {"mine.bin": b"mine"}
 
 
 @pytest.fixture
 def present(models):
-    path = models / "ipadapter" / "adapter.bin"
+    path = models / "ipadapter" / "mine.bin"
     path.parent.mkdir()
     path.write_bytes(CONTENT)
     return path
 
 
 def test_a_right_file_that_the_pack_knows_is_there_without_asking_anybody(models, present, served):
-    file = PublishedFile("adapter.bin", "ipadapter", "", size=len(CONTENT), sha256=served.sha256)
-    assert plan(file, NOBODY, models) is None
+    file = PublishedFile("mine.bin", "ipadapter", URL, size=len(CONTENT), sha256=served.sha256)
+    assert plan(file, models) is None
+    assert served.asked == []
 
 
 @pytest.mark.parametrize("facts", [{"size": 5, "sha256": "0" * 64}, {"sha256": "0" * 64}], ids=["size", "sha256"])
-def test_a_wrong_file_that_is_there_is_said_and_left(url, models, present, facts):
-    message = fails(PublishedFile("adapter.bin", "ipadapter", "", **facts), url, models, action=plan)
+def test_a_wrong_file_that_is_there_is_said_and_left(models, present, served, facts):
+    message = fails(Problem.OTHER_IN_PLACE, plan, PublishedFile("mine.bin", "ipadapter", URL, **facts), models)
     assert f"{present} is there already, and is not the published file: its {next(iter(facts))} was" in message
-    assert "keep it; else move it away" in message
-    assert found(models) == {"adapter.bin": CONTENT}
+    assert found(models) == {"mine.bin": CONTENT}
 
 
-def test_a_file_of_which_the_pack_knows_nothing_is_compared_with_the_server_if_there_is_one(
-    url, models, present, served
-):
+def test_a_file_of_which_the_pack_knows_nothing_is_compared_with_the_server(models, present, served):
     served.linked = True
-    assert plan(FILE, url, models) is None
-    assert plan(FILE, NOBODY, models) is None
+    assert plan(FILE, models) is None
     present.write_bytes(CONTENT[:-1])
-    assert "its size was expected to be 300000, and is 299999" in fails(FILE, url, models, action=plan)
+    message = fails(Problem.OTHER_IN_PLACE, plan, FILE, models)
+    assert "its size was expected to be 300000, and is 299999" in message
     present.write_bytes(OTHER)
-    assert "its sha256 was expected" in fails(FILE, url, models, action=plan)
+    assert "its sha256 was expected" in fails(Problem.OTHER_IN_PLACE, plan, FILE, models)
 
 
-def test_every_family_has_its_file_and_a_mirror_has_the_same_paths():
+def test_a_file_of_which_nobody_knows_anything_is_left_alone(models, present, nobody):
+    assert plan(FILE, models) is None
+
+
+def test_every_family_has_its_file_in_a_repository_at_hugging_face():
     adapter = ADAPTERS["sd15"]
     assert (adapter.name, adapter.folder, adapter.sha256) == (SD15.published_file, "ipadapter", SD15.sha256)
-    assert adapter.url_at("") == SD15.url
-    assert IMAGE_ENCODER.url_at("https://mirror.org/hf/").startswith("https://mirror.org/hf/h94/IP-Adapter/resolve/")
+    assert (adapter.repository, adapter.path) == ("CiaraRowles/IP-Adapter-Instruct", SD15.published_file)
+    assert (IMAGE_ENCODER.repository, IMAGE_ENCODER.path) == (
+        "h94/IP-Adapter",
+        "models/image_encoder/model.safetensors",
+    )
     files = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L_FILE)
+    urls = [huggingface_hub.hf_hub_url(file.repository, file.path, endpoint="https://huggingface.co") for file in files]
+    assert urls == [file.url for file in files]
     assert [file.name for file in files if file.sha256 and len(file.sha256) != 64] == []
     assert {file.folder for file in files} == {"ipadapter", "clip_vision", "text_encoders"}
 

@@ -7,9 +7,11 @@ import subprocess
 import time
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support import command_line
 from support.servers.file_server import Served, serving
-from support.small_files import save_encoder_header
+from support.small_files import adapter_tensors, save_adapter, save_encoder_header
 
 CONTENT = os.urandom(400_000)
 SDXL = "ip-adapter-instruct-sdxl.bin"
@@ -36,14 +38,15 @@ def url(served):
         yield address
 
 
-def start(comfyui, url, *arguments) -> subprocess.Popen:
+def start(comfyui, url, *arguments, **variables: str) -> subprocess.Popen:
     script = comfyui / "custom_nodes" / command_line.FOLDER / "cli.py"
-    return command_line.start(script, "download", *arguments, HF_ENDPOINT=url, NO_PROXY="127.0.0.1")
+    own = {"HF_ENDPOINT": url, "HF_HOME": str(comfyui / "hf"), "NO_PROXY": "127.0.0.1,localhost"}
+    return command_line.start(script, "download", *arguments, **{**own, **variables})
 
 
-def command(*arguments) -> tuple[int, str, str]:
+def command(*arguments, **variables: str) -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
-    process = start(*arguments)
+    process = start(*arguments, **variables)
     output, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
     return process.returncode, output, errors
@@ -78,42 +81,92 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(comfyui, url, serv
     assert served.sent == []
 
 
-def stopped_by(number, comfyui, url, served) -> tuple[int, int, str]:
-    """Stop a slow download in the middle; the bytes received, the exit code, standard error."""
-    served.seconds_a_chunk = 0.05
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_stopped_download_is_not_in_place_and_comes_whole_the_next_time(comfyui, url, served, number):
+    served.seconds_a_chunk = 0.5
     process = start(comfyui, url, "sdxl", "--no-encoder")
-    deadline = time.monotonic() + 30
-    while sum(size for name, size in files(comfyui / "models").items() if name.endswith(".part")) < 100_000:
+    deadline = time.monotonic() + 60
+    while not any(name.endswith(".incomplete") for name in files(comfyui / "models")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     served.seconds_a_chunk = 0
     assert f"ipadapter/{SDXL}" not in files(comfyui / "models")
-    (received,) = (size for name, size in files(comfyui / "models").items() if name.endswith(".part"))
-    assert 100_000 <= received < 400_000
-    return received, process.returncode, errors
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_a_stopped_download_goes_on_where_it_stopped(comfyui, url, served, number):
-    received, code, errors = stopped_by(number, comfyui, url, served)
     if number == signal.SIGINT:
-        assert code == 130
+        assert process.returncode == 130
         assert errors.strip() == "Stopped. Run the same command again to go on."
-    served.forget()
 
-    _, output, _ = command(comfyui, url, "sdxl", "--no-encoder", "--dry-run")
-    assert output.startswith(f"Would resume at {received / 1000:,.0f} kB of 400 kB, from ")
-    assert served.sent == []
-
-    code, output, _ = command(comfyui, url, "sdxl", "--no-encoder")
+    code, _, _ = command(comfyui, url, "sdxl", "--no-encoder")
     assert code == 0
-    assert output.startswith("Resuming at ")
-    assert served.sent == [400_000 - received]
     assert files(comfyui / "models") == {f"ipadapter/{SDXL}": 400_000}
     assert (comfyui / "models" / "ipadapter" / SDXL).read_bytes() == CONTENT
+
+
+def test_a_proxy_is_used_and_its_own_page_is_no_file(comfyui, url, served):
+    proxy = {"http_proxy": url, "HTTP_PROXY": url}
+    elsewhere = "http://huggingface.invalid"
+    served.linked = False
+    code, _, errors = command(comfyui, elsewhere, "sdxl", "--no-encoder", **proxy)
+    assert (code, errors) == (0, "")
+    assert files(comfyui / "models") == {f"ipadapter/{SDXL}": 400_000}
+
+    served.content_type, served.commit = "text/html", ""
+    code, _, errors = command(comfyui, elsewhere, "sd3", "--no-encoder", **proxy)
+    assert code == 1
+    assert f"error: A file was expected from {elsewhere}/CiaraRowles/IP-Adapter-Instruct/resolve/main/" in errors
+    assert "sign-in page" in errors
+
+
+def test_offline_it_says_what_keeps_it_so(comfyui, url, served):
+    code, _, errors = command(comfyui, url, "sdxl", "--no-encoder", HF_HUB_OFFLINE="1")
+    assert code == 1
+    assert "HF_HUB_OFFLINE is set. Run the same command without it." in errors
+    assert served.asked == []
+
+
+@pytest.fixture
+def adapter(tmp_path, served):
+    """A file of an adapter, which the server has."""
+    path = save_adapter(adapter_tensors("sdxl"), tmp_path / "adapter.bin")
+    served.content = path.read_bytes()
+    return path
+
+
+def test_adapters_come_in_half_precision_on_request(comfyui, url, served, adapter):
+    folder = comfyui / "models" / "ipadapter"
+    half = folder / SDXL.replace(".bin", "-fp16.safetensors")
+    _, output, _ = command(comfyui, url, "sdxl", "--no-encoder", "--half", "--dry-run")
+    assert output.startswith("Would get ")
+    assert output.endswith(f" to {half}\n")
+
+    code, output, errors = command(comfyui, url, "sdxl", "--no-encoder", "--half")
+    assert (code, errors) == (0, "")
+    assert output.endswith(f"In place: {half}\n")
+    assert [path.name for path in folder.iterdir()] == [half.name]
+    assert {tensor.dtype for tensor in load_file(half).values()} == {torch.float16}
+
+    served.forget()
+    code, output, _ = command(comfyui, url, "sdxl", "--no-encoder", "--half")
+    assert (code, output) == (0, f"There already: {half}\n")
+    assert served.asked == []
+
+
+def test_an_adapter_that_was_there_is_converted_and_stays(comfyui, url, adapter):
+    folder = comfyui / "models" / "ipadapter"
+    folder.mkdir()
+    shutil.copy(adapter, folder / SDXL)
+    assert command(comfyui, url, "sdxl", "--no-encoder", "--half")[0] == 0
+    assert sorted(path.suffix for path in folder.iterdir()) == [".bin", ".safetensors"]
+
+
+def test_an_adapter_that_cannot_be_converted_is_said_and_kept(comfyui, url):
+    code, output, errors = command(comfyui, url, "sdxl", "--no-encoder", "--half")
+    assert code == 1
+    assert errors.startswith("error: ")
+    assert "In place" not in output
+    assert files(comfyui / "models") == {f"ipadapter/{SDXL}": 400_000}
 
 
 def test_without_a_network_it_says_so_once_and_where_to_get_everything_by_hand(comfyui):
@@ -213,5 +266,6 @@ def test_what_cannot_be_meant_is_refused(comfyui):
 def test_the_help_shows_a_command_and_every_option(comfyui):
     code, output, _ = command(comfyui, NOBODY, "--help")
     assert code == 0
-    for part in ("cli.py download sd15", "HF_ENDPOINT", "--no-encoder", "--clip-l", "--models", "--dry-run", "or all"):
+    options = ("--half", "--no-encoder", "--clip-l", "--models", "--dry-run")
+    for part in ("cli.py download sd15", "HF_ENDPOINT", "HTTPS_PROXY", "or all", *options):
         assert part in output

@@ -67,7 +67,7 @@ GROUND = ("models/families.py", "models/messages.py", "models/bounded_cache.py")
 # From the ground up: a room's files may import those of the rooms before it, as far as they are named.
 ROOMS = {
     "models/guidance": Room((*GROUND,), TORCH),
-    "models/files": Room((*GROUND,), TORCH, lazily=frozenset({"certifi", "filelock"})),
+    "models/files": Room((*GROUND,), TORCH, lazily=frozenset({"filelock", "huggingface_hub"})),
     "models/denoisers": Room((*GROUND, "models/guidance"), COMFY),
     "models/adapter": Room((*GROUND, "models/guidance", "models/files", "models/denoisers"), TORCH),
     "models/reference": Room(
@@ -103,7 +103,7 @@ ROOMS = {
         ("models", "nodes"),
         TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"},
     ),
-    "commands": Room(("models", "commands"), frozenset(), lazily=frozenset({"comfy", "tqdm"})),
+    "commands": Room(("models", "commands"), frozenset(), lazily=frozenset({"comfy"})),
     "": Room(("nodes",), frozenset({"comfy_api", "comfyui_version", "folder_paths"})),
 }
 MOST_FILES = 15  # of a folder

@@ -17,7 +17,7 @@ from support.refusals import refused
 PATHS = [REPO_ROOT / "__init__.py", *REPO_ROOT.glob("models/**/*.py"), *REPO_ROOT.glob("nodes/**/*.py")]
 SOURCES = {path.relative_to(REPO_ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PATHS}
 # Only these ask a server for a file: for cli.py download, and for the two open_clip loaders when a download is chosen.
-MAY_DOWNLOAD = {"models/files/web.py", "models/files/download.py"}
+MAY_DOWNLOAD = {"models/files/download.py"}
 NETWORK = {"socket", "ssl", "urllib", "requests", "http", "httpx", "aiohttp", "ftplib", "huggingface_hub"}
 HARMLESS = {("nodes/shared/routes.py", "aiohttp")}  # the answers of the pack's two routes
 ADDRESSES_ONLY = {"urllib.parse"}
@@ -98,9 +98,9 @@ def test_only_the_open_clip_loaders_lead_to_a_download():
         for path, source in SOURCES.items()
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.ImportFrom) and node.level and node.module
-        if node.module.rpartition(".")[2] in ("download", "web")
+        if node.module.rpartition(".")[2] == "download"
     }
-    assert users == {"models/files/download.py", "models/encoding/open_clip_download.py"}
+    assert users == {"models/encoding/open_clip_download.py"}
     assert all("(download)" in one.choice for one in IMAGE_WEIGHTS)
 
 

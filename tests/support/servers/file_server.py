@@ -1,39 +1,45 @@
-"""A web server of one file that misbehaves as told. It counts the bytes that it hands out."""
+"""A web server that has one file at every address, as Hugging Face has files, and misbehaves as told."""
 
 from __future__ import annotations
 
 import hashlib
 import http.server
 import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 CHUNK = 1 << 14
 
 
 @dataclass
 class Served:
-    """What the server does. Addresses that begin with /storage are the storage that `linked` redirects to.
+    """What the server does, and the bytes that it handed out.
 
-    linked: as Hugging Face does, redirect, and state size and sha256 in the redirect's headers.
-    bare_link: redirect without a word of the file.
-    stated_size, linked_size, linked_sha256: what is said, where it is not the truth.
-    cuts: after how many bytes to close the connection, one for each request for more than a byte; then never.
+    linked: as Hugging Face does with large files, redirect to a storage of another name, and state size and sha256 in
+    the redirect's headers. moved: redirect on the same host, without a word of the file.
+    commit: of the repository, which only Hugging Face and its mirrors state.
+    stated_size, linked_sha256: what is said, where it is not the truth.
+    cuts: after how many bytes to close the connection, one for each request for the content; then never.
+    resets: close it with a reset.
     """
 
     content: bytes
     tag: str = '"first"'
     linked: bool = False
-    bare_link: bool = False
+    moved: bool = False
+    commit: str = "0" * 40
     knows_range: bool = True
     status: int = 0
     content_type: str = "application/octet-stream"
     stated_size: int = 0
-    linked_size: int = 0
     linked_sha256: str = ""
+    resets: bool = False
     seconds_a_chunk: float = 0.0
     cuts: list[int] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -51,10 +57,10 @@ class Served:
 
     @property
     def sent(self) -> list[int]:
-        """Bytes handed out for each request for more than a byte, once all requests are answered."""
+        """Bytes handed out for each request for the content, once all requests are answered."""
         with self.changed:
             assert self.changed.wait_for(lambda: not self.at_work, timeout=10)
-            return [count for count in self.handed_out if count != 1]
+            return list(self.handed_out)
 
     def forget(self) -> None:
         """Count anew, once all requests are answered."""
@@ -82,18 +88,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
             super().handle()
 
     def do_GET(self) -> None:  # noqa: N802 (the name http.server calls)
-        if self.served.status:
+        is_storage = self.path.startswith("/storage")
+        if self.path.startswith("/api/"):  # newer versions of huggingface_hub ask of themselves
+            self.send_error(404)
+        elif self.served.status:
             self.answer(self.served.status, {"Content-Length": "0"})
-        elif (self.served.linked or self.served.bare_link) and not self.path.startswith("/storage"):
-            self.redirect()
+        elif self.served.linked and not is_storage:
+            sha256 = self.served.linked_sha256 or self.served.sha256
+            linked = {"X-Linked-Size": str(self.served.size), "X-Linked-ETag": f'"{sha256}"'}
+            storage = f"http://localhost:{self.server.server_port}/storage{self.path}"
+            self.answer(302, {"Location": storage, "Content-Length": "0", **linked})
+        elif self.served.moved and not is_storage:
+            self.answer(307, {"Location": f"/storage{self.path}", "Content-Length": "0"})
         else:
             self.send_file()
 
-    def redirect(self) -> None:
-        size, sha256 = self.served.linked_size or self.served.size, self.served.linked_sha256 or self.served.sha256
-        linked = {"X-Linked-Size": str(size), "X-Linked-ETag": f'"{sha256}"'}
-        stated = {} if self.served.bare_link else linked
-        self.answer(302, {"Location": f"/storage{self.path}", "Content-Length": "0", **stated})
+    do_HEAD = do_GET  # noqa: N815
 
     def send_file(self) -> None:
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if self.served.knows_range else None
@@ -104,23 +114,28 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if span:
             headers["Content-Range"] = f"bytes {start}-{last}/{self.served.size}"
         self.answer(206 if span else 200, headers)
-        self.send(self.served.content[start : last + 1])
+        if self.command == "GET":
+            self.send(self.served.content[start : last + 1])
 
     def answer(self, status: int, headers: dict[str, str]) -> None:
-        self.served.asked.append(self.headers.get("Range", ""))
+        self.served.asked.append(f"{self.command} {self.headers.get('Range', '')}".strip())
         self.send_response(status)
+        if self.served.commit:
+            self.send_header("X-Repo-Commit", self.served.commit)
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
 
     def send(self, content: bytes) -> None:
-        end = self.served.cuts.pop(0) if len(content) > 1 and self.served.cuts else len(content)
+        end = self.served.cuts.pop(0) if self.served.cuts else len(content)
         sent = 0
         with suppress(OSError):  # the client goes away
             for start in range(0, end, CHUNK):
                 sent += self.wfile.write(content[start : min(start + CHUNK, end)])
                 time.sleep(self.served.seconds_a_chunk)
         self.served.handed_out.append(sent)
+        if self.served.resets and end < len(content):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def log_message(self, *_) -> None:
         pass
@@ -139,3 +154,19 @@ def serving(served: Served) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def ask_here(monkeypatch, address: str) -> None:
+    """Have this process' huggingface_hub, which reads HF_ENDPOINT but once, ask another server, without waiting."""
+    from huggingface_hub import constants, file_download
+    from huggingface_hub.utils import _http
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    )
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    impatient = SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", CHUNK)
+    monkeypatch.setattr(file_download, "time", impatient)
+    monkeypatch.setattr(_http, "time", impatient)
