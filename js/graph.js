@@ -1,34 +1,15 @@
-/** The pack's nodes, and ways through the graph: which loader feeds an encoding node, which Apply nodes it feeds. */
+/** The pack's nodes, and ways through the graph: which loader feeds an Encode node, which Apply nodes it feeds. */
 
 export const LOADER = 'IPAdapterInstructLoader'
+export const ENCODE = 'IPAdapterInstructEncode'
 export const APPLY = 'IPAdapterInstructApply'
-/** The nodes with an instruction, whose first output is what was encoded. */
-export const INSTRUCTED = ['IPAdapterInstructEncode', 'IPAdapterInstructEncodeStored', 'IPAdapterInstructReference']
-/** The nodes that say something of a run. */
-export const SPEAKING = [
-  ...INSTRUCTED.slice(0, 2),
-  APPLY,
-  LOADER,
-  'IPAdapterInstructEncodeReferences',
-  'IPAdapterInstructCutOut',
-  'IPAdapterInstructTile',
-  'IPAdapterInstructSaveEmbeds',
-  'IPAdapterInstructLoadEmbeds',
-  'IPAdapterInstructGuider',
-  'IPAdapterInstructTask',
-  'IPAdapterInstructGrid',
-  'IPAdapterInstructHeatMap',
-  'IPAdapterInstructImageEncoder',
-  'IPAdapterInstructTextEncoder',
-  'IPAdapterInstructFaceAnalysis',
-  'IPAdapterInstructReadFace',
-  'IPAdapterInstructSaveFace',
-  'IPAdapterInstructLoadFace',
-  'IPAdapterInstructConvert',
-  'IPAdapterInstructTrain'
-]
 
+const CATEGORY = 'IPAdapter-Instruct'
 const LONGEST = 100 // steps along reroutes, should they ever form a circle
+
+export function isOurs(node) {
+  return node.constructor.nodeData?.category?.split('/')[0] === CATEGORY
+}
 
 export function widgetOf(node, name) {
   return node.widgets?.find((widget) => widget.name === name)
@@ -40,14 +21,14 @@ export function isLinked(node, name) {
   return slot >= 0 && node.isInputConnected(slot)
 }
 
-/** Every node of these kinds in a graph and its subgraphs. */
-export function nodesOfKinds(graph, kinds) {
+/** Every node of a kind in a graph and its subgraphs. */
+export function nodesOfKind(graph, kind) {
   return (graph?.nodes ?? []).flatMap((node) =>
-    kinds.includes(node.comfyClass) ? [node] : node.subgraph ? nodesOfKinds(node.subgraph, kinds) : []
+    node.comfyClass === kind ? [node] : node.subgraph ? nodesOfKind(node.subgraph, kind) : []
   )
 }
 
-/** The loader at the other end of an encoding node's adapter input; undefined when there is none in the same graph. */
+/** The loader at the other end of an Encode node's adapter input; undefined when there is none in the same graph. */
 export function loaderOf(encode) {
   let node = encode
   let slot = encode.inputs?.findIndex((input) => input.name === 'adapter')
@@ -58,7 +39,7 @@ export function loaderOf(encode) {
   }
 }
 
-/** The Apply nodes that an encoding node's embeds go to. */
+/** The Apply nodes that an Encode node's embeds go to. */
 export function appliesOf(encode) {
   return receivers(encode, 0).filter((node) => node.comfyClass === APPLY)
 }

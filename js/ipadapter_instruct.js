@@ -1,25 +1,22 @@
 /**
- * Comfort on the page: a `task` list on the nodes with an instruction, which fills it and, on the Apply nodes
- * behind it, what the authors recommend for the loaded family; and what a node said in its last run, kept on it.
- * Nothing here is needed: it is not saved and not sent, and without this folder the nodes are whole. Tasks and figures
- * come from the server, which has the one table. No drawing, so that it works on the canvas and as Vue nodes alike.
+ * Comfort on the page: a chosen task fills the instruction and, on the Apply nodes behind it, what the authors recommend
+ * for the loaded family; the instruction is greyed where it does not count; what a node said in its last run stays on it.
+ * Nothing here is needed: without this folder the nodes are whole. Tasks and figures come from the server, which has the
+ * one table. No drawing, so that it works on the canvas and as Vue nodes alike.
  */
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
-import { APPLY, INSTRUCTED, LOADER, SPEAKING, appliesOf, isLinked, loaderOf, nodesOfKinds, widgetOf } from './graph.js'
-import { addSaid, say, sayAgain } from './said.js'
+import { APPLY, ENCODE, LOADER, appliesOf, isLinked, isOurs, loaderOf, nodesOfKind, widgetOf } from './graph.js'
+import { addSaid, say, sayAgain } from './status_text.js'
 import { RECOMMENDED, TaskTable, tidy } from './tasks.js'
 import { ifThere, soon, withAnswer } from './there.js'
 
-const LIST = 'task'
+const OWN = 'own words' // the choice of the task list with which the instruction counts
 const OWN_WORDS = 'ipadapter_instruct.own_words' // node property: the last instruction typed by hand
 const TYPED = 'ipadapter_instruct.typed' // node property: names of the widgets set by hand
 const TEXTS = {
-  name: 'task',
-  own: 'own words',
   untrained: '⚠ not a trained task',
   plain: '⚠ takes no instruction',
-  tooltip: 'Fills the instruction, and weight and guidance on Apply where you have not set them by hand.',
   menu: 'Recommended settings',
   lastRun: 'last run:'
 }
@@ -40,9 +37,9 @@ app.registerExtension({
   },
 
   nodeCreated(node) {
-    if (SPEAKING.includes(node.comfyClass)) keepSaid(node)
+    if (isOurs(node)) keepSaid(node)
     if (!tasks) return
-    if (INSTRUCTED.includes(node.comfyClass)) addTaskList(node)
+    if (node.comfyClass === ENCODE) watchEncode(node)
     if (node.comfyClass === APPLY) watchApply(node)
     if (node.comfyClass === LOADER) after(widgetOf(node, 'adapter_name'), 'callback', refreshAll)
   },
@@ -50,7 +47,7 @@ app.registerExtension({
   afterConfigureGraph: refreshAll,
 
   getNodeMenuItems(node) {
-    if (!tasks || !INSTRUCTED.includes(node.comfyClass)) return []
+    if (!tasks || node.comfyClass !== ENCODE) return []
     return [{ content: texts.menu, callback: ifThere(node, takeRecommended) }]
   }
 })
@@ -61,69 +58,55 @@ function keepSaid(node) {
   after(node, 'onConfigure', () => soon(node, sayAgain))
 }
 
-// The task list
+// The task
 
-function addTaskList(encode) {
-  const choices = choicesFor(null)
-  const list = encode.addWidget('combo', LIST, choices[0], ifThere(encode, choose), {
-    values: choices,
-    serialize: false // not sent with the prompt
-  })
-  list.serialize = false // not saved in the workflow
-  Object.assign(list, { label: texts.name, tooltip: texts.tooltip })
-  encode.widgets.splice(encode.widgets.indexOf(list), 1)
-  encode.widgets.unshift(list)
-  keepSavedValuesCompact(encode)
-  const typed = ifThere(encode, () => filling || refresh(encode))
-  after(widgetOf(encode, 'instruction'), 'callback', typed)
+function watchEncode(encode) {
+  after(widgetOf(encode, 'task'), 'callback', ifThere(encode, choose))
+  after(widgetOf(encode, 'instruction'), 'callback', ifThere(encode, () => filling || refresh(encode)))
   for (const event of ['onAdded', 'onConfigure', 'onConnectionsChange']) after(encode, event, () => soon(encode, refresh))
 }
 
-function choicesFor(family) {
-  if (family === PLAIN) return [texts.plain]
-  return [...tasks.of(family).map((task) => task.name), texts.own, texts.untrained]
-}
-
-/** ComfyUI saves values by position and some versions leave a hole for a widget that is not saved. */
-function keepSavedValuesCompact(node) {
-  after(node, 'onSerialize', (saved) => {
-    saved.widgets_values = saved.widgets_values?.filter(() => true) // which passes over holes
-  })
-}
-
-function choose(encode, choice) {
-  if (filling || choice === texts.plain) return
-  const task = tasks.named(choice)
+function choose(encode) {
+  if (filling) return
+  const task = tasks.named(widgetOf(encode, 'task').value)
+  const instruction = widgetOf(encode, 'instruction')
   if (!isLinked(encode, 'instruction')) {
-    const instruction = widgetOf(encode, 'instruction')
     set(instruction, task ? task.instruction : encode.properties[OWN_WORDS] || instruction.value)
   }
   refresh(encode)
   if (task) withAnswer(encode, knownFamily, (_, family) => recommend(encode, task, family))
 }
 
-/** Show in the list what the instruction is; at once, and again when the server has told the family. */
+/** Show what counts and what the file was not trained on; at once, and again when the server has told the family. */
 function refresh(encode) {
   if (knownFamily(encode) instanceof Promise) show(encode, null)
   withAnswer(encode, knownFamily, show)
 }
 
-/** A task, own words, or words that the file was not trained on; or that it takes none. */
+/** Grey the instruction where the task's own words count, and mark on the list what the file was not trained on. */
 function show(encode, family) {
-  const list = widgetOf(encode, LIST)
-  const instruction = widgetOf(encode, 'instruction')?.value
-  if (!list || instruction === undefined) return
-  const task = tasks.spelledBy(instruction, family)
-  if (!task && instruction) encode.properties[OWN_WORDS] = instruction
-  const choices = list.options.values // changed in place: some versions do not notice a new list
-  choices.splice(0, choices.length, ...choicesFor(family))
-  if (family === PLAIN) return set(list, texts.plain)
-  const isKnown = tasks.namedIn(instruction, family).length || taught.get(fileOf(encode))?.has(tidy(instruction))
-  set(list, task?.name ?? (isKnown ? texts.own : texts.untrained))
+  const [list, instruction] = ['task', 'instruction'].map((name) => widgetOf(encode, name))
+  if (!list || !instruction) return
+  const isOwn = list.value === OWN
+  if (isOwn && instruction.value) encode.properties[OWN_WORDS] = instruction.value
+  instruction.disabled = !isOwn // on the canvas
+  instruction.options.disabled = !isOwn // as a Vue node
+  list.ownLabel ??= list.label ?? list.name
+  const warning = warningFor(encode, family, list.value, instruction.value)
+  list.label = warning ? `${list.ownLabel} (${warning})` : list.ownLabel
+  app.canvas?.setDirty(true, true)
+}
+
+function warningFor(encode, family, choice, words) {
+  if (family === PLAIN) return texts.plain
+  const task = tasks.named(choice)
+  if (task) return tasks.of(family).includes(task) ? '' : texts.untrained
+  const isKnown = tasks.namedIn(words, family).length || taught.get(fileOf(encode))?.has(tidy(words))
+  return isKnown ? '' : texts.untrained
 }
 
 function refreshAll() {
-  if (tasks) for (const encode of nodesOfKinds(app.rootGraph, INSTRUCTED)) soon(encode, refresh)
+  if (tasks) for (const encode of nodesOfKind(app.rootGraph, ENCODE)) soon(encode, refresh)
 }
 
 // What Apply is recommended
@@ -142,8 +125,8 @@ function recommend(encode, task, family, all = false) {
 
 function takeRecommended(encode) {
   withAnswer(encode, knownFamily, (_, family) => {
-    const instruction = widgetOf(encode, 'instruction').value
-    recommend(encode, tasks.spelledBy(instruction, family) ?? tasks.namedIn(instruction, family)[0], family, true)
+    const [chosen, words] = ['task', 'instruction'].map((name) => widgetOf(encode, name).value)
+    recommend(encode, tasks.named(chosen) ?? tasks.namedIn(words, family)[0], family, true)
   })
 }
 

@@ -25,12 +25,6 @@ export class TaskTable {
     return this.tasks.find((task) => task.name === name)
   }
 
-  /** The task whose very words the instruction is, or undefined. */
-  spelledBy(instruction, family) {
-    const words = tidy(instruction)
-    return this.of(family).find((task) => tidy(task.instruction) === words)
-  }
-
   /** The tasks that the instruction names in whatever words, of those that the family was trained on. */
   namedIn(instruction, family) {
     const words = tidy(instruction)

@@ -6,11 +6,11 @@
  * all such work goes through here, and is dropped when the node is not there any more.
  */
 import { app } from '../../scripts/app.js'
-import { nodesOfKinds } from './graph.js'
+import { nodesOfKind } from './graph.js'
 
 /** Whether the open workflow has this very node, in a subgraph or not. */
 function isThere(node) {
-  return nodesOfKinds(app.rootGraph, [node.comfyClass]).includes(node)
+  return nodesOfKind(app.rootGraph, node.comfyClass).includes(node)
 }
 
 /** A function that does work(node, ...values) if the node is there when it is called. */

@@ -6,7 +6,6 @@ import logging
 
 from comfy_api.latest import ComfyExtension, io
 
-from .control.guider import IPAdapterInstructGuider
 from .control.layer_weights import IPAdapterInstructLayers
 from .control.schedule import IPAdapterInstructSchedule
 from .control.task import IPAdapterInstructTask
@@ -14,25 +13,20 @@ from .explore.grid import IPAdapterInstructGrid
 from .explore.heat_map import IPAdapterInstructHeatMap
 from .explore.label_grid import IPAdapterInstructLabelGrid
 from .explore.watch import IPAdapterInstructWatch
-from .faces.face_analysis import IPAdapterInstructFaceAnalysis
-from .faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
+from .faces.load_face import IPAdapterInstructLoadFace
 from .faces.read_face import IPAdapterInstructReadFace
 from .main.apply import IPAdapterInstructApply
 from .main.combine import IPAdapterInstructCombine
 from .main.encode import IPAdapterInstructEncode
-from .main.encode_stored import IPAdapterInstructEncodeStored
 from .main.load import IPAdapterInstructLoader
-from .main.reference import IPAdapterInstructEncodeReferences, IPAdapterInstructReference
-from .main.then import IPAdapterInstructThen
-from .prepare.crop_around import IPAdapterInstructCropAround
-from .prepare.cut_out import IPAdapterInstructCutOut
+from .main.reference import IPAdapterInstructReference
 from .prepare.load_embeds import IPAdapterInstructLoadEmbeds
+from .prepare.prepare_reference import IPAdapterInstructPrepare
 from .prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from .prepare.tile import IPAdapterInstructTile
 from .shared.folders import unreadable
 from .shared.routes import add_routes
-from .tools.convert import IPAdapterInstructConvert
-from .tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from .tools.open_clip import IPAdapterInstructOpenClip
 from .tools.train import IPAdapterInstructTrain
 
 log = logging.getLogger(__name__)
@@ -41,37 +35,28 @@ NODES: list[type[io.ComfyNode]] = [
     # main: the way from a reference to a model
     IPAdapterInstructLoader,
     IPAdapterInstructEncode,
-    IPAdapterInstructEncodeStored,
     IPAdapterInstructApply,
     IPAdapterInstructReference,
-    IPAdapterInstructEncodeReferences,
     IPAdapterInstructCombine,
-    IPAdapterInstructThen,
     # control: when, where and by what settings
     IPAdapterInstructSchedule,
     IPAdapterInstructLayers,
-    IPAdapterInstructGuider,
     IPAdapterInstructTask,
     # prepare: before a reference is encoded, and files of embeds
-    IPAdapterInstructCutOut,
-    IPAdapterInstructCropAround,
+    IPAdapterInstructPrepare,
     IPAdapterInstructTile,
     IPAdapterInstructSaveEmbeds,
     IPAdapterInstructLoadEmbeds,
     # faces: for FaceID adapters
-    IPAdapterInstructFaceAnalysis,
     IPAdapterInstructReadFace,
-    IPAdapterInstructSaveFace,
     IPAdapterInstructLoadFace,
     # explore: comparing, and looking
     IPAdapterInstructGrid,
     IPAdapterInstructLabelGrid,
     IPAdapterInstructWatch,
     IPAdapterInstructHeatMap,
-    # tools: encoders and adapters of other formats, and training
-    IPAdapterInstructImageEncoder,
-    IPAdapterInstructTextEncoder,
-    IPAdapterInstructConvert,
+    # tools: encoders of another library, and training
+    IPAdapterInstructOpenClip,
     IPAdapterInstructTrain,
 ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from ..guidance.branches import Branches
 from ..messages import check_numbers
-from ..reference.combining import ImageTokens
+from ..reference.combining import ImageTokens, combine_two
 from .held_models import HoldsModels
 from .loaded_adapter import LoadedAdapter
 
@@ -65,10 +66,53 @@ class TimedEmbeds(HoldsModels):
         return [model for turn in self.turns for model in turn.embeds.get_models()]
 
 
-def take_turns(first: InstructEmbeds | TimedEmbeds, second: InstructEmbeds | TimedEmbeds, at: float) -> TimedEmbeds:
-    """Return `first` until the fraction `at`, and `second` from then on, as far as each has a turn there."""
+def combine_embeds(
+    first: InstructEmbeds, second: InstructEmbeds, method: str, weights: tuple[float, float]
+) -> InstructEmbeds:
+    """Combine two encoded references into one. Raises ValueError when they cannot be; see `combine_two`."""
+    check_untimed(first, second)
+    check_one_adapter(first.adapter, second.adapter)
+    tokens = combine_two(first.tokens, second.tokens, method, weights)
+    return InstructEmbeds.of(
+        first.adapter, joined_instructions((first.instruction, second.instruction), weights), tokens
+    )
+
+
+def take_turns(
+    first: InstructEmbeds | TimedEmbeds,
+    second: InstructEmbeds | TimedEmbeds,
+    at: float,
+    weights: tuple[float, float] = (1.0, 1.0),
+) -> TimedEmbeds:
+    """Return `first` until the fraction `at`, and `second` from then on, as far as each has a turn there.
+
+    weights: a factor on the tokens of each. Raises ValueError for numbers that are none.
+    """
     check_numbers(0.0, 1.0, at_percent=at)
-    return TimedEmbeds((*_between(first, 0.0, at), *_between(second, at, 1.0)))
+    check_numbers(weight_1=weights[0], weight_2=weights[1])
+    turns = (*_between(first, 0.0, at, weights[0]), *_between(second, at, 1.0, weights[1]))
+    return TimedEmbeds(turns)
+
+
+def check_one_adapter(first: LoadedAdapter, second: LoadedAdapter) -> None:
+    """Raises ValueError unless both are the same adapter, with the same strength of its LoRA."""
+    if first is second:
+        return
+    if first.fingerprint != second.fingerprint:
+        raise ValueError(
+            f"Embeds of one adapter were expected; they are of {first.name} and {second.name}. Encode both with the "
+            "same adapter, or give each an Apply of its own."
+        )
+    if first.lora and first.lora_strength != second.lora_strength:
+        raise ValueError(
+            f"Embeds of one adapter were expected; their lora_strength is {first.lora_strength:g} and "
+            f"{second.lora_strength:g}. Encode both with one Load IPAdapter-Instruct."
+        )
+
+
+def joined_instructions(instructions: Sequence[str], weights: Sequence[float]) -> str:
+    """Return the instructions that act, in which `auto` looks for the words it knows."""
+    return "; ".join(dict.fromkeys(text for text, weight in zip(instructions, weights, strict=True) if weight))
 
 
 def turns_of(embeds: InstructEmbeds | TimedEmbeds) -> tuple[Turn, ...]:
@@ -79,11 +123,15 @@ def check_untimed(*all_embeds: InstructEmbeds | TimedEmbeds) -> None:
     """Raises ValueError for embeds that take turns, where one set of tokens is needed."""
     if any(isinstance(embeds, TimedEmbeds) for embeds in all_embeds):
         raise ValueError(
-            "Embeds of one moment were expected; these change while sampling (Then). Put Then behind this node, right "
-            "before Apply IPAdapter-Instruct."
+            "Embeds of one moment were expected; these change while sampling (method then). Put the Combine Instruct "
+            "Embeds with method then behind this node, right before Apply IPAdapter-Instruct."
         )
 
 
-def _between(embeds: InstructEmbeds | TimedEmbeds, start: float, end: float) -> list[Turn]:
-    cut = [Turn(turn.embeds, max(turn.start, start), min(turn.end, end)) for turn in turns_of(embeds)]
-    return [turn for turn in cut if turn.start < turn.end]
+def _between(embeds: InstructEmbeds | TimedEmbeds, start: float, end: float, weight: float) -> list[Turn]:
+    turns = [(_weighted(turn.embeds, weight), max(turn.start, start), min(turn.end, end)) for turn in turns_of(embeds)]
+    return [Turn(*turn) for turn in turns if turn[1] < turn[2]]
+
+
+def _weighted(embeds: InstructEmbeds, weight: float) -> InstructEmbeds:
+    return embeds if weight == 1 else replace(embeds, token_weights=embeds.tokens.all_weights() * weight)

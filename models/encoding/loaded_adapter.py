@@ -37,7 +37,7 @@ class LoadedAdapter(HoldsModels):
     image_projection: in the host's memory management; runs while encoding.
     encoder_need: what it reads of a picture, None for nothing. notes: what is known of it by its name, in words.
     instructions: those that this pack taught it.
-    lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU.
+    lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU. lora_strength: the user's.
     projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.
     streams: SD3's, in the host's memory management; loaded beside the model while it samples, on `streams_device`.
         None for a UNet.
@@ -45,11 +45,12 @@ class LoadedAdapter(HoldsModels):
     Both projections compute in float32 whatever the file's dtype: it is little work, and the exact result.
     """
 
-    def __init__(self, name: str, checkpoint: AdapterCheckpoint):
+    def __init__(self, name: str, checkpoint: AdapterCheckpoint, lora_strength: float = 1.0):
         adapter = build(checkpoint, comfy.ops.manual_cast)
         self.name = name
         self.family, self.kind, self.notes = checkpoint.family, checkpoint.kind, checkpoint.notes
         self.encoder_need, self.lora = checkpoint.encoder_need, checkpoint.lora
+        self.lora_strength = lora_strength
         self.instructions = checkpoint.instructions
         self.sizes = cast(Sizes, adapter.image_projection.sizes)
         self.image_projection = _managed(adapter.image_projection)
@@ -80,9 +81,9 @@ class LoadedAdapter(HoldsModels):
         )
 
     @classmethod
-    def read(cls, path: Path) -> LoadedAdapter:
+    def read(cls, path: Path, lora_strength: float = 1.0) -> LoadedAdapter:
         """Read an adapter. Raises AdapterFileError, a ValueError, for a file that is not a usable one."""
-        return cls(path.name, read_checkpoint(path))
+        return cls(path.name, read_checkpoint(path), lora_strength)
 
     def image_tokens(self, *inputs: Tensor, **options: float) -> Tensor:
         """Return image tokens [B, T, width]. inputs: what the kind's projection takes, for B references or for all (1).

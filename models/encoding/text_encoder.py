@@ -33,8 +33,8 @@ def check_clip_l(clip) -> None:
         raise ValueError(
             "A CLIP with a CLIP-L text encoder was expected, since IPAdapter-Instruct reads instructions with it; "
             f"the connected one is {type(clip.cond_stage_model).__name__} without CLIP-L. Connect the CLIP of an "
-            "SD1.5, SDXL base or SD3 model, or to instruct_clip a Load CLIP node with clip_l.safetensors, or Load "
-            "Instruct Text Encoder (open_clip)."
+            "SD1.5, SDXL base or SD3 model, or to the adapter loader's instruct_clip a Load CLIP node with "
+            "clip_l.safetensors, or Load open_clip for Instruct."
         )
 
 

@@ -34,17 +34,6 @@ class Texts:
     negative_instruction: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class GivenFaces:
-    """The faces for a FaceID adapter, or None. structure: how much FaceID-PlusV2 takes from the picture of the face."""
-
-    faces: Faces | None = None
-    structure: float = 1.0
-
-
-NO_FACES = GivenFaces()
-
-
 def face_embeddings(adapter: LoadedAdapter, faces: Faces | None) -> Tensor | None:
     """Return faces [B, D] as the adapter takes them, None for one that reads none. Raises ValueError without a face."""
     kind = adapter.kind
@@ -53,7 +42,7 @@ def face_embeddings(adapter: LoadedAdapter, faces: Faces | None) -> Tensor | Non
     if faces is None:
         raise ValueError(
             f"A face was expected, since {adapter.name} is {kind}, which reads a face embedding; none is connected. "
-            "Connect Load Face Embedding, or Read Face, to the input face of Encode Instruct Prompt."
+            "Connect Instruct Load Face, or Instruct Read Face, to the input face of Instruct Reference."
         )
     rows = faces.normed if kind.normed_face else faces.embeddings
     if rows.shape[1] != adapter.sizes.face_width:
@@ -64,16 +53,16 @@ def face_embeddings(adapter: LoadedAdapter, faces: Faces | None) -> Tensor | Non
     return rows
 
 
-def for_pictures(rows: Tensor | None, pictures: int) -> Tensor | None:
-    """Return a face embedding for each picture, from as many or one for all. Raises ValueError for another number."""
-    if rows is None or len(rows) == pictures:
+def for_images(rows: Tensor | None, images: int) -> Tensor | None:
+    """Return a face embedding for each image, from as many or one for all. Raises ValueError for another number."""
+    if rows is None or len(rows) == images:
         return rows
     if len(rows) > 1:
         raise ValueError(
-            f"One face was expected for all pictures, or one for each; they are {len(rows)} faces and {pictures} "
-            "pictures. Connect Read Face's outputs face and crop, which belong together."
+            f"One face was expected for all pictures, or one for each; they are {len(rows)} faces and {images} "
+            "pictures. Connect Instruct Read Face's outputs face and crop, which belong together."
         )
-    return rows.expand(pictures, -1)
+    return rows.expand(images, -1)
 
 
 def token_encoder(

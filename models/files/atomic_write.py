@@ -10,8 +10,8 @@ from pathlib import Path
 ANOTHER_PREFIX = "choose another filename_prefix"
 
 
-def write_whole(content: bytes, target: Path, what: str) -> None:
-    """Write a new file, the whole of it or nothing. what: what is written, in words.
+def write_whole(content: bytes, target: Path, what: str, elsewhere: str = ANOTHER_PREFIX) -> None:
+    """Write a new file, the whole of it or nothing. what, elsewhere: as in `cannot_write`.
 
     Raises ValueError for a target that is there already or cannot be written to.
     """
@@ -23,7 +23,7 @@ def write_whole(content: bytes, target: Path, what: str) -> None:
             file.flush()
             os.fsync(file.fileno())  # a disk may say only now that it is full
     except OSError as error:
-        raise ValueError(cannot_write(what, target.parent, error, len(content))) from error
+        raise ValueError(cannot_write(what, target.parent, error, len(content), elsewhere)) from error
 
 
 @contextlib.contextmanager
@@ -41,7 +41,7 @@ def whole(target: Path) -> Iterator[Path]:
 def cannot_write(what: str, folder: Path, error: Exception, size: int = 0, elsewhere: str = ANOTHER_PREFIX) -> str:
     """Return the message for a folder that a file cannot be written into.
 
-    size: what it needs, in bytes. elsewhere: how a user chooses another place.
+    what: what is written, in words. size: what it needs, in bytes. elsewhere: how a user chooses another place.
     """
     refusal = getattr(error, "strerror", None) or error
     needed = f" {size / 1e6:.1f} MB are needed." if size else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ..families import SD3, SD15, SDXL, Family, Settings
+from ..messages import check_choice
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,17 @@ TASKS = (
     Task("object", "use the object", (SD15,)),
 )
 
+OWN_WORDS = "own words"
 AUTO = "auto"
 INSTRUCTIONS_SHOWN = 3  # of the instructions that a file was taught
 SIMPLE = "simple"
 THREE_WAY = "three-way"
+
+
+def instruction_of(task: str, own_words: str) -> str:
+    """Return a task's own wording, or the user's where it is OWN_WORDS. Raises ValueError for what is no task."""
+    check_choice("task", task, (OWN_WORDS, *(one.name for one in TASKS)))
+    return next((one.instruction for one in TASKS if one.name == task), own_words)
 
 
 def trained_tasks(family: Family) -> list[Task]:

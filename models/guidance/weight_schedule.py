@@ -1,4 +1,4 @@
-"""The change of an adapter's weight while a picture is sampled.
+"""The change of an adapter's weight while an image is sampled, and from latent to latent.
 
 Positions run from 0, the beginning of sampling, to 1, its end: along the model's noise schedule, as start_percent
 and end_percent do, or along the steps that are run.
@@ -28,12 +28,21 @@ class Schedule:
     points: (position, factor), by rising position. between: how factors change from point to point, one of BETWEEN.
     along: what positions are measured on, one of ALONG.
     curve: a factor for each position in 0..1, instead of points and what is between them.
+    batch_factors: besides, a factor for each latent of a batch, from the first on again when they are fewer.
+    three_way_until: the fraction of the sampling schedule from which on guidance is simple.
     """
 
-    points: tuple[tuple[float, float], ...] = ()
+    points: tuple[tuple[float, float], ...] = ((0.0, 1.0),)
     between: str = HOLD
     along: str = NOISE
     curve: Callable[[float], float] | None = None
+    batch_factors: tuple[float, ...] = ()
+    three_way_until: float = 1.0
+
+    @property
+    def is_steady(self) -> bool:
+        """True when the factor is 1 over the whole sampling."""
+        return self.curve is None and all(factor == 1 for _, factor in self.points)
 
     def at(self, position: float) -> float:
         """Return the factor at a position, where a point counts from just before it on."""
@@ -57,12 +66,14 @@ class Schedule:
 def parse_schedule(text: str, between: str, along: str) -> Schedule:
     """Read a schedule from "0: 1, 0.35: 0.5", positions with factors, or from "1, 0.8, 0.5", factors for equal parts.
 
-    Raises ValueError, which says what was expected, for anything else.
+    An empty text is 1 throughout. Raises ValueError, which says what was expected, for anything else.
     """
     check_choice("between", between, BETWEEN)
     check_choice("along", along, ALONG)
     check_length("factors", text)
     entries = [entry.strip() for entry in re.split(r"[,;\n]+", text) if entry.strip()]
+    if not text.strip():
+        return Schedule(between=between, along=along)
     pairs = [entry.split(":") for entry in entries]
     try:
         if not any(len(pair) > 1 for pair in pairs):

@@ -53,7 +53,8 @@ def passes(guidance: str, settings: ApplySettings) -> str:
     if settings.guidance == AUTO:
         at[1.0] = 1
     counts = [f"{count} at cfg {cfg:g}" for cfg, count in at.items()]
-    until = [f"2 from {settings.three_way_until:g} on"] if settings.three_way_until < 1 else []
+    last = settings.schedule.three_way_until
+    until = [f"2 from {last:g} on"] if last < 1 else []
     return f"passes a step: {', '.join([str(count_passes(*scales)), *counts, *until])}"
 
 
@@ -69,8 +70,6 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
         image_guidance=settings.image_scale,
         start_percent=settings.start_percent,
         end_percent=settings.end_percent,
-        three_way_until=settings.three_way_until,
-        lora_strength=settings.lora_strength,
     )
     if settings.start_percent > settings.end_percent:
         raise ValueError(
@@ -107,9 +106,9 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
     sites = _sites(own, adapter)
     weight, guidance, choices = resolve(settings, adapter, embeds.instruction)
     keys = tuple(site.key for site in sites)
-    layers = layer_factors(settings.layer_weights, adapter.family, denoiser.layers(keys), denoiser.scalings)
+    layers = layer_factors(settings.layers, adapter.family, denoiser.layers(keys), denoiser.scalings)
     applied = Applied(turn, settings, weight, guidance, dict(zip(keys, layers, strict=True)), mask)
-    applied.frame_weights  # noqa: B018 (raises ValueError for weights that do not go together)
+    applied.batch_weights  # noqa: B018 (raises ValueError for weights that do not go together)
     denoiser.check_open(own, [site for site in sites if site.key in applied.acting_sites])
     return applied, [*choices, passes(guidance, settings)]
 
@@ -159,7 +158,7 @@ def _with_loras(patched, added: Sequence[Applied], before: Chain) -> list[str]:
     lines = []
     for one in {one.adapter: one for one in added if one.lora_strength}.values():
         if one.adapter in present:
-            lines.append(f"LoRA of {one.adapter.name}: added by an Apply before, with its lora_strength")
+            lines.append(f"LoRA of {one.adapter.name}: added by an Apply before")
             continue
         add_lora(patched, one.adapter, tuple(one.layers), one.lora_strength)
         lines.append(f"LoRA of {one.adapter.name}: strength {one.lora_strength:g}, at every step")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
@@ -18,16 +18,14 @@ from ..reference.combining import ImageTokens, latent_weights, product_of_cycles
 
 CHAIN = "ipadapter_instruct"
 EVERYWHERE = LayerWeights()
+STEADY = Schedule()
 
 
 @dataclass(frozen=True)
 class ApplySettings:
     """The settings of the Apply node. guidance: "auto", "simple" or "three-way".
 
-    frame_weights: a factor on the weight for each latent of a batch, from the first on again when they are fewer.
-    schedule: factors on the weight over the sampling. layers: and in each of the model's attentions.
-    three_way_until: the fraction of the sampling schedule from which on guidance is simple.
-    lora_strength: of the LoRA in a FaceID file, which acts at every step.
+    schedule: factors on the weight over the sampling and the batch. layers: and in each of the model's attentions.
     """
 
     weight: float = 0.8
@@ -36,15 +34,8 @@ class ApplySettings:
     image_scale: float = 1.0
     start_percent: float = 0.0
     end_percent: float = 1.0
-    frame_weights: tuple[float, ...] = ()
-    schedule: Schedule | None = None
-    layers: LayerWeights | None = None
-    three_way_until: float = 1.0
-    lora_strength: float = 1.0
-
-    @property
-    def layer_weights(self) -> LayerWeights:
-        return self.layers or EVERYWHERE
+    schedule: Schedule = STEADY
+    layers: LayerWeights = EVERYWHERE
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +86,9 @@ class Applied:
         return self._tokens_and_weights[0]
 
     @cached_property
-    def frame_weights(self) -> tuple[float, ...]:
+    def batch_weights(self) -> tuple[float, ...]:
         """One factor for each latent, from the first on again when they are fewer; none for 1."""
-        return product_of_cycles(self.settings.frame_weights, self._tokens_and_weights[1])
+        return product_of_cycles(self.settings.schedule.batch_factors, self._tokens_and_weights[1])
 
     @property
     def is_auto(self) -> bool:
@@ -111,7 +102,7 @@ class Applied:
     @property
     def lora_strength(self) -> float:
         """The strength at which this Apply or one before added the adapter's LoRA to the model; 0 for not at all."""
-        return self.settings.lora_strength if self.adapter.lora and self.weight else 0.0
+        return self.adapter.lora_strength if self.adapter.lora and self.weight else 0.0
 
     @property
     def acting_sites(self) -> tuple[SiteKey, ...]:
@@ -130,22 +121,6 @@ class Chain:
 
     def then(self, *applied: Applied) -> Chain:
         return Chain((*self.applied, *applied))
-
-    @property
-    def has_plain(self) -> bool:
-        """True when an adapter takes no instruction, so that it is guided simply whatever was asked for."""
-        return any(not applied.adapter.kind.takes_instruction for applied in self.applied)
-
-    def guided(self, instruct_scale: float, image_scale: float) -> Chain:
-        """Return the chain in three-way guidance with these scales; an Apply that asks for simple guidance keeps it."""
-        own = {"guidance": THREE_WAY, "instruct_scale": instruct_scale, "image_scale": image_scale}
-
-        def with_scales(one: Applied) -> Applied:
-            if not (one.is_auto or one.is_three_way):
-                return one
-            return replace(one, guidance=THREE_WAY, settings=replace(one.settings, **own))
-
-        return Chain(tuple(map(with_scales, self.applied)))
 
     def __deepcopy__(self, memo: dict) -> Chain:
         return self

@@ -55,12 +55,12 @@ def _doubted(applied: Applied, model: ModelView) -> dict[SiteKey, str]:
 
 
 def _acts(applied: Applied) -> bool:
-    weights = (any(applied.frame_weights or (1.0,)), applied.acting_sites)
+    weights = (any(applied.batch_weights or (1.0,)), applied.acting_sites)
     return all(weights) and applied.start_percent <= applied.end_percent
 
 
 def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> Prepared:
-    settings = applied.settings
+    schedule = applied.settings.schedule
     rows = THREE_WAY_ROWS if applied.is_three_way else SIMPLE_ROWS
     model = model_patcher.model
     dtype = model.manual_cast_dtype or model.get_dtype()
@@ -80,8 +80,8 @@ def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> Prepared
             applied.start_percent, applied.end_percent, sampling, applied.end_is_exclusive
         ),
         masks=None if applied.mask is None else SiteMasks(applied.mask),
-        three_way=SigmaWindow.from_percents(0.0, settings.three_way_until, sampling, end_is_exclusive=True),
-        step_factor=settings.schedule and _step_factor(settings.schedule, sampling, steps),
+        three_way=SigmaWindow.from_percents(0.0, schedule.three_way_until, sampling, end_is_exclusive=True),
+        step_factor=None if schedule.is_steady else _step_factor(schedule, sampling, steps),
     )
 
 

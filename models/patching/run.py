@@ -89,7 +89,7 @@ class Prepared:
         key = (rows.frames, rows.branches, weight, on_negative, like.device, like.dtype)
 
         def make() -> Tensor:
-            own = self.applied.frame_weights or (1.0,)
+            own = self.applied.batch_weights or (1.0,)
             latents = [weight * own[frame % len(own)] for frame in rows.frames]
             acts = [not (on_negative and branch.is_conditional) for branch in rows.branches]
             factors = [latent if act else 0.0 for act in acts for latent in latents]
@@ -138,12 +138,12 @@ class StepAdapter:
 
     @property
     def scaling(self) -> str:
-        return self.applied.settings.layer_weights.scaling
+        return self.applied.settings.layers.scaling
 
     @property
     def tells_latents_apart(self) -> bool:
         """True when it matters which latents of the batch a call holds."""
-        weights = set(self.applied.frame_weights)
+        weights = set(self.applied.batch_weights)
         several_masks = self.masks is not None and self.masks.frames > 1
         return self.prepared.keys_values.frames > 1 or len(weights) > 1 or several_masks
 
@@ -162,7 +162,7 @@ class StepAdapter:
         return self.prepared.stream_layers(site[1], like)
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float | Tensor:
-        layer, own = self.applied.layers[site], self.applied.frame_weights or (1.0,)
+        layer, own = self.applied.layers[site], self.applied.batch_weights or (1.0,)
         weight = self.applied.weight * self.factor * layer.factor
         if len(set(own)) == 1 and not layer.on_negative:
             return weight * own[0]

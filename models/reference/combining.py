@@ -16,8 +16,8 @@ from torch import Tensor
 from ..guidance.branches import Branch, Branches
 from ..messages import check_choice, check_length, check_numbers, shown
 
-CONCAT, AVERAGE, PER_LATENT = "concat", "average", "one per latent"
-MODES = (CONCAT, AVERAGE, PER_LATENT)
+CONCAT, AVERAGE, PER_INDEX = "concat", "average", "one per batch index"
+MODES = (CONCAT, AVERAGE, PER_INDEX)
 ADD, SUBTRACT = "add", "subtract"
 METHODS = (CONCAT, AVERAGE, ADD, SUBTRACT)
 LONGEST_CYCLE = 1_000_000
@@ -27,7 +27,7 @@ LONGEST_CYCLE = 1_000_000
 class Combining:
     """The way the references of a batch act together: `mode` is one of MODES, `weights` one number each, or none.
 
-    concat: their tokens follow one another. average: one set of mean tokens. one per latent: the first reference
+    concat: their tokens follow one another. average: one set of mean tokens. one per batch index: the first reference
     for the first latent of the batch, and so on.
     """
 
@@ -76,22 +76,22 @@ def check_weights(weights: Sequence[float], references: int, name: str, mode: st
     """
     if weights and len(weights) != references:
         raise ValueError(
-            f"{name} was expected to hold one number for each of the {references} picture(s), or none; it holds "
-            f"{len(weights)}. Add or remove some, or clear it."
+            f"One number for each of the {references} picture(s) was expected in {name}, or none; there are "
+            f"{len(weights)}. Add or remove some."
         )
     if weights and not any(weights):
-        raise ValueError(f"{name} was expected to hold a number other than 0. Or bypass the node to use no picture.")
+        raise ValueError(f"A number other than 0 was expected in {name}; all are 0. Raise one, or bypass Apply.")
     if weights and mode == AVERAGE and abs(sum(weights)) <= 1e-6 * max(map(abs, weights)):  # rounding leaves a little
-        raise ValueError(f"To average, {name} was expected to have a sum other than 0; it is {list(weights)}.")
+        raise ValueError(f"To average, a sum other than 0 was expected of {name}: {list(weights)}. Change one.")
 
 
 def combine_references(tokens: Branches[Tensor], how: Combining) -> ImageTokens:
     """Combine tokens [B, T, D] of B references into one set for a sampling run."""
     check_choice("mode", how.mode, MODES)
     references = len(tokens.full)
-    check_weights(how.weights, references, "image_weights", how.mode)
+    check_weights(how.weights, references, "the references' weights", how.mode)
     weights = torch.tensor(how.weights or [1.0] * references)
-    if how.mode == PER_LATENT:
+    if how.mode == PER_INDEX:
         return ImageTokens(tokens, _or_none(weights[:, None].expand(-1, tokens.full.shape[1])))
     used = weights != 0
     tokens, weights = tokens.map(lambda x: x[used]), weights[used]
@@ -123,8 +123,8 @@ def product_of_cycles(first: Sequence[float], second: Sequence[float]) -> tuple[
     if length > LONGEST_CYCLE:
         raise ValueError(
             f"Lists of weights were expected that repeat together within {LONGEST_CYCLE:,} pictures; of {len(first):,} "
-            f"and {len(second):,} weights, that takes {length:,}. Give batch_weights as many numbers as there are "
-            "pictures."
+            f"and {len(second):,} weights, that takes {length:,}. Give batch_factors as many numbers as "
+            "there are pictures."
         )
     return tuple(first[i % len(first)] * second[i % len(second)] for i in range(length))
 

@@ -101,7 +101,7 @@ def pack_folder(name: str, roots: Sequence[Path]) -> Path:
         raise ValueError(
             f"insightface's models {name[:LETTERS_SHOWN]} ({files}) were expected in {places}; there is no .onnx file. "
             f"{get} "
-            "and refresh the page (R). Nothing is downloaded by itself. Load Face Embedding needs no models."
+            "and refresh the page (R). Nothing is downloaded by itself. Instruct Load Face needs no models."
         )
     return found
 
@@ -136,8 +136,8 @@ def check_analysis(analysis: Any) -> None:
     if missing:
         raise ValueError(
             "face_analysis was expected to be insightface's FaceAnalysis with a detection and a recognition model; "
-            f"{type(analysis).__name__} has no {' and no '.join(sorted(missing))}. Connect Load Face Analysis, with "
-            f"{BUFFALO} of {RELEASES}."
+            f"{type(analysis).__name__} has no {' and no '.join(sorted(missing))}. Disconnect it "
+            f"and choose a model_pack such as {BUFFALO} of {RELEASES}."
         )
 
 
@@ -164,7 +164,7 @@ def _imported() -> Iterator[None]:
         raise ValueError(
             f"Faces are found by insightface, which cannot be imported here ({type(error).__name__}: {error}). "
             f'Install it for the python that runs ComfyUI: "{sys.executable}" -m pip install insightface onnxruntime '
-            "- then start ComfyUI again. Load Face Embedding needs neither of them."
+            "- then start ComfyUI again. Instruct Load Face needs neither of them."
         ) from error
 
 

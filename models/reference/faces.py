@@ -25,7 +25,7 @@ NAME = "face_embedding"
 NAMES = (NAME, "faceid_embeds", "embedding")
 NAMES_SHOWN = 5
 
-MAKE_ONE = "Make one of a photo with Read Face and Save Face Embedding."
+MAKE_ONE = "Make one of a photo with Instruct Read Face and a name in its save_as."
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def write_faces(faces: Faces, target: Path) -> None:
     """
     metadata = {"format": "pt", "pack": PACK, "version": FORMAT, "recognition": faces.recognition}
     content = save({NAME: faces.embeddings.detach().cpu().contiguous()}, metadata)
-    write_whole(content, target, "The faces")
+    write_whole(content, target, "The faces", "choose another save_as")
 
 
 def read_faces(path: Path) -> Faces:

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..adapter.checkpoint import recognise
-from ..encoding.encode import EncodeSettings, References, encode_instruct
+from ..encoding.encode import AdapterWithEncoders, encode_references
 from ..encoding.loaded_adapter import LoadedAdapter
+from ..encoding.references import one_image
 from ..encoding.text_cache import conditionings
 from ..encoding.tokens import Texts
 from ..patching.apply import ApplySettings, apply_instruct
@@ -95,10 +96,8 @@ def sampled(
     with torch.inference_mode():
         adapter = LoadedAdapter("being taught", recognise(teaching.averaged()))
         clip = encoders.instruct_clip or encoders.clip
-        texts = Texts(instruction, caption, "")
-        embeds = encode_instruct(
-            adapter, clip, encoders.clip_vision, References(reference[None]), EncodeSettings(texts)
-        )
+        loaded = AdapterWithEncoders(adapter, clip_vision=encoders.clip_vision)
+        embeds = encode_references(loaded, clip, one_image(reference[None]), Texts(instruction, caption, ""))
         model, _ = apply_instruct(teaching.base.patcher, embeds, ApplySettings(weight=how.weight, guidance="simple"))
         positive, negative = conditionings(encoders.clip, [caption, ""])
         latent = torch.zeros(1, *_latent_shape(teaching, encoders))

@@ -16,7 +16,7 @@ class IPAdapterInstructLayers(io.ComfyNode):
             io.Schema(
                 node_id="IPAdapterInstructLayers",
                 display_name="Instruct Layer Weights",
-                category=CATEGORY,
+                category=f"{CATEGORY}/control",
                 description="How strongly the picture acts in each part of the model, for Apply.",
                 inputs=[
                     io.Combo.Input(

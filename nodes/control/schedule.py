@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from comfy_api.latest import io
 
 from ...models.guidance.weight_schedule import ALONG, BETWEEN, HOLD, NOISE, Schedule, parse_schedule
+from ...models.messages import check_numbers
+from ...models.reference.combining import parse_numbers
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Curve, Schedules
 
@@ -16,8 +20,8 @@ class IPAdapterInstructSchedule(io.ComfyNode):
             io.Schema(
                 node_id="IPAdapterInstructSchedule",
                 display_name="Schedule Instruct Weight",
-                category=CATEGORY,
-                description="A factor on the weight that changes while a picture is sampled, for Apply.",
+                category=f"{CATEGORY}/control",
+                description="Factors on the weight over the sampling and a batch, and how long guidance is three-way.",
                 inputs=[
                     io.String.Input(
                         "factors",
@@ -25,7 +29,7 @@ class IPAdapterInstructSchedule(io.ComfyNode):
                         multiline=True,
                         tooltip=(
                             "Positions with factors, such as 0: 1, 0.35: 0.5, 1: 0; or factors alone for equal parts, "
-                            "such as 1, 0.8, 0.5. A factor of 0 leaves the adapter out and saves its work."
+                            "such as 1, 0.8, 0.5. A factor of 0 leaves the adapter out and saves its work. Empty: 1."
                         ),
                     ),
                     io.Combo.Input(
@@ -42,6 +46,22 @@ class IPAdapterInstructSchedule(io.ComfyNode):
                             "What positions are measured on: the noise schedule, as start_percent is, or the steps "
                             "that are run; as many factors as steps are then one a step."
                         ),
+                    ),
+                    io.String.Input(
+                        "batch_factors",
+                        default="",
+                        tooltip=(
+                            "Besides, a factor for each picture of a batch or frame of an animation, such as 1, 0.8, "
+                            "0.6; from the first again when they are fewer. Empty: all alike."
+                        ),
+                    ),
+                    io.Float.Input(
+                        "three_way_until",
+                        default=1.0,
+                        min=0.0,
+                        max=1.0,
+                        step=0.001,
+                        tooltip="Where in the sampling three-way guidance becomes simple, to save passes.",
                     ),
                     io.HookKeyframes.Input(
                         "hook_keyframes",
@@ -61,14 +81,27 @@ class IPAdapterInstructSchedule(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, factors: str, between: str, along: str, hook_keyframes=None, curve=None) -> io.NodeOutput:
+    def execute(
+        cls,
+        factors: str,
+        between: str,
+        along: str,
+        batch_factors: str,
+        three_way_until: float,
+        hook_keyframes=None,
+        curve=None,
+    ) -> io.NodeOutput:
+        check_numbers(0.0, 1.0, three_way_until=three_way_until)
+        own = parse_numbers(batch_factors, "batch_factors")
         if hook_keyframes is not None and curve is not None:
             raise ValueError("One of hook_keyframes and curve was expected; both are connected. Disconnect one.")
         if curve is not None:
-            return io.NodeOutput(Schedule(along=along, curve=_function(curve)))
-        if hook_keyframes is not None:
-            return io.NodeOutput(_of_keyframes(hook_keyframes))
-        return io.NodeOutput(parse_schedule(factors, between, along))
+            schedule = Schedule(along=along, curve=_function(curve))
+        elif hook_keyframes is not None:
+            schedule = _of_keyframes(hook_keyframes)
+        else:
+            schedule = parse_schedule(factors, between, along)
+        return io.NodeOutput(replace(schedule, batch_factors=own, three_way_until=three_way_until))
 
 
 def _of_keyframes(group) -> Schedule:

@@ -24,7 +24,7 @@ class IPAdapterInstructTask(io.ComfyNode):
             io.Schema(
                 node_id="IPAdapterInstructTask",
                 display_name="Instruct Task",
-                category=CATEGORY,
+                category=f"{CATEGORY}/control",
                 description="Gives a trained task's instruction, and what the authors recommend for it.",
                 inputs=[
                     Adapter.Input("adapter", tooltip="From Load IPAdapter-Instruct. It decides what is recommended."),
@@ -50,7 +50,9 @@ class IPAdapterInstructTask(io.ComfyNode):
                     ),
                 ],
                 outputs=[
-                    io.String.Output(display_name="instruction", tooltip="To Encode Instruct Prompt's instruction."),
+                    io.String.Output(
+                        display_name="instruction", tooltip="To Encode's instruction; choose own words there."
+                    ),
                     io.Float.Output(display_name="weight", tooltip="To Apply's weight."),
                     Choice.Output(display_name="guidance", tooltip="To Apply's guidance. It is auto."),
                     io.Float.Output(display_name="instruct_guidance", tooltip="To Apply's instruct_guidance."),

@@ -10,10 +10,11 @@ import comfy.samplers
 from comfy_api.latest import io
 from comfy_execution.graph_utils import GraphBuilder
 
-from ...models.encoding.pixels import CENTER_CROP, FITS
+from ...models.guidance.tasks import OWN_WORDS
 from ...models.messages import check_letters
+from ..main.encode import check_either
 from ..shared.schema import schema
-from ..shared.sockets import CATEGORY, Adapter, Face
+from ..shared.sockets import CATEGORY, Adapter, References
 from ..shared.status_text import output_with_text
 from .grid_cells import GUIDANCES, NOTHING, NUMBERS, SEEDS, VARIED, Axis, Cell, axis, cells_of, passes
 
@@ -30,7 +31,7 @@ class IPAdapterInstructGrid(io.ComfyNode):
             io.Schema(
                 node_id="IPAdapterInstructGrid",
                 display_name="Instruct Grid",
-                category=CATEGORY,
+                category=f"{CATEGORY}/explore",
                 description="Makes a picture for every pair of two settings' values, on one sheet with labels.",
                 inputs=[
                     *_links(),
@@ -56,7 +57,6 @@ class IPAdapterInstructGrid(io.ComfyNode):
         adapter,
         clip,
         vae,
-        image,
         latent,
         instruction: str,
         prompt: str,
@@ -75,22 +75,22 @@ class IPAdapterInstructGrid(io.ComfyNode):
         row_values: str,
         columns: str,
         column_values: str,
-        clip_vision=None,
-        image_mask=None,
-        fit: str = CENTER_CROP,
+        image=None,
+        references=None,
         attn_mask=None,
-        face=None,
     ) -> io.NodeOutput:
+        check_either(image, references)
         check_letters("instruction", instruction)
         cell = Cell(instruction, weight, guidance, instruct_guidance, image_guidance, cfg, seed)
         row_axis, column_axis = axis("rows", rows, row_values), axis("columns", columns, column_values)
         cells = cells_of(row_axis, column_axis, cell)
         texts = {"prompt": prompt, "negative_prompt": negative_prompt}
-        pictures = {"image": image, "clip_vision": clip_vision, "image_mask": image_mask, "fit": fit, "face": face}
         sampling = {"steps": steps, "sampler_name": sampler_name, "scheduler": scheduler, "denoise": denoise}
         graph = GridGraph(
             GraphBuilder(),
-            encode=_given({"adapter": adapter, "clip": clip, **texts, **pictures}),
+            encode=_given(
+                {"adapter": adapter, "clip": clip, "task": OWN_WORDS, **texts, "image": image, "references": references}
+            ),
             apply=_given({"model": model, "start_percent": 0.0, "end_percent": 1.0, "attn_mask": attn_mask}),
             sample={**sampling, "latent_image": latent},
             vae=vae,
@@ -172,7 +172,6 @@ def _links() -> list[io.Input]:
         Adapter.Input("adapter", tooltip="From Load IPAdapter-Instruct.", **AS_LINK),
         io.Clip.Input("clip", tooltip="The checkpoint's CLIP.", **AS_LINK),
         io.Vae.Input("vae", tooltip="The checkpoint's VAE, which makes the pictures.", **AS_LINK),
-        io.Image.Input("image", tooltip="The reference picture, as in Encode Instruct Prompt.", **AS_LINK),
         io.Latent.Input("latent", tooltip="Where every cell begins, such as Empty Latent Image.", **AS_LINK),
     ]
 
@@ -240,17 +239,14 @@ def _axis(name: str, default: str, values: str) -> list[io.Input]:
 
 def _options() -> list[io.Input]:
     return [
-        io.ClipVision.Input(
-            "clip_vision", optional=True, tooltip="An image encoder to use instead of the loader's.", **AS_LINK
+        io.Image.Input(
+            "image", optional=True, tooltip="The reference picture, as in Encode Instruct Prompt.", **AS_LINK
         ),
-        io.Mask.Input("image_mask", optional=True, tooltip="Where to look in the picture.", **AS_LINK),
-        io.Combo.Input(
-            "fit",
-            options=list(FITS),
-            default=CENTER_CROP,
+        References.Input(
+            "references",
             optional=True,
-            tooltip="How the picture becomes the encoder's square, as in Encode Instruct Prompt.",
+            tooltip="Instead of image: from Instruct Reference. Those without an instruction have each cell's.",
+            **AS_LINK,
         ),
         io.Mask.Input("attn_mask", optional=True, tooltip="Where in the new pictures to act.", **AS_LINK),
-        Face.Input("face", optional=True, tooltip="For FaceID adapters, as in Encode Instruct Prompt.", **AS_LINK),
     ]

@@ -38,10 +38,10 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
             io.Schema(
                 node_id="IPAdapterInstructHeatMap",
                 display_name="Instruct Heat Map",
-                category=f"{CATEGORY}/tools",
+                category=f"{CATEGORY}/explore",
                 description="Draws where a sampled picture has looked at its references, and how much.",
                 inputs=[
-                    Watches.Input("watch", tooltip="From Watch IPAdapter-Instruct."),
+                    Watches.Input("watch", tooltip="From Instruct Watch."),
                     io.Image.Input("image", tooltip="The picture that was sampled, decoded; all of a batch."),
                     io.Combo.Input(
                         "view",
@@ -100,7 +100,7 @@ def check_seen(watch: Watch, pictures: int) -> None:
     """Raises ValueError when nothing was sampled under the watch, or another number of pictures."""
     if not watch.latents:
         raise ValueError(
-            "A watched sampling was expected; nothing was seen yet. Connect the model of Watch IPAdapter-Instruct to "
+            "A watched sampling was expected; nothing was seen yet. Connect the model of Instruct Watch to "
             "the sampler, and let it sample again, with another seed if its result is kept. Nothing is seen either "
             "where Apply has a weight of 0, or three-way guidance an instruct_guidance of 0, or where another node "
             "samples in tiles."

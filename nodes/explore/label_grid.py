@@ -1,4 +1,4 @@
-"""The Label a Grid of Pictures node."""
+"""The Instruct Label Grid node."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
         return schema(
             io.Schema(
                 node_id="IPAdapterInstructLabelGrid",
-                display_name="Label a Grid of Pictures",
-                category=f"{CATEGORY}/tools",
+                display_name="Instruct Label Grid",
+                category=f"{CATEGORY}/explore",
                 description="Lays pictures out in rows and columns on one sheet, with labels.",
                 inputs=[
                     io.Image.Input("images", tooltip="The pictures as one batch, row by row."),

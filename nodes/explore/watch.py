@@ -1,4 +1,4 @@
-"""The Watch IPAdapter-Instruct node."""
+"""The Instruct Watch node."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class IPAdapterInstructWatch(io.ComfyNode):
         return schema(
             io.Schema(
                 node_id="IPAdapterInstructWatch",
-                display_name="Watch IPAdapter-Instruct",
-                category=f"{CATEGORY}/tools",
+                display_name="Instruct Watch",
+                category=f"{CATEGORY}/explore",
                 description="Watches where a picture looks at its references while it is sampled. Changes nothing.",
                 inputs=[io.Model.Input("model", tooltip="From the last Apply IPAdapter-Instruct.")],
                 outputs=[

@@ -1,17 +1,38 @@
-"""The Read Face node."""
+"""The Instruct Read Face node, which needs insightface."""
 
 from __future__ import annotations
 
 import itertools
+import os
+from pathlib import Path
 
+import folder_paths
 from comfy_api.latest import io
 
 from ...models.encoding.pixels import check_image
-from ...models.reference.face_analysis import SeenFace, crops_of, faces_of, see_faces
+from ...models.messages import check_choice
+from ...models.reference.face_analysis import (
+    BUFFALO,
+    CPU,
+    DEVICES,
+    SeenFace,
+    check_analysis,
+    crops_of,
+    faces_of,
+    load_analysis,
+    pack_folder,
+    pack_names,
+    running_on,
+    see_faces,
+    why_not,
+)
+from ...models.reference.faces import FACE_SUFFIX, write_faces
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Face, FaceAnalysis
 from ..shared.status_text import output_with_text
+from .load_face import FACES
 
+FOLDER = "insightface"
 LARGEST, ALL = "largest", "all"
 EACH, AVERAGE = "each", "average"
 PICTURES_SHOWN = 8
@@ -23,15 +44,26 @@ class IPAdapterInstructReadFace(io.ComfyNode):
         return schema(
             io.Schema(
                 node_id="IPAdapterInstructReadFace",
-                display_name="Read Face",
+                display_name="Instruct Read Face",
                 category=f"{CATEGORY}/faces",
-                description="Finds the face in a photo and reads it as FaceID adapters need it.",
+                description="Finds the face in a photo and reads it as FaceID adapters need it, by your insightface.",
                 inputs=[
-                    FaceAnalysis.Input(
-                        "face_analysis",
-                        tooltip="From Load Face Analysis, or from IPAdapter Plus's InsightFace Loader.",
-                    ),
                     io.Image.Input("image", tooltip="A photo, or a batch of them."),
+                    io.Combo.Input(
+                        "model_pack",
+                        options=pack_names(model_roots()),
+                        default=BUFFALO,
+                        tooltip=(
+                            "A folder of .onnx files in models/insightface/models. The FaceID adapters for SD1.5 and "
+                            "SDXL were trained with buffalo_l."
+                        ),
+                    ),
+                    io.Combo.Input(
+                        "device",
+                        options=list(DEVICES),
+                        default=CPU,
+                        tooltip="What onnxruntime runs on. Without the chosen one: the CPU, which the node then says.",
+                    ),
                     io.Combo.Input(
                         "which",
                         options=[LARGEST, ALL],
@@ -44,29 +76,77 @@ class IPAdapterInstructReadFace(io.ComfyNode):
                         default=EACH,
                         tooltip="average makes one face of all that are taken: for several photos of one person.",
                     ),
+                    io.String.Input(
+                        "save_as",
+                        default="",
+                        tooltip=(
+                            f"Empty: not saved. Else where in the output folder, such as {FACES.example}, for Instruct "
+                            f"Load Face. A number and {FACE_SUFFIX} are added; no file is replaced."
+                        ),
+                    ),
+                    FaceAnalysis.Input(
+                        "face_analysis",
+                        optional=True,
+                        tooltip="Instead of model_pack and device: from IPAdapter Plus's InsightFace Loader.",
+                    ),
                 ],
                 outputs=[
-                    Face.Output(display_name="face", tooltip="Connect it to a face input, or to Save Face Embedding."),
+                    Face.Output(display_name="face", tooltip="Connect it to Instruct Reference."),
                     io.Image.Output(
                         display_name="crop",
                         tooltip="Every face that was taken, upright, 224 x 224: the picture that FaceID-Plus needs.",
                     ),
                 ],
                 hidden=[io.Hidden.unique_id],
+                is_output_node=True,  # to save a face, nothing needs to be connected
             ),
-            search_aliases=["faceid", "face embedding", "insightface", "arcface", "face crop", "align face"],
+            search_aliases=["faceid", "face embedding", "insightface", "arcface", "face crop", "save face"],
         )
 
     @classmethod
-    def execute(cls, face_analysis, image, which: str, together: str) -> io.NodeOutput:
+    def validate_inputs(cls, model_pack=None):
+        """Return True: `execute` says more of a pack that is not there."""
+        return True
+
+    @classmethod
+    def execute(
+        cls, image, model_pack: str, device: str, which: str, together: str, save_as: str, face_analysis=None
+    ) -> io.NodeOutput:
         check_image(image)
-        seen = see_faces(face_analysis, image, largest=which == LARGEST)
+        check_choice("device", device, list(DEVICES))
+        check_choice("which", which, (LARGEST, ALL))
+        check_choice("together", together, (EACH, AVERAGE))
+        output = os.path.abspath(folder_paths.get_output_directory())
+        target = FACES.next_path(save_as, output) if save_as.strip() else None
+        if face_analysis is None:
+            analysis, lines = _loaded(model_pack, device)
+        else:
+            analysis, lines = face_analysis, []
+            check_analysis(analysis)
+        seen = see_faces(analysis, image, largest=which == LARGEST)
         taken = list(itertools.chain(*seen))
-        faces = faces_of(face_analysis, taken)
+        faces = faces_of(analysis, taken)
         if together == AVERAGE:
             faces = faces.averaged()
-        made = f"{len(taken)} face(s) of {len(seen)} picture(s) -> {len(faces.embeddings)} embedding(s)"
-        return output_with_text(cls, [made, *_sizes(seen)], faces, crops_of(taken))
+        lines.append(f"{len(taken)} face(s) of {len(seen)} picture(s) -> {len(faces.embeddings)} embedding(s)")
+        if target is not None:
+            write_faces(faces, target)
+            lines.append(f"saved: {target.relative_to(output).as_posix()}, in {output}")
+        return output_with_text(cls, [*lines, *_sizes(seen)], faces, crops_of(taken))
+
+
+def model_roots() -> list[Path]:
+    """Return models/insightface, then the folders that extra_model_paths or other packs name so."""
+    others, _ = folder_paths.folder_names_and_paths.get(FOLDER, ([], ()))
+    return list(dict.fromkeys(Path(root) for root in (Path(folder_paths.models_dir, FOLDER), *others)))
+
+
+def _loaded(model_pack: str, device: str) -> tuple[object, list[str]]:
+    """Return insightface's analysis, and what it runs on, in words."""
+    analysis = load_analysis(pack_folder(model_pack, model_roots()), device)
+    runs_on = running_on(analysis)
+    lines = [f"{model_pack}: {', '.join(analysis.models)}; runs on {runs_on}"]
+    return analysis, [*lines, why_not(device)] if device != CPU and runs_on == CPU else lines
 
 
 def _sizes(seen: list[list[SeenFace]]) -> list[str]:

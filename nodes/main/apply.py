@@ -5,8 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import AUTO, SIMPLE, THREE_WAY
-from ...models.reference.combining import parse_numbers
-from ..shared.schema import advanced, schema
+from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Embeds, Layers, Schedules
 from ..shared.status_text import output_with_text
 
@@ -82,48 +81,15 @@ class IPAdapterInstructApply(io.ComfyNode):
                         tooltip="Where in the new picture to act, white for fully. Several: one for each of a batch. "
                         "Not with upscalers that sample tiles one by one: each tile would get the whole mask.",
                     ),
-                    advanced(
-                        io.String.Input(
-                            "batch_weights",
-                            default="",
-                            optional=True,
-                            tooltip=(
-                                "A factor on the weight for each picture of a batch or frame of an animation, such as "
-                                "1, 0.8, 0.6; from the first again when they are fewer. Empty: all alike."
-                            ),
-                        )
-                    ),
                     Schedules.Input(
                         "schedule",
                         optional=True,
-                        tooltip="From Schedule Instruct Weight: a factor on the weight that changes while sampling.",
+                        tooltip="From Schedule Instruct Weight: factors on the weight over the sampling and the batch.",
                     ),
                     Layers.Input(
                         "layers",
                         optional=True,
                         tooltip="From Instruct Layer Weights: a factor on the weight in each part of the model.",
-                    ),
-                    advanced(
-                        io.Float.Input(
-                            "three_way_until",
-                            default=1.0,
-                            min=0.0,
-                            max=1.0,
-                            step=0.001,
-                            optional=True,
-                            tooltip="Three-way only. Where in the sampling guidance becomes simple, to save passes.",
-                        )
-                    ),
-                    advanced(
-                        io.Float.Input(
-                            "lora_strength",
-                            default=1.0,
-                            min=-2.0,
-                            max=2.0,
-                            step=0.05,
-                            optional=True,
-                            tooltip="FaceID only. Of the LoRA in its file, which acts at every step, but for weight 0.",
-                        )
                     ),
                 ],
                 outputs=[io.Model.Output(tooltip="Connect it to a sampler or a guider, or to another Apply.")],
@@ -144,16 +110,12 @@ class IPAdapterInstructApply(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         attn_mask=None,
-        batch_weights: str = "",
         schedule=None,
         layers=None,
-        three_way_until: float = 1.0,
-        lora_strength: float = 1.0,
     ) -> io.NodeOutput:
         from ...models.patching.apply import apply_instruct
-        from ...models.patching.chain import ApplySettings
+        from ...models.patching.chain import EVERYWHERE, STEADY, ApplySettings
 
-        own_weights = parse_numbers(batch_weights, "batch_weights")
         settings = ApplySettings(
             weight=weight,
             guidance=guidance,
@@ -161,11 +123,8 @@ class IPAdapterInstructApply(io.ComfyNode):
             image_scale=image_guidance,
             start_percent=start_percent,
             end_percent=end_percent,
-            frame_weights=own_weights,
-            schedule=schedule,
-            layers=layers,
-            three_way_until=three_way_until,
-            lora_strength=lora_strength,
+            schedule=schedule or STEADY,
+            layers=layers or EVERYWHERE,
         )
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
         return output_with_text(cls, choices, patched)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...models.messages import check_choice
 from ...models.reference.combining import CONCAT, METHODS
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Embeds
+
+THEN = "then"
 
 
 class IPAdapterInstructCombine(io.ComfyNode):
@@ -23,11 +26,12 @@ class IPAdapterInstructCombine(io.ComfyNode):
                     Embeds.Input("embeds_2", tooltip="Encoded with the same adapter."),
                     io.Combo.Input(
                         "method",
-                        options=list(METHODS),
+                        options=[*METHODS, THEN],
                         default=CONCAT,
                         tooltip=(
                             "concat: both act together. average: between the two. add, subtract: the sum or the "
-                            "difference of their tokens; try small weights."
+                            "difference of their tokens; try small weights. then: the first until a moment of the "
+                            "sampling, the second from then on."
                         ),
                     ),
                     io.Float.Input(
@@ -46,16 +50,28 @@ class IPAdapterInstructCombine(io.ComfyNode):
                         step=0.05,
                         tooltip="How much of embeds_2; 0 is none.",
                     ),
+                    io.Float.Input(
+                        "at_percent",
+                        default=0.35,
+                        min=0.0,
+                        max=1.0,
+                        step=0.001,
+                        tooltip="For then: where in the sampling the second takes over, as start_percent.",
+                    ),
                 ],
-                outputs=[Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct.")],
+                outputs=[Embeds.Output(display_name="embeds", tooltip="Connect it to Apply, or to another Combine.")],
             ),
-            search_aliases=["instruct combine", "ip adapter combine", "blend instructions", "several references"],
+            search_aliases=["instruct combine", "blend instructions", "switch instruction", "prompt travel"],
         )
 
     @classmethod
-    def execute(cls, embeds_1, embeds_2, method: str, weight_1: float, weight_2: float) -> io.NodeOutput:
-        from ...models.encoding.embeds import check_untimed
-        from ...models.encoding.encode import combine_embeds
+    def execute(
+        cls, embeds_1, embeds_2, method: str, weight_1: float, weight_2: float, at_percent: float
+    ) -> io.NodeOutput:
+        from ...models.encoding.embeds import combine_embeds, take_turns
 
-        check_untimed(embeds_1, embeds_2)
-        return io.NodeOutput(combine_embeds(embeds_1, embeds_2, method, (weight_1, weight_2)))
+        check_choice("method", method, (*METHODS, THEN))
+        weights = weight_1, weight_2
+        if method == THEN:
+            return io.NodeOutput(take_turns(embeds_1, embeds_2, at_percent, weights))
+        return io.NodeOutput(combine_embeds(embeds_1, embeds_2, method, weights))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
 
-from ...models.encoding.pixels import CENTER_CROP, FITS
-from ...models.guidance.tasks import describe_reading
-from ...models.reference.combining import CONCAT, Combining, parse_numbers
-from ..shared.face_inputs import check_structure, describe_face, face_inputs
-from ..shared.prompts import conditioning, encoded_outputs, prompt_inputs
+from ...models.guidance.tasks import OWN_WORDS, TASKS, describe_reading, instruction_of
 from ..shared.schema import schema
-from ..shared.several import several_inputs
-from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
+from ..shared.sockets import CATEGORY, Adapter, Embeds, References
 from ..shared.status_text import output_with_text
 
 
@@ -27,39 +24,38 @@ class IPAdapterInstructEncode(io.ComfyNode):
                 inputs=[
                     Adapter.Input("adapter", tooltip="From Load IPAdapter-Instruct."),
                     io.Clip.Input("clip", tooltip="The checkpoint's CLIP. Its CLIP-L reads the instruction."),
-                    io.Image.Input("image", tooltip="The reference picture. A batch is several references together."),
+                    io.Combo.Input(
+                        "task",
+                        options=[OWN_WORDS, *(task.name for task in TASKS)],
+                        default="style",
+                        tooltip=(
+                            "What to take from the picture; foreground, background and object are for SD1.5. With own "
+                            "words, what the instruction says."
+                        ),
+                    ),
                     io.String.Input(
                         "instruction",
                         default="use the style",
-                        tooltip=(
-                            "What to take from the picture. Trained on: everything, style, colour, pose, composition, "
-                            "face; SD1.5 also foreground, background, object (name the object)."
-                        ),
+                        tooltip="For the task own words: what to take, such as: use the object, a helmet.",
                     ),
-                    *prompt_inputs(),
-                    io.ClipVision.Input(
-                        "clip_vision", optional=True, tooltip="An image encoder to use instead of the loader's."
+                    io.String.Input(
+                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows."
                     ),
-                    io.Mask.Input(
-                        "image_mask", optional=True, tooltip="Where to look in the picture. The rest counts as blank."
+                    io.String.Input(
+                        "negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What it should not show."
                     ),
-                    io.Combo.Input(
-                        "fit",
-                        options=list(FITS),
-                        default=CENTER_CROP,
-                        optional=True,
-                        tooltip=(
-                            "How a picture becomes the encoder's square: cut the longer sides off (as trained), "
-                            "add blank borders, or squeeze."
-                        ),
+                    io.Image.Input(
+                        "image", optional=True, tooltip="The reference picture. A batch is several references together."
                     ),
-                    instruct_clip_input(
-                        "A CLIP with CLIP-L to read the instruction, where clip has none or a changed one."
+                    References.Input(
+                        "references", optional=True, tooltip="Instead of image: from the last Instruct Reference."
                     ),
-                    *several_inputs(),
-                    *face_inputs(),
                 ],
-                outputs=encoded_outputs(),
+                outputs=[
+                    Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
+                    io.Conditioning.Output(display_name="positive", tooltip="The prompt, as by CLIP Text Encode."),
+                    io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, likewise."),
+                ],
                 hidden=[io.Hidden.unique_id],
             ),
             search_aliases=["instruct", "ip adapter encode", "reference image", "image prompt"],
@@ -70,32 +66,44 @@ class IPAdapterInstructEncode(io.ComfyNode):
         cls,
         adapter,
         clip,
-        image,
+        task: str,
         instruction: str,
         prompt: str,
         negative_prompt: str,
-        clip_vision=None,
-        image_mask=None,
-        fit: str = CENTER_CROP,
-        instruct_clip=None,
-        several: str = CONCAT,
-        image_weights: str = "",
-        negative_instruction: str = "",
-        face=None,
-        face_structure: float = 1.0,
+        image: Any = None,
+        references: Any = None,
     ) -> io.NodeOutput:
-        from ...models.encoding.encode import EncodeSettings, References, encode_instruct
+        from ...models.encoding.encode import encode_references
+        from ...models.encoding.references import one_image
+        from ...models.encoding.text_cache import conditionings
         from ...models.encoding.text_encoder import check_clip
-        from ...models.encoding.tokens import GivenFaces, Texts
+        from ...models.encoding.tokens import Texts
 
-        check_structure(face_structure)
+        check_either(image, references)
         check_clip(clip)
-        combining = Combining(several, parse_numbers(image_weights, "image_weights"))
-        references = References(image, image_mask, fit)
-        texts = Texts(instruction, prompt, negative_prompt, negative_instruction.strip())
-        settings = EncodeSettings(texts, combining, GivenFaces(face, face_structure))
-        encoder = adapter.encoder(clip_vision)
-        embeds = encode_instruct(adapter.adapter, instruct_clip or clip, encoder, references, settings)
-        positive, negative = conditioning(clip, prompt, negative_prompt)
-        said = describe_reading(adapter.adapter, instruction, texts.negative_instruction)
-        return output_with_text(cls, said + describe_face(adapter.adapter, face), embeds, positive, negative)
+        texts = Texts(instruction_of(task, instruction), prompt, negative_prompt)
+        row = references or one_image(image)
+        embeds = encode_references(adapter, clip, row, texts)
+        lines = [line for one in row.row for line in _describe(adapter.adapter, one, texts.instruction)]
+        if instruction.strip() not in ("", texts.instruction):
+            lines.append(f"what is written in instruction: not used, since the task is {task}")
+        positive, negative = conditionings(clip, (prompt, negative_prompt))
+        return output_with_text(cls, list(dict.fromkeys(lines)), embeds, positive, negative)
+
+
+def check_either(image, references) -> None:
+    """Raises ValueError unless one of the two inputs is connected."""
+    if (image is None) == (references is None):
+        found = "neither is" if image is None else "both are"
+        raise ValueError(f"Connect a picture to image, or Instruct Reference to references; {found} connected.")
+
+
+def _describe(adapter, reference, instruction: str) -> list[str]:
+    """Return lines on what the adapter makes of a reference's words, and of its face or picture."""
+    lines = describe_reading(adapter, reference.instruction or instruction, reference.negative_instruction)
+    kind = adapter.kind
+    if kind.reads_face and adapter.encoder_need is None:
+        return [*lines, f"picture: not looked at; {kind} reads the face embedding alone"]
+    if reference.faces is not None and not kind.reads_face:
+        return [*lines, f"face: ignored; {kind} reads the picture"]
+    return lines

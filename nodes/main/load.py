@@ -8,9 +8,10 @@ import folder_paths
 from comfy_api.latest import io
 
 from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes, find_encoder
+from ...models.messages import check_numbers
 from ..shared.folders import adapter_path, encoder_path, paths_in, stamps, stamps_of
-from ..shared.schema import schema
-from ..shared.sockets import CATEGORY, Adapter
+from ..shared.schema import advanced, schema
+from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
 from ..shared.status_text import output_with_text
 
 if TYPE_CHECKING:
@@ -40,6 +41,22 @@ class IPAdapterInstructLoader(io.ComfyNode):
                         default=AUTO,
                         tooltip="A file in models/clip_vision. auto takes the one that fits the adapter.",
                     ),
+                    advanced(
+                        io.Float.Input(
+                            "lora_strength",
+                            default=1.0,
+                            min=-2.0,
+                            max=2.0,
+                            step=0.05,
+                            tooltip="FaceID only. Of the LoRA in its file, which acts at every step, but for weight 0.",
+                        )
+                    ),
+                    io.ClipVision.Input(
+                        "clip_vision", optional=True, tooltip="An image encoder to use instead of image_encoder."
+                    ),
+                    instruct_clip_input(
+                        "A CLIP with CLIP-L to read instructions, where the checkpoint's has none or a changed one."
+                    ),
                 ],
                 outputs=[
                     Adapter.Output(display_name="adapter", tooltip="Connect it to Encode Instruct Prompt."),
@@ -62,36 +79,52 @@ class IPAdapterInstructLoader(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, adapter_name=None, image_encoder=None):
+    def fingerprint_inputs(cls, adapter_name=None, image_encoder=None, **_):
         """Return the files' stamps: other files under the same names are another input. Links are None here."""
         auto = image_encoder == AUTO
         encoders = stamps(paths_in("clip_vision").values()) if auto else stamps_of("clip_vision", image_encoder)
         return [*stamps_of("ipadapter", adapter_name), *encoders]
 
     @classmethod
-    def execute(cls, adapter_name: str, image_encoder: str) -> io.NodeOutput:
+    def execute(
+        cls, adapter_name: str, image_encoder: str, lora_strength: float, clip_vision=None, instruct_clip=None
+    ) -> io.NodeOutput:
         from ...models.adapter.checkpoint import look_at
-        from ...models.encoding.encode import AdapterWithEncoder
+        from ...models.encoding.encode import AdapterWithEncoders
+        from ...models.encoding.image_encoder import check_encoder
         from ...models.encoding.loaded_adapter import LoadedAdapter
+        from ...models.encoding.text_encoder import check_clip_l
 
+        check_numbers(lora_strength=lora_strength)
         path = adapter_path(adapter_name)
-        need = look_at(path).encoder_need
-        encoder = need and _encoder_file(image_encoder, need)  # before gigabytes are read
-        adapter = LoadedAdapter.read(path)
-        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes, _describe_encoder(need, encoder)]
-        return output_with_text(cls, lines, AdapterWithEncoder(adapter, encoder))
+        header = look_at(path)
+        need, encoder = header.encoder_need, None
+        if need and clip_vision is not None:
+            check_encoder(clip_vision, need, "the connected one")
+        elif need:
+            encoder = _encoder_file(image_encoder, need)  # before gigabytes are read
+        if instruct_clip is not None and header.kind.takes_instruction:
+            check_clip_l(instruct_clip)
+        adapter = LoadedAdapter.read(path, lora_strength)
+        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes]
+        lines.append(_describe_encoder(need, encoder, clip_vision))
+        if instruct_clip is not None and not adapter.kind.takes_instruction:
+            lines.append("instruct_clip: not used, since this adapter takes no instruction")
+        return output_with_text(cls, lines, AdapterWithEncoders(adapter, encoder, clip_vision, instruct_clip))
 
 
-def _describe_encoder(need: EncoderNeed | None, encoder: EncoderFile | None) -> str:
+def _describe_encoder(need: EncoderNeed | None, encoder: EncoderFile | None, connected) -> str:
     if need is None:
         return "image encoder: none needed, it reads a face embedding"
+    if connected is not None:
+        return "image encoder: the connected one"
     if encoder is None:
         return f"image encoder: {need.title} is needed, and not in models/clip_vision"
     return f"image encoder: {encoder.name}"
 
 
 def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
-    """Return the chosen file, or what `auto` finds: None when no file fits (Encode may be given an encoder).
+    """Return the chosen file, or what `auto` finds: None when no file fits.
 
     Raises ValueError for a chosen file whose header says that it does not fit.
     """

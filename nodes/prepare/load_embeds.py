@@ -20,7 +20,7 @@ class IPAdapterInstructLoadEmbeds(io.ComfyNode):
             io.Schema(
                 node_id="IPAdapterInstructLoadEmbeds",
                 display_name="Load Instruct Embeds",
-                category=f"{CATEGORY}/tools",
+                category=f"{CATEGORY}/prepare",
                 description="Loads embeds that Save Instruct Embeds has saved. They need no picture and no encoder.",
                 inputs=[
                     Adapter.Input("adapter", tooltip="The adapter that the embeds were made with, in any precision."),

@@ -21,10 +21,10 @@ class IPAdapterInstructSaveEmbeds(io.ComfyNode):
             io.Schema(
                 node_id="IPAdapterInstructSaveEmbeds",
                 display_name="Save Instruct Embeds",
-                category=f"{CATEGORY}/tools",
+                category=f"{CATEGORY}/prepare",
                 description="Saves what Encode made of a picture and its texts, to be used again without them.",
                 inputs=[
-                    Embeds.Input("embeds", tooltip="From Encode Instruct Prompt or Encode Stored Picture."),
+                    Embeds.Input("embeds", tooltip="From Encode Instruct Prompt or Combine."),
                     io.String.Input(
                         "filename_prefix",
                         default="embeds/instruct",

@@ -1,4 +1,4 @@
-"""The Tile Reference node."""
+"""The Instruct Tile Reference node."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class IPAdapterInstructTile(io.ComfyNode):
         return schema(
             io.Schema(
                 node_id="IPAdapterInstructTile",
-                display_name="Tile Reference",
-                category=f"{CATEGORY}/tools",
+                display_name="Instruct Tile Reference",
+                category=f"{CATEGORY}/prepare",
                 description="Cuts a large or elongated picture into square tiles: more of its detail is encoded.",
                 inputs=[
                     io.Image.Input("image", tooltip="The picture. Of a batch, every picture is cut alike."),

@@ -20,7 +20,7 @@ class OutputFiles:
     """One kind of file that nodes keep.
 
     suffix: the end of their names. what: what they are, in words; example: a prefix for a name. saved: the folder in
-    the output folder that is looked through. save: the node that writes them.
+    the output folder that is looked through. save: the node that writes them. prefix: its input for where to.
     """
 
     suffix: str
@@ -28,6 +28,7 @@ class OutputFiles:
     example: str
     saved: str
     save: str
+    prefix: str = "filename_prefix"
 
     def names(self) -> list[str]:
         """Return the names to choose from: files anywhere in the input folder, then saved ones, marked as core does."""
@@ -74,15 +75,18 @@ class OutputFiles:
         prefix = prefix.strip()
         if not Path(prefix).name.strip(".") or "\0" in prefix:
             raise ValueError(
-                f"filename_prefix was expected to be a name; it is {shown(prefix)}. Write one, such as {self.example}."
+                f"{self.prefix} was expected to be a name; it is {shown(prefix)}. Write one, such as {self.example}."
             )
         try:
             folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, output)
         except OSError as error:
-            raise ValueError(cannot_write(f"The {self.what}", Path(output, prefix).parent, error)) from error
+            message = cannot_write(
+                f"The {self.what}", Path(output, prefix).parent, error, elsewhere=f"choose another {self.prefix}"
+            )
+            raise ValueError(message) from error
         except Exception as error:  # the host's own, without a kind
             raise ValueError(
-                f"filename_prefix was expected to be a place inside {output}; it is {shown(prefix)}. Write a name, or "
+                f"{self.prefix} was expected to be a place inside {output}; it is {shown(prefix)}. Write a name, or "
                 "folder/name."
             ) from error
         return Path(os.path.abspath(folder)) / f"{name}_{counter:05}_{self.suffix}"

@@ -1,1 +1,5 @@
-"""The nodes for encoders and adapters of other formats, and for training."""
+"""The nodes for encoders of another library, and for training.
+
+open_clip    CLIP's image and text encoders as open_clip computes them
+train        teaches an adapter
+"""

@@ -1,4 +1,4 @@
-"""The Load Image Encoder (open_clip) and Load Instruct Text Encoder (open_clip) nodes."""
+"""The Load open_clip for Instruct node."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
+from comfy_execution.graph import ExecutionBlocker
 
 from ...models.encoding.open_clip_files import IMAGE_WEIGHTS, TEXT_WEIGHTS, Pretrained
 from ..shared.folders import encoder_path, stamps_of
@@ -14,104 +15,83 @@ from ..shared.sockets import CATEGORY, InstructClip
 from ..shared.status_text import output_with_text
 
 IMAGE_FOLDER, TEXT_FOLDER = "clip_vision", "text_encoders"
+NONE = "none"
 
 
-class IPAdapterInstructImageEncoder(io.ComfyNode):
+class IPAdapterInstructOpenClip(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return schema(
             io.Schema(
-                node_id="IPAdapterInstructImageEncoder",
-                display_name="Load Image Encoder (open_clip)",
+                node_id="IPAdapterInstructOpenClip",
+                display_name="Load open_clip for Instruct",
                 category=f"{CATEGORY}/tools",
-                description="Loads CLIP's ViT-H-14, ViT-bigG-14 or ViT-L-14 image encoder as open_clip computes it.",
+                description=(
+                    "Loads CLIP's ViT-H-14, ViT-bigG-14 or ViT-L-14 image encoder, OpenAI's ViT-L-14 text encoder, or "
+                    "both, as open_clip computes them."
+                ),
                 inputs=[
                     io.Combo.Input(
-                        "encoder",
+                        "image_encoder",
                         options=_choices(IMAGE_FOLDER, IMAGE_WEIGHTS),
+                        default=NONE,
                         tooltip="A file in models/clip_vision, in open_clip's or transformers' layout. What it is is "
                         "read off its tensors. The entries marked (download) are fetched once, into that folder.",
                     ),
-                ],
-                outputs=[
-                    io.ClipVision.Output(
-                        display_name="clip_vision", tooltip="For every input that takes a CLIP_VISION."
-                    ),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
-            search_aliases=["open_clip", "clip vision loader", "ViT-H", "ViT-bigG", "image encoder"],
-        )
-
-    @classmethod
-    def validate_inputs(cls, encoder=None):
-        """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
-        return True
-
-    @classmethod
-    def fingerprint_inputs(cls, encoder=None):
-        """Return the file's stamps: another file under the same name is another input."""
-        return stamps_of(IMAGE_FOLDER, encoder)
-
-    @classmethod
-    def execute(cls, encoder: str) -> io.NodeOutput:
-        from ...models.encoding.open_clip_towers import load_image_tower
-
-        path = _path(encoder, IMAGE_FOLDER, IMAGE_WEIGHTS)
-        loaded = load_image_tower(path)
-        return output_with_text(cls, [path.name, loaded.title], loaded)
-
-
-class IPAdapterInstructTextEncoder(io.ComfyNode):
-    @classmethod
-    def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructTextEncoder",
-                display_name="Load Instruct Text Encoder (open_clip)",
-                category=f"{CATEGORY}/tools",
-                description="Loads OpenAI's ViT-L-14 text encoder, which IPAdapter-Instruct was trained to read "
-                "instructions with, for a graph that has none (SD3 without CLIP-L) or a fine-tuned one.",
-                inputs=[
                     io.Combo.Input(
-                        "encoder",
+                        "text_encoder",
                         options=_choices(TEXT_FOLDER, TEXT_WEIGHTS),
+                        default=NONE,
                         tooltip="A file in models/text_encoders or models/clip with CLIP-L's text encoder, such as "
                         "clip_l.safetensors, in open_clip's or transformers' layout. The entry marked (download) is "
                         "fetched once, into models/text_encoders.",
                     ),
                 ],
                 outputs=[
-                    InstructClip.Output(
-                        display_name="instruct_clip", tooltip="Connect it to the instruct_clip of an Encode node."
+                    io.ClipVision.Output(
+                        display_name="clip_vision", tooltip="For every input that takes a CLIP_VISION."
                     ),
+                    InstructClip.Output(display_name="instruct_clip", tooltip="Connect it to Load IPAdapter-Instruct."),
                 ],
                 hidden=[io.Hidden.unique_id],
             ),
-            search_aliases=["open_clip", "clip_l", "instruct clip", "text encoder loader", "ViT-L"],
+            search_aliases=["open_clip", "clip vision loader", "ViT-H", "ViT-bigG", "clip_l", "text encoder loader"],
         )
 
     @classmethod
-    def validate_inputs(cls, encoder=None):
+    def validate_inputs(cls, image_encoder=None, text_encoder=None):
         """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, encoder=None):
-        """Return the file's stamps: another file under the same name is another input."""
-        return stamps_of(TEXT_FOLDER, encoder)
+    def fingerprint_inputs(cls, image_encoder=None, text_encoder=None):
+        """Return the files' stamps: another file under the same name is another input."""
+        return stamps_of(IMAGE_FOLDER, image_encoder) + stamps_of(TEXT_FOLDER, text_encoder)
 
     @classmethod
-    def execute(cls, encoder: str) -> io.NodeOutput:
-        from ...models.encoding.open_clip_towers import load_text_tower
+    def execute(cls, image_encoder: str, text_encoder: str) -> io.NodeOutput:
+        from ...models.encoding.open_clip_towers import load_image_tower, load_text_tower
 
-        path = _path(encoder, TEXT_FOLDER, TEXT_WEIGHTS)
-        loaded = load_text_tower(path)
-        return output_with_text(cls, [path.name, loaded.title], loaded)
+        asked = {
+            "image_encoder": (image_encoder, IMAGE_FOLDER, IMAGE_WEIGHTS, load_image_tower),
+            "text_encoder": (text_encoder, TEXT_FOLDER, TEXT_WEIGHTS, load_text_tower),
+        }
+        if image_encoder == text_encoder == NONE:
+            raise ValueError("Choose an image_encoder, a text_encoder, or both; both are none.")
+        outputs, lines = [], []
+        for name, (choice, folder, weights, load) in asked.items():
+            if choice == NONE:
+                outputs.append(ExecutionBlocker(f"Choose {name} in Load open_clip for Instruct; it is none."))
+                continue
+            path = _path(choice, folder, weights)
+            loaded = load(path)
+            outputs.append(loaded)
+            lines += [path.name, loaded.title]
+        return output_with_text(cls, lines, *outputs)
 
 
 def _choices(folder: str, weights: tuple[Pretrained, ...]) -> list[str]:
-    return [*folder_paths.get_filename_list(folder), *(one.choice for one in weights)]
+    return [NONE, *folder_paths.get_filename_list(folder), *(one.choice for one in weights)]
 
 
 def _path(choice: str, folder: str, weights: tuple[Pretrained, ...]) -> Path:

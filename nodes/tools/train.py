@@ -232,10 +232,10 @@ def _image_encoder(clip_vision):
 
 
 def _adapter(path: Path, encoder):
-    from ...models.encoding.encode import AdapterWithEncoder
+    from ...models.encoding.encode import AdapterWithEncoders
     from ...models.encoding.loaded_adapter import LoadedAdapter
 
-    return AdapterWithEncoder(LoadedAdapter.read(path), encoder)
+    return AdapterWithEncoders(LoadedAdapter.read(path), encoder)
 
 
 def _next_file(prefix: str) -> Path:

@@ -88,7 +88,7 @@ def test_a_run_shows_its_picture_and_what_auto_chose(page: ComfyPage):
     page.set("EmptyLatentImage", "height", 128)
     page.set("KSampler", "steps", 2)
     page.set("IPAdapterInstructApply", "guidance", "auto")
-    page.set("IPAdapterInstructEncode", "instruction", "use the composition")
+    page.set("IPAdapterInstructEncode", "task", "composition")
     page.set("IPAdapterInstructEncode", "prompt", f"a lighthouse, {page.version()}, {page.vue_nodes}")
     assert page.value("EmptyLatentImage", "width") == 128
     page.queue()

@@ -12,11 +12,12 @@ import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import recognise
-from ipadapter_instruct.models.encoding.encode import EncodeSettings, encode_features
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
-from ipadapter_instruct.models.encoding.tokens import GivenFaces, Texts
+from ipadapter_instruct.models.encoding.tokens import Texts, token_encoder
+from ipadapter_instruct.models.reference.combining import Combining, combine_references
 from ipadapter_instruct.models.reference.features import Features
-from support import small_models
+from support import small_models, small_plain_adapters
 from support.sampling import diffusers_oracle as oracle
 from support.sampling.short_runs import noise_level_and_input, noise_prediction
 from support.small_plain_adapters import SITES
@@ -80,9 +81,8 @@ class Pair:
         self.adapter = LoadedAdapter(self.case.file, recognise(tensors, self.case.file))
         self.features, self.zero_states = features_of(self.case)
         texts = Texts("use the style", "", "")
-        self.embeds = encode_features(
-            self.adapter, None, self.features, self.zero_states, EncodeSettings(texts, given=GivenFaces(structure=0.7))
-        )
+        encode = token_encoder(self.adapter, None, texts, lambda: self.zero_states, structure=0.7)
+        self.embeds = InstructEmbeds.of(self.adapter, "", combine_references(encode(self.features), Combining()))
         self.pipeline = oracle.with_adapter(self.family, tensors)
 
     def image_embeds(self, positive: bool) -> list[Tensor]:
@@ -147,7 +147,8 @@ def test_the_lora_acts_with_its_strength(pair, strength):
     embeds = {"image_embeds": pair.image_embeds(True)}
     expected = oracle.predict(pair.pipeline, "sd15", latent, TIMESTEP, texts["positive"], embeds)
     pair.pipeline.set_adapters(["faceid_0"], adapter_weights=[1.0])
-    model = small_models.applied(oracle.comfy_model("sd15"), pair.embeds, weight=1.0, lora_strength=strength)
+    of_strength = small_plain_adapters.of_strength(pair.embeds, strength)
+    model = small_models.applied(oracle.comfy_model("sd15"), of_strength, weight=1.0)
     found = predict(model, pair, latent, texts, cfg=1.0)
     torch.testing.assert_close(found, expected, rtol=0, atol=TOLERANCE)
 

@@ -14,10 +14,9 @@ from ipadapter_instruct.models.training.dataset import Encoders, encoded
 from ipadapter_instruct.models.training.pairs import Pair
 from ipadapter_instruct.models.training.state_cache import StateStore
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
-from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from safetensors.torch import save_file
-from support import pack_nodes, small_encoders, small_files, small_models
+from support import pack_nodes, readable_adapters, small_encoders, small_files, small_models
 from support.golden_cases import golden_case
 from support.pack_nodes import run_node
 from support.refusals import refused
@@ -60,20 +59,14 @@ def embeds(folders, vit_h):
 
 
 def load(adapter: str = "sd15.safetensors", image_encoder: str = "auto"):
-    return run_node(IPAdapterInstructLoader, adapter_name=adapter, image_encoder=image_encoder).args[0]
+    return run_node(IPAdapterInstructLoader, adapter_name=adapter, image_encoder=image_encoder, lora_strength=1.0).args[
+        0
+    ]
 
 
 def encode(vit_h, adapter=None, **changes):
-    inputs = {
-        "adapter": adapter or load(),
-        "clip": small_encoders.small_clip(),
-        "image": torch.rand(2, 40, 50, 3),
-        "instruction": "use the style",
-        "prompt": "a dog",
-        "negative_prompt": "",
-        "clip_vision": vit_h,
-    }
-    return run_node(IPAdapterInstructEncode, **{**inputs, **changes})
+    inputs = {"image": torch.rand(2, 40, 50, 3), "instruction": "use the style", **changes}
+    return readable_adapters.encoded(adapter or load(), vit_h, **inputs)
 
 
 def apply(**changes):
@@ -131,7 +124,7 @@ def test_auto_without_a_fitting_encoder_file_says_which_to_get_when_it_is_needed
         "needs the image encoder ViT-H (1280 wide)",
         "no .safetensors file in models/clip_vision is one",
         GET_VIT_H,
-        "Or connect one to clip_vision.",
+        "Or connect one to the loader's clip_vision.",
     )
     assert encode(vit_h, adapter).args  # a connected encoder is enough
 

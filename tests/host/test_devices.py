@@ -68,7 +68,7 @@ def everything_at_once(bare, embeds):
     """A chain with masks, weights and tokens for each latent, factors of the steps, a window, and weight on keys."""
     rolled = embeds.image_tokens.map(lambda t: torch.cat([t, t.roll(7, dims=-1)]))
     each = InstructEmbeds(embeds.adapter, "", rolled)
-    settings = {"weight": 0.9, "frame_weights": (1.0, -0.25), "schedule": FACTORS, "three_way_until": 0.6}
+    settings = {"weight": 0.9, "batch_factors": (1.0, -0.25), "schedule": FACTORS, "three_way_until": 0.6}
     model = small_models.applied(bare, each, soft_masks(), **MODES["three-way"], **settings)
     if embeds.adapter.streams is not None:
         return small_models.applied(model, embeds, weight=0.4, start_percent=0.3, **MODES["simple"])
@@ -144,7 +144,7 @@ def test_each_device_gets_one_copy_a_run_whatever_the_number_of_steps(family, ba
 
 
 def test_masks_and_weights_are_copied_once_for_each_kind_of_rows_and_not_for_each_step(family, bare, embeds, batch):
-    settings = {**MODES["three-way"], "frame_weights": (1.0, -0.25)}
+    settings = {**MODES["three-way"], "batch_factors": (1.0, -0.25)}
     model = spread(small_models.applied(bare, embeds, soft_masks(), **settings))
     assert len(copied(family, model, batch, last_step=3)) == len(copied(family, model, batch, last_step=1))
 
@@ -206,7 +206,7 @@ def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
 
 def test_factors_are_found_though_another_thread_has_them_forgotten(monkeypatch):
     monkeypatch.setattr(run, "KEPT", 1)
-    adapter = Prepared(SimpleNamespace(frame_weights=(1.0, 0.5)), None, None, None)
+    adapter = Prepared(SimpleNamespace(batch_weights=(1.0, 0.5)), None, None, None)
     like = torch.zeros(1)
 
     def of(frame: int) -> torch.Tensor:

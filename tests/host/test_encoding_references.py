@@ -11,7 +11,7 @@ from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from support import readable_adapters, small_models
 from support.pack_nodes import run_node
-from support.readable_adapters import PICTURES, POSE, Runs, image_encoder, prompts_for, readable_adapter, same_embeds
+from support.readable_adapters import PICTURES, Runs, image_encoder, inputs_for, readable_adapter, same_embeds
 from support.sampling.short_runs import same, sample
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
@@ -93,7 +93,7 @@ def test_forty_pictures_are_encoded_a_few_at_a_time_and_the_progress_ends(monkey
     monkeypatch.setattr(
         comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *args, **kwargs: progress.append((value, total))
     )
-    inputs = {"image": PICTURES, "instruction": POSE, "clip_vision": encoder, **prompts_for(adapter)}
+    inputs = {"image": PICTURES, **inputs_for(adapter, encoder)}
     embeds = run_node(IPAdapterInstructEncode, **inputs).args[0]
 
     parts = len(PICTURES) // BATCH
@@ -125,7 +125,7 @@ def test_an_interruption_stops_a_long_batch_before_its_next_part(monkeypatch):
     monkeypatch.setattr(
         comfy.utils, "PROGRESS_BAR_HOOK", lambda value, *args, **kwargs: mm.interrupt_current_processing()
     )
-    inputs = {"image": PICTURES, "instruction": POSE, "clip_vision": encoder, **prompts_for(adapter)}
+    inputs = {"image": PICTURES, **inputs_for(adapter, encoder)}
     with pytest.raises(mm.InterruptProcessingException):
         run_node(IPAdapterInstructEncode, **inputs)
     assert runs.sizes == [1, BATCH]
@@ -147,7 +147,7 @@ def test_no_tensor_but_the_tokens_grows_with_the_batch():
     adapter, encoder = readable_adapter("sd15"), image_encoder(patches=16)
 
     def largest(number: int) -> int:
-        inputs = {"image": PICTURES[:number], "instruction": POSE, "clip_vision": encoder, **prompts_for(adapter)}
+        inputs = {"image": PICTURES[:number], **inputs_for(adapter, encoder)}
         FeatureCache._by_encoder.pop(encoder, None)
         with Peak() as peak:
             embeds = run_node(IPAdapterInstructEncode, **inputs).args[0]

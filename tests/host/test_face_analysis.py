@@ -16,8 +16,7 @@ from insightface.app import FaceAnalysis  # noqa: E402
 from insightface.utils import face_align  # noqa: E402
 from ipadapter_instruct.models.reference import face_analysis  # noqa: E402
 from ipadapter_instruct.models.reference.face_analysis import find_packs, load_analysis, see_faces  # noqa: E402
-from ipadapter_instruct.nodes.faces.face_analysis import IPAdapterInstructFaceAnalysis  # noqa: E402
-from ipadapter_instruct.nodes.faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace  # noqa: E402
+from ipadapter_instruct.nodes.faces.load_face import IPAdapterInstructLoadFace  # noqa: E402
 from ipadapter_instruct.nodes.faces.read_face import IPAdapterInstructReadFace  # noqa: E402
 from support import face_models  # noqa: E402
 from support.face_models import Mark, picture_of  # noqa: E402
@@ -74,8 +73,11 @@ def no_network(monkeypatch):
     return tried
 
 
-def read(analysis, image, which: str = "largest", together: str = "each"):
-    return run_node(IPAdapterInstructReadFace, face_analysis=analysis, image=image, which=which, together=together)
+READING = {"model_pack": "buffalo_l", "device": "CPU", "which": "largest", "together": "each", "save_as": ""}
+
+
+def read(analysis, image, **changes):
+    return run_node(IPAdapterInstructReadFace, face_analysis=analysis, image=image, **{**READING, **changes})
 
 
 def bgr(image: torch.Tensor):
@@ -213,7 +215,11 @@ def test_pictures_of_nan_and_empty_batches_are_refused(analysis):
 def test_an_analysis_without_recognition_and_another_object_are_refused(packs):
     detection = FaceAnalysis(name="buffalo_l", root=str(packs), allowed_modules=["detection"])
     image = picture_of([LARGE])
-    refused(lambda: read(detection, image), "FaceAnalysis has no recognition", "Connect Load Face Analysis")
+    refused(
+        lambda: read(detection, image),
+        "FaceAnalysis has no recognition",
+        "Disconnect it and choose a model_pack such as buffalo_l",
+    )
     refused(lambda: read(SimpleNamespace(), image), "SimpleNamespace has no detection and no recognition")
 
 
@@ -233,21 +239,20 @@ def test_two_recognition_models_read_a_face_differently(analysis, tmp_path):
 
 
 def load(pack: str = "buffalo_l", device: str = "CPU"):
-    return run_node(IPAdapterInstructFaceAnalysis, model_pack=pack, device=device)
+    return read(None, picture_of([LARGE]), model_pack=pack, device=device)
 
 
 def offered() -> list[str]:
-    return IPAdapterInstructFaceAnalysis.INPUT_TYPES()["required"]["model_pack"][1]["options"]
+    return IPAdapterInstructReadFace.INPUT_TYPES()["required"]["model_pack"][1]["options"]
 
 
-def test_the_node_loads_insightfaces_own_object_and_says_where_it_runs(places, no_network):
+def test_the_node_loads_insightfaces_models_and_says_where_they_run(places, no_network, incumbent):
     face_models.save_pack(places / "models" / "insightface" / "models" / "buffalo_l")
     output = load()
-    (loaded,) = output.args
+    expected = directly(incumbent, picture_of([LARGE]))[0]
 
-    assert type(loaded) is FaceAnalysis
-    assert output.ui["text"] == ("buffalo_l: detection, recognition; runs on CPU",)
-    assert loaded.get(bgr(picture_of([LARGE])))[0].embedding.shape == (512,)
+    assert output.ui["text"][0] == "buffalo_l: detection, recognition; runs on CPU"
+    assert torch.equal(output.args[0].embeddings[0], torch.from_numpy(expected.embedding))
     assert no_network == []
 
 
@@ -317,7 +322,7 @@ def test_a_pack_that_is_not_there_is_asked_for_and_never_downloaded(places, no_n
         str(folder),
         "Get buffalo_l.zip from https://github.com/deepinsight/insightface/releases",
         "Nothing is downloaded by itself",
-        "Load Face Embedding",
+        "Instruct Load Face",
     )
     assert no_network == []
     assert folder.exists() == emptied
@@ -353,30 +358,52 @@ def test_without_insightface_or_onnxruntime_the_node_says_how_to_install_them(pl
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.setitem(sys.modules, package, None)
-    refused(load, "cannot be imported here", package, "-m pip install insightface onnxruntime", "Load Face Embedding")
+    refused(load, "cannot be imported here", package, "-m pip install insightface onnxruntime", "Instruct Load Face")
 
 
 # The nodes together
 
 
 def test_a_face_that_was_read_is_saved_and_loaded_bit_for_bit(places, analysis):
-    read_face, _ = read(analysis, picture_of([SMALL, LARGE]), which="all").args
-    said = run_node(IPAdapterInstructSaveFace, face=read_face, filename_prefix="faces/face").ui["text"]
+    reading = read(analysis, picture_of([SMALL, LARGE]), which="all", save_as="faces/face")
     output = run_node(IPAdapterInstructLoadFace, file="faces/face_00001_.face.safetensors [output]")
 
-    assert torch.equal(output.args[0].embeddings, read_face.embeddings)
+    assert torch.equal(output.args[0].embeddings, reading.args[0].embeddings)
     assert output.ui["text"] == ("2 face(s), read by w600k_r50.onnx",)
-    assert said == (f"faces/face_00001_.face.safetensors, in {places / 'output'}", *output.ui["text"])
+    assert f"saved: faces/face_00001_.face.safetensors, in {places / 'output'}" in reading.ui["text"]
+
+
+def test_saved_faces_are_numbered_and_none_is_written_over_nor_written_unasked(places, analysis):
+    for save_as in ("faces/face", "faces/face", "", "  "):
+        read(analysis, picture_of([LARGE]), save_as=save_as)
+    names = [f"face_0000{number}_.face.safetensors" for number in (1, 2)]
+    assert sorted(path.name for path in (places / "output" / "faces").iterdir()) == names
+
+
+@pytest.mark.parametrize("prefix", ["../ann", "/tmp/ann", "a/../../ann"])
+def test_a_place_outside_the_output_folder_is_refused_before_anything_is_read(places, prefix):
+    refused(
+        lambda: read(object(), picture_of([LARGE]), save_as=prefix),
+        "save_as was expected to be a place",
+        "inside",
+        str(places / "output"),
+        "Write",
+    )
+    assert list((places / "output").iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", [".", "..", "/"])
+def test_a_place_that_names_nothing_is_refused(places, analysis, prefix):
+    refused(lambda: read(analysis, picture_of([LARGE]), save_as=prefix), "was expected to be a name", "Write one")
+
+
+def test_a_folder_that_cannot_be_made_is_said(places, analysis):
+    (places / "output" / "faces").write_text("a file in the folder's place")
+    refused(lambda: read(analysis, picture_of([LARGE]), save_as="faces/x"), "faces", "the system refused")
 
 
 def test_every_input_and_output_of_the_face_nodes_has_a_tooltip():
-    nodes = (
-        IPAdapterInstructFaceAnalysis,
-        IPAdapterInstructReadFace,
-        IPAdapterInstructSaveFace,
-        IPAdapterInstructLoadFace,
-    )
-    for node in nodes:
+    for node in (IPAdapterInstructReadFace, IPAdapterInstructLoadFace):
         schema = node.GET_SCHEMA()
         assert schema.category == "IPAdapter-Instruct/faces"
         assert all(each.tooltip for each in (*schema.inputs, *schema.outputs))

@@ -1,20 +1,20 @@
-"""Faces saved and loaded by the nodes, which needs no insightface: bit for bit, and from nowhere but their folders."""
+"""Faces loaded by the node, which needs no insightface: bit for bit, and from nowhere but their folders."""
 
-import os
 from pathlib import Path
 
+import folder_paths
 import pytest
 import torch
-from ipadapter_instruct.models.reference.faces import Faces
-from ipadapter_instruct.nodes.faces.face_files import IPAdapterInstructLoadFace, IPAdapterInstructSaveFace
+from ipadapter_instruct.models.reference.faces import Faces, write_faces
+from ipadapter_instruct.nodes.faces.load_face import FACES, IPAdapterInstructLoadFace
 from support.pack_nodes import run_node
 from support.refusals import refused
 
 FIRST = "faces/face_00001_.face.safetensors [output]"
 
 
-def save(faces: Faces, prefix: str = "faces/face"):
-    return run_node(IPAdapterInstructSaveFace, face=faces, filename_prefix=prefix)
+def save(faces: Faces, prefix: str = "faces/face") -> None:
+    write_faces(faces, FACES.next_path(prefix, folder_paths.get_output_directory()))
 
 
 def load_face(file: str = FIRST):
@@ -30,35 +30,11 @@ def faces():
     return Faces(torch.randn(2, 512, generator=torch.Generator().manual_seed(0)), "w600k_r50.onnx")
 
 
-def test_a_saved_face_is_loaded_bit_for_bit_and_both_nodes_say_what_it_is(places, faces):
-    said = save(faces).ui["text"]
+def test_a_saved_face_is_loaded_bit_for_bit_and_it_is_said_what_it_is(places, faces):
+    save(faces)
     output = load_face()
     assert torch.equal(output.args[0].embeddings, faces.embeddings)
     assert output.ui["text"] == ("2 face(s), read by w600k_r50.onnx",)
-    assert said == (f"faces/face_00001_.face.safetensors, in {places / 'output'}", *output.ui["text"])
-
-
-def test_files_are_numbered_and_none_is_written_over(places, faces):
-    for _ in range(3):
-        save(faces)
-    names = [f"face_0000{number}_.face.safetensors" for number in (1, 2, 3)]
-    assert sorted(os.listdir(places / "output" / "faces")) == names
-
-
-@pytest.mark.parametrize("prefix", ["../ann", "/tmp/ann", "a/../../ann"])
-def test_a_prefix_outside_the_output_folder_is_refused(places, faces, prefix):
-    refused(lambda: save(faces, prefix), "filename_prefix", "inside", str(places / "output"), "Write")
-    assert os.listdir(places / "output") == []
-
-
-@pytest.mark.parametrize("prefix", ["", "  ", ".", "..", "/"])
-def test_a_prefix_that_names_nothing_is_refused(places, faces, prefix):
-    refused(lambda: save(faces, prefix), "filename_prefix was expected to be a name", "Write one")
-
-
-def test_a_folder_that_cannot_be_made_is_said(places, faces):
-    (places / "output" / "faces").write_text("a file in the folder's place")
-    refused(lambda: save(faces), "faces", "the system refused", "choose another filename_prefix")
 
 
 def test_the_list_shows_the_input_folder_and_what_was_saved(places, faces):

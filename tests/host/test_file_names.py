@@ -9,13 +9,12 @@ import pytest
 from ipadapter_instruct.models.families import FAMILIES
 from ipadapter_instruct.models.files.encoder_files import VIT_H_URL
 from ipadapter_instruct.models.reference.face_analysis import pack_folder
-from ipadapter_instruct.nodes.faces.face_analysis import IPAdapterInstructFaceAnalysis
-from ipadapter_instruct.nodes.faces.face_files import FACES
+from ipadapter_instruct.nodes.faces.load_face import FACES
+from ipadapter_instruct.nodes.faces.read_face import IPAdapterInstructReadFace
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.prepare.load_embeds import EMBEDS
 from ipadapter_instruct.nodes.shared.folders import adapter_path, encoder_path, stamps_of
-from ipadapter_instruct.nodes.tools.convert import IPAdapterInstructConvert
-from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructOpenClip
 from ipadapter_instruct.nodes.tools.train import IPAdapterInstructTrain
 from safetensors.torch import save_file
 from support import pack_nodes, small_files
@@ -29,11 +28,9 @@ pytestmark = pytest.mark.xdist_group("nodes")
 SEPARATORS = pytest.mark.parametrize("separator", ["/", "\\"])
 CHOOSERS = {
     IPAdapterInstructLoader: ("adapter_name", "image_encoder"),
-    IPAdapterInstructConvert: ("adapter_name",),
     IPAdapterInstructTrain: ("start",),
-    IPAdapterInstructImageEncoder: ("encoder",),
-    IPAdapterInstructTextEncoder: ("encoder",),
-    IPAdapterInstructFaceAnalysis: ("model_pack",),
+    IPAdapterInstructOpenClip: ("image_encoder", "text_encoder"),
+    IPAdapterInstructReadFace: ("model_pack",),
 }
 ANY_ADDRESS = "https://"
 
@@ -66,16 +63,9 @@ def test_a_file_is_found_with_either_systems_separator(folders, separator):
 def test_the_loader_takes_names_with_either_systems_separator(folders, separator):
     chosen = {"adapter_name": f"my{separator}own{separator}style.bin"}
     chosen["image_encoder"] = f"my{separator}own{separator}vit-h.safetensors"
-    loaded = run_node(IPAdapterInstructLoader, **chosen).args[0]
+    loaded = run_node(IPAdapterInstructLoader, **chosen, lora_strength=1.0).args[0]
     assert loaded.encoder_file.path == folders["clip_vision"] / "my" / "own" / "vit-h.safetensors"
     assert len(IPAdapterInstructLoader.fingerprint_inputs(**chosen)) == 2
-
-
-@SEPARATORS
-def test_a_converted_file_is_named_as_the_loader_lists_it(folders, separator):
-    name = f"my{separator}own{separator}style.bin"
-    (written,) = run_node(IPAdapterInstructConvert, adapter_name=name, precision="fp16", overwrite=False).args
-    assert written in listed("ipadapter")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a separator there")

@@ -241,7 +241,7 @@ def test_the_frames_of_a_call_are_the_latents_it_holds(windows, bare, embeds, an
 
 
 def test_every_frame_keeps_its_own_weight_in_windows(windows, bare, embeds, animation):
-    own = {"frame_weights": (1.0, 0.0, -0.5, 0.8, 0.3), "guidance": "three-way"}
+    own = {"batch_factors": (1.0, 0.0, -0.5, 0.8, 0.3), "guidance": "three-way"}
     expected = sample(small_models.applied(bare, embeds, **own), animation)
     for model in both_orders(windows, bare, embeds, **own):
         close(sample(model, animation), expected)
@@ -280,7 +280,7 @@ def test_parts_of_the_batch_of_which_nobody_says_which_they_are_do_for_what_all_
         close(sample(model, animation), expected)
 
 
-@pytest.mark.parametrize("own", [{"mask": torch.eye(FRAMES)[:, :, None]}, {"frame_weights": (1.0, 0.5)}], ids=str)
+@pytest.mark.parametrize("own", [{"mask": torch.eye(FRAMES)[:, :, None]}, {"batch_factors": (1.0, 0.5)}], ids=str)
 def test_parts_of_which_nobody_says_which_they_are_stop_a_run_whose_latents_differ(bare, embeds, animation, own):
     for model in both_orders(in_silent_parts, bare, embeds, **own):
         with pytest.raises(ValueError, match="holds 3 of 5 latents.* does not say which.*bypass"):

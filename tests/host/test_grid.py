@@ -1,6 +1,7 @@
 """Instruct Grid in ComfyUI's own executor, on small models: what it makes, how often, and what it refuses."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import comfy.sd
@@ -11,14 +12,15 @@ from comfyhost.adapters import instruct_adapter
 from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths
 from comfyhost.standins import StandIn, write_stand_ins
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
 from ipadapter_instruct.nodes.explore.grid import IPAdapterInstructGrid
 from ipadapter_instruct.nodes.explore.grid_cells import MOST_CELLS, VARIED
 from ipadapter_instruct.nodes.explore.label_grid import IPAdapterInstructLabelGrid
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
-from support import small_encoders
+from support import readable_adapters, small_encoders
 from support.pack_nodes import run_node
 
 import nodes as host_nodes
@@ -43,15 +45,16 @@ SETTINGS = {
     "column_values": "",
 }
 SINGLE = ("instruction", "prompt", "negative_prompt"), ("weight", "guidance", "instruct_guidance", "image_guidance")
-SOCKETS = ("model", "adapter", "clip", "vae", "image", "latent", "clip_vision")
+SOCKETS = ("model", "adapter", "clip", "vae", "image", "latent")
 LINKS = {name: ["given", slot] for slot, name in enumerate(SOCKETS)}
+ROW = ["given", len(SOCKETS)]
 
 
 class Given:
     """A node that hands out what the tests have made."""
 
     values = ()
-    RETURN_TYPES = ("*",) * len(SOCKETS)
+    RETURN_TYPES = ("*",) * (len(SOCKETS) + 1)
     FUNCTION = "hand_out"
     INPUT_TYPES = classmethod(lambda cls: {"required": {}})
 
@@ -68,10 +71,10 @@ def made(tmp_path_factory):
     write_stand_ins(folder, (StandIn("sd15.safetensors", lambda: checkpoint("sd15")), adapter_file))
     with torch.inference_mode():
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(folder / "sd15.safetensors"))
-        adapter = AdapterWithEncoder(LoadedAdapter.read(folder / adapter_file.path), None)
-        image = torch.rand(1, 40, 50, 3, generator=torch.Generator().manual_seed(0))
         encoder = small_encoders.clip_vision(width=1280, layers=2, patches=2)
-        return model, adapter, clip, vae, image, {"samples": torch.zeros(1, 4, 8, 8)}, encoder
+        adapter = AdapterWithEncoders(LoadedAdapter.read(folder / adapter_file.path), clip_vision=encoder)
+        image = torch.rand(1, 40, 50, 3, generator=torch.Generator().manual_seed(0))
+        return model, adapter, clip, vae, image, {"samples": torch.zeros(1, 4, 8, 8)}
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def run(made, monkeypatch):
     """Runs a prompt; the outputs of its node "last". Results are kept from run to run, as on the server."""
     for node in (IPAdapterInstructEncode, IPAdapterInstructApply, IPAdapterInstructGrid, IPAdapterInstructLabelGrid):
         monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, node.GET_SCHEMA().node_id, node)
-    monkeypatch.setattr(Given, "values", made)
+    monkeypatch.setattr(Given, "values", (*made, None))
     monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, "Given", Given)
     silent = SimpleNamespace(client_id=None, last_node_id=None, send_sync=lambda *_: None)
     sizes = {"lru": 0, "ram": 0.0, "ram_inactive": 0.0}
@@ -97,15 +100,15 @@ def run(made, monkeypatch):
 
 
 def grid(**changes) -> dict:
-    inputs = {**LINKS, **SETTINGS, **changes}
+    inputs = {name: value for name, value in {**LINKS, **SETTINGS, **changes}.items() if value is not None}
     return {"last": {"class_type": "IPAdapterInstructGrid", "inputs": inputs}}
 
 
 def single(**changes) -> dict:
     """Encode, Apply, KSampler and VAE Decode, as a user connects them."""
     settings = {**SETTINGS, **changes}
-    names = ("adapter", "clip", "image", "clip_vision")
-    encode = {**{name: LINKS[name] for name in names}, **{name: settings[name] for name in SINGLE[0]}}
+    links = {name: LINKS[name] for name in ("adapter", "clip", "image")}
+    encode = {**links, "task": OWN_WORDS, **{name: settings[name] for name in SINGLE[0]}}
     apply = {"model": LINKS["model"], "embeds": ["encode", 0], "start_percent": 0.0, "end_percent": 1.0}
     apply |= {name: settings[name] for name in SINGLE[1]}
     sample = {"model": ["apply", 0], "positive": ["encode", 1], "negative": ["encode", 2]}
@@ -147,14 +150,15 @@ def test_the_image_encoder_runs_once_for_the_whole_grid(run, made, monkeypatch):
     encoder = small_encoders.clip_vision(width=1280, layers=2, patches=2)
     runs = []
     encoder.model.register_forward_hook(lambda *_: runs.append(1))
-    monkeypatch.setattr(Given, "values", (*made[:-1], encoder))
+    adapter = replace(made[1], clip_vision=encoder)
+    monkeypatch.setattr(Given, "values", (made[0], adapter, *made[2:], None))
     run(grid(rows="instruction", row_values="use the style\nuse the pose\nuse the face"))
     assert len(runs) == 2  # the picture and the zero image
 
 
 def test_a_batch_of_latents_stands_side_by_side_in_its_cell(run, made, monkeypatch):
     batch = {"samples": torch.zeros(2, 4, 8, 8)}
-    monkeypatch.setattr(Given, "values", (*made[:5], batch, made[-1]))
+    monkeypatch.setattr(Given, "values", (*made[:5], batch, None))
     sheet, images = run(grid(columns="weight", column_values="0.4, 0.8"))
     assert images.shape[0] == 4
     for number, left in enumerate(_lefts(sheet, images)):
@@ -167,6 +171,20 @@ def _lefts(sheet, images) -> list:
     rows = sheet[0, -height - 3 : -3] if sheet.shape[1] > height else sheet[0]
     starts = range(rows.shape[1] - width + 1)
     return [next((x for x in starts if torch.equal(rows[:, x : x + width], image)), None) for image in images]
+
+
+def test_references_without_an_instruction_follow_the_cells(run, made, monkeypatch):
+    monkeypatch.setattr(Given, "values", (*made, readable_adapters.row_of({}, image=made[4])))
+    rows = {"rows": "instruction", "row_values": "use the style\nuse the pose"}
+    _, expected = run(grid(**rows))
+    _, images = run(grid(**rows, image=None, references=ROW))
+    assert torch.equal(images, expected)
+
+
+@pytest.mark.parametrize("given, found", [({}, "both are"), ({"image": None, "references": None}, "neither is")])
+def test_a_grid_takes_a_picture_or_references(given, found):
+    with pytest.raises(ValueError, match=f"^Connect a picture to image, or .*; {found} connected"):
+        expanded(**{"references": ROW, **given})
 
 
 def test_nothing_varied_is_one_picture(run):

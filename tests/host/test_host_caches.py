@@ -7,7 +7,7 @@ import comfy_execution.caching
 import pytest
 from ipadapter_instruct.models.encoding import loaded_adapter
 from ipadapter_instruct.models.encoding.embeds import take_turns
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.image_encoder import EncoderFile
 from support import small_encoders, small_models
 from support.devices import dynamic_vram
@@ -28,7 +28,7 @@ def is_dynamic(request, monkeypatch) -> bool:
 def outputs(family: str) -> dict:
     embeds = small_models.golden_embeds(family)
     return {
-        "adapter": AdapterWithEncoder(embeds.adapter, None),
+        "adapter": AdapterWithEncoders(embeds.adapter, None),
         "embeds": embeds,
         "timed embeds": take_turns(embeds, small_models.golden_embeds(family), 0.5),
     }
@@ -51,7 +51,7 @@ def test_the_models_of_a_running_prompt_are_in_use_until_it_ends(family, is_dyna
     embeds, other = small_models.golden_embeds(family), small_models.golden_embeds(family)
     encoder = EncoderFile("vit_h.safetensors", None)
     for output, expected in (
-        (AdapterWithEncoder(embeds.adapter, encoder), models(embeds)),
+        (AdapterWithEncoders(embeds.adapter, encoder), models(embeds)),
         (embeds, models(embeds)),
         (take_turns(embeds, other, 0.5), models(embeds) | models(other)),
     ):
@@ -71,7 +71,7 @@ def in_use(model) -> bool:
 
 def test_an_encoder_is_among_the_models_once_it_is_read():
     encoder = EncoderFile("vit_h.safetensors", None)
-    output = AdapterWithEncoder(small_models.small_adapter(), encoder)
+    output = AdapterWithEncoders(small_models.small_adapter(), encoder)
     own = output.get_models()
     encoder.model = small_encoders.clip_vision(width=1280, layers=2, patches=2)
     assert output.get_models() == [*own, encoder.load().patcher]

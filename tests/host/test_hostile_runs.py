@@ -18,11 +18,11 @@ import torch
 from comfyhost.checkpoints import checkpoint
 from comfyhost.weights import draw
 from ipadapter_instruct import nodes
-from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.explore.grid_cells import axis, cells_of
 from safetensors.torch import save, save_file
 from support import pack_nodes, small_encoders, small_files, small_models
 from support.pack_nodes import run_node
+from support.readable_adapters import ROW
 from support.refusals import refused
 from support.sampling.short_runs import noise, sample
 from support.servers.file_server import Served, ask_here, serving
@@ -37,6 +37,12 @@ FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "subprocess.Popen", "os.sys
 NAN, INFINITE = float("nan"), float("inf")
 PICTURE, MASK = torch.rand(1, 40, 50, 3), torch.ones(1, 40, 50)
 TEXTS = {"prompt": "a dog", "negative_prompt": ""}
+TASK = {"task": "style", "instruction": ""}
+BATCH = {"batch_factors": "1, 0.5", "three_way_until": 0.8}
+PREPARING = {
+    **dict(image=PICTURE, mask=MASK, action="cut out", background="random"),
+    **dict(seed=0, feather=2.0, padding=0.1, invert=False),
+}
 DOWNLOAD = "ViT-L-14 openai (download)"
 FACE = face_models.picture_of([face_models.Mark(128, 128)])
 GRID = {
@@ -92,36 +98,30 @@ def run_all(folders, clip, vit_h) -> set[str]:
         own.GET_SCHEMA()  # the host has asked for it when a node runs
         return run_node(own, **inputs).args
 
-    for kind in ("ImageEncoder", "TextEncoder"):
-        node(kind, encoder="small.safetensors")
-    analysis = node("FaceAnalysis", model_pack="buffalo_l", device="CPU")[0]
-    node("ReadFace", face_analysis=analysis, image=FACE, which="largest", together="each")
+    node("OpenClip", image_encoder="small.safetensors", text_encoder="small.safetensors")
+    faces = {"which": "largest", "together": "each", "save_as": "faces/x"}
+    node("ReadFace", model_pack="buffalo_l", device="CPU", image=FACE, **faces)
     small_files.save_adapter(small_files.adapter_tensors(), folders["ipadapter"] / "a.bin")
-    adapter = node("Loader", adapter_name="a.bin", image_encoder="auto")[0]
-    node("Convert", adapter_name="a.bin", precision="fp16", overwrite=False)
-    common = {"adapter": adapter, "clip": clip, "clip_vision": vit_h, **TEXTS}
-    embeds = node("Encode", image=PICTURE, instruction="use the style", **common)[0]
+    adapter = node("Loader", adapter_name="a.bin", image_encoder="auto", lora_strength=1.0, clip_vision=vit_h)[0]
+    common = {"adapter": adapter, "clip": clip, **TEXTS}
+    embeds = node("Encode", image=PICTURE, **TASK, **common)[0]
     (states,) = host_nodes.CLIPVisionEncode().encode(vit_h, PICTURE, "center")
-    node("EncodeStored", clip_vision_output=states, instruction="use the style", **common)
-    references = node("Reference", image=PICTURE, instruction="use the pose", weight=1.0)[0]
-    other = node("EncodeReferences", references=references, **common)[0]
-    node("Combine", embeds_1=embeds, embeds_2=other, method="concat", weight_1=1.0, weight_2=0.5)
-    node("Then", embeds=embeds, then=other, at_percent=0.5)
+    references = node("Reference", image=PICTURE, **ROW)[0]
+    references = node("Reference", clip_vision_output=states, references=references, **ROW)[0]
+    other = node("Encode", references=references, **TASK, **common)[0]
+    both = {"embeds_1": embeds, "embeds_2": other, "weight_1": 1.0, "weight_2": 0.5, "at_percent": 0.5}
+    for method in ("concat", "then"):
+        node("Combine", method=method, **both)
     node("SaveEmbeds", embeds=embeds, filename_prefix="embeds/x")
     node("LoadEmbeds", adapter=adapter, file="embeds/x_00001_.instruct.safetensors [output]")
-    node("SaveFace", face=Faces(torch.ones(1, 512)), filename_prefix="faces/x")
     node("LoadFace", file="faces/x_00001_.face.safetensors [output]")
-    node("CutOut", image=PICTURE, mask=MASK, background="random", seed=0, feather=2.0, invert=False)
-    node("CropAround", image=PICTURE, mask=MASK, padding=0.1)
+    node("Prepare", **{**PREPARING, "action": "cut out and crop"})
     node("Tile", image=PICTURE, max_tiles=4, overlap=0.1, whole=True)
     node("LabelGrid", images=PICTURE, row_labels="one", column_labels="two")
     node("Task", adapter=adapter, task="style", phrasing="random", seed=1)
-    schedule = node("Schedule", factors="0: 1, 0.5: 0.5", between="hold", along="steps")[0]
+    schedule = node("Schedule", factors="0: 1, 0.5: 0.5", between="hold", along="steps", **BATCH)[0]
     layers = node("Layers", weight_type="linear", layer_weights="", scaling="V only")[0]
     applied = apply(ran, embeds=small_models.golden_embeds(), schedule=schedule, layers=layers)
-    node(
-        "Guider", model=applied, positive=[], negative=[], text_guidance=4.0, instruct_guidance=2.0, image_guidance=1.0
-    )
     model, watch = node("Watch", model=applied)
     sample(model, noise(model))
     node("HeatMap", watch=watch, image=PICTURE, view="picture", opacity=0.5, scale="each map")
@@ -192,7 +192,6 @@ def test_no_run_of_a_node_does_more_than_read_and_write_its_folders(places, fold
     run_all(folders, *given)  # what is imported late runs code of files, as every import
     for path in places.rglob("*_00001*"):
         path.unlink()
-    (folders["ipadapter"] / "a-fp16.safetensors").unlink()
     with watching(watcher, places) as seen:
         ran = run_all(folders, *given)
     assert seen == []
@@ -203,16 +202,16 @@ def test_a_download_that_was_chosen_is_the_only_access_to_the_network(places, fo
     with serving(Served(save(small_encoders.small_vit_l()), linked=True)) as address:
         ask_here(monkeypatch, address)
         host, port = address.removeprefix("http://").split(":")
-        run_node(nodes.IPAdapterInstructImageEncoder, encoder=DOWNLOAD)  # what is imported late
+        run_node(nodes.IPAdapterInstructOpenClip, image_encoder=DOWNLOAD, text_encoder="none")  # what is imported late
         (folders["clip_vision"] / "ViT-L-14-openai.safetensors").unlink()
         with watching(watcher, places) as seen:
-            run_node(nodes.IPAdapterInstructImageEncoder, encoder=DOWNLOAD)
+            run_node(nodes.IPAdapterInstructOpenClip, image_encoder=DOWNLOAD, text_encoder="none")
     assert seen, "the hook should have seen the download"
     assert {one.split()[0] for one in seen} <= {"socket.connect", "socket.getaddrinfo"}
     here = [f"'{name}', {port}" for name in (host, "localhost", "::1")]
     assert all(any(place in one for place in here) for one in seen)
     with watching(watcher, places) as seen:
-        run_node(nodes.IPAdapterInstructTextEncoder, encoder=DOWNLOAD)  # the same file has both
+        run_node(nodes.IPAdapterInstructOpenClip, image_encoder="none", text_encoder=DOWNLOAD)  # the same file has both
     assert seen == []
 
 
@@ -228,7 +227,7 @@ def test_the_hook_would_see_it(watcher, tmp_path):
 
 
 @pytest.mark.parametrize("number", [NAN, INFINITE, -INFINITE])
-@pytest.mark.parametrize("name", ["weight", "instruct_guidance", "image_guidance", "three_way_until", "lora_strength"])
+@pytest.mark.parametrize("name", ["weight", "instruct_guidance", "image_guidance"])
 def test_apply_refuses_numbers_that_are_none(name, number):
     refused(lambda: apply(set(), **{name: number}), f"{name} was expected to be a finite number", "Correct it")
 
@@ -241,29 +240,45 @@ def test_tiles_beyond_all_measure_are_refused(tiles, overlap):
 
 @pytest.mark.parametrize("feather", [1e9, NAN, -1.0])
 def test_a_feather_beyond_all_measure_is_refused(feather):
-    call = {"image": PICTURE, "mask": MASK, "background": "red", "seed": 0, "feather": feather, "invert": False}
-    refused(lambda: run_node(nodes.IPAdapterInstructCutOut, **call), "feather was expected to be a number from 0 to 64")
+    call = {**PREPARING, "feather": feather}
+    refused(
+        lambda: run_node(nodes.IPAdapterInstructPrepare, **call), "feather was expected to be a number from 0 to 64"
+    )
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 10**400])
 def test_a_seed_that_no_generator_takes_is_refused(seed):
-    call = {"image": PICTURE, "mask": MASK, "background": "random", "seed": seed, "feather": 0.0, "invert": False}
-    refused(lambda: run_node(nodes.IPAdapterInstructCutOut, **call), "seed was expected to be a number from 0", "it is")
+    call = {**PREPARING, "seed": seed}
+    refused(
+        lambda: run_node(nodes.IPAdapterInstructPrepare, **call), "seed was expected to be a number from 0", "it is"
+    )
 
 
 @pytest.mark.parametrize("weight", [NAN, 3.5, -1e9])
 def test_a_weight_of_a_reference_beyond_all_measure_is_refused(weight):
-    call = {"image": PICTURE, "instruction": "use the style", "weight": weight}
+    call = {"image": PICTURE, **ROW, "weight": weight}
     refused(lambda: run_node(nodes.IPAdapterInstructReference, **call), "weight was expected to be a number from -3 to")
 
 
 @pytest.mark.parametrize("structure", [NAN, INFINITE, -0.1, 10**400])
-@pytest.mark.parametrize("kind", ["Encode", "EncodeStored"])
-def test_more_structure_of_a_face_than_there_is_is_refused(kind, structure):
-    node = getattr(nodes, f"IPAdapterInstruct{kind}")
-    own = {"image": PICTURE} if kind == "Encode" else {"embeds": PICTURE}
-    call = {"adapter": None, "clip": None, "instruction": "", "face_structure": structure, **TEXTS, **own}
-    refused(lambda: run_node(node, **call), "face_structure was expected to be a number from 0 to 5")
+@pytest.mark.parametrize("source", ["image", "embeds"])
+def test_more_structure_of_a_face_than_there_is_is_refused(source, structure):
+    call = {source: PICTURE, **ROW, "face_structure": structure}
+    said = "face_structure was expected to be a number from 0 to 5"
+    refused(lambda: run_node(nodes.IPAdapterInstructReference, **call), said)
+
+
+@pytest.mark.parametrize("until", [NAN, INFINITE, -0.1, 1.01])
+def test_a_moment_outside_the_sampling_is_refused(until):
+    call = {"factors": "1", "between": "hold", "along": "steps", **BATCH, "three_way_until": until}
+    said = "three_way_until was expected to be a number from 0 to 1"
+    refused(lambda: run_node(nodes.IPAdapterInstructSchedule, **call), said)
+
+
+@pytest.mark.parametrize("strength", [NAN, INFINITE, -INFINITE])
+def test_a_lora_strength_that_is_no_number_is_refused_before_a_file_is_read(strength):
+    call = {"adapter_name": "gone.bin", "image_encoder": "auto", "lora_strength": strength}
+    refused(lambda: run_node(nodes.IPAdapterInstructLoader, **call), "lora_strength was expected to be a finite number")
 
 
 @pytest.mark.parametrize("opacity", [NAN, -1.0, 1.01])
@@ -290,10 +305,8 @@ def test_a_seed_of_thousands_of_digits_is_refused_in_the_packs_words():
 
 @pytest.mark.parametrize("padding", [math.inf, NAN, 1e300])
 def test_a_padding_beyond_all_measure_is_refused(padding):
-    call = {"image": PICTURE, "mask": MASK, "padding": padding}
-    refused(
-        lambda: run_node(nodes.IPAdapterInstructCropAround, **call), "padding was expected to be a number from 0 to 2"
-    )
+    call = {**PREPARING, "action": "crop", "padding": padding}
+    refused(lambda: run_node(nodes.IPAdapterInstructPrepare, **call), "padding was expected to be a number from 0 to 2")
 
 
 def test_a_grid_of_a_billion_cells_is_refused_before_any_is_made():

@@ -91,7 +91,7 @@ def test_full_masks_are_none_for_latents_with_references_of_their_own(bare, each
 def test_a_mask_of_one_grey_is_a_weight(bare, embeds, batch):
     greys = (1.0, 0.25, 0.5)
     masks = torch.stack([torch.full((20, 30), grey) for grey in greys])
-    weighted = small_models.applied(bare, embeds, guidance="simple", frame_weights=greys)
+    weighted = small_models.applied(bare, embeds, guidance="simple", batch_factors=greys)
     close(sample(small_models.applied(bare, embeds, masks, guidance="simple"), batch), sample(weighted, batch))
 
 

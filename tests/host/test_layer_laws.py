@@ -93,7 +93,7 @@ def test_a_scaling_at_weight_0_is_the_bare_model(family, bare, embeds, scaling):
     if family == "sd3":
         pytest.skip("SD3 has none")
     found = small_models.applied(
-        bare, embeds, guidance="simple", layers=layers(scaling=scaling), frame_weights=(0.0, 1.0)
+        bare, embeds, guidance="simple", layers=layers(scaling=scaling), batch_factors=(0.0, 1.0)
     )
     close(sample(found), sample(bare))
 

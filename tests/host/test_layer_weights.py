@@ -77,7 +77,7 @@ class LayeredScene(Scene):
         settings = {k: v for k, v in vars(self.links[0]).items() if k != "picture"}
         embeds = small_models.InstructEmbeds(self.adapter, "", self.tokens[0])
         model = prepare(small_models.small_model(self.family))
-        return small_models.applied(model, embeds, layers=self.layers, frame_weights=self.frames, **settings)
+        return small_models.applied(model, embeds, layers=self.layers, batch_factors=self.frames, **settings)
 
     def oracle(self, prepare):
         patcher, weight_type = small_models.small_model(self.family, LayeredOracle), self.layers.weight_type

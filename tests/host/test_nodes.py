@@ -16,10 +16,9 @@ from comfyhost.weights import draw
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
-from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.shared.schema import schema
-from support import pack_nodes, small_encoders, small_files, small_models
+from support import pack_nodes, readable_adapters, small_encoders, small_files, small_models
 from support.imported_comfyui import COMFYUI
 from support.pack_nodes import run_node
 
@@ -115,7 +114,7 @@ def test_fields_that_this_comfyui_does_not_know_are_left_out():
 def test_for_an_adapter_of_faces_the_loader_says_that_no_encoder_is_needed(folders):
     file = draw(plain_adapter(Plain("faceid"), (8,)), 0, torch.float32)
     small_files.save_adapter(file, folders["ipadapter"] / "face.safetensors")
-    output = run_node(IPAdapterInstructLoader, adapter_name="face.safetensors", image_encoder="auto")
+    output = run_node(IPAdapterInstructLoader, adapter_name="face.safetensors", image_encoder="auto", lora_strength=1.0)
     assert output.args[0].encoder_file is None
     assert output.ui["text"][-1] == "image encoder: none needed, it reads a face embedding"
 
@@ -217,16 +216,8 @@ def vit_h():
 
 
 def encode(vit_h, **changes):
-    inputs = {
-        "adapter": run_node(IPAdapterInstructLoader, adapter_name="a.bin", image_encoder="auto").args[0],
-        "clip": small_encoders.small_clip(),
-        "image": torch.rand(1, 40, 50, 3, generator=torch.Generator().manual_seed(0)),
-        "instruction": "use the pose",
-        "prompt": "a (red:1.3) dog",
-        "negative_prompt": "blurry",
-        "clip_vision": vit_h,
-    }
-    return run_node(IPAdapterInstructEncode, **{**inputs, **changes}).args
+    loaded = run_node(IPAdapterInstructLoader, adapter_name="a.bin", image_encoder="auto", lora_strength=1.0).args[0]
+    return readable_adapters.encoded(loaded, vit_h, **{"prompt": "a (red:1.3) dog", **changes}).args
 
 
 @pytest.mark.parametrize("clip_skip", [None, -2])

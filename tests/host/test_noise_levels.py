@@ -9,15 +9,14 @@ import torch
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced as advanced
 from ipadapter_instruct.models.attention_maps.record import watched
+from ipadapter_instruct.models.encoding.embeds import take_turns
 from ipadapter_instruct.models.guidance.weight_schedule import LINEAR, NOISE, parse_schedule
 from ipadapter_instruct.models.patching import prepare_run
 from ipadapter_instruct.models.patching.batch_index import WholeLatent
 from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.models.patching.window import SigmaWindow
-from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
 from support import small_models
 from support.host_node import host_node
-from support.pack_nodes import run_node
 from support.sampling.short_runs import noise, same
 
 
@@ -71,7 +70,7 @@ def all_of_one_fraction(model, embeds, at: float):
     before, after = 0.1, 0.2
     model = small_models.applied(model, embeds, weight=before, guidance="simple", end_percent=at)
     model = small_models.applied(model, embeds, weight=after, guidance="simple", start_percent=at)
-    turns = run_node(IPAdapterInstructThen, embeds=embeds, then=embeds, at_percent=at).args[0]
+    turns = take_turns(embeds, embeds, at)
     model = small_models.applied(model, turns, weight=0.3, guidance="simple")
     schedule = parse_schedule(f"0: 2, {at}: 3", "hold", NOISE)
     model = small_models.applied(model, embeds, weight=0.4, guidance="simple", schedule=schedule)

@@ -265,9 +265,9 @@ def test_a_block_that_passes_the_adapter_by_is_named(family, order):
 def test_a_lora_whose_layers_are_replaced_is_refused_by_name(bare, order):
     other, embeds = attentions(Sharing, "attn1"), plain.embeds(plain.adapter("faceid"))
 
-    def picture(**settings):
+    def picture(lora_strength: float = 1.0):
         prepare, change = (other, lambda m: m) if order == "before" else (lambda m: m, other)
-        return sample(change(plain.applied(prepare(bare), embeds, **settings)))
+        return sample(change(plain.applied(prepare(bare), plain.of_strength(embeds, lora_strength))))
 
     refused(picture, "The LoRA in small-faceid.safetensors", "attn1", "the Sharing", "set lora_strength to 0")
     assert picture(lora_strength=0.0).isfinite().all()

@@ -17,6 +17,7 @@ import open_clip
 import pytest
 import torch
 import transformers
+from comfy_execution.graph import ExecutionBlocker
 from ipadapter_instruct.models.encoding.image_encoder import (
     check_encoder,
     encode_pixels,
@@ -34,7 +35,7 @@ from ipadapter_instruct.models.encoding.open_clip_towers import (
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, STRETCH
 from ipadapter_instruct.models.encoding.text_encoder import check_clip_l, encode_texts
 from ipadapter_instruct.models.files.encoder_files import VIT_H_STATES, EncoderSizes
-from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructImageEncoder, IPAdapterInstructTextEncoder
+from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructOpenClip
 from safetensors.torch import save, save_file
 from support import small_encoders
 from support.imported_comfyui import COMFYUI
@@ -268,7 +269,7 @@ def test_of_a_shorter_clip_all_places_are_used(tmp_path):
 
 
 def test_a_clip_without_clip_l_is_told_of_the_node():
-    with pytest.raises(ValueError, match=r"Load Instruct Text Encoder \(open_clip\)"):
+    with pytest.raises(ValueError, match="or Load open_clip for Instruct"):
         check_clip_l(small_encoders.sd2_clip())
 
 
@@ -369,43 +370,57 @@ def server(monkeypatch):
         yield served
 
 
-def choices(node) -> list[str]:
+def choices(place: int) -> list[str]:
     folder_paths.filename_list_cache.clear()
-    return node.define_schema().inputs[0].options
+    return IPAdapterInstructOpenClip.define_schema().inputs[place].options
 
 
-def test_the_nodes_offer_the_files_and_the_downloads(folders):
+def load(image_encoder: str = "none", text_encoder: str = "none"):
+    return run_node(IPAdapterInstructOpenClip, image_encoder=image_encoder, text_encoder=text_encoder)
+
+
+def test_the_node_offers_the_files_and_the_downloads(folders):
     (folders["clip_vision"] / "a.safetensors").touch()
     (folders["text_encoders"] / "b.safetensors").touch()
     downloads = [f"{model} (download)" for model in ("ViT-H-14 laion2b_s32b_b79k", "ViT-bigG-14 laion2b_s39b_b160k")]
     openai = [f"{model} openai (download)" for model in ("ViT-L-14", "ViT-L-14-336")]
-    assert choices(IPAdapterInstructImageEncoder) == ["a.safetensors", *downloads, *openai]
-    assert choices(IPAdapterInstructTextEncoder) == ["b.safetensors", openai[0]]
+    assert choices(0) == ["none", "a.safetensors", *downloads, *openai]
+    assert choices(1) == ["none", "b.safetensors", openai[0]]
 
 
 def test_a_file_is_loaded_and_said_what_it_is(folders, image_files, text_files):
     for key, files in (("clip_vision", image_files), ("text_encoders", text_files)):
         (folders[key] / "x.safetensors").write_bytes(files["transformers"].read_bytes())
 
-    image = run_node(IPAdapterInstructImageEncoder, encoder="x.safetensors")
-    text = run_node(IPAdapterInstructTextEncoder, encoder="x.safetensors")
+    output = run_node(IPAdapterInstructOpenClip, image_encoder="x.safetensors", text_encoder="x.safetensors")
+    image, text = output.args
 
-    said = "ViT-H-14 image tower, 2 layers, 1280 wide; float32, transformers' names, 28 pixels"
-    assert image.ui["text"] == ("x.safetensors", said)
-    assert image.args[0].encode_image(torch.rand(1, 28, 28, 3)).image_embeds.shape == (1, 1024)
-    assert text.ui["text"][1] == "ViT-L-14 text tower, 12 layers, 768 wide; float16, transformers' names"
-    assert encode_texts(text.args[0], ["a"])["a"].shape == (1, 77, 768)
+    of_image = "ViT-H-14 image tower, 2 layers, 1280 wide; float32, transformers' names, 28 pixels"
+    of_text = "ViT-L-14 text tower, 12 layers, 768 wide; float16, transformers' names"
+    assert output.ui["text"] == ("x.safetensors", of_image, "x.safetensors", of_text)
+    assert image.encode_image(torch.rand(1, 28, 28, 3)).image_embeds.shape == (1, 1024)
+    assert encode_texts(text, ["a"])["a"].shape == (1, 77, 768)
 
 
-def test_a_download_comes_once_for_both_nodes(folders, server, monkeypatch):
-    image = run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)").args[0]
+def test_an_encoder_that_was_not_chosen_stops_what_asks_for_it_with_words(folders, image_files):
+    (folders["clip_vision"] / "x.safetensors").write_bytes(image_files["transformers"].read_bytes())
+    image, text = load("x.safetensors").args
+    assert image.encode_image(torch.rand(1, 28, 28, 3)).image_embeds.shape == (1, 1024)
+    assert isinstance(text, ExecutionBlocker)
+    assert text.message == "Choose text_encoder in Load open_clip for Instruct; it is none."
+    with pytest.raises(ValueError, match="^Choose an image_encoder, a text_encoder, or both; both are none"):
+        load()
+
+
+def test_a_download_comes_once_for_both_towers(folders, server, monkeypatch):
+    image = load("ViT-L-14 openai (download)").args[0]
     assert [path.name for path in folders["clip_vision"].iterdir()] == ["ViT-L-14-openai.safetensors"]
     assert server.sent == [len(server.content)]
     assert image.sizes == EncoderSizes(1024, 768, 5)
 
     ask_here(monkeypatch, NOBODY)
-    again = run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)").args[0]
-    text = run_node(IPAdapterInstructTextEncoder, encoder="ViT-L-14 openai (download)").args[0]
+    again = load("ViT-L-14 openai (download)").args[0]
+    text = load(text_encoder="ViT-L-14 openai (download)").args[1]
     assert again is image
     assert encode_texts(text, ["a"])["a"].shape == (1, 77, 768)
 
@@ -430,7 +445,7 @@ def test_every_download_is_known_to_open_clip(folders, server, monkeypatch):
     for name, repository in repositories.items():
         server.forget()
         with pytest.raises(ValueError, match="could not be downloaded") as caught:
-            run_node(IPAdapterInstructImageEncoder, encoder=f"{name} (download)")
+            load(f"{name} (download)")
         url = f"https://huggingface.co/{repository}/resolve/main/open_clip_model.safetensors"
         target = folders["clip_vision"] / f"{name.replace(' ', '-')}.safetensors"
         assert f"To get it in a browser instead: {url} , saved as {target}" in str(caught.value)
@@ -440,12 +455,12 @@ def test_every_download_is_known_to_open_clip(folders, server, monkeypatch):
 def test_a_download_that_breaks_off_is_taken_up_and_said_when_nothing_more_comes(folders, server):
     server.cuts = [1_000_000, *[0] * 20]
     with pytest.raises(ValueError, match=r"did not send all .*Run the workflow again later"):
-        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+        load("ViT-L-14 openai (download)")
     assert list(folders["clip_vision"].iterdir()) == []
 
     server.cuts = [1_000_000]
     server.forget()
-    run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+    load("ViT-L-14 openai (download)")
     assert server.sent[1] < len(server.content)
 
 
@@ -463,7 +478,7 @@ def test_a_download_can_be_interrupted_and_shows_its_progress(folders, server, m
     monkeypatch.setattr("comfy.utils.ProgressBar", Bar)
     try:
         with pytest.raises(mm.InterruptProcessingException):
-            run_node(IPAdapterInstructTextEncoder, encoder="ViT-L-14 openai (download)")
+            load(text_encoder="ViT-L-14 openai (download)")
     finally:
         mm.interrupt_current_processing(False)
     assert len(bars) == 1
@@ -473,24 +488,24 @@ def test_a_download_can_be_interrupted_and_shows_its_progress(folders, server, m
 def test_a_busy_server_is_asked_for_one_file_and_said(folders, server):
     server.status = 503
     with pytest.raises(ValueError, match="could not be downloaded.*too busy.*Run the workflow again later"):
-        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+        load("ViT-L-14 openai (download)")
     assert len(server.asked) == 1
 
 
 def test_a_download_without_room_is_said_before_anything_is_fetched(folders, server):
     server.stated_size = 10**15
     with pytest.raises(ValueError, match=r"could not be downloaded.*1,000,000.00 GB are still to come"):
-        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+        load("ViT-L-14 openai (download)")
     assert server.sent == []
 
 
 def test_a_download_that_open_clip_does_not_know_is_said(folders, server, monkeypatch):
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, tag: {})
     with pytest.raises(ValueError, match="expected to know ViT-L-14.* openai.*Update open_clip_torch, or choose"):
-        run_node(IPAdapterInstructImageEncoder, encoder="ViT-L-14 openai (download)")
+        load("ViT-L-14 openai (download)")
 
 
 def test_the_text_tower_of_an_image_encoder_alone_is_refused(folders, image_weights):
     save_file(image_weights, folders["text_encoders"] / "x.safetensors")
     with pytest.raises(ValueError, match=f"x.safetensors was expected to hold CLIP's {TEXT.title}"):
-        run_node(IPAdapterInstructTextEncoder, encoder="x.safetensors")
+        load(text_encoder="x.safetensors")

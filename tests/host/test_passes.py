@@ -7,6 +7,7 @@ import comfy.sample
 import pytest
 import torch
 from comfy_extras import nodes_pag
+from ipadapter_instruct.models.guidance.weight_schedule import Schedule
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct, resolve
 from support import small_models
 from support.host_node import host_node
@@ -155,7 +156,7 @@ def test_the_passes_that_apply_shows_are_those_that_run(bare, embeds, settings, 
 
 
 def test_apply_shows_from_when_on_guidance_is_simple(bare, embeds):
-    settings = ApplySettings(guidance="three-way", three_way_until=0.6)
+    settings = ApplySettings(guidance="three-way", schedule=Schedule(three_way_until=0.6))
     model, lines = apply_instruct(bare, embeds, settings)
     assert "passes a step: 3, 2 at cfg 2, 2 at cfg 1, 2 from 0.6 on" in lines
     assert passes(model) == [3, 3, 2]

@@ -5,13 +5,11 @@ import numpy
 import pytest
 import torch
 from ipadapter_instruct.models.guidance.branches import Branch
-from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
-from ipadapter_instruct.nodes.prepare.crop_around import IPAdapterInstructCropAround
-from ipadapter_instruct.nodes.prepare.cut_out import IPAdapterInstructCutOut
+from ipadapter_instruct.nodes.prepare.prepare_reference import IPAdapterInstructPrepare
 from ipadapter_instruct.nodes.prepare.tile import IPAdapterInstructTile
 from PIL import Image
-from support import pack_nodes, small_encoders, small_files
+from support import pack_nodes, readable_adapters, small_encoders, small_files
 from support.pack_nodes import run_node
 from support.refusals import refused
 
@@ -19,7 +17,7 @@ import nodes as host_nodes
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
-NODES = [IPAdapterInstructCutOut, IPAdapterInstructCropAround, IPAdapterInstructTile]
+NODES = [IPAdapterInstructPrepare, IPAdapterInstructTile]
 FAMILIES = ["sd15", "sdxl", "sd3"]
 TOKENS = 16  # of one reference
 
@@ -36,12 +34,17 @@ def marked(height: int = 40, width: int = 60) -> torch.Tensor:
 
 
 def cut_out(**changes):
-    inputs = {"image": picture(), "mask": marked(), "background": "#808080", "seed": 0, "feather": 0.0, "invert": False}
-    return run_node(IPAdapterInstructCutOut, **{**inputs, **changes})
+    return prepare("cut out", **changes)
 
 
 def crop_around(**changes):
-    return run_node(IPAdapterInstructCropAround, **{"image": picture(), "mask": marked(), "padding": 0.25, **changes})
+    return prepare("crop", **changes)
+
+
+def prepare(action: str, **changes):
+    cutting = {"background": "#808080", "seed": 0, "feather": 0.0}
+    inputs = {"image": picture(), "mask": marked(), "action": action, **cutting, "padding": 0.25, "invert": False}
+    return run_node(IPAdapterInstructPrepare, **{**inputs, **changes})
 
 
 def tile(**changes):
@@ -82,7 +85,9 @@ def vit_h():
 def adapter(request, tmp_path_factory):
     with pack_nodes.model_folders(tmp_path_factory.mktemp("models")) as folders:
         small_files.save_adapter(small_files.adapter_tensors(request.param), folders["ipadapter"] / "a.safetensors")
-        yield run_node(IPAdapterInstructLoader, adapter_name="a.safetensors", image_encoder="auto").args[0]
+        yield run_node(
+            IPAdapterInstructLoader, adapter_name="a.safetensors", image_encoder="auto", lora_strength=1.0
+        ).args[0]
 
 
 @pytest.fixture
@@ -90,15 +95,8 @@ def tokens(adapter, vit_h):
     """Encode: image tokens of the full branch, [1, T, D], of pictures."""
 
     def encode(image: torch.Tensor, **changes) -> torch.Tensor:
-        texts = {"instruction": "use the object", "prompt": "a dog", "negative_prompt": ""}
-        inputs = {
-            "adapter": adapter,
-            "clip": small_encoders.small_clip(),
-            "image": image,
-            "clip_vision": vit_h,
-            **texts,
-        }
-        found = run_node(IPAdapterInstructEncode, **{**inputs, **changes}).args[0].image_tokens[Branch.FULL]
+        embeds = readable_adapters.encode(adapter.adapter, vit_h, image=image, instruction="use the object", **changes)
+        found = embeds.image_tokens[Branch.FULL]
         assert found.isfinite().all()
         return found
 
@@ -129,7 +127,7 @@ def test_encode_takes_tiles_as_that_many_references(tokens):
     assert count > 1
 
 
-# Cut Out Reference
+# Instruct Prepare Reference
 
 
 @pytest.mark.parametrize(
@@ -147,6 +145,25 @@ def test_the_colour_that_was_drawn_is_said_and_gives_the_same_when_typed():
     typed = cut_out(background=said.removeprefix("background: "), seed=8)
     same(typed.args[0], drawn.args[0])
     assert not torch.equal(cut_out(background="Random", seed=8).args[0], drawn.args[0])
+
+
+@pytest.mark.parametrize("invert", [False, True])
+def test_cut_out_and_crop_is_a_crop_of_the_cut_out_around_what_was_kept(invert):
+    mask = 1 - marked() if invert else marked()
+    found = prepare("cut out and crop", mask=mask, invert=invert, background="random", seed=3)
+    image, kept = prepare("cut out", mask=mask, invert=invert, background="random", seed=3).args
+    for one, other in zip(found.args, prepare("crop", image=image, mask=kept).args, strict=True):
+        same(one, other)
+    assert [line.split(":")[0] for line in found.ui["text"]] == ["background", "square"]
+
+
+def test_a_crop_of_what_is_black_is_inverted_too():
+    for one, other in zip(crop_around(mask=1 - marked(), invert=True).args, crop_around().args, strict=True):
+        same(one, other)
+
+
+def test_an_unknown_action_is_refused():
+    refused(lambda: prepare("cut"), "action was expected to be one of cut out, crop, cut out and crop", "it is 'cut'")
 
 
 @pytest.mark.parametrize("call", [cut_out, crop_around, tile])
@@ -190,7 +207,7 @@ def test_inputs_are_not_changed():
     same(mask, before[1])
 
 
-# Tile Reference
+# Instruct Tile Reference
 
 
 def test_the_count_and_the_grid_are_said():
@@ -229,7 +246,7 @@ def test_a_crop_around_nothing_is_refused():
 def test_every_input_and_output_is_explained_and_taken_by_its_name(node):
     schema = node.GET_SCHEMA()
     assert schema.node_id == node.__name__
-    assert schema.category == "IPAdapter-Instruct/tools"
+    assert schema.category == "IPAdapter-Instruct/prepare"
     assert schema.description
     assert all(each.tooltip for each in (*schema.inputs, *schema.outputs))
     code = node.execute.__func__.__code__

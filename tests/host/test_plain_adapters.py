@@ -5,27 +5,21 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 import torch
-from comfy_extras import nodes_custom_sampler as custom
-from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE
+from ipadapter_instruct.models.encoding.embeds import take_turns
+from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE, Schedule, parse_schedule
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_LATENT
-from ipadapter_instruct.nodes.control.guider import IPAdapterInstructGuider
-from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
-from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
+from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_INDEX
 from support import small_models
 from support import small_plain_adapters as plain
 from support.golden_cases import golden_case
-from support.host_node import host_node
-from support.pack_nodes import run_node
 from support.sampling.counted_passes import passes
-from support.sampling.host_samplers import check, custom_advanced, ksampler, pair
+from support.sampling.host_samplers import check, ksampler
 from support.sampling.oracle_model import OracleAdapter, oracle_model
-from support.sampling.scenes import Link, OracleForm, PackForm, Scene
-from support.sampling.short_runs import CFG, close, noise, same, sample
+from support.sampling.scenes import Link, Scene
+from support.sampling.short_runs import close, noise, same, sample
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
 
@@ -129,16 +123,16 @@ def test_a_full_mask_is_no_mask_and_an_empty_one_the_bare_model(bare, bare_pictu
     embeds = of_kind(kind)
     full = plain.applied(bare, embeds, attn_mask=torch.ones(1, 50, 70))
     same(sample(full), sample(plain.applied(bare, embeds)))
-    empty = plain.applied(bare, embeds, attn_mask=torch.zeros(1, 50, 70), lora_strength=0.0)
+    empty = plain.applied(bare, plain.of_strength(embeds, 0.0), attn_mask=torch.zeros(1, 50, 70))
     same(sample(empty), bare_picture)
 
 
 @some_kinds
 def test_outside_the_window_the_step_is_the_bare_models(bare, kind):
-    embeds = of_kind(kind)
-    late = plain.applied(bare, embeds, start_percent=0.999, lora_strength=0.0)
+    embeds = plain.of_strength(of_kind(kind), 0.0)
+    late = plain.applied(bare, embeds, start_percent=0.999)
     same(sample(late, last_step=2), sample(bare, last_step=2))
-    early = plain.applied(bare, embeds, end_percent=0.001, lora_strength=0.0)
+    early = plain.applied(bare, embeds, end_percent=0.001)
     same(sample(early, start_step=1), sample(bare, start_step=1))
 
 
@@ -150,33 +144,30 @@ def test_the_lora_acts_outside_the_window_too_and_it_is_said(bare, kind):
 
 
 def test_an_apply_of_weight_0_adds_no_lora_and_turns_of_one_adapter_add_it_once(bare):
-    embeds = of_kind("faceid")
-    once = sample(plain.applied(bare, embeds, lora_strength=0.5))
-    same(sample(plain.applied(plain.applied(bare, embeds, lora_strength=0.5), embeds, weight=0.0)), once)
-    turns = run_node(IPAdapterInstructThen, embeds=embeds, then=embeds, at_percent=0.5).args[0]
-    close(sample(plain.applied(bare, turns, lora_strength=0.5)), once)
+    embeds = plain.of_strength(of_kind("faceid"), 0.5)
+    once = sample(plain.applied(bare, embeds))
+    same(sample(plain.applied(plain.applied(bare, embeds), embeds, weight=0.0)), once)
+    close(sample(plain.applied(bare, take_turns(embeds, embeds, 0.5))), once)
 
 
 def test_two_applies_of_one_adapter_add_its_lora_once_and_the_second_says_so(bare):
-    embeds = of_kind("faceid")
-    first = plain.apply(bare, embeds, weight=0.5, lora_strength=0.5)
-    second = plain.apply(first.args[0], embeds, weight=0.3, lora_strength=1.0)
+    embeds = plain.of_strength(of_kind("faceid"), 0.5)
+    once = sample(plain.applied(bare, embeds, weight=0.8))
+    first = plain.apply(bare, embeds, weight=0.5)
+    second = plain.apply(first.args[0], embeds, weight=0.3)
     assert any("added by an Apply before" in line for line in second.ui["text"])
-    close(sample(second.args[0]), sample(plain.applied(bare, embeds, weight=0.8, lora_strength=0.5)))
-    without = plain.applied(bare, embeds, weight=0.5, lora_strength=0.0)
-    close(
-        sample(plain.applied(without, embeds, weight=0.3, lora_strength=0.5)),
-        sample(plain.applied(bare, embeds, weight=0.8, lora_strength=0.5)),
-    )
+    close(sample(second.args[0]), once)
+    without = plain.applied(bare, plain.of_strength(embeds, 0.0), weight=0.5)
+    close(sample(plain.applied(without, embeds, weight=0.3)), once)
 
 
 @some_kinds
 def test_a_schedule_of_ones_is_none_and_of_zeros_the_bare_model(bare, bare_picture, kind):
     def scheduled(factors: str):
-        schedule = run_node(IPAdapterInstructSchedule, factors=factors, between=HOLD, along=NOISE).args[0]
-        return sample(plain.applied(bare, of_kind(kind), schedule=schedule, lora_strength=0.0))
+        return sample(plain.applied(bare, embeds, schedule=parse_schedule(factors, HOLD, NOISE)))
 
-    same(scheduled("1"), sample(plain.applied(bare, of_kind(kind), lora_strength=0.0)))
+    embeds = plain.of_strength(of_kind(kind), 0.0)
+    same(scheduled("1"), sample(plain.applied(bare, embeds)))
     same(scheduled("0"), bare_picture)
 
 
@@ -186,7 +177,7 @@ def test_a_schedule_of_ones_is_none_and_of_zeros_the_bare_model(bare, bare_pictu
 @some_kinds
 def test_each_latent_follows_its_reference_as_in_a_run_of_its_own(bare, kind):
     both = noise(bare, 2, 8, 12)
-    found = sample(plain.applied(bare, of_kind(kind, 2, several=PER_LATENT)), both)
+    found = sample(plain.applied(bare, of_kind(kind, 2, combine=PER_INDEX)), both)
     apart = [sample(plain.applied(bare, alone(kind, n)), both[n : n + 1]) for n in range(2)]
     close(found, torch.cat(apart))
 
@@ -194,7 +185,7 @@ def test_each_latent_follows_its_reference_as_in_a_run_of_its_own(bare, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_references_are_averaged_or_stand_side_by_side(kind):
     each = [alone(kind, n).image_tokens.full for n in range(2)]
-    averaged, joined = (of_kind(kind, 2, several=mode).image_tokens for mode in (AVERAGE, CONCAT))
+    averaged, joined = (of_kind(kind, 2, combine=mode).image_tokens for mode in (AVERAGE, CONCAT))
     close(averaged.full, sum(each) / 2, tolerance=1e-5)
     close(joined.full, torch.cat(each, dim=1), tolerance=1e-5)
     assert joined.uncond.shape == joined.full.shape
@@ -209,7 +200,7 @@ def alone(kind: str, number: int):
 @some_kinds
 def test_a_weight_for_each_latent_is_applys_in_a_run_of_its_own(bare, kind):
     embeds, both = of_kind(kind), noise(bare, 2, 8, 12)
-    found = sample(plain.applied(bare, embeds, weight=0.8, batch_weights="1, 0.5"), both)
+    found = sample(plain.applied(bare, embeds, weight=0.8, schedule=Schedule(batch_factors=(1.0, 0.5))), both)
     apart = [sample(plain.applied(bare, embeds, weight=w), both[n : n + 1]) for n, w in enumerate((0.8, 0.4))]
     close(found, torch.cat(apart))
 
@@ -275,32 +266,3 @@ def test_a_chain_on_sdxl_does_too():
 
 def test_at_cfg_1_too():
     check(ksampler, MixedScene("sd15", CHAINS["instruct_then_plain"]), cfg=1.0)
-
-
-def test_the_guider_on_a_mixed_chain_guides_the_instruct_adapter_alone():
-    scene = MixedScene("sd15", CHAINS["instruct_then_plain"])
-    found, expected = PackForm(scene), OracleForm(scene)
-    scales = {"instruct_guidance": 2.0, "image_guidance": 0.75}  # the links' own
-    close(
-        custom_advanced(found, guider(found.model, *pair(found), **scales).args),
-        custom_advanced(expected, host_node(custom.CFGGuider, expected.model, *pair(expected), CFG)),
-    )
-
-
-# Instruct Guider
-
-
-def guider(model, positive, negative, **scales):
-    conds = {"positive": positive, "negative": negative}
-    return run_node(IPAdapterInstructGuider, model=model, **conds, text_guidance=CFG, **scales)
-
-
-@some_kinds
-def test_the_guider_on_a_plain_adapter_alone_is_a_cfg_guider_and_says_so(bare, kind):
-    form = SimpleNamespace(model=plain.applied(bare, of_kind(kind)))
-    conds = [small_models.golden_conditioning("sd15", name) for name in ("positive", "negative")]
-    output = guider(form.model, *conds, instruct_guidance=3.0, image_guidance=0.5)
-    expected = host_node(custom.CFGGuider, form.model, *conds, CFG)
-    same(custom_advanced(form, output.args), custom_advanced(form, expected))
-    assert "passes a step: 2" in output.ui["text"]
-    assert "guided simply by text_guidance: a plain IP-Adapter takes no instruction" in output.ui["text"]

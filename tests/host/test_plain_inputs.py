@@ -6,11 +6,10 @@ import functools
 
 import pytest
 import torch
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.models.reference.faces import Faces
-from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeStored
 from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from support import small_encoders, small_models
@@ -125,7 +124,7 @@ def test_v2s_structure_is_a_straight_line_from_the_face_to_the_picture():
 @pytest.mark.parametrize("kind", ["faceid-plus", "faceid-plus-v2"])
 def test_one_face_is_for_all_pictures(kind):
     adapter, pictures = plain.adapter(kind), plain.pictures(2)
-    found = plain.embeds(adapter, image=pictures, face=plain.faces(), several="concat")
+    found = plain.embeds(adapter, image=pictures, face=plain.faces(), combine="concat")
     each = [plain.embeds(adapter, image=pictures[n : n + 1]).image_tokens.full for n in range(2)]
     close(found.image_tokens.full, torch.cat(each, dim=1), tolerance=1e-5)
 
@@ -133,7 +132,7 @@ def test_one_face_is_for_all_pictures(kind):
 @pytest.mark.parametrize("kind", ["base", "plus", "faceid-plus"])
 def test_many_pictures_are_the_same_as_a_few_at_a_time(kind):
     adapter, number = plain.adapter(kind), 11
-    found = plain.embeds(adapter, number, several="one per latent").image_tokens.full
+    found = plain.embeds(adapter, number, combine="one per batch index").image_tokens.full
     face = plain.faces(number).embeddings
     for n in (0, 7, 10):
         own = Faces(face[n : n + 1]) if adapter.kind.reads_face else None
@@ -147,36 +146,23 @@ def test_many_pictures_are_the_same_as_a_few_at_a_time(kind):
 @pytest.mark.parametrize("kind", ["base", "plus", "faceid-plus", "faceid-plus-v2", "faceid"])
 def test_what_clip_vision_encode_has_read_is_the_picture(kind):
     adapter, encoder = plain.adapter(kind), small_encoders.clip_vision(width=plain.WIDTH, layers=2)
-    expected = plain.embeds(adapter, 2, clip_vision=encoder, several="average")
+    expected = plain.embeds(adapter, 2, clip_vision=encoder, combine="average")
     (read,) = host_nodes.CLIPVisionEncode().encode(encoder, plain.pictures(2), "center")
     given = {"clip_vision_output": read} if adapter.encoder_need else {}
-    found = run_node(
-        IPAdapterInstructEncodeStored,
-        adapter=AdapterWithEncoder(adapter, None),
-        clip=small_encoders.small_clip(),
-        instruction="use the style",
-        prompt="a dog",
-        negative_prompt="blurry",
-        clip_vision=encoder,
-        face=plain.faces(2) if adapter.kind.reads_face else None,
-        several="average",
-        **given,
-    ).args[0]
+    found = plain.embeds(adapter, 2, image=None, clip_vision=encoder, combine="average", **given)
     for branch in Branch:
         close(found.image_tokens[branch], expected.image_tokens[branch], tolerance=1e-5)
 
 
 def test_stored_embeds_of_another_encoder_are_refused_with_their_width():
-    inputs = {"adapter": AdapterWithEncoder(plain.adapter("base"), None), "clip": small_encoders.small_clip()}
-    texts = {"instruction": "", "prompt": "", "negative_prompt": ""}
-    call = lambda: run_node(IPAdapterInstructEncodeStored, **inputs, **texts, embeds=torch.ones(2, 7))  # noqa: E731
+    call = lambda: plain.embeds(plain.adapter("base"), image=None, embeds=torch.ones(2, 7))  # noqa: E731
     refused(call, "pooled embeds", "[2, 7], pooled embeds 7 wide, of another encoder", "with a base model")
 
 
 def saved_and_loaded(embeds, adapter):
     run_node(IPAdapterInstructSaveEmbeds, embeds=embeds, filename_prefix="embeds/plain")
     file = "embeds/plain_00001_.instruct.safetensors [output]"
-    return run_node(IPAdapterInstructLoadEmbeds, adapter=AdapterWithEncoder(adapter, None), file=file).args[0]
+    return run_node(IPAdapterInstructLoadEmbeds, adapter=AdapterWithEncoders(adapter, None), file=file).args[0]
 
 
 @each_kind
@@ -206,7 +192,7 @@ def test_embeds_of_another_adapter_or_of_another_version_of_one_are_refused(plac
 def test_a_missing_face_is_asked_for(kind):
     adapter = plain.adapter(kind)
     said = f"A face was expected, since small-{kind}.safetensors is {adapter.kind}, which reads a face embedding"
-    refused(lambda: plain.encode(adapter, face=None), said, "none is connected. Connect Load Face Embedding")
+    refused(lambda: plain.encode(adapter, face=None), said, "none is connected. Connect Instruct Load Face")
 
 
 def test_an_adapter_of_faces_of_another_width_is_refused():
@@ -259,4 +245,4 @@ def test_a_lora_that_does_not_fit_the_model_is_refused_before_anything_is_change
     embeds = plain.embeds(adapter)
     refused(lambda: plain.apply(bare, embeds), "The LoRA in small-faceid.safetensors was expected", said, "Connect a")
     assert not bare.patches
-    assert plain.apply(bare, embeds, lora_strength=0.0).args
+    assert plain.apply(bare, plain.of_strength(embeds, 0.0)).args

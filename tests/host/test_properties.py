@@ -54,7 +54,7 @@ def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, 
     """Of the first step, and of scales that do not make much of rounding."""
     links = data.draw(st.lists(hypothesis_strategies.links(family), min_size=1, max_size=3))
     moderate = tuple(replace(link, instruct_scale=2.0, image_scale=0.5) for link in links)
-    fixed = {"links": moderate, "sampler": "euler", "scheduler": "normal", "steps": 1, "cfg": 3.0, "scales": (2.0, 0.5)}
+    fixed = {"links": moderate, "sampler": "euler", "scheduler": "normal", "steps": 1, "cfg": 3.0}
     situation = data.draw(hypothesis_strategies.situations(family, **fixed))
 
     def error(model_of) -> float:

@@ -32,11 +32,11 @@ def mask_mirrored(patch):
     patch(SiteMasks, "at", lambda self, *known: at(SiteMasks(self._mask.flip(-1)), *known))
 
 
-def frame_weights_ignored(patch):
+def batch_weights_ignored(patch):
     patch(chain, "product_of_cycles", lambda first, second: ())
 
 
-def frame_weights_of_the_next_latent(patch):
+def batch_weights_of_the_next_latent(patch):
     product = chain.product_of_cycles
     patch(chain, "product_of_cycles", lambda *both: (lambda found: (*found[1:], *found[:1]))(product(*both)))
 
@@ -92,8 +92,8 @@ def something_kept_from_run_to_run(patch):
 ORACLE = [
     mask_of_the_next_latent,
     mask_mirrored,
-    frame_weights_ignored,
-    frame_weights_of_the_next_latent,
+    batch_weights_ignored,
+    batch_weights_of_the_next_latent,
     schedule_one_step_late,
     schedule_along_noise_late,
     adapters_in_reverse,
@@ -111,7 +111,7 @@ LAW_OF = {
 
 SOON = [
     mask_mirrored,
-    frame_weights_of_the_next_latent,
+    batch_weights_of_the_next_latent,
     windows_ignored,
     window_of_frames_ignored,
     something_kept_from_run_to_run,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.models.reference.combining import PER_LATENT, Combining, combine_references
+from ipadapter_instruct.models.reference.combining import PER_INDEX, Combining, combine_references
 from support import small_models
 from support.sampling.counted_operations import patch_class
 from support.sampling.short_runs import noise, sample
@@ -33,7 +33,7 @@ def bare(family):
 
 def each(one: InstructEmbeds, weights=()) -> InstructEmbeds:
     tokens = one.image_tokens.map(lambda t: torch.cat([t, t.roll(7, dims=-1)]))
-    return InstructEmbeds.of(one.adapter, "", combine_references(tokens, Combining(PER_LATENT, weights)))
+    return InstructEmbeds.of(one.adapter, "", combine_references(tokens, Combining(PER_INDEX, weights)))
 
 
 class Operations(TorchDispatchMode):
@@ -74,7 +74,7 @@ def operations(family, monkeypatch):
 @pytest.mark.parametrize("weights", [(1.0,), (0.5, 0.5)])
 def test_weights_that_are_alike_for_all_latents_cost_nothing(bare, one, operations, weights):
     expected = operations(small_models.applied(bare, one, guidance="three-way"))
-    assert operations(small_models.applied(bare, one, guidance="three-way", frame_weights=weights)) == expected
+    assert operations(small_models.applied(bare, one, guidance="three-way", batch_factors=weights)) == expected
     assert expected["mul"] >= expected[CALL] > 0
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_LATENT, Combining, combine_references
+from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_INDEX, Combining, combine_references
 from support import small_models
 from support.other_nodes.with_other_node import in_parts
 from support.sampling.short_runs import close, noise, same, sample
@@ -62,7 +62,7 @@ def runs_apart(batch: torch.Tensor, model_of) -> torch.Tensor:
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_each_latent_follows_its_reference_as_in_a_run_of_its_own(bare, one, batch, guidance):
-    found = sample(small_models.applied(bare, combined(one, PER_LATENT), guidance=guidance), batch)
+    found = sample(small_models.applied(bare, combined(one, PER_INDEX), guidance=guidance), batch)
     close(found, runs_apart(batch, lambda n: small_models.applied(bare, alone(one, n), guidance=guidance)))
 
 
@@ -70,7 +70,7 @@ def test_each_latent_follows_its_reference_as_in_a_run_of_its_own(bare, one, bat
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_references_begin_again_when_there_are_more_latents(bare, one, latents, guidance):
     batch = noise(bare, latents, 8, 12)
-    found = sample(small_models.applied(bare, combined(one, PER_LATENT), guidance=guidance), batch)
+    found = sample(small_models.applied(bare, combined(one, PER_INDEX), guidance=guidance), batch)
     close(found, runs_apart(batch, lambda n: small_models.applied(bare, alone(one, n % REFERENCES), guidance=guidance)))
 
 
@@ -88,17 +88,17 @@ def test_an_adapter_for_each_latent_stands_beside_one_for_all(bare, one, batch):
 
     shared = alone(one, 1)
     expected = runs_apart(batch, lambda n: both(alone(one, n), shared))
-    close(sample(both(combined(one, PER_LATENT), shared), batch), expected)
+    close(sample(both(combined(one, PER_INDEX), shared), batch), expected)
     expected = runs_apart(batch, lambda n: both(shared, alone(one, n)))
-    close(sample(both(shared, combined(one, PER_LATENT)), batch), expected)
+    close(sample(both(shared, combined(one, PER_INDEX)), batch), expected)
 
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_in_windows_each_latent_keeps_its_reference_its_weight_and_its_mask(bare, one, guidance):
     batch = noise(bare, 5, 8, 12)
     masks = torch.rand(5, 16, 24, generator=torch.Generator().manual_seed(2))
-    embeds, weights = combined(one, PER_LATENT), (1.0, 0.25, -0.5, 0.7)
-    model = small_models.applied(bare, embeds, masks, guidance=guidance, frame_weights=weights)
+    embeds, weights = combined(one, PER_INDEX), (1.0, 0.25, -0.5, 0.7)
+    model = small_models.applied(bare, embeds, masks, guidance=guidance, batch_factors=weights)
     close(sample(in_parts(model, [3, 0], [4, 2, 1]), batch), sample(model, batch))
 
 
@@ -108,24 +108,24 @@ def test_in_windows_each_latent_keeps_its_reference_its_weight_and_its_mask(bare
 @pytest.mark.parametrize("guidance", MODES)
 def test_each_latent_has_its_weight_as_in_a_run_of_its_own(bare, one, batch, guidance):
     weights = (1.0, 0.25, -0.5)
-    found = sample(small_models.applied(bare, one, guidance=guidance, weight=0.8, frame_weights=weights), batch)
+    found = sample(small_models.applied(bare, one, guidance=guidance, weight=0.8, batch_factors=weights), batch)
     close(
         found, runs_apart(batch, lambda n: small_models.applied(bare, one, guidance=guidance, weight=0.8 * weights[n]))
     )
 
 
-@pytest.mark.parametrize("embeds_of", [lambda one: one, lambda one: combined(one, PER_LATENT)], ids=["one", "each"])
+@pytest.mark.parametrize("embeds_of", [lambda one: one, lambda one: combined(one, PER_INDEX)], ids=["one", "each"])
 def test_weights_begin_again_when_there_are_more_latents(bare, one, embeds_of):
     batch, embeds = noise(bare, 4, 8, 12), embeds_of(one)
     found, expected = (
-        sample(small_models.applied(bare, embeds, frame_weights=weights), batch)
+        sample(small_models.applied(bare, embeds, batch_factors=weights), batch)
         for weights in ((0.2, 0.9), (0.2, 0.9, 0.2, 0.9))
     )
     same(found, expected)
 
 
 def test_a_weight_of_0_leaves_its_latent_the_bare_models(bare, one, batch):
-    found = sample(small_models.applied(bare, one, guidance="simple", frame_weights=(1.0, 0.0, 0.5)), batch)
+    found = sample(small_models.applied(bare, one, guidance="simple", batch_factors=(1.0, 0.0, 0.5)), batch)
     same(found[1], sample(bare, batch)[1])
     assert not torch.allclose(found[::2], sample(bare, batch)[::2], atol=0.05)
 
@@ -133,34 +133,34 @@ def test_a_weight_of_0_leaves_its_latent_the_bare_models(bare, one, batch):
 def test_a_weight_of_0_in_three_way_guidance_leaves_its_latent_without_the_picture(bare, one, batch):
     """And the guidance as it is, to which the other latents' weights fade: not the bare model's."""
     settings = {"guidance": "three-way", "instruct_scale": 3.0}
-    found = sample(small_models.applied(bare, one, frame_weights=(1.0, 0.0, 0.5), **settings), batch)
+    found = sample(small_models.applied(bare, one, batch_factors=(1.0, 0.0, 0.5), **settings), batch)
     same(found[1], sample(small_models.applied(bare, one, torch.zeros(1, 16, 24), **settings), batch)[1])
-    close(found[1], sample(small_models.applied(bare, one, frame_weights=(1.0, 1e-5, 0.5), **settings), batch)[1])
+    close(found[1], sample(small_models.applied(bare, one, batch_factors=(1.0, 1e-5, 0.5), **settings), batch)[1])
 
 
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("weights", [(0.0,), (0.0, 0.0)])
 def test_weights_of_nothing_but_0_are_the_bare_model(bare, one, batch, guidance, weights):
-    same(sample(small_models.applied(bare, one, guidance=guidance, frame_weights=weights), batch), sample(bare, batch))
+    same(sample(small_models.applied(bare, one, guidance=guidance, batch_factors=weights), batch), sample(bare, batch))
 
 
 @pytest.mark.parametrize("weights", [(), (1.0,), (1.0, 1.0, 1.0)])
 def test_weights_of_1_are_none(bare, one, batch, weights):
     same(
-        sample(small_models.applied(bare, one, frame_weights=weights), batch),
+        sample(small_models.applied(bare, one, batch_factors=weights), batch),
         sample(small_models.applied(bare, one), batch),
     )
 
 
 def test_a_weight_alike_for_all_latents_is_applys(bare, one, batch):
-    found = sample(small_models.applied(bare, one, guidance="three-way", weight=0.8, frame_weights=(0.5,)), batch)
+    found = sample(small_models.applied(bare, one, guidance="three-way", weight=0.8, batch_factors=(0.5,)), batch)
     same(found, sample(small_models.applied(bare, one, guidance="three-way", weight=0.4), batch))
 
 
 # A weight for each picture
 
 
-@pytest.mark.parametrize("mode", [CONCAT, AVERAGE, PER_LATENT])
+@pytest.mark.parametrize("mode", [CONCAT, AVERAGE, PER_INDEX])
 def test_picture_weights_of_1_are_none(bare, one, batch, mode):
     found, expected = (
         sample(small_models.applied(bare, combined(one, mode, weights)), batch) for weights in ((1.0,) * REFERENCES, ())
@@ -184,8 +184,8 @@ def test_a_single_pictures_weight_multiplies_applys(bare, one, guidance):
 @pytest.mark.parametrize("guidance", MODES)
 def test_weights_of_pictures_and_of_latents_multiply(bare, one, batch, guidance):
     pictures, latents = (1.0, 0.5, 2.0), (0.3, 1.5)
-    embeds = combined(one, PER_LATENT, pictures)
-    found = sample(small_models.applied(bare, embeds, guidance=guidance, weight=0.6, frame_weights=latents), batch)
+    embeds = combined(one, PER_INDEX, pictures)
+    found = sample(small_models.applied(bare, embeds, guidance=guidance, weight=0.6, batch_factors=latents), batch)
     weights = [0.6 * pictures[n] * latents[n % 2] for n in range(REFERENCES)]
     close(
         found,
@@ -194,7 +194,7 @@ def test_weights_of_pictures_and_of_latents_multiply(bare, one, batch, guidance)
 
 
 def test_a_picture_of_weight_0_for_a_latent_leaves_it_the_bare_models(bare, one, batch):
-    found = sample(small_models.applied(bare, combined(one, PER_LATENT, (1.0, 0.0, 1.0)), guidance="simple"), batch)
+    found = sample(small_models.applied(bare, combined(one, PER_INDEX, (1.0, 0.0, 1.0)), guidance="simple"), batch)
     same(found[1], sample(bare, batch)[1])
 
 

@@ -1,5 +1,7 @@
 """Laws and costs of weights that change while a picture is sampled. Bit for bit unless a tolerance is given."""
 
+from dataclasses import replace
+
 import comfy.hooks
 import pytest
 import torch
@@ -36,7 +38,15 @@ def bare(family):
 
 def schedule(factors: str = "", between: str = "hold", along: str = NOISE, **others) -> Schedule:
     """What the node makes."""
-    return run_node(IPAdapterInstructSchedule, factors=factors, between=between, along=along, **others).args[0]
+    own = {"factors": factors, "between": between, "along": along, "batch_factors": "", "three_way_until": 1.0}
+    return run_node(IPAdapterInstructSchedule, **{**own, **others}).args[0]
+
+
+def test_the_node_gives_what_it_is_told_besides_factors_over_the_sampling():
+    for source in ({}, {"factors": "1, 0.5"}, {"curve": Curve()}, {"hook_keyframes": keyframes((0.0, 1.0))}):
+        made = schedule(batch_factors="1, -0.25", three_way_until=0.6, **source)
+        assert (made.batch_factors, made.three_way_until) == ((1.0, -0.25), 0.6)
+        assert made == replace(schedule(**source), batch_factors=(1.0, -0.25), three_way_until=0.6)
 
 
 def counted(family: str, model):
@@ -64,7 +74,7 @@ def test_a_constant_factor_multiplies_the_weight(bare, embeds, guidance):
 def test_factors_of_steps_and_of_frames_multiply(bare, embeds, guidance):
     batch, frames = noise(bare, 2, 8, 12), (1.0, -0.25)
     settings = {"guidance": guidance, "schedule": schedule("1, 0.5, 0.25", along="steps")}
-    found = sample(small_models.applied(bare, embeds, weight=0.8, frame_weights=frames, **settings), batch)
+    found = sample(small_models.applied(bare, embeds, weight=0.8, batch_factors=frames, **settings), batch)
     apart = [
         sample(small_models.applied(bare, embeds, weight=0.8 * own, **settings), latent[None])
         for own, latent in zip(frames, batch, strict=True)
@@ -74,7 +84,7 @@ def test_factors_of_steps_and_of_frames_multiply(bare, embeds, guidance):
 
 def test_more_factors_than_are_kept_change_nothing(bare, embeds, monkeypatch):
     own = schedule("1, 0.5, 0.25", along="steps")
-    model, batch = small_models.applied(bare, embeds, frame_weights=(1.0, -0.25), schedule=own), noise(bare, 2, 8, 12)
+    model, batch = small_models.applied(bare, embeds, batch_factors=(1.0, -0.25), schedule=own), noise(bare, 2, 8, 12)
     expected = sample(model, batch)
     monkeypatch.setattr(run, "KEPT", 1)
     same(sample(model, batch), expected)

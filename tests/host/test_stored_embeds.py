@@ -1,22 +1,24 @@
 """Embeds that were saved and loaded, and pictures that were read before: the same as made afresh, bit for bit."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
 from ipadapter_instruct.models.adapter.convert import convert
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.guidance.branches import Branch
+from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
-from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeStored
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from support import pack_nodes, small_encoders, small_files, small_models
 from support.pack_nodes import run_node
+from support.readable_adapters import OF_REFERENCE, row_of
 from support.refusals import refused
 from support.sampling.short_runs import noise, same, sample
 
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders 
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 FIRST = "embeds/instruct_00001_.instruct.safetensors"
-TEXTS = {"instruction": "use the pose", "prompt": "a (red:1.3) dog", "negative_prompt": "blurry"}
+TEXTS = {"task": OWN_WORDS, "instruction": "use the pose", "prompt": "a (red:1.3) dog", "negative_prompt": "blurry"}
 
 
 def save(embeds, prefix: str = "embeds/instruct"):
@@ -34,7 +36,7 @@ def save(embeds, prefix: str = "embeds/instruct"):
 
 
 def load(adapter: LoadedAdapter, file: str = f"{FIRST} [output]") -> InstructEmbeds:
-    (embeds,) = run_node(IPAdapterInstructLoadEmbeds, adapter=AdapterWithEncoder(adapter, None), file=file).args
+    (embeds,) = run_node(IPAdapterInstructLoadEmbeds, adapter=AdapterWithEncoders(adapter, None), file=file).args
     return embeds
 
 
@@ -230,9 +232,9 @@ def adapters(tmp_path_factory):
                 small_files.adapter_tensors(family), folders["ipadapter"] / f"{family}.safetensors"
             )
         yield {
-            family: run_node(IPAdapterInstructLoader, adapter_name=f"{family}.safetensors", image_encoder="auto").args[
-                0
-            ]
+            family: run_node(
+                IPAdapterInstructLoader, adapter_name=f"{family}.safetensors", image_encoder="auto", lora_strength=1.0
+            ).args[0]
             for family in FAMILIES
         }
 
@@ -254,10 +256,11 @@ def states(output):
     return output.penultimate_hidden_states
 
 
-def encode_stored(adapter, **inputs):
-    return run_node(
-        IPAdapterInstructEncodeStored, **{"adapter": adapter, "clip": small_encoders.small_clip(), **TEXTS, **inputs}
-    ).args
+def encode_stored(loaded, clip_vision=None, **inputs):
+    """Encode's outputs for a reference of Instruct Reference. clip_vision: as if connected to the loader."""
+    own = {name: inputs.pop(name) for name in ("image", *OF_REFERENCE) if name in inputs}
+    given = {"adapter": replace(loaded, clip_vision=clip_vision), "clip": small_encoders.small_clip(), **TEXTS}
+    return run_node(IPAdapterInstructEncode, **{**given, **inputs}, references=row_of(own)).args
 
 
 def same_tokens(found: InstructEmbeds, expected: InstructEmbeds) -> None:
@@ -270,8 +273,7 @@ def same_tokens(found: InstructEmbeds, expected: InstructEmbeds) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("crop", "fit"), [("center", "center crop"), ("none", "stretch")])
 def test_a_picture_read_by_clip_vision_encode_is_the_picture_itself(adapters, vit_h, picture, family, crop, fit):
-    inputs = {"adapter": adapters[family], "clip": small_encoders.small_clip(), "clip_vision": vit_h, **TEXTS}
-    expected, *conditioning = run_node(IPAdapterInstructEncode, **inputs, image=picture, fit=fit).args
+    expected, *conditioning = encode_stored(adapters[family], image=picture, fit=fit, clip_vision=vit_h)
     (read,) = host_nodes.CLIPVisionEncode().encode(vit_h, picture, crop)
     found, *texts = encode_stored(adapters[family], clip_vision_output=read, clip_vision=vit_h)
 
@@ -338,7 +340,7 @@ def test_saved_stored_pictures_sample_as_the_picture_would(adapters, vit_h, stat
     same_tokens(load(adapters["sdxl"].adapter), embeds)
 
 
-EITHER = "Either clip_vision_output or embeds was expected to be connected"
+EITHER = "Connect one of image, clip_vision_output and embeds, or a face"
 EXPECTED = "was expected to be the penultimate states of ViT-H (1280 wide), [n, 257, 1280]; it is "
 WRONG_STATES = {
     "pooled, of a base IP-Adapter": (torch.zeros(1, 1024), "[1, 1024], pooled embeds, as of a base IP-Adapter"),
@@ -381,9 +383,9 @@ def test_several_blank_pictures_that_differ_are_refused(adapters, states):
 
 
 def test_one_of_the_two_must_be_connected_and_not_both(adapters, output, states):
-    refused(lambda: encode_stored(adapters["sd15"]), EITHER, "neither is", "Connect")
+    refused(lambda: encode_stored(adapters["sd15"]), EITHER, "connected: none")
     both = {"clip_vision_output": output, "embeds": states}
-    refused(lambda: encode_stored(adapters["sd15"], **both), EITHER, "both are", "Connect")
+    refused(lambda: encode_stored(adapters["sd15"], **both), EITHER, "connected: clip_vision_output and embeds")
 
 
 def test_without_neg_embeds_and_without_an_encoder_the_message_says_which_to_get(adapters, states):

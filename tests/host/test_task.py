@@ -1,7 +1,7 @@
 """Instruct Task: what it hands out is what the table of tasks recommends."""
 
 import pytest
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.guidance.task_phrasings import phrasing
 from ipadapter_instruct.models.guidance.tasks import TASKS, recommended
 from ipadapter_instruct.models.patching.apply import AUTO
@@ -12,8 +12,8 @@ from support.pack_nodes import run_node
 
 
 @pytest.fixture(scope="module", params=small_models.FAMILIES)
-def adapter(request) -> AdapterWithEncoder:
-    return AdapterWithEncoder(small_models.small_adapter(request.param), None)
+def adapter(request) -> AdapterWithEncoders:
+    return AdapterWithEncoders(small_models.small_adapter(request.param), None)
 
 
 def task_node(adapter, **changes):

@@ -9,7 +9,6 @@ from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instru
 from ipadapter_instruct.models.patching.run import RUN
 from ipadapter_instruct.models.reference.combining import CONCAT
 from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
-from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from support import small_models
 from support.pack_nodes import run_node
@@ -38,7 +37,13 @@ def pictures(family) -> list[InstructEmbeds]:
 
 
 def then(first, second, at: float):
-    return run_node(IPAdapterInstructThen, embeds=first, then=second, at_percent=at).args[0]
+    return combined(first, second, "then", at_percent=at)
+
+
+def combined(first, second, method: str, weight_1: float = 1.0, weight_2: float = 1.0, at_percent: float = 0.5):
+    weights = {"weight_1": weight_1, "weight_2": weight_2}
+    inputs = {"embeds_1": first, "embeds_2": second, "method": method, "at_percent": at_percent}
+    return run_node(IPAdapterInstructCombine, **inputs, **weights).args[0]
 
 
 def in_windows(model, *turns, **settings):
@@ -143,7 +148,7 @@ def test_turns_keep_masks_schedules_and_frames(bare, pictures):
     mask[..., :10] = 1
     settings = {
         "guidance": "simple",
-        "frame_weights": (0.7,),
+        "batch_factors": (0.7,),
         "schedule": parse_schedule("0: 1, 1: 0.5", "linear", "steps"),
     }
     found = small_models.applied(bare, then(a, b, 0.35), mask, **settings)
@@ -154,10 +159,31 @@ def test_turns_keep_masks_schedules_and_frames(bare, pictures):
 
 def test_nodes_that_need_one_set_of_tokens_refuse_turns(pictures):
     timed = then(*pictures[:2], 0.35)
-    inputs = {"method": CONCAT, "weight_1": 1.0, "weight_2": 1.0}
-    message = r"Embeds of one moment were expected; these change while sampling \(Then\). Put Then behind this node"
+    message = (
+        r"Embeds of one moment were expected; these change while sampling \(method then\). Put the Combine .* behind"
+    )
     for first, second in ((timed, pictures[2]), (pictures[2], timed)):
         with pytest.raises(ValueError, match=message):
-            run_node(IPAdapterInstructCombine, embeds_1=first, embeds_2=second, **inputs)
+            combined(first, second, CONCAT)
     with pytest.raises(ValueError, match=message):
         run_node(IPAdapterInstructSaveEmbeds, embeds=timed, filename_prefix="instruct")
+
+
+@pytest.mark.parametrize("guidance", MODES)
+def test_the_weights_of_turns_are_factors_on_applys(bare, pictures, guidance):
+    a, b, _ = pictures
+    found = small_models.applied(bare, combined(a, b, "then", 0.5, -0.25, 0.35), weight=0.8, guidance=guidance)
+    expected = small_models.applied(bare, a, weight=0.4, end_percent=BEFORE, guidance=guidance)
+    expected = small_models.applied(expected, b, weight=-0.2, start_percent=AFTER, guidance=guidance)
+    close(sample(found), sample(expected))
+
+
+def test_a_turn_of_weight_0_is_the_bare_model(bare, pictures):
+    found = small_models.applied(bare, combined(*pictures[:2], "then", 0.0, 1.0, 0.35), guidance="simple")
+    expected = small_models.applied(bare, pictures[1], start_percent=AFTER, guidance="simple")
+    same(sample(found), sample(expected))
+
+
+def test_an_unknown_method_is_refused(pictures):
+    with pytest.raises(ValueError, match="^method was expected to be one of concat, .*, then; it is 'next'"):
+        combined(*pictures[:2], "next")

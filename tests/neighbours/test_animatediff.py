@@ -128,7 +128,7 @@ def test_every_frame_keeps_its_own_mask_and_weight(context, order, bare, embeds,
     masks = torch.zeros(FRAMES, *SIZE)
     for number, mask in enumerate(masks):
         mask[:, 2 * number : 2 * number + 4] = 1
-    own = {"guidance": "simple", "frame_weights": (0.4, 0.6, 0.8, 1.0, 1.2)}
+    own = {"guidance": "simple", "batch_factors": (0.4, 0.6, 0.8, 1.0, 1.2)}
     expected = sample(small_models.applied(bare, embeds, masks, **own), animation)
     model = applied_with(lambda m: in_windows(m, context), order, bare, embeds, masks, **own)
     close(sample(model, animation), expected)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from comfyhost.adapters import instruct_adapter
+from comfyhost.api_prompt import ApiPrompt
 from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.client import Client
 from comfyhost.denoisers import cross_attention_widths
@@ -27,33 +27,6 @@ TINY_FILES = (
     StandIn(f"ipadapter/{TINY}", lambda: instruct_adapter("sd15", cross_attention_widths(UNETS["sd15"]))),
 )
 FOLDERS = ("checkpoints", "clip_vision", "ipadapter")
-
-
-class Graph(dict[str, dict]):
-    """An API prompt; its nodes are spoken of by their types, of which each is there once. Never changed in place."""
-
-    def id(self, kind: str) -> str:
-        """The node's id."""
-        (found,) = (node_id for node_id, node in self.items() if node["class_type"] == kind)
-        return found
-
-    def output(self, kind: str, slot: int = 0) -> list:
-        """A link from one of the node's outputs."""
-        return [self.id(kind), slot]
-
-    def inputs(self, kind: str) -> dict:
-        """A copy of the node's inputs."""
-        return dict(self[self.id(kind)]["inputs"])
-
-    def changed(self, kind: str, **inputs) -> Graph:
-        """With other inputs of the node."""
-        graph = Graph(copy.deepcopy(self))
-        graph[graph.id(kind)]["inputs"].update(inputs)
-        return graph
-
-    def with_node(self, node_id: str, kind: str, **inputs) -> Graph:
-        """With another node, or with this one in the place of the one of that id."""
-        return Graph({**copy.deepcopy(self), node_id: {"class_type": kind, "inputs": inputs}})
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -110,17 +83,17 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shipped(server: ComfyServer, object_info: dict[str, dict], photo: Path) -> Graph:
+def shipped(server: ComfyServer, object_info: dict[str, dict], photo: Path) -> ApiPrompt:
     """The shipped workflow as it lies in its file; its reference picture is there."""
     workflow = json.loads((REPO_ROOT / "workflows" / "instruct_sd15.json").read_text(encoding="utf-8"))
-    graph = Graph(to_prompt(workflow, object_info))
+    prompt = to_prompt(workflow, object_info)
     with Client(server.url) as connected:
-        connected.upload_image(photo, graph.inputs("LoadImage")["image"])
-    return graph
+        connected.upload_image(photo, prompt.inputs("LoadImage")["image"])
+    return prompt
 
 
 @pytest.fixture(scope="session")
-def tiny(shipped: Graph) -> Graph:
+def tiny(shipped: ApiPrompt) -> ApiPrompt:
     """The shipped workflow with the small models, two steps to a small picture."""
     small = shipped.changed("CheckpointLoaderSimple", ckpt_name=TINY)
     small = small.changed("IPAdapterInstructLoader", adapter_name=TINY)

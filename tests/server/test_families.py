@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 from collections.abc import Iterator
 
@@ -30,17 +29,6 @@ class Shipped:
         stand_in_models.put_in_place(family)
         with Client(server.url) as client:
             self.prompt = demo.prepare(workflow, client, demo.changes_of(options))
-
-    def node(self, kind: str) -> str:
-        """The id of the prompt's node of a type."""
-        (found,) = demo.of_type(self.prompt, kind)
-        return found
-
-    def changed(self, kind: str, **inputs) -> dict:
-        """The prompt with other inputs of a node."""
-        prompt = copy.deepcopy(self.prompt)
-        prompt[self.node(kind)]["inputs"].update(inputs)
-        return prompt
 
     def log(self) -> str:
         """What the server has logged since."""
@@ -71,20 +59,20 @@ def test_the_shipped_workflow_makes_a_picture_with_every_weight_of_the_checkpoin
 
 
 def test_the_adapter_acts_and_weight_0_is_the_bare_model(client, shipped):
-    bare = picture(client, shipped.changed("KSampler", model=[shipped.node("CheckpointLoaderSimple"), 0]))
-    assert np.array_equal(picture(client, shipped.changed(APPLY, weight=0.0)), bare)
+    bare = picture(client, shipped.prompt.changed("KSampler", model=shipped.prompt.output("CheckpointLoaderSimple")))
+    assert np.array_equal(picture(client, shipped.prompt.changed(APPLY, weight=0.0)), bare)
     assert (picture(client, shipped.prompt) != bare).any()
 
 
 def test_the_apply_node_shows_what_auto_chose_for_the_family(client, shipped):
     """No family but SD1.5 changes the weight; a face is guided simply by SDXL, in three ways by SD3."""
     chosen = {
-        "sdxl": {"use the face": "simple, weight: 0.9", "use the composition": "three-way, weight: 0.9"},
-        "sd3": {"use the face": "three-way, weight: 0.8", "use the pose": "three-way, weight: 0.8"},
+        "sdxl": {"face": "simple, weight: 0.9", "composition": "three-way, weight: 0.9"},
+        "sd3": {"face": "three-way, weight: 0.8", "pose": "three-way, weight: 0.8"},
     }
-    for instruction, choice in chosen[shipped.family].items():
-        prompt = shipped.changed("IPAdapterInstructEncode", instruction=instruction)
-        shown = client.run(prompt).outputs[shipped.node(APPLY)]["text"]
+    for task, choice in chosen[shipped.family].items():
+        prompt = shipped.prompt.changed("IPAdapterInstructEncode", task=task)
+        shown = client.run(prompt).outputs[prompt.id(APPLY)]["text"]
         assert shown[0] == f"guidance: {choice}"
         assert [line.split(":")[0] for line in shown[1:]] == ["auto", "passes a step"]
 
@@ -102,8 +90,8 @@ def test_an_adapter_of_another_family_is_refused_and_the_next_run_succeeds(clien
     for adapter, words in others.items():
         path = models / "ipadapter" / f"wrong-{adapter}.safetensors"
         small_files.save_adapter(small_files.adapter_tensors(adapter), path)
-        prompt = shipped.changed(LOADER, adapter_name=path.name)
-        prompt["kept"] = shipped.prompt[shipped.node(LOADER)]  # so that ViT-H is not read again
+        prompt = shipped.prompt.changed(LOADER, adapter_name=path.name)
+        prompt["kept"] = shipped.prompt[prompt.id(LOADER)]  # so that ViT-H is not read again
 
         with pytest.raises(NodeFailedError) as failure:
             client.run(prompt)

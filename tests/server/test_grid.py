@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from comfyhost import demo
+from comfyhost.api_prompt import ApiPrompt
 from comfyhost.client import Client, NodeFailedError
 from comfyhost.places import REPO_ROOT
 from PIL import Image
@@ -28,7 +29,7 @@ def run_of(kind: str, run) -> list[str]:
 
 
 @pytest.fixture(scope="module", params=["sd15", "sd3"])
-def single(request, server, tiny) -> Iterator[dict]:
+def single(request, server, tiny) -> Iterator[ApiPrompt]:
     """A prompt for one picture, of each family; SD3's models are let go at the end."""
     if request.param == "sd15":
         yield tiny
@@ -37,7 +38,7 @@ def single(request, server, tiny) -> Iterator[dict]:
     workflow = demo.read_workflow(REPO_ROOT / "workflows" / "instruct_sd3.json")
     stand_in_models.put_in_place("sd3")
     with Client(server.url) as client:
-        yield type(tiny)(demo.prepare(workflow, client, demo.changes_of(options)))
+        yield demo.prepare(workflow, client, demo.changes_of(options))
         client.free()
 
 
@@ -48,7 +49,7 @@ def test_every_cell_is_a_single_run_bit_for_bit(client, single):
 
     assert len(cells) == len(CELLS)
     for found, (instruction, weight) in zip(cells, CELLS, strict=True):
-        alone = single.changed(ENCODE, instruction=instruction).changed(APPLY, weight=weight)
+        alone = single.changed(ENCODE, task="own words", instruction=instruction).changed(APPLY, weight=weight)
         assert np.array_equal(found, pixels(client, client.run(alone).images()[0]))
     assert len({cell.tobytes() for cell in cells}) == len(CELLS)
 
@@ -113,11 +114,11 @@ def test_wrong_values_reach_the_client_before_anything_is_loaded(client, tiny, c
 def test_instruct_tasks_outputs_go_into_encode_apply_and_the_sampler(client, tiny):
     adapter = tiny.output(LOADER)
     graph = tiny.with_node("task", TASK, adapter=adapter, task="composition", phrasing="plain", seed=0)
-    graph = graph.changed(ENCODE, instruction=["task", 0])
+    graph = graph.changed(ENCODE, task="own words", instruction=["task", 0])
     numbers = {"weight": ["task", 1], "instruct_guidance": ["task", 3], "image_guidance": ["task", 4]}
     graph = graph.changed(APPLY, guidance=["task", 2], **numbers).changed(SAMPLER, cfg=["task", 5])
     recommended = {"weight": 0.8, "guidance": "auto", "instruct_guidance": 2.0, "image_guidance": 1.0}
-    typed = tiny.changed(ENCODE, instruction="use the composition").changed(APPLY, **recommended)
+    typed = tiny.changed(ENCODE, task="composition").changed(APPLY, **recommended)
 
     found, expected = (client.run(one) for one in (graph, typed.changed(SAMPLER, cfg=5.0)))
     assert found.outputs["task"]["text"] == ["use the composition", "instruction: trained on composition"]

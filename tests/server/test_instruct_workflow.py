@@ -31,30 +31,33 @@ def test_the_shipped_workflow_makes_a_picture_of_the_size_asked_for(client, tiny
 
 
 @pytest.mark.parametrize(
-    ("instruction", "chosen"),
+    ("task", "chosen"),
     [
         (
-            "use the composition",
+            "composition",
             ["guidance: three-way, weight: 0.6", "auto: three-way", "auto: weight -0.2", "passes a step: 3, 2"],
         ),
         (
-            "use the style",
+            "style",
             ["guidance: simple, weight: 0.8", "auto: simple for 'style'", "passes a step: 2, 1 at cfg 1"],
         ),
     ],
 )
-def test_the_apply_node_shows_what_auto_chose(client, tiny, instruction, chosen):
+def test_the_apply_node_shows_what_auto_chose(client, tiny, task, chosen):
     apply = tiny.id(APPLY)
-    client.run(tiny.changed(ENCODE, instruction="use the pose"))  # nodes that are cached show nothing
-    shown = client.run(tiny.changed(ENCODE, instruction=instruction)).outputs[apply]["text"]
+    client.run(tiny.changed(ENCODE, task="pose"))  # nodes that are cached show nothing
+    shown = client.run(tiny.changed(ENCODE, task=task)).outputs[apply]["text"]
     assert len(shown) == len(chosen)
     assert all(line.startswith(choice) for line, choice in zip(shown, chosen, strict=True)), shown
 
 
-def test_another_instruction_makes_another_picture(client, tiny):
-    composition = picture(client, tiny.changed(APPLY, guidance="simple"))
-    face = picture(client, tiny.changed(APPLY, guidance="simple").changed(ENCODE, instruction="use the face"))
+def test_another_task_or_instruction_makes_another_picture(client, tiny):
+    simply = tiny.changed(APPLY, guidance="simple")
+    composition = picture(client, simply)
+    face = picture(client, simply.changed(ENCODE, task="face"))
     assert (composition != face).any()
+    own_words = simply.changed(ENCODE, task="own words", instruction="use the face")
+    assert np.array_equal(picture(client, own_words), face)
 
 
 @pytest.mark.parametrize("guidance", ["auto", "simple", "three-way"])
@@ -101,7 +104,7 @@ def test_an_interrupted_run_leaves_the_next_one_as_it_would_have_been(client, ti
 
 
 def test_two_applies_in_a_chain_act_together(client, tiny):
-    style = {"instruction": "use the style"}
+    style = {"task": "style"}
     chain = tiny.with_node("encode 2", ENCODE, **{**tiny.inputs(ENCODE), **style})
     second = {**tiny.inputs(APPLY), "model": tiny.output(APPLY), "embeds": ["encode 2", 0]}
     chain = chain.with_node("apply 2", APPLY, **second).changed("KSampler", model=["apply 2", 0])

@@ -8,11 +8,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from comfyhost.api_prompt import ApiPrompt
 from comfyhost.client import NodeFailedError, PromptRejectedError
 from support import small_files
 
-LOADER, CONVERT = "IPAdapterInstructLoader", "IPAdapterInstructConvert"
-SAVE, LOAD = "IPAdapterInstructSaveFace", "IPAdapterInstructLoadFace"
+LOADER, ENCODE, SAVE = "IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructSaveEmbeds"
+READ, LOAD = "IPAdapterInstructReadFace", "IPAdapterInstructLoadFace"
+SETTINGS = {"model_pack": "buffalo_l", "device": "CPU", "which": "largest", "together": "each"}
 SECRET = "secret.face.safetensors"
 LONG = "a" * 5000
 LONGEST_QUERY = 6000  # aiohttp answers longer ones itself, with 400
@@ -57,6 +59,14 @@ def ended(client, graph: dict) -> str:
     return str(caught.value)
 
 
+def loading(adapter_name: str) -> ApiPrompt:
+    """A prompt that loads an adapter, and no more; the loader is its first node."""
+    graph = ApiPrompt()
+    loaded = graph.out(LOADER, adapter_name=adapter_name, image_encoder="auto", lora_strength=1.0)
+    graph.add("PreviewAny", source=loaded)
+    return graph
+
+
 def files_below(folder: Path) -> set[str]:
     skipped = ("models", "custom_nodes", "server.log", "user", "temp")
     return {
@@ -69,21 +79,20 @@ def files_below(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", OUTSIDE, ids=range(len(OUTSIDE)))
 def test_no_name_reads_a_saved_face_outside_the_folders(client, server, secret, name):
-    load = {"class_type": LOAD, "inputs": {"file": name.format(base=server.base)}}
-    save = {"class_type": SAVE, "inputs": {"face": ["1", 0], "filename_prefix": "faces/stolen"}}
-    message = ended(client, {"1": load, "2": save})
+    before = files_below(server.base)
+    graph = ApiPrompt()
+    graph.add("PreviewAny", source=graph.out(LOAD, file=name.format(base=server.base)))
+    message = ended(client, graph)
     assert "file was expected to be faces" in message
     assert len(message) < 3000
-    assert not list((server.base / "output").rglob("stolen*"))
+    assert files_below(server.base) == before
 
 
 @pytest.mark.parametrize("name", OUTSIDE, ids=range(len(OUTSIDE)))
 def test_no_name_reads_an_adapter_outside_the_folders(client, server, models, name):
     outside = small_files.save_adapter(small_files.adapter_tensors(), models / SECRET)
-    convert = {"adapter_name": name.format(base=models), "precision": "fp16", "overwrite": False}
-    message = ended(client, {"1": {"class_type": CONVERT, "inputs": convert}})
+    message = ended(client, loading(name.format(base=models)))
     assert "was expected in" in message and "is not there" in message
-    assert not list(models.rglob("*fp16*"))
     if len(name) < LONGEST_QUERY:
         asked = urllib.parse.urlencode({"adapter": name.format(base=models)})
         with urllib.request.urlopen(f"{server.url}/ipadapter_instruct/family?{asked}") as answer:
@@ -96,23 +105,23 @@ def test_no_name_reads_an_adapter_outside_the_folders(client, server, models, na
     ["../out", "a/../../out", "{base}/out", "/etc/out", "..", "../../../../../../tmp/out", "x\0y", LONG, "."],
     ids=range(9),
 )
-def test_no_prefix_writes_outside_the_output_folder(client, server, secret, prefix):
-    there = server.base / "input" / SECRET
-    there.write_bytes(secret.read_bytes())
+def test_no_prefix_writes_outside_the_output_folder(client, server, tiny, prefix):
+    name = prefix.format(base=server.base)
+    alone = ApiPrompt({node_id: node for node_id, node in tiny.items() if node["class_type"] != "SaveImage"})
+    embeds = alone.with_node("save", SAVE, embeds=alone.output(ENCODE), filename_prefix=name)
+    face = alone.with_node("save", READ, image=alone.output("LoadImage"), **SETTINGS, save_as=name)
     before = files_below(server.base)
-    load = {"class_type": LOAD, "inputs": {"file": SECRET}}
-    save = {"class_type": SAVE, "inputs": {"face": ["1", 0], "filename_prefix": prefix.format(base=server.base)}}
-    message = ended(client, {"1": load, "2": save})
-    assert "filename_prefix" in message or "were to be saved in" in message
+    message = ended(client, embeds)
+    assert "filename_prefix was expected" in message or "were to be saved in" in message
+    if prefix != LONG:  # which is found out when it is written, and there is no face to write
+        assert "save_as was expected" in ended(client, face)
     assert files_below(server.base) == before
-    there.unlink()
 
 
 def test_an_adapter_replaced_under_its_name_is_noticed_also_by_its_time_alone(client, models, tiny):
     path = models / "ipadapter" / "replaced.safetensors"
     sd15, sdxl = (small_files.adapter_tensors(family) for family in ("sd15", "sdxl"))
-    graph = {"1": {"class_type": LOADER, "inputs": {"adapter_name": path.name, "image_encoder": "auto"}}}
-    graph["2"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}
+    graph = loading(path.name)
 
     def said() -> str:
         run = client.run(graph)

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 TRAIN, LOADER, ENCODE = "IPAdapterInstructTrain", "IPAdapterInstructLoader", "IPAdapterInstructEncode"
 STEPS = 4
+OWN_WORDS = {"task": "own words", "instruction": "use the inverted look"}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def taught(tiny):
         "preview_every": 2,
     }
     graph = graph.with_node("taught", TRAIN, **inputs).with_node("plot", "PreviewImage", images=["taught", 1])
-    return graph.changed(ENCODE, adapter=["taught", 0], instruction="use the inverted look")
+    return graph.changed(ENCODE, adapter=["taught", 0], **OWN_WORDS)
 
 
 def scale() -> dict:
@@ -72,11 +73,11 @@ def test_what_was_taught_is_used_at_once_and_saved_and_can_be_loaded(client, ser
 
     offered = client.object_info()[LOADER]["input"]["required"]["adapter_name"]
     assert name in str(offered)
-    loaded = tiny.changed(LOADER, adapter_name=name).changed(ENCODE, instruction="use the inverted look")
+    loaded = tiny.changed(LOADER, adapter_name=name).changed(ENCODE, **OWN_WORDS)
     assert np.array_equal(
         pictures(client, loaded)[0], np.asarray(Image.open(io.BytesIO(made["output"])).convert("RGB"))
     )
-    untaught = tiny.changed(ENCODE, instruction="use the inverted look")
+    untaught = tiny.changed(ENCODE, **OWN_WORDS)
     assert (pictures(client, untaught)[0] != pictures(client, loaded)[0]).any()
 
 

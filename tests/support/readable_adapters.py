@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from comfy_api.latest import io
 from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
 from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
 from ipadapter_instruct.models.denoisers.model_view import ModelView
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from ipadapter_instruct.models.encoding.references import References
+from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.main.reference import IPAdapterInstructReference
 
 from support import small_encoders, small_files, small_models
 from support.pack_nodes import run_node
@@ -17,6 +23,19 @@ from support.sampling.short_runs import same
 
 POSE, COLOUR = "use the pose", "use the colour"
 PICTURES = torch.rand(40, 30, 40, 3, generator=torch.Generator().manual_seed(0))
+OF_REFERENCE = (
+    "negative_instruction",
+    "weight",
+    "combine",
+    "image_mask",
+    "fit",
+    "face",
+    "face_structure",
+    "clip_vision_output",
+    "embeds",
+    "neg_embeds",
+)
+LOADERS = ("clip_vision", "instruct_clip")
 PROMPTS = {"prompt": "a dog", "negative_prompt": "blurry"}
 
 
@@ -38,14 +57,41 @@ def image_encoder(patches: int = 2):
     return small_encoders.clip_vision(width=1280, layers=2, patches=patches)
 
 
-def prompts_for(adapter: LoadedAdapter) -> dict:
-    """What all nodes that encode are given."""
-    return {"adapter": AdapterWithEncoder(adapter, None), "clip": small_encoders.small_clip(), **PROMPTS}
+def inputs_for(adapter: LoadedAdapter | AdapterWithEncoders, clip_vision=None, instruct_clip=None) -> dict:
+    """What Encode is given besides references: an instruction of one's own counts. Encoders: the loader's."""
+    loaded = adapter if isinstance(adapter, AdapterWithEncoders) else AdapterWithEncoders(adapter)
+    loaded = replace(loaded, clip_vision=clip_vision, instruct_clip=instruct_clip)
+    return {"adapter": loaded, "clip": small_encoders.small_clip(), "task": OWN_WORDS, "instruction": POSE, **PROMPTS}
+
+
+ROW = {"instruction": "", "negative_instruction": "", "weight": 1.0, "combine": "concat"}
+
+
+def row_of(*settings: dict, **alike) -> References:
+    """The references of a row of Instruct Reference nodes. settings: each node's own; alike: what all have."""
+    row = None
+    for each in settings:
+        row = run_node(IPAdapterInstructReference, **{**ROW, **alike, **each}, references=row).args[0]
+    return row
+
+
+def encoded(adapter: LoadedAdapter | AdapterWithEncoders, clip_vision, /, **changes) -> io.NodeOutput:
+    """Encode Instruct Prompt's output for PICTURES[0], or other references.
+
+    changes: Encode's inputs, and the loader's encoders; with any of Instruct Reference's, the reference is of that.
+    """
+    loaders = {"clip_vision": clip_vision, **{name: changes.pop(name) for name in LOADERS if name in changes}}
+    own = {name: changes.pop(name) for name in OF_REFERENCE if name in changes}
+    references = {"image": changes.pop("image", PICTURES[:1])}
+    if "references" in changes:
+        references = {}
+    elif any(value is not None for value in own.values()):
+        references = {"references": row_of({**references, **own})}
+    return run_node(IPAdapterInstructEncode, **{**inputs_for(adapter, **loaders), **references, **changes})
 
 
 def encode(adapter: LoadedAdapter, clip_vision, /, **changes) -> InstructEmbeds:
-    inputs = {"image": PICTURES[:1], "instruction": POSE, "clip_vision": clip_vision, **prompts_for(adapter), **changes}
-    return run_node(IPAdapterInstructEncode, **inputs).args[0]
+    return encoded(adapter, clip_vision, **changes).args[0]
 
 
 def same_embeds(found: InstructEmbeds, expected: InstructEmbeds) -> None:

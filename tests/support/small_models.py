@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.conds
 import comfy.model_base
@@ -20,6 +20,7 @@ from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import SD3, SD15, SDXL, Family
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
+from ipadapter_instruct.models.patching.chain import EVERYWHERE, STEADY
 
 from support.golden_cases import GoldenCase, golden_case
 
@@ -111,9 +112,17 @@ def golden_embeds(family: str = "sd15", instruction: str = "use the composition"
     return InstructEmbeds(adapter, instruction, golden_tokens(case, adapter))
 
 
+def apply_settings(
+    *, batch_factors=(), three_way_until: float = 1.0, schedule=STEADY, layers=None, **settings
+) -> ApplySettings:
+    """Apply's settings, with what a schedule holds besides factors over the sampling told by itself."""
+    schedule = replace(schedule, batch_factors=tuple(batch_factors), three_way_until=three_way_until)
+    return ApplySettings(schedule=schedule, layers=layers or EVERYWHERE, **settings)
+
+
 def applied(model, embeds: InstructEmbeds, mask=None, **settings):
-    """The model with the adapter applied."""
-    return apply_instruct(model, embeds, ApplySettings(**settings), mask)[0]
+    """The model with the adapter applied. settings: `apply_settings` takes them."""
+    return apply_instruct(model, embeds, apply_settings(**settings), mask)[0]
 
 
 def golden_conditioning(family: str, name: str) -> list:

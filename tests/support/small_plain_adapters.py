@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from dataclasses import replace
 
@@ -10,14 +11,13 @@ from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
 from ipadapter_instruct.models.adapter.kinds import KINDS
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
-from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from torch import Tensor
 
-from support import small_encoders, small_models
+from support import readable_adapters, small_encoders, small_models
 from support.pack_nodes import run_node
 
 CONTEXT = {"sd15": 96, "sdxl": 128}
@@ -83,19 +83,10 @@ def faces(number: int = 1) -> Faces:
 
 
 def encode(of: LoadedAdapter, number: int = 1, **changes):
-    """Encode Instruct Prompt's output for so many references."""
-    inputs = {
-        "adapter": AdapterWithEncoder(of, None),
-        "clip": small_encoders.small_clip(),
-        "image": pictures(number),
-        "instruction": "use the composition",
-        "prompt": "a dog",
-        "negative_prompt": "blurry",
-        "clip_vision": image_encoder(),
-        "face": faces(number) if of.kind.reads_face else None,
-        **changes,
-    }
-    return run_node(IPAdapterInstructEncode, **inputs)
+    """Encode Instruct Prompt's output for so many references. changes: as `readable_adapters.encode` takes them."""
+    face = faces(number) if of.kind.reads_face else None
+    given = {"image": pictures(number), "face": face, "instruction": "use the composition", **changes}
+    return readable_adapters.encoded(of, image_encoder(), **given)
 
 
 def embeds(of: LoadedAdapter, number: int = 1, **changes):
@@ -113,3 +104,10 @@ def apply(model, given, **changes):
 
 def applied(model, given, **changes):
     return apply(model, given, **changes).args[0]
+
+
+def of_strength(given: InstructEmbeds, lora_strength: float) -> InstructEmbeds:
+    """Embeds of an adapter that was loaded with this strength of its LoRA."""
+    adapter = copy.copy(given.adapter)
+    adapter.lora_strength = lora_strength
+    return replace(given, adapter=adapter)

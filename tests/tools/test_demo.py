@@ -61,6 +61,12 @@ def test_options_change_the_prompt():
     assert prompt["7"]["inputs"]["steps"] == 4
 
 
+def test_an_instruction_counts_whatever_task_the_workflow_has():
+    prompt = {"3": {"class_type": "IPAdapterInstructEncode", "inputs": {"task": "style", "instruction": "x"}}}
+    demo.override(prompt, {"instruction": "use the pose"})
+    assert prompt["3"]["inputs"] == {"task": "own words", "instruction": "use the pose"}
+
+
 @pytest.mark.parametrize("kind", ["EmptyLatentImage", "EmptySD3LatentImage"])
 def test_the_size_is_set_on_the_empty_latent_of_either_kind(kind):
     prompt = {"6": {"class_type": kind, "inputs": {"width": 1024, "height": 1024}}}

@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from soak.catalogue import ADAPTERS, EMBEDS
 from soak.generator import DISTANCE, Generator, preparations
-from soak.graph import Schema
 from soak.memory import rollup
 from soak.player import is_pack_error
 from soak.scene import Choices
+from soak.schema import Schema
 from soak.verdict import BROKEN, DONE, INTERRUPTED, REFUSED, Coverage, Outcome, Verdict, digest, why_unsound
 from soak.world import Changes, World
 
@@ -77,11 +77,11 @@ def test_a_share_of_the_prompts_are_earlier_ones_with_others_in_between():
 
 def test_two_runs_use_every_adapter():
     prompts = [*PROMPTS, *Generator(2, CHOICES, SCHEMA).take(300)]
-    assert {name for prompt in prompts for name, _, _ in prompt.uses} == set(ADAPTERS)
+    assert {name for prompt in prompts for name, _ in prompt.uses} == set(ADAPTERS)
 
 
 def applying(name: str, embeds: str | None = None):
-    return next(p for p in PROMPTS if p.uses == {(name, None, True), *([(name, embeds, True)] if embeds else [])})
+    return next(p for p in PROMPTS if p.uses == {(name, None), *([(name, embeds)] if embeds else [])})
 
 
 def test_a_refusal_is_expected_just_where_a_file_does_not_fit():
@@ -95,9 +95,9 @@ def test_a_refusal_is_expected_just_where_a_file_does_not_fit():
 
 
 def test_stored_embeds_fit_the_adapter_that_made_them_alone():
-    file = next(e for p in PROMPTS for _, e, _ in p.uses if e is not None)
+    file = next(e for p in PROMPTS for _, e in p.uses if e is not None)
     name = EMBEDS[file].adapter
-    prompt = next(p for p in PROMPTS if any(e == file for _, e, _ in p.uses))
+    prompt = next(p for p in PROMPTS if any(e == file for _, e in p.uses))
     assert why_unsound(prompt, AT_FIRST) == ""
     assert why_unsound(prompt, {**AT_FIRST, name: ADAPTERS[name].other()}) != ""
     assert why_unsound(prompt, {**AT_FIRST, file: None}) != ""

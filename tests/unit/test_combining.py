@@ -13,7 +13,7 @@ from ipadapter_instruct.models.reference.combining import (
     LONGEST_CYCLE,
     METHODS,
     MODES,
-    PER_LATENT,
+    PER_INDEX,
     SUBTRACT,
     Combining,
     ImageTokens,
@@ -66,43 +66,49 @@ def test_an_empty_text_holds_no_numbers(text):
 
 @pytest.mark.parametrize("text", ["1, two", "nan", "1, inf", "-inf", "1.2.3", "0.5x"])
 def test_what_is_no_finite_number_is_refused_by_the_inputs_name(text):
-    with pytest.raises(ValueError, match="^image_weights was expected to be numbers such as 1.* clear it") as caught:
-        parse_numbers(text, "image_weights")
+    with pytest.raises(ValueError, match="^batch_factors was expected to be numbers such as 1.* clear it") as caught:
+        parse_numbers(text, "batch_factors")
     assert repr(text) in str(caught.value)
 
 
 def test_a_list_too_long_to_be_meant_is_refused_by_the_inputs_name():
-    with pytest.raises(ValueError, match="^image_weights was expected to hold at most"):
-        parse_numbers("1" * (LONGEST_LIST + 1), "image_weights")
+    with pytest.raises(ValueError, match="^batch_factors was expected to hold at most"):
+        parse_numbers("1" * (LONGEST_LIST + 1), "batch_factors")
 
 
 @pytest.mark.parametrize("weights", [(), (1.0, 2.0), (0.0, 2.0), (-1.0, 1.0)])
 def test_no_weights_or_one_for_each_picture_are_right(weights):
-    check_weights(weights, 2, "image_weights")
+    check_weights(weights, 2, "the references' weights")
 
 
 @pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0)])
 def test_another_number_of_weights_is_refused(weights):
-    message = f"image_weights was expected to hold one number for each of the 2 .*holds {len(weights)}. Add or remove"
+    message = (
+        f"^One number for each of the 2 .*expected in the references' weights.*there are {len(weights)}. Add or remove"
+    )
     with pytest.raises(ValueError, match=message):
-        check_weights(weights, 2, "image_weights")
+        check_weights(weights, 2, "the references' weights")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_weights_of_nothing_but_0_are_refused(mode):
-    with pytest.raises(ValueError, match="other than 0. Or bypass the node"):
-        check_weights((0.0, 0.0), 2, "image_weights", mode)
+    with pytest.raises(
+        ValueError, match="^A number other than 0 was expected in the references' weights; all are 0. Raise one"
+    ):
+        check_weights((0.0, 0.0), 2, "the references' weights", mode)
 
 
 @pytest.mark.parametrize("weights", [(1.0, -1.0), (0.1, 0.2, -0.3), (1e-7, 2e-7, -3e-7)])
 def test_weights_that_cancel_out_cannot_be_averaged(weights):
-    with pytest.raises(ValueError, match="To average, image_weights was expected to have a sum other than 0"):
-        check_weights(weights, len(weights), "image_weights", AVERAGE)
-    check_weights(weights, len(weights), "image_weights", CONCAT)
+    with pytest.raises(
+        ValueError, match="^To average, a sum other than 0 was expected of the references' weights: .*Change one"
+    ):
+        check_weights(weights, len(weights), "the references' weights", AVERAGE)
+    check_weights(weights, len(weights), "the references' weights", CONCAT)
 
 
 def test_small_weights_can_be_averaged():
-    check_weights((1e-6, 2e-6), 2, "image_weights", AVERAGE)
+    check_weights((1e-6, 2e-6), 2, "the references' weights", AVERAGE)
 
 
 # References of one batch
@@ -120,14 +126,14 @@ def test_one_reference_averaged_with_a_weight_is_itself():
 
 def test_weights_that_do_not_fit_the_references_are_refused_by_the_inputs_name():
     for weights in ((1.0,), (1.0, 1.0, 1.0), (0.0, 0.0)):
-        with pytest.raises(ValueError, match="^image_weights was expected"):
+        with pytest.raises(ValueError, match="umber .*was expected in the references' weights"):
             combine_references(tokens(2), Combining(weights=weights))
-    with pytest.raises(ValueError, match="^To average, image_weights was expected"):
+    with pytest.raises(ValueError, match="^To average, a sum other than 0 was expected of the references' weights"):
         combine_references(tokens(2), Combining(AVERAGE, (1.0, -1.0)))
 
 
 def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="^mode was expected to be one of concat.*average.*one per latent.*'sum'"):
+    with pytest.raises(ValueError, match="^mode was expected to be one of concat.*average.*one per batch index.*'sum'"):
         combine_references(tokens(), Combining("sum"))
 
 
@@ -175,7 +181,7 @@ def test_the_average_of_equal_tokens_is_each_of_them(references):
 
 
 def test_each_latent_gets_its_reference_and_its_weight():
-    found = combine_references(tokens(3), Combining(PER_LATENT, (1.0, 0.0, 0.5)))
+    found = combine_references(tokens(3), Combining(PER_INDEX, (1.0, 0.0, 0.5)))
     same_branches(found.branches, tokens(3))
     assert found.weights.tolist() == [[1.0] * T, [0.0] * T, [0.5] * T]
 
@@ -335,9 +341,9 @@ def test_two_sets_need_a_known_method_and_a_weight_other_than_0():
         ValueError, match="^method was expected to be one of concat, average, add, subtract; it is 'multiply'"
     ):
         combine_two(of(), of(), "multiply", (1.0, 1.0))
-    with pytest.raises(ValueError, match="weight_1 and weight_2 was expected to hold a number other than 0"):
+    with pytest.raises(ValueError, match="A number other than 0 was expected in weight_1 and weight_2"):
         combine_two(of(), of(), CONCAT, (0.0, 0.0))
-    with pytest.raises(ValueError, match="To average, weight_1 and weight_2.*sum other than 0"):
+    with pytest.raises(ValueError, match="To average, a sum other than 0 was expected of weight_1 and weight_2"):
         combine_two(of(), of(), AVERAGE, (1.0, -1.0))
 
 

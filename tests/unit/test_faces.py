@@ -104,7 +104,7 @@ def test_a_place_that_cannot_be_written_to_is_refused_in_words(tmp_path, name):
     refused(
         lambda: write_faces(Faces(embeddings()), tmp_path / name),
         f"The faces were to be saved in {(tmp_path / name).parent}; the system refused",
-        "choose another filename_prefix",
+        "choose another save_as",
         "Nothing was left behind",
     )
     assert os.listdir(tmp_path) == ["a_file"]
@@ -221,7 +221,7 @@ def test_without_insightface_files_are_read_and_the_analysis_says_how_to_install
     assert run.returncode == 0, run.stderr
     assert "which cannot be imported here (ModuleNotFoundError" in run.stdout
     assert f'"{sys.executable}" -m pip install insightface onnxruntime' in run.stdout
-    assert "Load Face Embedding needs neither" in run.stdout
+    assert "Instruct Load Face needs neither" in run.stdout
 
 
 def test_a_first_face_of_zeros_is_no_negative_where_there_is_no_axis_for_one(tmp_path):

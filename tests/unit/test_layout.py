@@ -24,30 +24,21 @@ NODE_IDS = {
     "IPAdapterInstructEncode",
     "IPAdapterInstructApply",
     "IPAdapterInstructReference",
-    "IPAdapterInstructEncodeReferences",
     "IPAdapterInstructCombine",
-    "IPAdapterInstructCutOut",
-    "IPAdapterInstructCropAround",
+    "IPAdapterInstructPrepare",
     "IPAdapterInstructTile",
     "IPAdapterInstructSaveEmbeds",
     "IPAdapterInstructLoadEmbeds",
-    "IPAdapterInstructEncodeStored",
     "IPAdapterInstructSchedule",
-    "IPAdapterInstructThen",
     "IPAdapterInstructLayers",
-    "IPAdapterInstructGuider",
     "IPAdapterInstructTask",
     "IPAdapterInstructGrid",
     "IPAdapterInstructLabelGrid",
     "IPAdapterInstructWatch",
     "IPAdapterInstructHeatMap",
-    "IPAdapterInstructConvert",
+    "IPAdapterInstructOpenClip",
     "IPAdapterInstructTrain",
-    "IPAdapterInstructImageEncoder",
-    "IPAdapterInstructTextEncoder",
-    "IPAdapterInstructFaceAnalysis",
     "IPAdapterInstructReadFace",
-    "IPAdapterInstructSaveFace",
     "IPAdapterInstructLoadFace",
 }
 
@@ -111,7 +102,7 @@ LONGEST_CHAIN = 13  # modules of models/, each importing the next
 MOST_FIELDS, MOST_PARAMETERS = 8, 6
 RIDDLES = re.compile(r"(Of|As|What|Where|Another|Something|How|Whether|Which|When|If|For|In|With)\b")
 # Rows of tables of facts, what a trainer may set, and the inputs of Apply.
-WIDE_CLASSES = {"Family", "Kind", "ProjectionSizes", "ResamplerSizes", "Job", "Recipe", "ApplySettings"}
+WIDE_CLASSES = {"Family", "Kind", "ProjectionSizes", "ResamplerSizes", "Job", "Recipe"}
 # Called by the host, with what it says.
 HOSTS_FUNCTIONS = {"execute", "validate_inputs", "fingerprint_inputs", "sampler_sample", "apply_model", "_get_control"}
 

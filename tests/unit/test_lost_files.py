@@ -53,7 +53,7 @@ WRITERS = {
 
 WORDS = {
     "embeds": ("The embeds", "choose another filename_prefix"),
-    "faces": ("The faces", "choose another filename_prefix"),
+    "faces": ("The faces", "choose another save_as"),
     "a conversion": ("The converted weights", "write it elsewhere with cli.py convert --output"),
 }
 

@@ -12,7 +12,7 @@ from ipadapter_instruct.models.reference.combining import (
     CONCAT,
     METHODS,
     MODES,
-    PER_LATENT,
+    PER_INDEX,
     SUBTRACT,
     Combining,
     ImageTokens,
@@ -71,7 +71,7 @@ def test_references_keep_their_dtype_and_have_the_modes_shape(own, mode, data):
     references, count, width = own.full.shape
     used = sum(weight != 0 for weight in weights) if weights else references
     found = combine_references(own, Combining(mode, weights))
-    latents, per_latent = {CONCAT: (1, used * count), AVERAGE: (1, count), PER_LATENT: (references, count)}[mode]
+    latents, per_latent = {CONCAT: (1, used * count), AVERAGE: (1, count), PER_INDEX: (references, count)}[mode]
     event(f"{mode}, weights: {bool(weights)}")
     for _, values in found.branches.items():
         assert values.shape == (latents, per_latent, width) and values.dtype == own.full.dtype
@@ -106,8 +106,8 @@ def test_an_average_is_the_plain_one_in_any_order_and_of_any_scale(own, data):
 
 @given(batches(), st.data())
 def test_one_per_latent_leaves_each_reference_and_its_weight_as_they_are(own, data):
-    weights = weights_for(data.draw, len(own.full), PER_LATENT)
-    found = combine_references(own, Combining(PER_LATENT, weights))
+    weights = weights_for(data.draw, len(own.full), PER_INDEX)
+    found = combine_references(own, Combining(PER_INDEX, weights))
     same(ImageTokens(found.branches), ImageTokens(own))
     left, of_latents = latent_weights(found)
     if set(weights) - {1.0}:
@@ -116,7 +116,7 @@ def test_one_per_latent_leaves_each_reference_and_its_weight_as_they_are(own, da
         assert found.weights is None and of_latents == ()
 
 
-@given(batches(), st.sampled_from((CONCAT, PER_LATENT)), st.data())
+@given(batches(), st.sampled_from((CONCAT, PER_INDEX)), st.data())
 def test_references_of_weight_1_are_those_without_weights(own, mode, data):
     same(combine_references(own, Combining(mode, (1.0,) * len(own.full))), combine_references(own, Combining(mode)))
 

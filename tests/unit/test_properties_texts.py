@@ -89,16 +89,16 @@ def test_any_text_is_a_schedule_or_is_refused(text, between, along):
 
 @given(st.lists(numbers, max_size=6), st.sampled_from((", ", ",", ";", " ", "\n", " , ")))
 def test_numbers_that_are_printed_are_read_back(values, separator):
-    assert parse_numbers(separator.join(map(str, values)), "batch_weights") == tuple(values)
+    assert parse_numbers(separator.join(map(str, values)), "batch_factors") == tuple(values)
 
 
 @given(texts)
 def test_any_text_is_numbers_or_is_refused(text):
-    message = refusal(lambda: parse_numbers(text, "batch_weights"))
+    message = refusal(lambda: parse_numbers(text, "batch_factors"))
     if message is None:
-        assert all(math.isfinite(number) for number in parse_numbers(text, "batch_weights"))
+        assert all(math.isfinite(number) for number in parse_numbers(text, "batch_factors"))
     else:
-        assert message.startswith("batch_weights was expected to be numbers") and repr(text) in message
+        assert message.startswith("batch_factors was expected to be numbers") and repr(text) in message
 
 
 # Layers

@@ -77,7 +77,6 @@ def test_a_list_has_a_factor_for_each_of_as_many_steps(count):
 @pytest.mark.parametrize(
     "text",
     [
-        "",
         " ,\n",
         "strong",
         "0: 1, 0.5",
@@ -101,6 +100,14 @@ def test_other_texts_are_refused_with_what_was_expected_and_found(text):
     ) as error:
         parse_schedule(text, HOLD, NOISE)
     assert repr(text) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_text_is_1_throughout(text):
+    schedule = parse_schedule(text, LINEAR, STEPS)
+    assert schedule.is_steady
+    assert [schedule.at(position) for position in (0, 0.4, 1)] == [1, 1, 1]
+    assert not parse_schedule("0: 1, 1: 0.5", LINEAR, STEPS).is_steady
 
 
 def test_a_text_too_long_to_be_meant_is_refused():

@@ -115,7 +115,7 @@ def test_the_page_never_takes_a_text_for_html_or_code():
 
 LAYERS = [Layer(number, 0, "input") for number in range(16)]
 READERS = {
-    "numbers": lambda text: parse_numbers(text, "batch_weights"),
+    "numbers": lambda text: parse_numbers(text, "batch_factors"),
     "schedule": lambda text: parse_schedule(text, HOLD, NOISE),
     "layers": lambda text: parse_layers(text, LAYERS),
 }
@@ -155,7 +155,7 @@ def test_a_hostile_list_is_refused_at_once_in_few_words(read, text):
 
 
 def test_a_list_as_long_as_an_animation_is_read():
-    assert len(parse_numbers("0.85, " * 16000, "batch_weights")) == 16000
+    assert len(parse_numbers("0.85, " * 16000, "batch_factors")) == 16000
 
 
 def test_two_lists_that_repeat_together_only_after_ages_are_refused():

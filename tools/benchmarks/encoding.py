@@ -11,7 +11,8 @@ import comfy.sd
 import torch
 from comfyhost.encoders import clip_l_text
 from comfyhost.weights import draw
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
+from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
 from ipadapter_instruct.nodes import IPAdapterInstructEncode
 
 from benchmarks.counting import counted
@@ -31,7 +32,7 @@ VIT_H_OF_THREE_LAYERS = {
     "projection_dim": 64,
 }
 LANDSCAPE, PORTRAIT = torch.full((1, 256, 320, 3), 0.3), torch.full((1, 320, 256, 3), 0.6)
-TEXTS = {"instruction": "use the style", "prompt": "a house", "negative_prompt": "blurry"}
+TEXTS = {"task": OWN_WORDS, "instruction": "use the style", "prompt": "a house", "negative_prompt": "blurry"}
 ENCODES = (  # what, changed inputs, promised runs of the image encoder and of the text encoder
     # The first time, one picture is the blank one. Texts: the instruction, the everything branch's, "", both prompts,
     # and for the sampler both prompts once more, as CLIP Text Encode reads them.
@@ -49,9 +50,8 @@ def encoder_runs() -> Iterator[Result]:
     weights = {**draw(clip_l_text(), 0, torch.float16), "text_projection.weight": torch.eye(768)}
     clip = comfy.sd.load_text_encoder_state_dicts([weights])
     inputs = {
-        "adapter": AdapterWithEncoder(adapter(SMALL, torch.float32), None),
+        "adapter": AdapterWithEncoders(adapter(SMALL, torch.float32), clip_vision=encoder),
         "clip": clip,
-        "clip_vision": encoder,
         **TEXTS,
     }
     with (

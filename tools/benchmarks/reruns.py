@@ -27,9 +27,9 @@ CHANGES = (  # what, of which type of node, which input, its new value, promised
     ("another seed", SAMPLE, "seed", 12345, 0, 0),
     ("another weight", APPLY, "weight", 0.55, 0, 1),
     ("another guidance", APPLY, "guidance", "simple", 0, 1),
-    ("another instruction", ENCODE, "instruction", "use the pose", 1, 1),
+    ("another task", ENCODE, "task", "pose", 1, 1),
     ("another prompt", ENCODE, "prompt", "a harbour in the morning", 1, 1),
-    ("another fit of the image", ENCODE, "fit", "pad", 1, 1),
+    ("another negative prompt", ENCODE, "negative_prompt", "blurry", 1, 1),
 )
 
 

@@ -20,6 +20,7 @@ from benchmarks.report import Result
 
 CFG = 7.0
 NOTHING = Schedule(points=((0.0, 0.0),))
+SIMPLE_FROM_THE_START = Schedule(three_way_until=0.0)
 PASSES = (  # what, settings of Apply (None leaves the model bare), cfg, promised passes
     ("bare", None, CFG, 2),
     ("simple", SIMPLE, CFG, 2),
@@ -33,7 +34,7 @@ PASSES = (  # what, settings of Apply (None leaves the model bare), cfg, promise
     ("three-way chosen by auto, cfg 1", {"guidance": "auto"}, 1.0, 1),
     ("three-way, image_guidance 1, instruct_guidance = cfg", {**THREE_WAY, "instruct_scale": CFG}, CFG, 2),
     ("likewise, image_guidance 0.5", {**THREE_WAY, "instruct_scale": CFG, "image_scale": 0.5}, CFG, 3),
-    ("three-way, after three_way_until", {**THREE_WAY, "three_way_until": 0.0}, CFG, 2),
+    ("three-way, after three_way_until", {**THREE_WAY, "schedule": SIMPLE_FROM_THE_START}, CFG, 2),
     ("three-way, where its schedule is 0", {**THREE_WAY, "schedule": NOTHING}, CFG, 2),
 )
 STEPS = (  # what, settings of Apply, cfg

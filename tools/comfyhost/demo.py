@@ -42,6 +42,7 @@ OVERRIDES = {
     "width": (EMPTY_LATENTS, "width"),
     "height": (EMPTY_LATENTS, "height"),
 }
+WITH_IT = {"instruction": {"task": "own words"}}  # what else must be set for the input to count
 ADVICE = (
     "If the message gives no advice of its own: check the options and the model files. "
     "`make serve` opens the same ComfyUI in a browser, where the workflow is a template of the pack."
@@ -183,7 +184,7 @@ def override(prompt: dict, changes: Mapping[str, Any]) -> None:
                 "Leave the option out, or use --as-shipped."
             )
         for node in nodes.values():
-            node["inputs"][input_name] = value
+            node["inputs"] |= {input_name: value, **WITH_IT.get(name, {})}
 
 
 def of_type(prompt: dict, *class_types: str) -> dict[str, dict]:

@@ -21,7 +21,7 @@ def write_examples(base: Path) -> None:
 
 
 def write_face(path: Path) -> None:
-    """Write 512 random numbers in place of a face's, as Save Face Embedding would."""
+    """Write 512 random numbers in place of a face's, as Instruct Read Face would save them."""
     embedding = torch.randn(1, 512, generator=torch.Generator().manual_seed(0))
     save_file({"face_embedding": embedding}, path)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from comfyhost.adapters import instruct_adapter
-from comfyhost.additions import controlnet, lora
+from comfyhost.additions import controlnet
 from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths, joint_block_widths
 from comfyhost.places import cache_folder, cached_host
@@ -41,7 +41,6 @@ SMALL_MODELS = (
     StandIn("ipadapter/ip-adapter-plus_sd15.safetensors", lambda: sd15_plain(Plain("plus", tokens=16, image=1280))),
     StandIn("ipadapter/ip-adapter-faceid_sd15.bin", lambda: sd15_plain(Plain("faceid", rank=8))),
     StandIn("controlnet/control_v11p_sd15_canny_fp16.safetensors", lambda: controlnet(UNETS["sd15"])),
-    StandIn("loras/Hyper-SD15-8steps-CFG-lora.safetensors", lambda: lora(UNETS["sd15"])),
 )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from comfyhost.api_prompt import ApiPrompt
 from comfyhost.places import ToolError
 
 NEVER, BYPASSED = 2, 4
@@ -40,17 +41,17 @@ class Value:
 Source = list | Value | None  # [node id, output], a value, or nothing
 
 
-def to_prompt(workflow: dict, object_info: Mapping[str, dict]) -> dict[str, dict]:
-    """The API prompt of a saved workflow: {node id: {class_type, inputs, _meta}}.
+def to_prompt(workflow: dict, object_info: Mapping[str, dict]) -> ApiPrompt:
+    """Return the API prompt of a saved workflow, whose nodes have their titles in `_meta`, too.
 
     `object_info` is what the server's /object_info gives. Raises WorkflowError for what the server does not
     know, a wrong number of widget values, subgraphs and other kinds of files. Whether a value is allowed is
     for the server to say.
     """
     check_kind(workflow)
-    graph = Graph(workflow)
+    links = Links(workflow)
     live = [node for node in workflow["nodes"] if is_executed(node)]
-    return {str(node["id"]): prompt_entry(node, graph, definition(node, object_info)) for node in live}
+    return ApiPrompt({str(node["id"]): prompt_entry(node, links, definition(node, object_info)) for node in live})
 
 
 def check_kind(workflow: dict) -> None:
@@ -97,13 +98,13 @@ def describe(node: dict) -> str:
     return f"Node {node['id']} ({node['type']})"
 
 
-def prompt_entry(node: dict, graph: Graph, known: dict) -> dict:
+def prompt_entry(node: dict, links: Links, known: dict) -> dict:
     """One node of the prompt: its widgets' values, overridden by what its inputs are linked to."""
     inputs = widget_inputs(node, known)
     for slot in node.get("inputs") or []:
         if slot.get("link") is None:
             continue
-        source = graph.source(slot["link"])
+        source = links.source(slot["link"])
         if isinstance(source, Value):
             inputs[slot["name"]] = guarded(source.value)
         elif source is not None:
@@ -170,12 +171,12 @@ def guarded(value: Any) -> Any:
     return {"__value__": value} if isinstance(value, list) else value
 
 
-class Graph:
+class Links:
     """Follows links back through reroutes, primitives and bypassed nodes to what really feeds an input."""
 
     def __init__(self, workflow: dict):
         self.nodes = {node["id"]: node for node in workflow["nodes"]}
-        self.links = {link[0]: link for link in workflow["links"]}
+        self.by_id = {link[0]: link for link in workflow["links"]}
 
     def source(self, link_id: int) -> Source:
         """Return where a link's data comes from; None when that is muted or leads nowhere."""
@@ -193,7 +194,7 @@ class Graph:
 
     def origin(self, link_id: int) -> tuple[dict, int]:
         """The node and output that a link starts from."""
-        link = self.links.get(link_id)
+        link = self.by_id.get(link_id)
         if link is None or link[1] not in self.nodes:
             raise WorkflowError(
                 f"The workflow's link {link_id} starts nowhere: the file is damaged. "

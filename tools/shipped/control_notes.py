@@ -12,18 +12,22 @@ the layout comes about, and fades out until the half.
 **0** leaves the adapter out of a step and saves its work. Factors without positions are for equal parts: **1, \
 0.8, 0.5**. Along **steps**, as many factors as steps are one for each.
 
-ComfyUI's *Create Hook Keyframe* may be connected instead.
+**batch_factors** are further ones for the pictures of a batch. **three_way_until** makes guidance simple from some \
+moment on, which saves passes. ComfyUI's *Create Hook Keyframe* may be connected in place of factors.
 
 {files("sd15")}"""
 INSTRUCTION_SCHEDULE = f"""## First the composition, then the style
 
-*Instruct Embeds, Then* lets one instruction act until **at_percent**, and the other from then on. At every step \
-only one of them acts.
+*Combine Instruct Embeds* with the method **then** lets the first act until **at_percent**, and the second from then \
+on. At every step only one of them acts.
 
 Here both read the same picture; connect another one to the second *Encode* for the style of that.
 
 **auto** chooses the guidance for each turn: three-way for the composition, simple for the style. *Apply* shows \
 both after a run.
+
+The other methods make one of the two for all steps: **concat**, both act, each by its weight; **average**, something \
+between them; **add** and **subtract** are for trying out.
 
 {files("sd15")}"""
 LAYER_WEIGHTS = f"""## In which layers
@@ -37,18 +41,18 @@ named do nothing. SDXL has layers 0 to 10, SD1.5 0 to 15, SD3 0 to 11.
 Where does which layer act? Look with *Instruct Heat Map*, over blocks.
 
 {files("sdxl")}"""
-THREE_SCALES = f"""## The three scales side by side
+SAMPLER_CUSTOM_ADVANCED = f"""## The sampler in parts
 
-*Instruct Guider* is for *SamplerCustomAdvanced*. **text_guidance** is the sampler's cfg, **instruct_guidance** \
-guides the instruction and the prompt's own words, **image_guidance** the picture as such.
+*Apply* works with every sampler and guider. Here noise, guider, sampler and sigmas are nodes of their own. Connect \
+the same model to *CFGGuider* and *BasicScheduler*.
 
-It shows the passes of a step. These scales are the authors' for SD3: text and instruct guidance are equal and the \
-picture's is 1, so two passes do what takes four otherwise. Move one of them, and see.
+In three-way guidance *CFGGuider*'s **cfg** is the text's scale, beside *Apply*'s **instruct_guidance** and \
+**image_guidance**. Where instruct_guidance is as large as cfg and image_guidance is 1, two passes do.
 
-{files("sd3")}"""
+{files("sd15")}"""
 HEAT_MAP = f"""## Which parts look at the reference
 
-*Watch IPAdapter-Instruct* goes behind the last *Apply*, and *Instruct Heat Map* behind *VAE Decode*. Bright is \
+*Instruct Watch* goes behind the last *Apply*, and *Instruct Heat Map* behind *VAE Decode*. Bright is \
 where the new picture looks at the reference most.
 
 **view**: the whole sampling in one picture, *over steps*, *over blocks*, or each of the *tokens* by itself. \
@@ -83,7 +87,8 @@ TASK_SETTINGS = f"""## From a task to all its settings
 *Instruct Task* hands out what the authors recommend for a task and the loaded family: the instruction, *Apply*'s \
 settings and the sampler's cfg. Load an SDXL adapter and model, and the figures follow.
 
-**phrasing** *random* draws one of many wordings by **seed**, as in training: to explore variations, or to see how \
+*Encode*'s own **task** is *own words*, so that the connected instruction counts. **phrasing** *random* draws one of \
+many wordings by **seed**, as in training: to explore variations, or to see how \
 much the wording matters.
 
 {files("sd15")}"""

@@ -6,7 +6,7 @@ from shipped import control_notes as notes
 from shipped.graph import Workflow
 from shipped.parts import (
     APPLYING,
-    GUIDER,
+    BELOW_ENCODE,
     PROMPTS,
     READING,
     SAMPLING,
@@ -15,170 +15,111 @@ from shipped.parts import (
     SEED,
     TOP,
     apply,
-    decode_and_save,
+    cfg_of,
     empty_latent,
     encode,
     frames,
     load,
-    recommended,
-    sample,
+    sample_and_decode,
     sample_and_save,
-    sample_in_parts,
+    save,
 )
 
-BELOW_APPLY = 650
+FAMILY = "sd15"
 
 
 def weight_over_time(workflow: Workflow) -> None:
     """Let the picture act at the beginning, and the prompt alone at the end."""
-    loaded = load(workflow, "sd15")
+    loaded = load(workflow, FAMILY)
     schedule = workflow.add(
         "IPAdapterInstructSchedule",
         (APPLYING, TOP),
-        (360, 210),
+        (360, 300),
         factors="0: 1\n0.3: 1\n0.5: 0",
         between="linear",
-    )
-    encoded = encode(workflow, loaded, "use the composition", PROMPTS["composition"])
-    model = apply(
-        workflow,
-        loaded.checkpoint["MODEL"],
-        encoded,
-        "sd15",
-        "composition",
-        (APPLYING, 350),
-        schedule=schedule["schedule"],
-    )["MODEL"]
-    sample_and_save(
-        workflow, "sd15", loaded, model, encoded, empty_latent(workflow, SAMPLINGS["sd15"], (APPLYING, 790))
-    )
-    workflow.note(notes.WEIGHT_OVER_TIME, (READING, 980), (820, 320))
-    frames(workflow, height=930)
+    )["schedule"]
+    encoded = encode(workflow, loaded, "composition", PROMPTS["composition"])
+    model = loaded.checkpoint["MODEL"]
+    model = apply(workflow, model, encoded, FAMILY, "composition", (APPLYING, 440), schedule=schedule)
+    sample_and_save(workflow, FAMILY, loaded, model, encoded, empty_latent(workflow, FAMILY, (APPLYING, 860)))
+    workflow.note(notes.WEIGHT_OVER_TIME, (SAMPLING, 760), (780, 320))
+    frames(workflow, instruct=1000)
 
 
 def instruction_schedule(workflow: Workflow) -> None:
     """Take the composition until a moment, and the style from then on."""
-    loaded = load(workflow, "sd15")
+    loaded = load(workflow, FAMILY)
     texts = PROMPTS["composition"]
-    first = encode(workflow, loaded, "use the composition", texts)
-    second = encode(workflow, loaded, "use the style", texts, pos=(READING, BELOW_APPLY))
+    first = encode(workflow, loaded, "composition", texts)
+    second = encode(workflow, loaded, "style", texts, pos=(READING, BELOW_ENCODE))
     turns = workflow.add(
-        "IPAdapterInstructThen",
+        "IPAdapterInstructCombine",
         (APPLYING, TOP),
-        (360, 110),
-        embeds=first["embeds"],
-        then=second["embeds"],
+        (360, 190),
+        embeds_1=first["embeds"],
+        embeds_2=second["embeds"],
+        method="then",
         at_percent=0.35,
     )
-    model = apply(workflow, loaded.checkpoint["MODEL"], turns, "sd15", "composition", (APPLYING, 250))["MODEL"]
-    sample_and_save(workflow, "sd15", loaded, model, first, empty_latent(workflow, SAMPLINGS["sd15"], (APPLYING, 700)))
+    model = apply(workflow, loaded.checkpoint["MODEL"], turns, FAMILY, "composition", (APPLYING, 340))
+    sample_and_save(workflow, FAMILY, loaded, model, first, empty_latent(workflow, FAMILY, (APPLYING, 770)))
     workflow.note(notes.INSTRUCTION_SCHEDULE, (SAMPLING, 760), (780, 320))
-    frames(workflow)
-    workflow.groups[1]["bounding"][3] = 1180
+    frames(workflow, instruct=1000)
 
 
 def layer_weights(workflow: Workflow) -> None:
     """Weigh the layers of SDXL, where one layer carries the style."""
-    how = SAMPLINGS["sdxl"]
     loaded = load(workflow, "sdxl")
     layers = workflow.add("IPAdapterInstructLayers", (APPLYING, TOP), (360, 130), weight_type="strong style transfer")
-    encoded = encode(workflow, loaded, "use the style", PROMPTS["style"])
-    model = apply(
-        workflow, loaded.checkpoint["MODEL"], encoded, "sdxl", "style", (APPLYING, 270), layers=layers["layers"]
-    )["MODEL"]
-    latent = empty_latent(workflow, how, (APPLYING, 720))
-    samples = sample(workflow, how, recommended("sdxl", "style").cfg, model, encoded, latent)
-    decode_and_save(workflow, samples, loaded.checkpoint["VAE"])
-    workflow.note(notes.LAYER_WEIGHTS, (READING, 910), (820, 320))
-    frames(workflow, height=860)
+    encoded = encode(workflow, loaded, "style", PROMPTS["style"])
+    model = loaded.checkpoint["MODEL"]
+    model = apply(workflow, model, encoded, "sdxl", "style", (APPLYING, 300), layers=layers["layers"])
+    sample_and_save(workflow, "sdxl", loaded, model, encoded, empty_latent(workflow, "sdxl", (APPLYING, 740)))
+    workflow.note(notes.LAYER_WEIGHTS, (SAMPLING, 760), (780, 320))
+    frames(workflow, instruct=890)
 
 
-def three_scales(workflow: Workflow) -> None:
-    """Sample SD3 with Instruct Guider and the sampler in parts."""
-    how, settings = SAMPLINGS["sd3"], recommended("sd3", "composition")
-    loaded = load(workflow, "sd3")
-    encoded = encode(workflow, loaded, "use the composition", PROMPTS["composition"])
-    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, "sd3", "composition")["MODEL"]
-    guider = workflow.add(
-        "IPAdapterInstructGuider",
-        GUIDER,
-        (320, 190),
-        model=model,
-        positive=encoded["positive"],
-        negative=encoded["negative"],
-        text_guidance=settings.cfg,
-        instruct_guidance=settings.instruct_guidance,
-        image_guidance=settings.image_guidance,
-    )
-    sample_in_parts(workflow, how, model, guider, empty_latent(workflow, how), loaded.checkpoint["VAE"], 530)
-    workflow.note(notes.THREE_SCALES, (READING, 760), (820, 290))
-    workflow.group("Load", 20, 10, 400, 900)
-    workflow.group("Instruct", 440, 10, 860, 680)
-    workflow.group("Sample and save", 1320, 10, 820, 860)
+def sampler_custom_advanced(workflow: Workflow) -> None:
+    """Use the sampler in parts: noise, guider, sampler, sigmas."""
+    how, loaded = SAMPLINGS[FAMILY], load(workflow, FAMILY)
+    encoded = encode(workflow, loaded, "composition", PROMPTS["composition"])
+    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, "composition")
+    guided = {"model": model, "positive": encoded["positive"], "negative": encoded["negative"], "cfg": cfg_of(FAMILY)}
+    along = {"model": model, "scheduler": how.scheduler, "steps": how.steps}
+    parts_of_it = {
+        "noise": workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)["NOISE"],
+        "guider": workflow.add("CFGGuider", (SAMPLING, 250), (320, 130), **guided)["GUIDER"],
+        "sampler": workflow.add("KSamplerSelect", (SAMPLING, 430), (320, 80), sampler_name=how.sampler)["SAMPLER"],
+        "sigmas": workflow.add("BasicScheduler", (SAMPLING, 560), (320, 140), **along)["SIGMAS"],
+        "latent_image": empty_latent(workflow, FAMILY),
+    }
+    samples = workflow.add("SamplerCustomAdvanced", (SAVING, TOP), (400, 140), **parts_of_it)["output"]
+    pictures = workflow.add("VAEDecode", (SAVING, 280), (400, 60), samples=samples, vae=loaded.checkpoint["VAE"])
+    save(workflow, pictures["IMAGE"], (SAVING, 390), 440)
+    workflow.note(notes.SAMPLER_CUSTOM_ADVANCED, (READING, 760), (820, 290))
+    frames(workflow, sample=860)
 
 
 def heat_map(workflow: Workflow) -> None:
     """Show where the new picture looks at the reference, beside the picture."""
-    how = SAMPLINGS["sd15"]
-    loaded = load(workflow, "sd15")
-    encoded = encode(workflow, loaded, "use the face", PROMPTS["face"])
-    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, "sd15", "face")["MODEL"]
+    loaded = load(workflow, FAMILY)
+    encoded = encode(workflow, loaded, "face", PROMPTS["face"])
+    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, "face")
     watched = workflow.add("IPAdapterInstructWatch", (APPLYING, 550), (360, 60), model=model)
-    latent = empty_latent(workflow, how, (APPLYING, 660))
-    samples = sample(workflow, how, recommended("sd15", "face").cfg, watched["model"], encoded, latent)
-    decoded = workflow.add("VAEDecode", (SAMPLING, TOP + 380), (320, 60), samples=samples, vae=loaded.checkpoint["VAE"])
+    latent = empty_latent(workflow, FAMILY, (APPLYING, 690))
+    pictures = sample_and_decode(workflow, FAMILY, loaded, watched["model"], encoded, latent)
     shown = workflow.add(
-        "IPAdapterInstructHeatMap",
-        (SAMPLING, 590),
-        (320, 210),
-        watch=watched["watch"],
-        image=decoded["IMAGE"],
+        "IPAdapterInstructHeatMap", (SAMPLING, 590), (320, 210), watch=watched["watch"], image=pictures
     )
-    workflow.add("SaveImage", (SAVING, TOP), (400, 330), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
+    save(workflow, pictures, height=330)
     workflow.add("PreviewImage", (SAVING, 470), (400, 330), images=shown["overlay"])
     workflow.note(notes.HEAT_MAP, (READING, 890), (820, 300))
-    frames(workflow, height=840)
-
-
-def grid(workflow: Workflow) -> None:
-    """Compare three instructions by three weights."""
-    how = SAMPLINGS["sd15"]
-    loaded = load(workflow, "sd15")
-    latent = empty_latent(workflow, how, (READING, TOP))
-    prompt, negative = PROMPTS["style"]
-    cells = workflow.add(
-        "IPAdapterInstructGrid",
-        (APPLYING, TOP),
-        (400, 940),
-        model=loaded.checkpoint["MODEL"],
-        adapter=loaded.adapter["adapter"],
-        clip=loaded.checkpoint["CLIP"],
-        vae=loaded.checkpoint["VAE"],
-        image=loaded.picture["IMAGE"],
-        latent=latent,
-        prompt=prompt,
-        negative_prompt=negative,
-        seed=SEED,
-        steps=how.steps,
-        cfg=recommended("sd15", "style").cfg,
-        sampler_name=how.sampler,
-        scheduler=how.scheduler,
-        rows="instruction",
-        row_values="use the style\nuse the colour\nuse everything",
-        columns="weight",
-        column_values="0.4, 0.7, 1",
-    )
-    workflow.add("SaveImage", (SAMPLING + 20, TOP), (760, 940), images=cells["grid"], filename_prefix="Instruct-Grid")
-    workflow.note(notes.GRID, (READING, 280), (400, 560))
-    workflow.group("Load", 20, 10, 400, 1040)
-    workflow.group("Every row by every column", 440, 10, 900, 1040)
-    workflow.group("Save", SAMPLING + 10, 10, 790, 1040)
+    frames(workflow, instruct=840, sample=840)
 
 
 def task_settings(workflow: Workflow) -> None:
     """Let Instruct Task fill Encode, Apply and the sampler."""
-    how = SAMPLINGS["sd15"]
-    loaded = load(workflow, "sd15")
+    loaded = load(workflow, FAMILY)
     task = workflow.add(
         "IPAdapterInstructTask",
         (READING, TOP),
@@ -188,17 +129,10 @@ def task_settings(workflow: Workflow) -> None:
         phrasing="random",
         seed=SEED,
     )
-    encoded = encode(workflow, loaded, task["instruction"], PROMPTS["style"], pos=(READING, 380))
-    model = apply(
-        workflow,
-        loaded.checkpoint["MODEL"],
-        encoded,
-        "sd15",
-        "style",
-        **{name: task[name] for name in ("weight", "guidance", "instruct_guidance", "image_guidance")},
-    )["MODEL"]
-    samples = sample(workflow, how, task["cfg"], model, encoded, empty_latent(workflow, how))
-    decode_and_save(workflow, samples, loaded.checkpoint["VAE"])
+    encoded = encode(workflow, loaded, task["instruction"], PROMPTS["style"], pos=(READING, 400))
+    settings = {name: task[name] for name in ("weight", "guidance", "instruct_guidance", "image_guidance")}
+    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, FAMILY, "style", **settings)
+    latent = empty_latent(workflow, FAMILY)
+    sample_and_save(workflow, FAMILY, loaded, model, encoded, latent, cfg=task["cfg"])
     workflow.note(notes.TASK_SETTINGS, (SAMPLING, 760), (780, 320))
-    frames(workflow)
-    workflow.groups[1]["bounding"][3] = 910
+    frames(workflow, instruct=860)

@@ -14,7 +14,6 @@ CANNY = (
     f"{HUGGING_FACE}comfyanonymous/ControlNet-v1-1_fp16_safetensors/resolve/main/"
     "control_v11p_sd15_canny_fp16.safetensors"
 )
-HYPER_SD = f"{HUGGING_FACE}ByteDance/Hyper-SD/resolve/main/Hyper-SD15-8steps-CFG-lora.safetensors"
 
 
 def listed(url: str, directory: str, name: str = "", sha256: str = "") -> dict:
@@ -39,4 +38,3 @@ PLAIN = listed(f"{HUGGING_FACE}h94/IP-Adapter/resolve/main/models/ip-adapter_sd1
 PLUS = listed(f"{HUGGING_FACE}h94/IP-Adapter/resolve/main/models/ip-adapter-plus_sd15.safetensors", "ipadapter")
 FACE_ID = listed(f"{HUGGING_FACE}h94/IP-Adapter-FaceID/resolve/main/ip-adapter-faceid_sd15.bin", "ipadapter")
 CONTROLNET = listed(CANNY, "controlnet")
-LORA = listed(HYPER_SD, "loras")

@@ -1,4 +1,8 @@
-"""A workflow under construction: nodes placed and linked by names, written as ComfyUI's page saves them."""
+"""A workflow under construction: nodes placed and linked by names, written as ComfyUI's page saves them.
+
+The page's form has what a prompt for the API has not, such as places, sizes, slots, groups and notes; comfyhost's
+`api_prompt` builds the other.
+"""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfyhost.pack import pack_module
 
-from shipped.files import ADAPTERS, CHECKPOINTS, CONTROLNET, ENCODER, FACE_ID, LORA, PLAIN, PLUS
+from shipped.files import ADAPTERS, CHECKPOINTS, CONTROLNET, ENCODER, FACE_ID, PLAIN, PLUS
 
 families = pack_module("models.families")
 tasks = pack_module("models.guidance.tasks")
@@ -26,18 +26,15 @@ FAMILY_REMARKS = {
     "sd3": 'Here "use the face" is guided three ways.',
 }
 TAKES = {
-    "everything": "takes the whole picture: a variation that the prompt steers.",
-    "style": "takes brush, light and rendering. What is shown comes from the prompt.",
-    "colour": "takes the palette and leaves the rest to the prompt.",
-    "pose": "takes how a figure stands or sits, without the figure.",
-    "composition": "takes where things are, without the things. It is the weakest task: try several seeds.",
-    "face": "takes a person's features into another scene. Use a picture in which the face is large.",
-    "foreground": "takes what is in front (beta) and sets it in the prompt's surroundings.",
-    "background": "takes the surroundings (beta) and puts the prompt's subject there.",
-    "object": (
-        "takes one object: name it in the instruction, and in the prompt. It works strikingly better when the "
-        "object is cut out on a plain coloured background."
-    ),
+    "everything": "the whole picture: a variation that the prompt steers",
+    "style": "brush, light and rendering; the prompt says what is shown",
+    "colour": "the palette",
+    "pose": "how a figure stands or sits, without the figure",
+    "composition": "where things are, without the things; try several seeds",
+    "face": "a person's features; the face should be large in the picture",
+    "foreground": "what is in front (beta); the prompt tells its surroundings",
+    "background": "the surroundings (beta); the prompt says who or what is there",
+    "object": "one thing; name it in words of your own, and cut it out (object_cut_out)",
 }
 
 
@@ -56,9 +53,9 @@ def files(family: str, *more: dict) -> str:
     return "\n".join(["**Files**", "", *lines])
 
 
-def instructions(family: str) -> str:
-    """The instructions that a family was trained on, as a list."""
-    return "\n".join(f"- {task.instruction}" for task in tasks.trained_tasks(family_named(family)))
+def trained_tasks(family: str) -> str:
+    """The tasks that a family was trained on, and what each takes, as a list."""
+    return "\n".join(f"- **{task.name}**: {TAKES[task.name]}" for task in tasks.trained_tasks(family_named(family)))
 
 
 def family_named(name: str):
@@ -78,12 +75,14 @@ def family_note(name: str) -> str:
     return "\n\n".join(
         [
             f"## IPAdapter-Instruct, {family.title}",
-            "Choose a **task** in the list, or say in **instruction** what to take from the picture:",
-            instructions(name),
-            "Then say in **prompt** what the new picture shows.",
-            "**Apply** chooses the guidance for the instruction (auto) and shows what it chose. In *three-way* "
-            "guidance, raise **instruct_guidance** when the prompt is not followed; **cfg** then acts on how the "
-            "picture is read.",
+            "A **task** says what to take from the picture:",
+            trained_tasks(name),
+            "With *own words*, **instruction** says it. Then say in **prompt** what the new picture shows.",
+            "*Apply* chooses the guidance for it (auto) and shows what it chose. In *three-way* guidance, raise "
+            "**instruct_guidance** when the prompt is not followed; **cfg** then acts on how the picture is read. In "
+            "*simple* guidance, raise **cfg**.",
+            "Too much of the picture: lower the **weight** to 0.6, or **end_percent** to 0.7. Too little: raise it to "
+            "1.",
             f"**Settings of the authors**: weight {usual.weight:g}, cfg {usual.cfg:g}, "
             f"**instruct_guidance** {usual.instruct_guidance:g}{''.join(other)}, "
             f"**image_guidance** {usual.image_guidance:g}. {FAMILY_REMARKS[name]}",
@@ -92,26 +91,6 @@ def family_note(name: str) -> str:
     )
 
 
-def task_note(task) -> str:
-    """Say what to try with a task's workflow, SD1.5."""
-    family = family_named("sd15")
-    advice = tasks.advise(family, task.instruction)
-    weight = family.settings.weight + advice.weight_change
-    return "\n\n".join(
-        [
-            f"## Take the {task.name}" if task.name != "everything" else "## Take everything",
-            f'"{task.instruction}" {TAKES[task.name]}',
-            f"**auto** guides it **{advice.guidance}**, with weight {weight:g}. {STRONGER[advice.guidance]}",
-            "Too much of the picture: lower the weight to 0.6, or end_percent to 0.7. Too little: raise it to 1.",
-            files("sd15"),
-        ]
-    )
-
-
-STRONGER = {
-    tasks.SIMPLE: "To follow the prompt more closely, raise **cfg**.",
-    tasks.THREE_WAY: "To follow the prompt more closely, raise **instruct_guidance**, not **cfg**.",
-}
 STYLE_AND_COMPOSITION = f"""## Two pictures, two instructions
 
 The upper one gives the composition, the lower one the style. Each *Apply* adds its picture; the order does not matter.
@@ -129,64 +108,34 @@ The style comes from one picture, the outlines from another. A ControlNet goes w
 Lower the ControlNet's end_percent to leave the details to the style.
 
 {files("sd15", CONTROLNET)}"""
-WITH_LORA = f"""## With a LoRA
-
-LoRAs go before *Apply* or behind it. This one makes a picture in eight steps, at a cfg of 5 to 8.
-
-*Encode* takes the checkpoint's own CLIP, as the adapter was trained with it. For a LoRA with words of its own, \
-connect the LoRA's CLIP to **clip**, and the checkpoint's to **instruct_clip**.
-
-{files("sd15", LORA)}"""
-IMAGE_TO_IMAGE = f"""## A picture in the style of another
-
-**denoise** says how much of the picture is made anew: 0.4 keeps most of it, 0.8 little more than the layout.
-
-Describe in the prompt what the picture shows, without its style.
-
-{files("sd15")}"""
 INPAINTING = f"""## A face from another picture
 
 Only what the mask covers is made anew: here a square. To draw your own, right click the picture to change, *Open in \
 MaskEditor*, and connect its MASK to *Set Latent Noise Mask*.
 
-Any task will do; for objects, "use the object, a vase".
-
-{files("sd15")}"""
-SAMPLER_CUSTOM_ADVANCED = f"""## The sampler in parts
-
-*Apply* works with every sampler and guider. Here noise, guider, sampler and sigmas are nodes of their own. Connect \
-the same model to *CFGGuider* and *BasicScheduler*.
+Any task will do; for an object, *own words*: "use the object, a vase".
 
 {files("sd15")}"""
 SEVERAL_REFERENCES = f"""## Several pictures, an instruction each
 
-*Add Reference* gives a picture an instruction and a **weight** beside the others; as many as you like, one behind \
-the other. *Encode References* makes one of them for one *Apply*, whose weight is for all.
+*Instruct Reference* gives a picture an instruction and a **weight** beside the others; as many as you like, one \
+behind the other. One without an instruction has *Encode*'s task. *Encode* makes one of them for one *Apply*, whose \
+weight is for all.
 
 One *Apply* guides them all alike: **auto** looks at the instructions together, which here is simple, with 0.2 off \
 the weight for the composition. For a guidance, a mask or a time of its own, give a picture its own *Encode* and \
 *Apply*.
 
-Balance the weights; 0 leaves a picture out.
-
-{files("sd15")}"""
-BLEND_INSTRUCTIONS = f"""## One picture, two instructions
-
-The picture is read twice, by "use the style" and by "use the colour". *Combine Instruct Embeds* makes one of both.
-
-**concat**: both act, each by its weight. **average**: something between them. **add** and **subtract** are for \
-trying out; take small weights.
-
-Both *Encode* nodes hold the same prompts: they too act on how the picture is read. The image encoder runs once.
+Balance the weights; 0 leaves a picture out. **combine** *average* makes something between them.
 
 {files("sd15")}"""
 BATCH_OF_REFERENCES = f"""## A batch of references
 
-**one per latent**: the first picture of the batch is made with the first reference, the second with the second; \
-**batch_size** says how many are made, and the references begin anew when they are fewer. This is how an animation \
-follows a row of pictures.
+**combine** *one per batch index*: the first picture of the batch is made with the first reference, the second with \
+the second; **batch_size** says how many are made, and the references begin anew when they are fewer. This is how an \
+animation follows a row of pictures.
 
-**batch_weights** on *Apply* are factors on its weight, one for each.
+**batch_factors** on *Schedule Instruct Weight* are factors on *Apply*'s weight, one for each.
 
 Without a second picture of yours, *Image Crop* takes a part of the same: bypass it when you have chosen one.
 
@@ -204,7 +153,8 @@ A region with an instruction that is guided three ways sets the scales for the w
 {files("sd15")}"""
 NEGATIVE_INSTRUCTION = f"""## What to leave behind
 
-**negative_instruction** says what not to take. Here: the style, and not the layout that tends to come with it.
+**negative_instruction** on *Instruct Reference* says what not to take. Here: the style, and not the layout that tends \
+to come with it.
 
 It is read with the picture, and the result stands where guidance moves away from: in *simple* guidance in the uncond \
 branch, in *three-way* guidance in the image_only branch. **cfg** is its strength in both. It costs no further pass, \
@@ -216,20 +166,21 @@ This is this pack's own and not in the paper: compare with the field empty. When
 OBJECT_CUT_OUT = f"""## An object, cut out
 
 The paper found that taking an object works strikingly better when it is cut out on a coloured background, and the \
-encoder sees only 224 pixels a side. *Cut Out Reference* puts what the mask keeps on a colour far from its own; *Crop \
-Around Mask* makes it large.
+encoder sees only 224 pixels a side. *Instruct Prepare Reference* puts what the mask keeps on a colour far from its \
+own, and takes a square around it.
 
 **Draw your own mask**: right click the reference picture, *Open in MaskEditor*, paint over the object, and connect \
-its MASK to *Cut Out Reference* instead of the square. For a PNG with a transparent background switch **invert** on.
+its MASK to *Instruct Prepare Reference* instead of the square. For a PNG with a transparent background switch \
+**invert** on.
 
-*Cut Out* shows the colour that it has drawn: type it into **background** to keep it. Name your object in the \
-instruction and in the prompt.
+It shows the colour that it has drawn: type it into **background** to keep it. Name your object in the \
+instruction and in the prompt; the **task** is *own words*.
 
 {files("sd15")}"""
 DETAIL_TILES = f"""## More of a large picture
 
-The encoder sees a picture as 224 x 224 pixels. *Tile Reference* cuts it into squares, 2 x 2 of a square one, and \
-gives them together with the whole as several references.
+The encoder sees a picture as 224 x 224 pixels. *Instruct Tile Reference* cuts it into squares, 2 x 2 of a square one, \
+and gives them together with the whole as several references.
 
 For the detail of a style or a pattern; for composition and pose leave the picture whole. Each tile is a run of the \
 image encoder and 16 more tokens. Where it becomes too much, lower the weight.
@@ -241,10 +192,11 @@ STORED_EMBEDS = f"""## Encoded once, used again
 Instruct Embeds* (press R to see the new file), without picture and image encoder. The prompts have acted on it and \
 are not in the file: give the sampler the same ones, with *CLIP Text Encode*.
 
-**Below**: *Encode Stored Picture* takes what *CLIP Vision Encode* saw of the picture, or a file of IPAdapter Plus's \
-*Save Embeds*, and reads it by any instruction. With crop *center* the result is *Encode*'s, bit for bit.
+**Below**: *Instruct Reference* takes what *CLIP Vision Encode* saw of the picture, or a file of IPAdapter Plus's \
+*Save Embeds*, and *Encode* reads it by any instruction. With crop *center* the result is that of the picture itself, \
+bit for bit.
 
-To make a picture with the colour, connect its three outputs to *Apply* and *KSampler* instead.
+To make a picture with the colour, connect the lower *Encode*'s three outputs to *Apply* and *KSampler* instead.
 
 {files("sd15")}"""
 TEACH_INSTRUCTION = f"""## A new instruction from eight pairs
@@ -278,11 +230,12 @@ FACE_ID_EMBEDDINGS = f"""## A face from its embedding
 FaceID reads no picture but 512 numbers that tell a face. They may come from a file, and then nothing else is needed.
 
 **Once**: install insightface and onnxruntime, and a pack such as buffalo_l in models/insightface/models. Select the \
-five nodes below, Ctrl+M wakes them, run, Ctrl+M again. Press R, and choose the file in *Load Face Embedding*.
+three nodes below, Ctrl+M wakes them, run, Ctrl+M again. Press R, and choose the file in *Instruct Load Face*.
 
-- **weight** 0.7 to 1. *Apply* also applies the LoRA in the adapter's file, with **lora_strength**: no *Load LoRA*.
-- Several photos of one person: a batch into *Read Face*, **together** average.
-- FaceID-Plus and PlusV2 read the aligned face as well: *Encode Instruct Prompt*, with *Read Face*'s **crop** as image.
+- **weight** 0.7 to 1. *Apply* also applies the LoRA in the adapter's file, as strongly as **lora_strength** on \
+*Load IPAdapter-Instruct* says: no *Load LoRA*.
+- Several photos of one person: a batch into *Instruct Read Face*, **together** average.
+- FaceID-Plus and PlusV2 read the aligned face as well: *Instruct Read Face*'s **crop** as *Instruct Reference*'s image.
 - insightface's packs are for non-commercial research only, says their licence.
 
 **Files**

@@ -18,24 +18,31 @@ PICTURE = "example.png"  # ComfyUI brings it
 SEED = 20240805
 PREPARING, LOADING, READING, APPLYING, SAMPLING, SAVING = -380, 40, 460, 920, 1340, 1720  # left edges of the columns
 PREPARING_WIDTH = LOADING - PREPARING
-GUIDER = (SAMPLING, 250)
-TOP, STEP = 90, 40
-HEIGHTS = {"loader": 110, "adapter": 130, "picture": 400, "encode": 500, "apply": 370, "sampler": 320}
+TOP = 90
+PICTURE_TOP, PICTURE_STEP = TOP + 405, 500  # where the first picture stands below the loaders, and the next ones
+LOAD_HEIGHT = 965  # of the frame around loaders and one picture
+BELOW_ENCODE = 560  # what stands under an Encode in the first row
+ROW_HEIGHT = 1140  # of the frame around Encode, Apply and a latent, one below the other
+HEIGHTS = {
+    "checkpoint": 110,
+    "adapter": 190,
+    "picture": 400,
+    "encode": 420,
+    "reference": 400,
+    "apply": 370,
+    "sampler": 320,
+}
 
 NEGATIVE = "blurry, low quality, watermark"
 STATUE = "a bronze statue in a park, golden hour, highly detailed"
 PROMPTS = {
-    "everything": ("the same scene in winter, falling snow", NEGATIVE),
     "style": ("a lighthouse on a cliff above the sea", f"{NEGATIVE}, text"),
     "colour": ("a bowl of fruit on a wooden table, studio photo", NEGATIVE),
     "pose": (STATUE, f"{NEGATIVE}, extra limbs, deformed hands"),
     "composition": (STATUE, NEGATIVE),
     "face": ("portrait of a ship's captain in a wool coat, harbour", f"{NEGATIVE}, deformed face, crossed eyes"),
-    "foreground": ("on a beach at sunset", NEGATIVE),
-    "background": ("a red fox sitting, looking at the camera", NEGATIVE),
     "object": ("a helmet on a market stall, morning light", f"{NEGATIVE}, cropped"),
 }
-OBJECT = "use the object, a helmet"
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,6 @@ class Sampling:
     scheduler: str
     latent: str = "EmptyLatentImage"
     side: int = 512
-    denoise: float = 1.0
 
 
 SAMPLINGS = {
@@ -59,25 +65,19 @@ SAMPLINGS = {
 
 @dataclass(frozen=True)
 class Loaded:
-    """The nodes of the first column."""
+    """The nodes of the first column. picture: None where no picture is read."""
 
     checkpoint: Node
     adapter: Node
-    picture: Node
+    picture: Node | None = None
 
 
 def load(
-    workflow: Workflow, family: str, title: str = "Reference picture", pos: tuple[int, int] = (LOADING, TOP + 340)
+    workflow: Workflow, family: str, title: str = "Reference picture", pos: tuple[int, int] = (LOADING, PICTURE_TOP)
 ) -> Loaded:
     """Add the three loaders; `pos`: the picture's place."""
     checkpoint = load_checkpoint(workflow, family)
-    adapter = workflow.add(
-        "IPAdapterInstructLoader",
-        (LOADING, TOP + 160),
-        (360, HEIGHTS["adapter"]),
-        models=[ADAPTERS[family], ENCODER],
-        adapter_name=ADAPTERS[family]["name"],
-    )
+    adapter = load_adapter(workflow, ADAPTERS[family], ENCODER)
     return Loaded(checkpoint, adapter, picture(workflow, pos, title))
 
 
@@ -85,9 +85,20 @@ def load_checkpoint(workflow: Workflow, family: str) -> Node:
     return workflow.add(
         "CheckpointLoaderSimple",
         (LOADING, TOP),
-        (360, HEIGHTS["loader"]),
+        (360, HEIGHTS["checkpoint"]),
         models=[CHECKPOINTS[family]],
         ckpt_name=CHECKPOINTS[family]["name"],
+    )
+
+
+def load_adapter(workflow: Workflow, file: dict, *encoder: dict, top: int = TOP + 160) -> Node:
+    """Load an adapter's file. encoder: the image encoder's, which is found by itself."""
+    return workflow.add(
+        "IPAdapterInstructLoader",
+        (LOADING, top),
+        (360, HEIGHTS["adapter"]),
+        models=[file, *encoder],
+        adapter_name=file["name"],
     )
 
 
@@ -95,16 +106,32 @@ def picture(workflow: Workflow, pos: tuple[int, int], title: str) -> Node:
     return workflow.add("LoadImage", pos, (360, HEIGHTS["picture"]), title=title, image=PICTURE)
 
 
-def encode(workflow: Workflow, loaded: Loaded, instruction: str, texts: tuple[str, str], **changes) -> Node:
-    """Add Encode Instruct Prompt. `changes`: other sources for its inputs, and its place."""
-    pos = changes.pop("pos", (READING, TOP))
-    inputs = {"adapter": loaded.adapter["adapter"], "clip": loaded.checkpoint["CLIP"], "image": loaded.picture["IMAGE"]}
-    return workflow.add(
-        "IPAdapterInstructEncode",
-        pos,
-        (400, HEIGHTS["encode"]),
-        **{**inputs, "instruction": instruction, "prompt": texts[0], "negative_prompt": texts[1], **changes},
-    )
+def reference(workflow: Workflow, pos: tuple[int, int], **inputs) -> Output:
+    """Add Instruct Reference and return its row of references. inputs: what is connected and set."""
+    return workflow.add("IPAdapterInstructReference", pos, (400, HEIGHTS["reference"]), **inputs)["references"]
+
+
+def encode(
+    workflow: Workflow,
+    loaded: Loaded,
+    words: str | Output,
+    texts: tuple[str, str],
+    pos: tuple[int, int] = (READING, TOP),
+    width: int = 400,
+    **sources: Output,
+) -> Node:
+    """Add Encode Instruct Prompt.
+
+    words: a task's name, or an instruction in one's own words. sources: of its inputs, where it does not read the
+    loaded picture.
+    """
+    own = next((task.instruction for task in tasks.TASKS if task.name == words), None)
+    choice = {"task": words, "instruction": own} if own else {"task": tasks.OWN_WORDS, "instruction": words}
+    usual = {"adapter": loaded.adapter["adapter"], "clip": loaded.checkpoint["CLIP"]}
+    read = {} if "references" in sources else {"image": loaded.picture["IMAGE"]}
+    prompt, negative = texts
+    inputs = {**usual, **read, **choice, "prompt": prompt, "negative_prompt": negative, **sources}
+    return workflow.add("IPAdapterInstructEncode", pos, (width, HEIGHTS["encode"]), **inputs)
 
 
 def apply(
@@ -115,12 +142,12 @@ def apply(
     task: str,
     pos: tuple[int, int] = (APPLYING, TOP),
     **changes,
-) -> Node:
+) -> Output:
     """Add Apply IPAdapter-Instruct as recommended for the task. `changes`: what it gets besides, or instead."""
     settings = recommended(family, task)
     names = ("weight", "instruct_guidance", "image_guidance")
     recommended_inputs = {name: getattr(settings, name) for name in names}
-    return workflow.add(
+    node = workflow.add(
         "IPAdapterInstructApply",
         pos,
         (360, HEIGHTS["apply"]),
@@ -128,6 +155,7 @@ def apply(
         embeds=encoded["embeds"],
         **{**recommended_inputs, **changes},
     )
+    return node["MODEL"]
 
 
 def recommended(family: str, task: str) -> Any:
@@ -136,7 +164,13 @@ def recommended(family: str, task: str) -> Any:
     return tasks.recommended(one, next(t for t in tasks.TASKS if t.name == task))
 
 
-def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPLYING, 550), batch: int = 1) -> Output:
+def cfg_of(family: str) -> float:
+    """The recommended cfg, which is the same for all tasks."""
+    return recommended(family, "style").cfg
+
+
+def empty_latent(workflow: Workflow, family: str, pos: tuple[int, int] = (APPLYING, 550), batch: int = 1) -> Output:
+    how = SAMPLINGS[family]
     node = workflow.add(how.latent, pos, (360, 130), width=how.side, height=how.side, batch_size=batch)
     return node["LATENT"]
 
@@ -144,7 +178,7 @@ def empty_latent(workflow: Workflow, how: Sampling, pos: tuple[int, int] = (APPL
 def sample(
     workflow: Workflow,
     how: Sampling,
-    cfg: float,
+    cfg: float | Output,
     model: Output,
     conditioning: Node | Mapping[str, Output],
     latent: Output,
@@ -164,19 +198,12 @@ def sample(
         cfg=cfg,
         sampler_name=how.sampler,
         scheduler=how.scheduler,
-        denoise=how.denoise,
+        denoise=1.0,
     )
     return node["LATENT"]
 
 
-def decode_and_save(workflow: Workflow, samples: Output, vae: Output, top: int = TOP) -> Output:
-    """Decode and save the pictures. `top`: the sampler's."""
-    decoded = workflow.add("VAEDecode", (SAMPLING, top + 380), (320, 60), samples=samples, vae=vae)
-    workflow.add("SaveImage", (SAVING, TOP), (400, 460), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
-    return decoded["IMAGE"]
-
-
-def sample_and_save(
+def sample_and_decode(
     workflow: Workflow,
     family: str,
     loaded: Loaded,
@@ -184,54 +211,42 @@ def sample_and_save(
     conditioning: Node | Mapping[str, Output],
     latent: Output,
     top: int = TOP,
+    cfg: float | Output | None = None,
 ) -> Output:
-    """Add KSampler as a family is sampled, and save the pictures. Its cfg is the same for all tasks."""
-    cfg = recommended(family, "style").cfg
+    """Add KSampler as a family is sampled, and VAE Decode; return the pictures."""
+    cfg = cfg_of(family) if cfg is None else cfg
     samples = sample(workflow, SAMPLINGS[family], cfg, model, conditioning, latent, top)
-    return decode_and_save(workflow, samples, loaded.checkpoint["VAE"], top)
+    pos, vae = (SAMPLING, top + 380), loaded.checkpoint["VAE"]
+    return workflow.add("VAEDecode", pos, (320, 60), samples=samples, vae=vae)["IMAGE"]
 
 
-def sample_in_parts(
-    workflow: Workflow, how: Sampling, model: Output, guider: Node, latent: Output, vae: Output, below_guider: int
-) -> None:
-    """Add SamplerCustomAdvanced, what it takes beside a guider, and the rest. below_guider: the next node's place."""
-    noise = workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)
-    sampler = workflow.add("KSamplerSelect", (SAMPLING, below_guider), (320, 80), sampler_name=how.sampler)
-    sigmas = workflow.add(
-        "BasicScheduler",
-        (SAMPLING, below_guider + 130),
-        (320, 140),
-        model=model,
-        scheduler=how.scheduler,
-        steps=how.steps,
-    )
-    samples = workflow.add(
-        "SamplerCustomAdvanced",
-        (SAVING, TOP),
-        (400, 140),
-        noise=noise["NOISE"],
-        guider=guider["GUIDER"],
-        sampler=sampler["SAMPLER"],
-        sigmas=sigmas["SIGMAS"],
-        latent_image=latent,
-    )
-    decoded = workflow.add("VAEDecode", (SAVING, 280), (400, 60), samples=samples["output"], vae=vae)
-    workflow.add("SaveImage", (SAVING, 390), (400, 440), images=decoded["IMAGE"], filename_prefix="IPAdapter-Instruct")
+def sample_and_save(workflow: Workflow, *parts, **changes) -> Output:
+    """Sample and decode likewise, save the pictures, and return them."""
+    pictures = sample_and_decode(workflow, *parts, **changes)
+    save(workflow, pictures)
+    return pictures
 
 
-def frames(workflow: Workflow, load_height: int = 900, height: int = 680) -> None:
-    """Add the three coloured frames of most workflows."""
-    workflow.group("Load", 20, 10, 400, load_height)
-    workflow.group("Instruct", 440, 10, 860, height)
-    workflow.group("Sample and save", 1320, 10, 820, height)
+def save(workflow: Workflow, pictures: Output, pos: tuple[int, int] = (SAVING, TOP), height: int = 460) -> None:
+    workflow.add("SaveImage", pos, (400, height), images=pictures, filename_prefix="IPAdapter-Instruct")
 
 
-def scaled(workflow: Workflow, image: Output, side: int, pos: tuple[int, int]) -> Output:
-    """The picture cut and scaled to the model's size."""
+def frames(workflow: Workflow, load: int = LOAD_HEIGHT, instruct: int = 680, sample: int = 680) -> None:
+    """Add the three coloured frames of most workflows, as high as this."""
+    workflow.group("Load", 20, 10, 400, load)
+    workflow.group("Instruct", 440, 10, 860, instruct)
+    workflow.group("Sample and save", 1320, 10, 820, sample)
+
+
+def scaled(
+    workflow: Workflow, image: Output, side: int, pos: tuple[int, int], title: str = "", width: int = 360
+) -> Output:
+    """The picture cut and scaled to a square."""
     node = workflow.add(
         "ImageScale",
         pos,
-        (360, 170),
+        (width, 170),
+        title,
         image=image,
         upscale_method="lanczos",
         width=side,
@@ -241,18 +256,50 @@ def scaled(workflow: Workflow, image: Output, side: int, pos: tuple[int, int]) -
     return node["IMAGE"]
 
 
-def one_reference(
-    workflow: Workflow, family: str, task: str, instruction: str, note: str, note_height: int = 300, **changes
-) -> None:
-    """Build the plain workflow: one picture, one instruction. `changes`: what Encode gets besides."""
-    loaded = load(workflow, family)
-    encoded = encode(workflow, loaded, instruction, PROMPTS[task], **changes)
-    finish(workflow, loaded, encoded, family, task)
-    workflow.note(note, (READING, 750), (820, note_height))
-    frames(workflow)
+def square(workflow: Workflow, places: tuple[tuple[int, int], ...], titles: tuple[str, str, str]) -> Output:
+    """Add a mask of 512 pixels with a white square in it, of three nodes."""
+    whole, inside, both = titles
+    black, white, composite = places
+    outer = workflow.add("SolidMask", black, (360, 130), whole, value=0.0, width=512, height=512)
+    inner = workflow.add("SolidMask", white, (360, 130), inside, width=256, height=256)
+    mask = workflow.add(
+        "MaskComposite",
+        composite,
+        (360, 180),
+        both,
+        destination=outer["MASK"],
+        source=inner["MASK"],
+        x=128,
+        y=64,
+        operation="add",
+    )
+    return mask["MASK"]
 
 
-def finish(workflow: Workflow, loaded: Loaded, encoded: Node, family: str, task: str) -> None:
-    """Apply what was encoded, sample, and save."""
-    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, task)["MODEL"]
-    sample_and_save(workflow, family, loaded, model, encoded, empty_latent(workflow, SAMPLINGS[family]))
+def finish(workflow: Workflow, loaded: Loaded, family: str, task: str, words: str = "", **sources: Output) -> Node:
+    """Encode, apply, sample and save; return Encode. words: to say in place of the task's. sources: see `encode`."""
+    encoded = encode(workflow, loaded, words or task, PROMPTS[task], **sources)
+    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, task)
+    sample_and_save(workflow, family, loaded, model, encoded, empty_latent(workflow, family))
+    return encoded
+
+
+def finish_below(
+    workflow: Workflow,
+    loaded: Loaded,
+    words: str,
+    texts: tuple[str, str],
+    row: Output | None = None,
+    batch: int = 1,
+    **changes: Output,
+) -> Output:
+    """Likewise for SD1.5 with Encode, Apply and latent one below the other; return the pictures.
+
+    row: of references, to encode instead of the picture. changes: what Apply gets besides.
+    """
+    family, sources = "sd15", {} if row is None else {"references": row}
+    encoded = encode(workflow, loaded, words, texts, (APPLYING, TOP), 360, **sources)
+    pos = APPLYING, BELOW_ENCODE
+    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, "style", pos, **changes)
+    latent = empty_latent(workflow, family, (APPLYING, BELOW_ENCODE + 440), batch)
+    return sample_and_save(workflow, family, loaded, model, encoded, latent)

@@ -6,20 +6,16 @@ from shipped import notes
 from shipped.files import ADAPTERS, ENCODER
 from shipped.graph import Workflow
 from shipped.parts import (
-    APPLYING,
     LOADING,
     NEGATIVE,
     READING,
+    ROW_HEIGHT,
     SAMPLING,
-    SAMPLINGS,
     TOP,
-    apply,
-    decode_and_save,
-    empty_latent,
+    Loaded,
+    finish_below,
     load_checkpoint,
     picture,
-    recommended,
-    sample,
 )
 
 FAMILY = "sd15"
@@ -63,24 +59,9 @@ def teach_instruction(workflow: Workflow) -> None:
         filename_prefix="inverted",
     )
     workflow.add("PreviewImage", (READING, TOP + 700), (400, 320), "Loss", images=taught["loss_plot"])
-    encoded = workflow.add(
-        "IPAdapterInstructEncode",
-        (APPLYING, TOP),
-        (360, 500),
-        adapter=taught["adapter"],
-        clip=checkpoint["CLIP"],
-        image=source["IMAGE"],
-        instruction=INSTRUCTION,
-        prompt=CAPTION,
-        negative_prompt=NEGATIVE,
-    )
-    model = apply(workflow, checkpoint["MODEL"], encoded, FAMILY, "style", (APPLYING, TOP + 560))["MODEL"]
-    latent = empty_latent(workflow, SAMPLINGS[FAMILY], (APPLYING, TOP + 1000))
-    how = SAMPLINGS[FAMILY]
-    samples = sample(workflow, how, recommended(FAMILY, "style").cfg, model, encoded, latent)
-    decode_and_save(workflow, samples, checkpoint["VAE"])
+    finish_below(workflow, Loaded(checkpoint, taught, source), INSTRUCTION, (CAPTION, NEGATIVE))
     workflow.note(notes.TEACH_INSTRUCTION, (SAMPLING, 760), (780, 400))
     workflow.group("Load and pair", 20, 10, 400, 1180)
     workflow.group("Teach", 440, 10, 440, 1120)
-    workflow.group("Instruct", 900, 10, 400, 1260)
+    workflow.group("Instruct", 900, 10, 400, ROW_HEIGHT)
     workflow.group("Sample and save", 1320, 10, 820, 680)

@@ -47,9 +47,9 @@ def workflow_of(object_info: Mapping[str, dict]) -> dict:
     clip = workflow.add(
         "CLIPLoader", (LOADING, TOP + 160), (360, 130), clip_name=TEXT_ENCODER, type="sd3", device="default"
     )
-    adapter = workflow.add("IPAdapterInstructLoader", (LOADING, TOP + 340), (360, 130), adapter_name=ADAPTER)
-    image = workflow.add("LoadImage", (LOADING, TOP + 520), (360, 400), title="The picture", image=REFERENCE_FILE)
-    latent = workflow.add("EmptySD3LatentImage", (LOADING, TOP + 970), (360, 130), width=SIDE, height=SIDE)
+    adapter = workflow.add("IPAdapterInstructLoader", (LOADING, TOP + 340), (360, 190), adapter_name=ADAPTER)
+    image = workflow.add("LoadImage", (LOADING, TOP + 585), (360, 400), title="The picture", image=REFERENCE_FILE)
+    latent = workflow.add("EmptySD3LatentImage", (LOADING, TOP + 1045), (360, 130), width=SIDE, height=SIDE)
     together = image["IMAGE"]
     for row, task in enumerate(TASKS):
         top = TOP + ROW * row
@@ -60,6 +60,7 @@ def workflow_of(object_info: Mapping[str, dict]) -> dict:
             adapter=adapter["adapter"],
             clip=clip["CLIP"],
             image=image["IMAGE"],
+            task="own words",
             instruction=PLAIN[task],
             prompt=prompt_of(task),
             negative_prompt="",
@@ -79,8 +80,8 @@ def workflow_of(object_info: Mapping[str, dict]) -> dict:
         ]
         together = workflow.add("ImageBatch", (SAVING, top), (320, 60), image1=together, image2=decoded)["IMAGE"]
     lay_out(workflow, together)
-    workflow.note(NOTE, (LOADING, TOP + 1150), (360, 620))
-    workflow.group("Load", 20, 10, 400, 1880)
+    workflow.note(NOTE, (LOADING, TOP + 1225), (360, 620))
+    workflow.group("Load", 20, 10, 400, 1950)
     workflow.group("An instruction a row, and a prompt that leaves out what it asks for", 440, 10, 1660, ROW * 5 + 60)
     return workflow.saved()
 

@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from ipadapter_instruct.models.encoding.encode import AdapterWithEncoder
+from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.image_encoder import encode_pixels
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, pixel_values
 from ipadapter_instruct.models.guidance.branches import Branches
+from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
+from ipadapter_instruct.models.reference.combining import CONCAT
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
-from ipadapter_instruct.nodes.main.encode_stored import IPAdapterInstructEncodeStored
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.main.reference import IPAdapterInstructReference
 from torch import Tensor
 
 from small_world.check_encoders import short_image_encoder
@@ -82,7 +85,7 @@ class Transfer:
     @torch.inference_mode()
     def encoded(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor]) -> list[Encoded]:
         """Conditions in batches."""
-        loaded = AdapterWithEncoder(LoadedAdapter.read(adapter), None)
+        loaded = AdapterWithEncoders(LoadedAdapter.read(adapter))
         each = [self._encoded(loaded, c, s) for c, s in zip(tried, states, strict=True)]
         return [joined(each[at : at + BATCH]) for at in range(0, len(each), BATCH)]
 
@@ -105,17 +108,26 @@ class Transfer:
         )[0]
         return sample(replace(self.world, model=model), batch.positive, batch.negative, seed, how.steps)
 
-    def _encoded(self, adapter: AdapterWithEncoder, condition: Condition, states: Tensor) -> Encoded:
+    def _encoded(self, adapter: AdapterWithEncoders, condition: Condition, states: Tensor) -> Encoded:
+        (references,) = run(
+            IPAdapterInstructReference,
+            instruction="",
+            negative_instruction="",
+            weight=1.0,
+            combine=CONCAT,
+            embeds=states,
+            neg_embeds=self.blank,
+        )
         return Encoded(
             *run(
-                IPAdapterInstructEncodeStored,
+                IPAdapterInstructEncode,
                 adapter=adapter,
                 clip=self.world.clip,
+                task=OWN_WORDS,
                 instruction=condition.instruction,
                 prompt=condition.text,
                 negative_prompt="",
-                embeds=states,
-                neg_embeds=self.blank,
+                references=references,
             )
         )
 

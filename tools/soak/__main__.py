@@ -22,10 +22,10 @@ from comfyhost.places import ToolError, cached_host
 from comfyhost.server import ComfyServer, end_on_terminate
 
 from soak.generator import Generator, Prompt, preparations
-from soak.graph import Schema
 from soak.memory import ENVIRONMENT, Level, level
 from soak.player import Player
 from soak.scene import Choices
+from soak.schema import Schema
 from soak.verdict import BROKEN, REFUSED, Coverage, Verdict, digests
 from soak.world import World
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from soak import catalogue
 from soak.catalogue import ADAPTERS, FACE, FAMILIES, SD15
-from soak.encoding import Encoded, encoded, simple, then
-from soak.graph import Schema
+from soak.encoding import Encoded, encode, encoded, row_of, simple, then
 from soak.sampling import applied, heat_map, latent, sampled, steps, texts, watched
-from soak.scene import PACK, Choices, Scene
+from soak.scene import OWN_WORDS, PACK, Choices, Scene
+from soak.schema import Schema
 
 REPEATS = 0.25
 DISTANCE = 6  # prompts between a prompt and its repeat, at least
@@ -77,7 +77,7 @@ class Generator:
             (self.family,) = self.random.choices(FAMILIES, FAMILY_SHARES)
         scene = Scene(self.random, self.schema, self.choices, self.family, self.random.choice((1, 1, 1, 2, 3)))
         self.recipes[recipe](scene)
-        return Prompt(number, recipe, self.family, scene.graph.nodes, frozenset(scene.uses), frozenset(scene.faces))
+        return Prompt(number, recipe, self.family, scene.graph, frozenset(scene.uses), frozenset(scene.faces))
 
 
 def save(scene: Scene, image: list) -> None:
@@ -99,16 +99,7 @@ def chain(scene: Scene) -> None:
         if scene.some(0.2):
             last = then(scene, last, clip)
         model = applied(scene, model, last.embeds)
-    samples = sampled(scene, model, texts(scene, last, clip), latent(scene, vae), guided=False)
-    save(scene, decoded(scene, samples, vae))
-
-
-def guided(scene: Scene) -> None:
-    """Sample by the pack's guider, for which the last adapter takes an instruction."""
-    model, clip, vae = scene.checkpoint()
-    one = encoded(scene, scene.adapter_name("instruct"), clip)
-    model = applied(scene, model, one.embeds, guided=True)
-    samples = sampled(scene, model, texts(scene, one, clip), latent(scene, vae), guided=True)
+    samples = sampled(scene, model, texts(scene, last, clip), latent(scene, vae))
     save(scene, decoded(scene, samples, vae))
 
 
@@ -119,7 +110,7 @@ def watching(scene: Scene) -> None:
         one = encoded(scene, scene.adapter_name(), clip)
         model = applied(scene, model, one.embeds, plainly=True)
     model, watch = watched(scene, model)
-    samples = sampled(scene, model, texts(scene, one, clip), latent(scene, vae), guided=False)
+    samples = sampled(scene, model, texts(scene, one, clip), latent(scene, vae))
     image = decoded(scene, samples, vae)
     save(scene, image)
     save(scene, heat_map(scene, watch, image))
@@ -129,8 +120,10 @@ def grid(scene: Scene) -> None:
     """Make a grid of two or three settings by two, or of one setting alone."""
     model, clip, vae = scene.checkpoint()
     name = scene.adapter_name()
-    scene.uses.add((name, None, True))
-    face = scene.face()[0] if FACE in ADAPTERS[name].reads else None
+    scene.uses.add((name, None))
+    source = {"image": scene.one_picture()}
+    if FACE in ADAPTERS[name].reads or scene.half():
+        source = {"references": row_of(scene, ADAPTERS[name])}
     values = _axis_values(scene)
     rows, columns = scene.random.sample(list(values), 2)
     samples, denoise = latent(scene, vae)
@@ -150,7 +143,7 @@ def grid(scene: Scene) -> None:
         adapter=scene.load(name),
         clip=clip,
         vae=vae,
-        image=scene.one_picture(),
+        **source,
         latent=samples,
         instruction=scene.instruction(),
         **scene.texts(),
@@ -160,11 +153,7 @@ def grid(scene: Scene) -> None:
         row_values=values[rows],
         columns=columns,
         column_values=values[columns],
-        clip_vision=scene.encoder(ADAPTERS[name]),
-        image_mask=scene.maybe_mask(),
-        fit=scene.option("Grid", "fit") if scene.half() else None,
         attn_mask=scene.maybe_mask(),
-        face=face,
     )
     save(scene, [node, 0])
     save(scene, [node, 1])
@@ -187,7 +176,7 @@ def by_task(scene: Scene) -> None:
     """Connect every one of a task's recommended settings."""
     model, clip, vae = scene.checkpoint()
     name = scene.adapter_name("instruct")
-    scene.uses.add((name, None, True))
+    scene.uses.add((name, None))
     loaded = scene.load(name)
     task = scene.graph.add(
         f"{PACK}Task",
@@ -196,21 +185,13 @@ def by_task(scene: Scene) -> None:
         phrasing=scene.option("Task", "phrasing"),
         seed=scene.seed(),
     )
-    encode = scene.graph.add(
-        f"{PACK}Encode",
-        adapter=loaded,
-        clip=clip,
-        image=scene.one_picture(),
-        instruction=[task, 0],
-        **scene.texts(),
-        clip_vision=scene.encoder(ADAPTERS[name]),
-    )
+    one = encode(scene, loaded, clip, image=scene.one_picture(), task=OWN_WORDS, instruction=[task, 0])
     names = ("weight", "guidance", "instruct_guidance", "image_guidance")
     settings = {setting: [task, slot] for slot, setting in enumerate(names, start=1)}
     window = {"start_percent": 0.0, "end_percent": 1.0}
-    model = scene.pack("Apply", model=model, embeds=[encode, 0], **settings, **window)
-    samples = sampled(scene, model, ([encode, 1], [encode, 2]), latent(scene, vae), guided=False)
-    for node in scene.graph.nodes.values():
+    model = scene.pack("Apply", model=model, embeds=one.embeds, **settings, **window)
+    samples = sampled(scene, model, (one.positive, one.negative), latent(scene, vae))
+    for node in scene.graph.values():
         if "cfg" in node["inputs"]:
             node["inputs"]["cfg"] = [task, 5]
     save(scene, decoded(scene, samples, vae))
@@ -222,15 +203,15 @@ def storing(scene: Scene) -> None:
     one = encoded(scene, scene.adapter_name(), clip)
     scene.graph.add(f"{PACK}SaveEmbeds", embeds=one.embeds, filename_prefix="embeds/soak")
     model = applied(scene, model, one.embeds)
-    samples = sampled(scene, model, texts(scene, one, clip), latent(scene, vae), guided=False)
+    samples = sampled(scene, model, texts(scene, one, clip), latent(scene, vae))
     save(scene, decoded(scene, samples, vae))
 
 
 def face_file(scene: Scene) -> None:
     """Save a face into a file, and its crop, without any sampling."""
-    face, crop, _ = scene.face()
-    scene.graph.add(f"{PACK}SaveFace", face=face, filename_prefix="faces/soak")
-    save(scene, crop or scene.one_picture())
+    photo = scene.random.choice(list(catalogue.PHOTOS))
+    node = scene.read_face(photo, which=scene.option("ReadFace", "which"), save_as="faces/soak")
+    save(scene, [node, 1])
 
 
 def sheet(scene: Scene) -> None:
@@ -242,32 +223,22 @@ def sheet(scene: Scene) -> None:
     save(scene, [node, 0])
 
 
-def converting(scene: Scene) -> None:
-    name = scene.random.choice([name for name in ADAPTERS if name.endswith(".bin")])
-    scene.uses.add((name, None, False))
-    scene.graph.add(f"{PACK}Convert", adapter_name=name, precision=scene.option("Convert", "precision"), overwrite=True)
-    if scene.half():
-        save(scene, scene.tiles())
-
-
 def bare_picture(scene: Scene) -> None:
     """Sample in the same way without the pack."""
     model, clip, vae = scene.checkpoint()
-    samples = sampled(scene, model, texts(scene, Encoded([]), clip), latent(scene, vae), guided=False)
+    samples = sampled(scene, model, texts(scene, Encoded([]), clip), latent(scene, vae))
     save(scene, decoded(scene, samples, vae))
 
 
 # How often each is drawn is how often it stands here.
 RECIPES = {
     "chain": chain,
-    "guided": guided,
     "watching": watching,
     "grid": grid,
     "by task": by_task,
     "storing": storing,
     "face file": face_file,
     "sheet": sheet,
-    "converting": converting,
     "chain again": chain,
     "chain once more": chain,
     "chain of any kind": chain,
@@ -282,12 +253,9 @@ def preparations(schema: Schema, choices: Choices) -> dict[str, dict[str, dict]]
         _, clip, _ = scene.checkpoint()
         one = simple(scene, stored.adapter, scene.load(stored.adapter), clip)
         scene.graph.add(f"{PACK}SaveEmbeds", embeds=one.embeds, filename_prefix="embeds/prepared")
-        made[file] = scene.graph.nodes
+        made[file] = scene.graph
     for file, photo in catalogue.FACES.items():
         scene = Scene(random.Random(file), schema, choices, SD15)
-        analysis = scene.pack("FaceAnalysis", model_pack=catalogue.FACE_PACKS[len(made) % 2], device="CPU")
-        image = scene.graph.out("LoadImage", image=photo)
-        face = scene.pack("ReadFace", face_analysis=analysis, image=image, which="largest", together="each")
-        scene.graph.add(f"{PACK}SaveFace", face=face, filename_prefix="faces/prepared")
-        made[file] = scene.graph.nodes
+        scene.read_face(photo, model_pack=catalogue.FACE_PACKS[len(made) % 2], device="CPU", save_as="faces/prepared")
+        made[file] = scene.graph
     return made

@@ -10,20 +10,19 @@ TABLES = ("style", "composition")
 OWN_LAYERS = ("", "", "0: 1", "0: 0.5, 1: 1")
 
 
-def applied(scene: Scene, model: list, embeds: list, plainly: bool = False, guided: bool = False) -> list:
-    """Apply the embeds to a model. plainly: acting at every step and place, for a watch. guided: not simply."""
-    guidances = ("auto", "three-way") if guided else scene.schema.options(f"{PACK}Apply", "guidance")
-    weights = (0.3, 0.8, 1.2) if plainly or guided else (0.8, 0.6, 1.2, -0.5, 0.0, 3.0)
+def applied(scene: Scene, model: list, embeds: list, plainly: bool = False) -> list:
+    """Apply the embeds to a model. plainly: acting at every step and place, for a watch."""
+    weights = (0.3, 0.8, 1.2) if plainly else (0.8, 0.6, 1.2, -0.5, 0.0, 3.0)
     window = scene.random.choice(((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.3, 0.9), (1.0, 1.0)))
     instruct = (2.0, 1.0, 5.0) if plainly else (2.0, 0.0, 1.0, 5.0)
     more = {} if plainly else _more(scene)
-    start, end = (0.0, 1.0) if plainly or guided else window
+    start, end = (0.0, 1.0) if plainly else window
     return scene.pack(
         "Apply",
         model=model,
         embeds=embeds,
         weight=scene.number(*weights),
-        guidance=scene.random.choice(guidances),
+        guidance=scene.option("Apply", "guidance"),
         instruct_guidance=scene.number(*instruct),
         image_guidance=scene.number(1.0, 1.0, 0.0, 2.5),
         start_percent=start,
@@ -35,11 +34,8 @@ def applied(scene: Scene, model: list, embeds: list, plainly: bool = False, guid
 def _more(scene: Scene) -> dict:
     return {
         "attn_mask": scene.maybe_mask(0.25),
-        "batch_weights": scene.list_of(scene.batch, 0.2) or None,
-        "schedule": schedule(scene) if scene.some(0.3) else None,
+        "schedule": schedule(scene) if scene.some(0.4) else None,
         "layers": layers(scene) if scene.some(0.3) else None,
-        "three_way_until": scene.number(0.0, 0.5, 1.0) if scene.some(0.3) else None,
-        "lora_strength": scene.number(0.0, 0.6, -1.0) if scene.some(0.3) else None,
     }
 
 
@@ -50,15 +46,21 @@ def schedule(scene: Scene) -> list:
         frames = scene.graph.out("CreateHookKeyframe", strength_mult=0.4, start_percent=0.5, prev_hook_kf=first)
     elif scene.some(0.15):
         curve = scene.graph.out("SoakCurve")
-    factors = scene.random.choice(("0: 1, 0.35: 0.5", "1, 0.8, 0.5", "0: 0, 0.5: 1", "0.7"))
-    ways = {name: scene.option("Schedule", name) for name in ("between", "along")}
-    return scene.pack("Schedule", factors=factors, **ways, hook_keyframes=frames, curve=curve)
+    return scene.pack(
+        "Schedule",
+        factors=scene.random.choice(("0: 1, 0.35: 0.5", "1, 0.8, 0.5", "0: 0, 0.5: 1", "0.7", "")),
+        between=scene.option("Schedule", "between"),
+        along=scene.option("Schedule", "along"),
+        batch_factors=scene.list_of(scene.batch, 0.5),
+        three_way_until=scene.number(0.0, 0.5, 1.0),
+        hook_keyframes=frames,
+        curve=curve,
+    )
 
 
 def layers(scene: Scene) -> list:
     """Draw layer weights. SD3 has no tables, and its weight acts in one place."""
-    kinds = scene.schema.options(f"{PACK}Layers", "weight_type")
-    scalings = scene.schema.options(f"{PACK}Layers", "scaling")
+    kinds, scalings = scene.options("Layers", "weight_type"), scene.options("Layers", "scaling")
     if scene.is_joint:
         kinds = [kind for kind in kinds if not any(word in kind for word in TABLES)]
         scalings = scalings[:1]
@@ -101,12 +103,12 @@ def latent(scene: Scene, vae: list) -> tuple[list, float]:
     return samples, scene.number(0.5, 0.7, 1.0)
 
 
-def sampled(scene: Scene, model: list, conds: tuple[list, list], start: tuple[list, float], guided: bool) -> list:
-    """Sample latents. guided: by the pack's guider."""
+def sampled(scene: Scene, model: list, conds: tuple[list, list], start: tuple[list, float]) -> list:
+    """Sample latents by any sampler or guider."""
     samples, denoise = start
     sampler, along = _sampler(scene), steps(scene, 1, 2, 2, 3)
-    if guided or scene.some(0.2):
-        return _custom(scene, model, conds, samples, {**along, "denoise": denoise}, sampler, guided)
+    if scene.some(0.25):
+        return _custom(scene, model, conds, samples, {**along, "denoise": denoise}, sampler)
     both = {"model": model, "positive": conds[0], "negative": conds[1], "latent_image": samples}
     settings = {**along, "cfg": scene.number(5.0, 1.0, 2.0, 7.5), "sampler_name": sampler}
     if denoise == 1.0 and scene.some(0.1):
@@ -130,11 +132,11 @@ def _sampler(scene: Scene) -> str:
     return scene.random.choice(("euler", "dpmpp_2m", *scene.choices.samplers))
 
 
-def _custom(scene: Scene, model, conds, samples, along: dict, sampler: str, guided: bool) -> list:
+def _custom(scene: Scene, model, conds, samples, along: dict, sampler: str) -> list:
     node = scene.graph.add(
         "SamplerCustomAdvanced",
         noise=scene.graph.out("RandomNoise", noise_seed=scene.seed()),
-        guider=_guider(scene, model, conds, guided),
+        guider=_guider(scene, model, conds),
         sampler=scene.graph.out("KSamplerSelect", sampler_name=sampler),
         sigmas=scene.graph.out("BasicScheduler", model=model, **along),
         latent_image=samples,
@@ -142,15 +144,8 @@ def _custom(scene: Scene, model, conds, samples, along: dict, sampler: str, guid
     return [node, 0]
 
 
-def _guider(scene: Scene, model: list, conds: tuple[list, list], guided: bool) -> list:
+def _guider(scene: Scene, model: list, conds: tuple[list, list]) -> list:
     positive, negative = conds
-    if guided:
-        scales = {
-            "text_guidance": scene.number(5.0, 1.0, 2.0),
-            "instruct_guidance": scene.number(2.0, 1.0, 5.0),
-            "image_guidance": scene.number(1.0, 2.0, 0.0),
-        }
-        return scene.pack("Guider", model=model, positive=positive, negative=negative, **scales)
     if scene.some(0.3):
         return scene.graph.out("BasicGuider", model=model, conditioning=positive)
     cfg = scene.number(5.0, 1.0)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from comfyhost.api_prompt import ApiPrompt
+
 from soak import catalogue
 from soak.catalogue import ADAPTERS, FACE, POOLED, SD3, SD15, Adapter
-from soak.graph import Graph, Schema
+from soak.schema import Schema
 
 PACK = "IPAdapterInstruct"
 MOST_SEED = 2**64 - 1
+OWN_WORDS, NONE = "own words", "none"
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Choices:
 class Scene:
     """A prompt being drawn: its family, how many latents it samples, and which files it reads.
 
-    uses: (adapter's file, stored embeds of it or None, whether it is applied to the family's model).
+    uses: (adapter's file, stored embeds of it or None).
     """
 
     random: random.Random
@@ -33,16 +36,19 @@ class Scene:
     choices: Choices
     family: str
     batch: int = 1
-    graph: Graph = field(default_factory=Graph)
-    uses: set[tuple[str, str | None, bool]] = field(default_factory=set)
+    graph: ApiPrompt = field(default_factory=ApiPrompt)
+    uses: set[tuple[str, str | None]] = field(default_factory=set)
     faces: set[str] = field(default_factory=set)
 
     def some(self, probability: float) -> bool:
         return self.random.random() < probability
 
+    def options(self, kind: str, name: str) -> list[str]:
+        """The choices of a combo of the pack's."""
+        return self.schema.options(f"{PACK}{kind}", name)
+
     def option(self, kind: str, name: str) -> str:
-        """Draw one of the choices of a combo of the pack's."""
-        return self.random.choice(self.schema.options(f"{PACK}{kind}", name))
+        return self.random.choice(self.options(kind, name))
 
     def pack(self, kind: str, slot: int = 0, **inputs) -> list:
         """A link from a new node of the pack."""
@@ -71,21 +77,28 @@ class Scene:
         return self.random.choice((instructed if self.half() else plain) or names)
 
     def load(self, name: str) -> list:
-        """Return a loaded adapter's link. Mostly the image encoder is named, since its other one is small."""
-        encoder = self.random.choice(("auto", catalogue.VIT_H))
-        return self.pack("Loader", adapter_name=name, image_encoder=encoder)
+        """Return a loaded adapter's link. It seldom has no encoder connected, so that the loader's ViT-H runs."""
+        reads_images = ADAPTERS[name].reads != (FACE,)
+        vision = self.clip_vision() if reads_images and self.some(0.97) else None
+        return self.pack(
+            "Loader",
+            adapter_name=name,
+            image_encoder=self.random.choice(("auto", catalogue.VIT_H)),
+            lora_strength=self.number(0.0, 0.6, -1.0) if self.some(0.3) else 1.0,
+            clip_vision=vision,
+            instruct_clip=self.reader(),
+        )
 
-    def encoder(self, adapter: Adapter, always: bool = False) -> list | None:
-        """A small image encoder by open_clip; seldom none, so that the loader's ViT-H runs."""
-        if adapter.reads == (FACE,) and not always:
-            return None
-        if not always and self.some(0.03):
-            return None
-        return self.pack("ImageEncoder", encoder=catalogue.SMALL_VIT_H)
+    def clip_vision(self) -> list:
+        """A small image encoder by open_clip."""
+        return self.open_clip()
 
     def reader(self) -> list | None:
         """Return what reads the instruction in place of the checkpoint's CLIP, at times."""
-        return self.pack("TextEncoder", encoder=catalogue.TEXT_TOWER) if self.some(0.2) else None
+        return self.open_clip(1, text_encoder=catalogue.TEXT_TOWER) if self.some(0.2) else None
+
+    def open_clip(self, slot: int = 0, text_encoder: str = NONE) -> list:
+        return self.pack("OpenClip", slot, image_encoder=catalogue.SMALL_VIT_H, text_encoder=text_encoder)
 
     # Pictures
 
@@ -97,8 +110,7 @@ class Scene:
         return image
 
     def one_picture(self) -> list:
-        made = self.random.choice((self.loaded, self.loaded, self.cut_out, self.cropped))
-        return made()
+        return self.random.choice((self.loaded, self.prepared))()
 
     def loaded(self) -> list:
         return self.graph.out("LoadImage", image=self.random.choice(list(catalogue.PICTURES)))
@@ -108,23 +120,20 @@ class Scene:
         node = self.graph.add("LoadImage", image=self.random.choice(catalogue.CUT_OUT))
         return [node, 0], [node, 1]
 
-    def cut_out(self) -> list:
+    def prepared(self) -> list:
+        """A picture cut out, cropped, or both."""
         image, mask = self.cut()
-        background = self.random.choice(("random", "#808080", "orange"))
-        feather = self.number(0.0, 0.0, 3.5)
         return self.pack(
-            "CutOut",
+            "Prepare",
             image=image,
             mask=mask,
-            background=background,
+            action=self.option("Prepare", "action"),
+            background=self.random.choice(("random", "#808080", "orange")),
             seed=self.seed(),
-            feather=feather,
+            feather=self.number(0.0, 0.0, 3.5),
+            padding=self.number(0.0, 0.25, 1.0),
             invert=self.half(),
         )
-
-    def cropped(self) -> list:
-        image, mask = self.cut()
-        return self.pack("CropAround", image=image, mask=mask, padding=self.number(0.0, 0.25, 1.0))
 
     def tiles(self) -> list:
         """One picture as a batch of squares; how many depends on its shape."""
@@ -150,13 +159,22 @@ class Scene:
             return self.pack("LoadFace", file=name), None, 1
         photo = self.random.choice(list(catalogue.PHOTOS))
         which, together = self.option("ReadFace", "which"), self.option("ReadFace", "together")
-        pack, device = self.random.choice(catalogue.FACE_PACKS), self.option("FaceAnalysis", "device")
-        analysis = self.pack("FaceAnalysis", model_pack=pack, device=device)
-        image = self.graph.out("LoadImage", image=photo)
-        node = self.graph.add(f"{PACK}ReadFace", face_analysis=analysis, image=image, which=which, together=together)
+        node = self.read_face(photo, which=which, together=together)
         seen = catalogue.PHOTOS[photo] if which == "all" else 1
         faces = 1 if together == "average" else seen
         return [node, 0], [node, 1] if faces == seen else None, faces
+
+    def read_face(self, photo: str, **how: str) -> str:
+        """Add the node that reads a photo's face, and return its id."""
+        usual = {
+            "model_pack": self.random.choice(catalogue.FACE_PACKS),
+            "device": self.option("ReadFace", "device"),
+            "which": "largest",
+            "together": "each",
+            "save_as": "",
+        }
+        image = self.graph.out("LoadImage", image=photo)
+        return self.graph.add(f"{PACK}ReadFace", image=image, **{**usual, **how})
 
     # Numbers
 
@@ -180,6 +198,11 @@ class Scene:
 
     def instruction(self) -> str:
         return self.random.choice(catalogue.INSTRUCTIONS)
+
+    def words(self) -> dict[str, str]:
+        """A task, or own words: every second time."""
+        task = OWN_WORDS if self.half() else self.option("Encode", "task")
+        return {"task": task, "instruction": self.instruction()}
 
     @property
     def is_joint(self) -> bool:

@@ -16,12 +16,11 @@ from PIL import Image
 
 from soak.catalogue import ADAPTERS, EMBEDS, Adapter
 from soak.generator import Prompt
-from soak.graph import OF_THE_SERVER, Schema, is_link
+from soak.schema import OF_THE_SERVER, Schema, is_link
 
 DONE, INTERRUPTED, REFUSED, BROKEN = "done", "interrupted", "refused", "broken"
-SAVES = {"IPAdapterInstructSaveEmbeds": "output", "IPAdapterInstructSaveFace": "output"}
-CONVERT = "IPAdapterInstructConvert"
-OWN_ERROR = "ValueError"
+# The node's words: "FILE (...), in ..." or "saved: FILE, in ...". Both lie in the output folder.
+SAVES = {"IPAdapterInstructSaveEmbeds": "", "IPAdapterInstructReadFace": "saved: "}
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,11 @@ class Outcome:
 
 def why_unsound(prompt: Prompt, state: Mapping[str, Adapter | str | None]) -> str:
     """Say why the pack should refuse a prompt, files being as they are; "" where it should not."""
-    for name, embeds, is_applied in sorted(prompt.uses, key=str):
+    for name, embeds in sorted(prompt.uses, key=str):
         content = state[name]
         if content is None:
             return f"{name} is not there"
-        if is_applied and content.family != prompt.family:
+        if content.family != prompt.family:
             return f"{name} is for {content.family}, the model for {prompt.family}"
         if embeds is not None and state[embeds] is None:
             return f"{embeds} is not there"
@@ -53,7 +52,7 @@ def why_unsound(prompt: Prompt, state: Mapping[str, Adapter | str | None]) -> st
 
 def files_of(prompt: Prompt) -> list[str]:
     """The changing files that a prompt reads."""
-    used = {name for adapter, embeds, _ in prompt.uses for name in (adapter, embeds) if name is not None}
+    used = {name for adapter, embeds in prompt.uses for name in (adapter, embeds) if name is not None}
     return sorted(used | prompt.faces)
 
 
@@ -121,12 +120,10 @@ def _listed(output: Mapping) -> list[dict]:
 
 def _named_in_text(kind: str, output: Mapping, base: Path) -> list[Path]:
     """The file that a node of the pack says it has written."""
-    said = (output.get("text") or [""])[0]
-    if kind in SAVES:
-        return [base / SAVES[kind] / re.split(r" \(|, in ", said)[0]]
-    if kind == CONVERT:
-        return [Path(found) for found in re.findall(r"/\S+\.safetensors", said)[-1:]]
-    return []
+    if kind not in SAVES:
+        return []
+    said = [line for line in output.get("text", ()) if line.startswith(SAVES[kind]) and ".safetensors" in line]
+    return [base / "output" / re.split(r" \(|, in ", line.removeprefix(SAVES[kind]))[0] for line in said]
 
 
 def digest(file: Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from comfyhost.api_prompt import ApiPrompt
+
 ENCODE, APPLY = "IPAdapterInstructEncode", "IPAdapterInstructApply"
 GRID = "IPAdapterInstructGrid"
 SAMPLER = "KSampler"
@@ -10,7 +12,7 @@ WEIGHTS = (0.4, 0.9)
 CELLS = [(instruction, weight) for instruction in INSTRUCTIONS for weight in WEIGHTS]
 
 
-def grid_of(single, **changes):
+def grid_of(single: ApiPrompt, **changes) -> ApiPrompt:
     """The prompt with an Instruct Grid in the place of Encode, Apply, KSampler and VAEDecode, of the same settings."""
     encode, apply, sampler = (single.inputs(kind) for kind in (ENCODE, APPLY, SAMPLER))
     apply = {name: apply[name] for name in ("model", "weight", "guidance", "instruct_guidance", "image_guidance")}
@@ -33,5 +35,5 @@ def grid_of(single, **changes):
         for node_id, node in graph.items()
         if node["class_type"] not in (ENCODE, APPLY, SAMPLER, "VAEDecode")
     }
-    graph = type(single)(kept).changed("SaveImage", images=["grid", 1])
+    graph = ApiPrompt(kept).changed("SaveImage", images=["grid", 1])
     return graph.with_node("sheet", "SaveImage", **{**graph[saved]["inputs"], "images": ["grid", 0]})

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.published.layer_weights import BY_PLACE, COUNTS, PUBLISHED
 from support.situations.other_nodes import BESIDE
 from support.situations.prompts import Prompt
-from support.situations.situation import BASIC, INSTRUCT, KSAMPLER, Layers, Link, Mask, Pictures, Schedule, Situation
+from support.situations.situation import BASIC, CFG_GUIDER, KSAMPLER, Layers, Link, Mask, Pictures, Schedule, Situation
 from support.situations.situation_oracle import AUTO
 
 # Its steps depend on the last digits of its own error estimate.
@@ -49,7 +49,7 @@ def sometimes(strategy: st.SearchStrategy, nothing=None, when=rarely) -> st.Sear
 @st.composite
 def pictures(draw) -> Pictures:
     numbers = tuple(draw(st.lists(st.integers(0, 9), min_size=1, max_size=3)))
-    several = draw(st.sampled_from(("concat", "average", "one per latent")))
+    several = draw(st.sampled_from(("concat", "average", "one per batch index")))
     weights = draw(sometimes(st.tuples(*[factors] * len(numbers)), ()))
     if weights and several == "average" and abs(sum(weights)) < 0.2:
         weights = ()
@@ -95,7 +95,7 @@ def links(draw, family: str) -> Link:
         start=start,
         end=end,
         mask=draw(sometimes(masks, when=often)),
-        batch_weights=tuple(draw(sometimes(st.lists(factors, min_size=1, max_size=4), [], often))),
+        batch_factors=tuple(draw(sometimes(st.lists(factors, min_size=1, max_size=4), [], often))),
         schedule=draw(sometimes(schedules(), when=often)),
         layers=draw(sometimes(layers(family))),
         three_way_until=draw(sometimes(fractions, 1.0)),
@@ -121,7 +121,7 @@ def prompts(draw, height: int, width: int) -> tuple[Prompt, ...]:
     )
 
 
-SETTINGS = ("mask", "schedule", "layers", "then", "batch_weights")
+SETTINGS = ("mask", "schedule", "layers", "then", "batch_factors")
 
 
 @st.composite
@@ -139,8 +139,7 @@ def situations(draw, family: str, **fixed) -> Situation:
         "cfg": draw(st.sampled_from((4.0, 1.0, 2.0)) | hundredths(0, 7)),
         "denoise": draw(sometimes(hundredths(0.3, 1), 1.0)),
         "seed": draw(st.integers(0, 2**32)),
-        "through": draw(st.sampled_from((KSAMPLER, KSAMPLER, INSTRUCT, BASIC))),
-        "scales": (draw(scales), draw(scales)),
+        "through": draw(st.sampled_from((KSAMPLER, KSAMPLER, CFG_GUIDER, BASIC))),
         "positive_length": draw(sometimes(st.just(154), 77)),
         "prompts": draw(sometimes(prompts(height, width), ())),
         "rising": draw(rarely),

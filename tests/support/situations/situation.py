@@ -13,13 +13,11 @@ import torch
 from comfy_extras import nodes_custom_sampler as custom
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.patching.chain import CHAIN
 from ipadapter_instruct.models.reference.combining import Combining, combine_references
-from ipadapter_instruct.nodes.control.guider import IPAdapterInstructGuider
 from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLayers
 from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
-from ipadapter_instruct.nodes.main.then import IPAdapterInstructThen
+from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
 from torch import Tensor
 
 import nodes as host_nodes
@@ -31,7 +29,8 @@ from support.sampling.scenes import Text, text
 from support.situations.other_nodes import BESIDE
 from support.situations.prompts import Prompt
 
-KSAMPLER, BASIC, INSTRUCT = "KSampler", "BasicGuider", "Instruct Guider"
+KSAMPLER, BASIC, CFG_GUIDER = "KSampler", "BasicGuider", "CFGGuider"
+EVENLY = {"weight_1": 1.0, "weight_2": 1.0}
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class Link:
     start: float = 0.0
     end: float = 1.0
     mask: Mask | None = None
-    batch_weights: tuple[float, ...] = ()
+    batch_factors: tuple[float, ...] = ()
     schedule: Schedule | None = None
     layers: Layers | None = None
     three_way_until: float = 1.0
@@ -106,7 +105,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Situation:
-    """A chain of Applies, and how it is sampled. scales: Instruct Guider's for instruction and image.
+    """A chain of Applies, and how it is sampled.
 
     prompts: several positives, each in its part of the picture and of the sampling; none: one, `positive`, everywhere.
     rising: from the picture to the noise. beside: another node, by its name in `BESIDE`.
@@ -124,7 +123,6 @@ class Situation:
     denoise: float = 1.0
     seed: int = 3
     through: str = KSAMPLER
-    scales: tuple[float, float] = (2.0, 1.0)
     positive_length: int = 77
     prompts: tuple[Prompt, ...] = ()
     rising: bool = False
@@ -161,16 +159,6 @@ class Situation:
     def _guider(self, model, positive: list, negative: list):
         if self.through == BASIC:
             return host_node(custom.BasicGuider, model, positive)[0]
-        if (
-            self.through == INSTRUCT
-            and any(link.guidance != "simple" for link in self.links)
-            and CHAIN in model.model_options["transformer_options"]
-        ):
-            names = ("text_guidance", "instruct_guidance", "image_guidance")
-            scales = dict(zip(names, (self.cfg, *self.scales), strict=True))
-            return run_node(IPAdapterInstructGuider, model=model, positive=positive, negative=negative, **scales).args[
-                0
-            ]
         return host_node(custom.CFGGuider, model, positive, negative, self.cfg)[0]
 
 
@@ -207,7 +195,9 @@ def _inputs(family: str, link: Link) -> dict:
     if link.then:
         pictures, at = link.then
         then = _embeds(family, link, pictures)
-        embeds = run_node(IPAdapterInstructThen, embeds=embeds, then=then, at_percent=at).args[0]
+        embeds = run_node(
+            IPAdapterInstructCombine, embeds_1=embeds, embeds_2=then, method="then", at_percent=at, **EVENLY
+        ).args[0]
     inputs = {
         "embeds": embeds,
         "weight": link.weight,
@@ -216,14 +206,14 @@ def _inputs(family: str, link: Link) -> dict:
         "image_guidance": link.image_scale,
         "start_percent": link.start,
         "end_percent": link.end,
-        "batch_weights": ", ".join(map(str, link.batch_weights)),
-        "three_way_until": link.three_way_until,
     }
     if link.mask:
         inputs["attn_mask"] = link.mask.tensor()
-    if link.schedule:
-        own = {"factors": link.schedule.text, "between": link.schedule.between, "along": link.schedule.along}
-        inputs["schedule"] = run_node(IPAdapterInstructSchedule, **own).args[0]
+    if link.schedule or link.batch_factors or link.three_way_until < 1:
+        schedule = link.schedule or Schedule(())
+        own = {"factors": schedule.text, "between": schedule.between, "along": schedule.along}
+        own["batch_factors"] = ", ".join(map(str, link.batch_factors))
+        inputs["schedule"] = run_node(IPAdapterInstructSchedule, **own, three_way_until=link.three_way_until).args[0]
     if link.layers:
         own = {"weight_type": link.layers.weight_type, "layer_weights": link.layers.text}
         inputs["layers"] = run_node(IPAdapterInstructLayers, scaling=link.layers.scaling, **own).args[0]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from support.published.layer_weights import V_ONLY, on_negative, published_facto
 from support.sampling.oracle_model import INJECTIONS, OracleAdapter, Place, around
 from support.sampling.scenes import Text, text
 from support.situations.prompts import has_begun, is_over, weights
-from support.situations.situation import BASIC, INSTRUCT, Link, Mask, Pictures, Schedule, Situation, picture_tokens
+from support.situations.situation import BASIC, Link, Mask, Pictures, Schedule, Situation, picture_tokens
 
 SAME_PLACE = 1e-6  # a step that begins at a schedule's point has its factor
 
@@ -56,9 +56,6 @@ def turns(situation: Situation, link: Link) -> list[Acting]:
     if guidance == "auto":
         guidance, change = AUTO[link.instruction][situation.family]
         weight, chosen = (round(weight + change, 4) if weight else 0.0), True
-    if situation.through == INSTRUCT and link.guidance != "simple":
-        link = replace(link, instruct_scale=situation.scales[0], image_scale=situation.scales[1])
-        guidance, chosen = "three-way", False
     parts = [(link.pictures, 0.0, 1.0)]
     if link.then:
         pictures, at = link.then
@@ -157,7 +154,7 @@ def tokens_of(family: str, pictures: Pictures, branch: str, latent: int) -> tupl
     """Tokens [1, T, D] for a latent, their own weights [T] or None, and a weight of all of them."""
     weights = pictures.weights or (1.0,) * len(pictures.numbers)
     own = [getattr(picture_tokens(family, number), branch) for number in pictures.numbers]
-    if pictures.several == "one per latent":
+    if pictures.several == "one per batch index":
         number = latent % len(own)
         return own[number], None, weights[number]
     used = [(tokens, weight) for tokens, weight in zip(own, weights, strict=True) if weight]
@@ -176,8 +173,8 @@ def mask_of(mask: Mask | None, latent: int) -> Tensor | None:
 def has_weight(one: Acting) -> bool:
     """Whether any latent and any layer has some; else the model is bare, also of three-way guidance."""
     link, pictures = one.link, one.pictures
-    own = pictures.weights if pictures.several == "one per latent" and pictures.weights else (1.0,)
-    frames = link.batch_weights or (1.0,)
+    own = pictures.weights if pictures.several == "one per batch index" and pictures.weights else (1.0,)
+    frames = link.batch_factors or (1.0,)
     latents = [own[n % len(own)] * frames[n % len(frames)] for n in range(len(own) * len(frames))]
     layers = [factor for _, factor in link.layers.own] if link.layers else []
     return any(latents) and (not layers or any(layers))
@@ -278,7 +275,7 @@ class SituationOracle(small_models.SmallModel):
         )
 
     def _adapter(self, one: Acting, strength: float, branch: str, latent: int, moved: bool, x: Tensor):
-        link, frames = one.link, one.link.batch_weights or (1.0,)
+        link, frames = one.link, one.link.batch_factors or (1.0,)
         tokens, weights, weight = tokens_of(self.family, one.pictures, branch, latent)
         adapter = RowAdapter(
             weights=golden_case(self.family).adapter_weights,

@@ -1,4 +1,4 @@
-"""An API prompt while it is put together, and what is wrong with one, by the nodes' schemas."""
+"""The pack's nodes by their stored schema, and what is wrong with a prompt by it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from comfyhost.places import REPO_ROOT
 
-OF_THE_SERVER = ("adapter_name", "image_encoder", "encoder", "file", "sampler_name", "scheduler")
+OF_THE_SERVER = ("adapter_name", "image_encoder", "text_encoder", "file", "sampler_name", "scheduler")
 SCHEMA = REPO_ROOT / "tests" / "data" / "node-schema.json"
 LEFT_OUT = ("IPAdapterInstructTrain",)  # its runs are long; tests/server/test_teaching.py has them
 # The types of what ComfyUI's own nodes give, and the pack's that its schema does not have.
@@ -41,24 +41,6 @@ CORE = {
     "VAEDecode": ("IMAGE",),
     "VAEEncode": ("LATENT",),
 }
-
-
-class Graph:
-    """Nodes by their ids, which count up."""
-
-    def __init__(self):
-        self.nodes: dict[str, dict] = {}
-
-    def add(self, kind: str, **inputs) -> str:
-        """Add a node and return its id. Inputs that are None are left out."""
-        node_id = str(len(self.nodes) + 1)
-        given = {name: value for name, value in inputs.items() if value is not None}
-        self.nodes[node_id] = {"class_type": kind, "inputs": given}
-        return node_id
-
-    def out(self, kind: str, slot: int = 0, **inputs) -> list:
-        """A link from an output of a new node."""
-        return [self.add(kind, **inputs), slot]
 
 
 def is_link(value) -> bool:

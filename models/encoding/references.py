@@ -1,0 +1,172 @@
+"""References as they come from the graph: images or what an encoder has read of them, with words and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..files.encoder_files import EncoderNeed, encoder_title
+from ..messages import check_choice, check_numbers
+from ..reference.combining import CONCAT, MODES
+from ..reference.faces import Faces
+from ..reference.masks import mask_frames
+from .pixels import CENTER_CROP, FITS, check_image, check_mask
+
+MOST_WEIGHT = 3.0
+MOST_STRUCTURE = 5.0
+VIT_LENGTH = 257  # a class token and 16 x 16 patches
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """The images [B, H, W, C] of a reference, and how they meet the encoder's square; mask [B or 1, h, w] or None."""
+
+    image: Tensor
+    mask: Tensor | None = None
+    fit: str = CENTER_CROP
+
+    def check(self) -> None:
+        """Raises ValueError for images or masks that cannot be used."""
+        check_choice("fit", self.fit, FITS)
+        check_image(self.image)
+        if self.mask is not None:
+            check_mask(self.mask, len(self.image))
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield at most `size` images at a time, with their masks."""
+        masks = None if self.mask is None else mask_frames(self.mask, "image_mask")
+        for start in range(0, len(self.image), size):
+            part = slice(start, start + size)
+            yield self.image[part], masks if masks is None or len(masks) == 1 else masks[part]
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """Hidden states that another node has read of images.
+
+    output: ComfyUI's CLIP_VISION_OUTPUT, or None. embeds, blank: IPAdapter Plus's embeds of the images and of no
+    image, or None.
+    """
+
+    output: object = None
+    embeds: Tensor | None = None
+    blank: Tensor | None = None
+
+    def image_states(self, need: EncoderNeed) -> Tensor:
+        """Return what an adapter needs of the images: [n, N, D], or pooled [n, D]. Raises ValueError."""
+        if self.embeds is not None:
+            return _states("embeds", self.embeds, need)
+        part = "image_embeds" if need.pooled else "penultimate_hidden_states"
+        return _states("clip_vision_output", getattr(self.output, part, None), need)
+
+    def blank_states(self, need: EncoderNeed) -> Tensor | None:
+        """Return what stands for no image, [1, ...]; None where it is not known.
+
+        Raises ValueError, also for several different images.
+        """
+        if self.blank is None:
+            return None
+        states = _states("neg_embeds", self.blank, need)
+        if not torch.equal(states, states[:1].expand_as(states)):
+            raise ValueError(
+                f"neg_embeds was expected to be one blank picture's; it is {len(states)} different pictures'. Connect "
+                "the neg_embed of one IPAdapter Encoder, or nothing."
+            )
+        return states[:1]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """One reference: images or stored states or neither, and a face for adapters that read one.
+
+    instruction: "" for Encode's. negative_instruction: what to leave behind; "" for nothing. weight: beside the other
+    references. structure: how much FaceID-PlusV2 takes from the image of the face.
+    """
+
+    images: Images | None = None
+    stored: Stored | None = None
+    faces: Faces | None = None
+    instruction: str = ""
+    negative_instruction: str = ""
+    weight: float = 1.0
+    structure: float = 1.0
+
+    def check(self) -> None:
+        """Raises ValueError for what cannot be used, whatever the adapter."""
+        check_numbers(-MOST_WEIGHT, MOST_WEIGHT, weight=self.weight)
+        check_numbers(0.0, MOST_STRUCTURE, face_structure=self.structure)
+        if self.images is not None:
+            self.images.check()
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """A row of references, and how they act together: one of MODES."""
+
+    row: tuple[Reference, ...]
+    mode: str = CONCAT
+
+    def then(self, reference: Reference, mode: str) -> References:
+        """Return the row with a further reference, which all act as `mode` says.
+
+        Raises ValueError where a reference before asks for another way.
+        """
+        check_choice("combine", mode, MODES)
+        if self.mode not in (CONCAT, mode):
+            raise ValueError(
+                f"Choose {self.mode} in combine here, too: references of one row were expected to act in one way; one "
+                f"before says {self.mode}, this one {mode}."
+            )
+        return replace(self, row=(*self.row, reference), mode=mode)
+
+
+def one_image(image: Tensor) -> References:
+    """Return an image, or a batch of images, as a row."""
+    return References((Reference(Images(image)),))
+
+
+def _states(name: str, states, need: EncoderNeed) -> Tensor:
+    shape = [need.width] if need.pooled else [_length(need), need.width]
+    what = "pooled embeds" if need.pooled else "penultimate states"
+    expected = f"{name} was expected to be the {what} of {need.title}, [n, {', '.join(map(str, shape))}]"
+    if not isinstance(states, Tensor):
+        raise ValueError(f"{expected}; it is {type(states).__name__}. {_remedy(need)}")
+    found = list(states.shape)
+    if 0 in found or found[1:] != shape:
+        raise ValueError(f"{expected}; it is {found}, {_what(found, need)}. {_remedy(need)}")
+    if not torch.isfinite(states).all():
+        raise ValueError(f"{expected}; some of its values are NaN or infinite. Encode the picture again.")
+    return states.float()
+
+
+def _length(need: EncoderNeed) -> int:
+    known = need.encoder and need.encoder.sizes.places
+    return known or VIT_LENGTH
+
+
+def _what(shape: list[int], need: EncoderNeed) -> str:
+    """Return in words what tensors of this shape are."""
+    if 0 in shape:
+        return "no picture at all"
+    if len(shape) == 2 and need.pooled:
+        return f"pooled embeds {shape[1]} wide, of another encoder"
+    if len(shape) == 2:
+        return "pooled embeds, as of a base IP-Adapter or a FaceID one, which have lost the picture's places"
+    if len(shape) == 4:
+        return "embeds that an old IPAdapter Plus saved, with and without the picture in one"
+    if len(shape) == 3 and (need.pooled or shape[2] != need.width):
+        return f"states of {encoder_title(shape[2])}"
+    if len(shape) == 3:
+        return f"states of {shape[1]} places, of pictures in another size than 224 pixels, or of something else"
+    return "something else"
+
+
+def _remedy(need: EncoderNeed) -> str:
+    kind = "base" if need.pooled else "Plus"
+    return (
+        f"Encode the picture with {need.title}: CLIP Vision Encode, or IPAdapter Encoder with a {kind} model; "
+        "or connect the picture itself to image."
+    )

@@ -1,0 +1,63 @@
+"""The Instruct Load Face node. It needs no insightface."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ...models.reference.faces import FACE_SUFFIX, Faces, read_faces
+from ..shared.output_files import OutputFiles
+from ..shared.schema import schema
+from ..shared.sockets import CATEGORY, Face
+from ..shared.status_text import output_with_text
+
+FACES = OutputFiles(
+    FACE_SUFFIX, "faces", "faces/ann", saved="faces", save="Instruct Read Face (save_as)", prefix="save_as"
+)
+
+
+class IPAdapterInstructLoadFace(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructLoadFace",
+                display_name="Instruct Load Face",
+                category=f"{CATEGORY}/faces",
+                description="Loads a face that was saved. It needs no photo and no insightface.",
+                inputs=[
+                    io.Combo.Input(
+                        "file",
+                        options=FACES.names(),
+                        tooltip=(
+                            f"A file *{FACE_SUFFIX} in the input folder, or in output/{FACES.saved}, where Instruct "
+                            "Read Face puts it."
+                        ),
+                    ),
+                ],
+                outputs=[
+                    Face.Output(display_name="face", tooltip="Connect it to Instruct Reference."),
+                ],
+                hidden=[io.Hidden.unique_id],
+            ),
+            search_aliases=["faceid", "load face", "import face", "face embedding"],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file=None):
+        """Return True, or what is wrong, when the host asks before anything runs. None stands for a link."""
+        return FACES.problem_with(file) or True
+
+    @classmethod
+    def fingerprint_inputs(cls, file=None):
+        """Return the file's digest: another file under the same name is another input."""
+        return FACES.fingerprint(file)
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        faces = read_faces(FACES.path(file))
+        return output_with_text(cls, [_description(faces)], faces)
+
+
+def _description(faces: Faces) -> str:
+    by = f", read by {faces.recognition}" if faces.recognition else ""
+    return f"{len(faces.embeddings)} face(s){by}"

@@ -1,0 +1,140 @@
+"""The Instruct Prepare Reference node."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+from PIL import ImageColor
+from torch import Tensor
+
+from ...models.encoding.pixels import check_image
+from ...models.messages import check_choice, check_numbers, shown
+from ...models.reference.masks import mask_frames
+from ..shared.schema import schema
+from ..shared.sockets import CATEGORY
+from ..shared.status_text import output_with_text
+
+CUT_OUT, CROP, BOTH = "cut out", "crop", "cut out and crop"
+ACTIONS = (CUT_OUT, CROP, BOTH)
+RANDOM = "random"
+MOST_FEATHER = 64.0  # pixels
+MOST_SEED = 2**64 - 1
+MOST_PADDING = 2.0
+
+
+class IPAdapterInstructPrepare(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return schema(
+            io.Schema(
+                node_id="IPAdapterInstructPrepare",
+                display_name="Instruct Prepare Reference",
+                category=f"{CATEGORY}/prepare",
+                description=(
+                    "Puts what a mask marks on a plain colour, which taking an object needs; or takes a square around "
+                    "it, such as a face, so that the encoder sees it large."
+                ),
+                inputs=[
+                    io.Image.Input("image", tooltip="The picture, or a batch of them."),
+                    io.Mask.Input(
+                        "mask", tooltip="White on the thing or face. One mask for all pictures, or one for each."
+                    ),
+                    io.Combo.Input(
+                        "action",
+                        options=list(ACTIONS),
+                        default=CUT_OUT,
+                        tooltip="cut out puts it on a colour. crop takes a square around it.",
+                    ),
+                    io.String.Input(
+                        "background",
+                        default=RANDOM,
+                        tooltip=(
+                            "To cut out. random draws a colour for each picture, far from what is kept. Or a colour: "
+                            "#808080, #888, or a name such as orange."
+                        ),
+                    ),
+                    io.Int.Input(
+                        "seed",
+                        default=0,
+                        min=0,
+                        max=MOST_SEED,
+                        control_after_generate=False,
+                        tooltip="To cut out. Draws the random colours. The same seed draws the same.",
+                    ),
+                    io.Float.Input(
+                        "feather",
+                        default=0.0,
+                        min=0.0,
+                        max=MOST_FEATHER,
+                        step=0.5,
+                        tooltip=(
+                            "To cut out. Over about how many pixels the edge between picture and colour fades. 0: none."
+                        ),
+                    ),
+                    io.Float.Input(
+                        "padding",
+                        default=0.25,
+                        min=0.0,
+                        max=MOST_PADDING,
+                        step=0.05,
+                        tooltip=(
+                            "To crop. What to take beside it on every side, as a fraction of its longer side. Less "
+                            "where the picture ends."
+                        ),
+                    ),
+                    io.Boolean.Input(
+                        "invert",
+                        default=False,
+                        tooltip="Keep what is black. Load Image's mask is white where a picture is transparent.",
+                    ),
+                ],
+                outputs=[
+                    io.Image.Output(display_name="image", tooltip="To Encode Instruct Prompt or Instruct Reference."),
+                    io.Mask.Output(display_name="mask", tooltip="What was kept, white, in the new picture."),
+                ],
+                hidden=[io.Hidden.unique_id],
+            ),
+            search_aliases=["remove background", "cut out", "crop face", "square crop", "crop by mask"],
+        )
+
+    @classmethod
+    def execute(
+        cls, image, mask, action: str, background: str, seed: int, feather: float, padding: float, invert: bool
+    ) -> io.NodeOutput:
+        from ...models.reference.preparing import crop_around, cut_out, feathered, mask_for_each, random_colours
+
+        check_choice("action", action, ACTIONS)
+        colour = None if background.strip().lower() == RANDOM else _colour(background)
+        check_image(image)
+        check_numbers(0.0, MOST_FEATHER, feather=feather)
+        check_numbers(0, MOST_SEED, seed=seed)
+        check_numbers(0.0, MOST_PADDING, padding=padding)
+        frames = mask_frames(mask, "mask")
+        kept, lines = mask_for_each(1 - frames if invert else frames, image), []
+        if action != CROP:
+            kept = feathered(kept, feather)
+            colours = random_colours(image, kept, seed) if colour is None else colour
+            image = cut_out(image, kept, colours)
+            lines.append(f"background: {_names(colours)}")
+        if action != CUT_OUT:
+            image, kept = crop_around(image, kept, padding)
+            lines.append(f"square: {image.shape[1]} pixels")
+        return output_with_text(cls, lines, image, kept)
+
+
+def _colour(text: str) -> Tensor:
+    """Return the colour that a text names, [1, 3] in 0..1. Raises ValueError for a text that names none."""
+    try:
+        rgb = ImageColor.getrgb(text.strip())[:3]
+    except ValueError:
+        raise ValueError(
+            f"background was expected to be a colour, such as #808080, #888 or orange, or the word {RANDOM}; it is "
+            f"{shown(text)}. Type one of these."
+        ) from None
+    return torch.tensor([rgb]) / 255
+
+
+def _names(colours: Tensor) -> str:
+    """Return the colours as they may be typed."""
+    values = (colours * 255).round().int().tolist()
+    return ", ".join("#" + "".join(f"{channel:02x}" for channel in colour) for colour in values)
