@@ -10,6 +10,10 @@ by. The tests run in one process, from which each mutant is forked. What survive
 Not mutated: what needs ComfyUI (models/denoisers, encoding, patching, attention_maps, most of training) or insightface
 (models/reference/face_analysis.py), which the tests in tests/host prove; code outside functions, and functions with a
 decorator other than classmethod and staticmethod, which mutmut leaves alone.
+
+What survives and should: the same number or choice written otherwise (`x * 1`, 0 / 2 for 0 / 1), a device or dtype left
+out where everything is float32 on the CPU, `strict=` of lists made with one length, sizes of pieces that only cost time
+or memory, and words of messages, whose parts (names, numbers, what to do) alone are tested. Anything else wants a test.
 """
 
 from __future__ import annotations
@@ -26,8 +30,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from comfyhost.install import HOST_REQUIREMENTS, Pip, fingerprint, make_venv, only_one, remove, runs, say
+from comfyhost.install import HOST_REQUIREMENTS, Pip, fingerprint, make_venv, only_one, runs, say
 from comfyhost.manager import site_packages
+from comfyhost.packed_folders import remove
 from comfyhost.places import REPO_ROOT, TOOLS, ToolError, cache_folder, venv_python
 
 REQUIREMENTS = TOOLS / "requirements-proofs.txt"

@@ -47,12 +47,6 @@ def folders(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def vit_h():
-    """A connected CLIP_VISION of ViT-H's width, two layers deep."""
-    return small_encoders.clip_vision(width=1280, layers=2, patches=2)
-
-
-@pytest.fixture(scope="module")
 def embeds(folders, vit_h):
     """By family, from the nodes."""
     return {family: encode(vit_h, load(f"{family}.safetensors")).args[0] for family in ("sd15", "sdxl", "sd3")}

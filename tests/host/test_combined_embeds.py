@@ -1,7 +1,5 @@
 """Sets of image tokens made into one by nodes: Combine, and references with instructions of their own. Bit for bit."""
 
-import functools
-
 import pytest
 import torch
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
@@ -28,26 +26,6 @@ from support.sampling.short_runs import noise, same, sample
 
 FACE = Faces(torch.ones(1, 512))
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def adapter(family):
-    return readable_adapters.readable_adapter(family)
-
-
-@pytest.fixture(scope="module")
-def vit_h():
-    return readable_adapters.image_encoder()
-
-
-@pytest.fixture
-def encode(adapter, vit_h):
-    return functools.partial(readable_adapters.encode, adapter, vit_h)
 
 
 # Two sets made into one

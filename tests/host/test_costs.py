@@ -1,53 +1,17 @@
 """What a run and a step cost, shown by counting."""
 
-import collections
-import contextlib
-
 import pytest
-import torch
 from ipadapter_instruct.models.patching.run import RUN
 from support import small_models
-from support.sampling.counted_operations import patch_class
+from support.sampling.counting import ATTENTION, Operations, attention_counts, calls_of, linear_layers, passes
 from support.sampling.short_runs import STEPS, sample
-from torch.utils._python_dispatch import TorchDispatchMode
-
-
-@pytest.fixture(params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture
-def embeds(family):
-    return small_models.golden_embeds(family)
-
-
-@pytest.fixture
-def bare(family):
-    return small_models.small_model(family)
-
-
-@contextlib.contextmanager
-def counted(modules):
-    """Counts forward calls of modules: yields a list that gets the first input's shape of each."""
-    calls = []
-    hooks = [m.register_forward_hook(lambda module, args, out: calls.append(args[0].shape)) for m in modules]
-    try:
-        yield calls
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def linear_layers(module) -> list:
-    return [m for m in module.modules() if isinstance(m, torch.nn.Linear)]
 
 
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_keys_and_values_are_made_once_a_run(bare, embeds, guidance):
     layers = linear_layers(embeds.adapter.projections)
     model = small_models.applied(bare, embeds, guidance=guidance)
-    with counted(layers) as calls:
+    with calls_of(layers) as calls:
         sample(model)
         assert len(calls) == len(layers) >= 2 * len(embeds.adapter.projections.widths)
         sample(model)
@@ -56,7 +20,7 @@ def test_keys_and_values_are_made_once_a_run(bare, embeds, guidance):
 
 def test_the_resampler_does_not_run_while_sampling(bare, embeds):
     model = small_models.applied(bare, embeds)
-    with counted([embeds.adapter.image_projection.model]) as calls:
+    with calls_of([embeds.adapter.image_projection.model]) as calls:
         sample(model)
     assert calls == []
 
@@ -76,54 +40,22 @@ PASSES = {
 def test_passes_a_step(bare, embeds, case):
     settings, cfg, expected = PASSES[case]
     model = bare if settings is None else small_models.applied(bare, embeds, **settings)
-    with counted([model.model.diffusion_model]) as calls:
-        sample(model, cfg=cfg)
-    assert [shape[0] for shape in calls] == [expected] * STEPS  # one batch each
-
-
-class Operations(TorchDispatchMode):
-    """Counts every operation torch runs. A `to` that has nothing to do is none."""
-
-    def __init__(self):
-        super().__init__()
-        self.counts = collections.Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if name != "to" or result.data_ptr() != args[0].data_ptr():
-            self.counts[name] += 1
-        return result
-
-
-@pytest.fixture
-def operations(family, monkeypatch) -> Operations:
-    """What runs inside the pack's attention."""
-    counting = Operations()
-    original = patch_class(family).__call__
-
-    def call(self, *args, **kwargs):
-        with counting:
-            counting.counts["attention calls"] += 1
-            return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(patch_class(family), "__call__", call)
-    return counting
+    assert passes(model, cfg) == [expected] * STEPS  # one batch each
 
 
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
-def test_the_attention_waits_for_nothing(bare, embeds, operations, guidance):
-    sample(small_models.applied(bare, embeds, guidance=guidance))
-    assert operations.counts["attention calls"] == STEPS * len(embeds.adapter.projections.widths)
-    assert operations.counts["mul"] >= operations.counts["attention calls"]  # the counter does see the work
+def test_the_attention_waits_for_nothing(bare, embeds, guidance):
+    counts = attention_counts(small_models.applied(bare, embeds, guidance=guidance))
+    assert counts[ATTENTION] == STEPS * len(embeds.adapter.projections.widths)
+    assert counts["mul"] >= counts[ATTENTION]  # the counter does see the work
     waits = {"item", "_local_scalar_dense", "nonzero", "is_nonzero", "to", "_to_copy"}
-    assert not operations.counts.keys() & waits
+    assert not counts.keys() & waits
 
 
-def test_the_attention_of_a_unet_projects_nothing_and_an_mmdits_four_times(family, bare, embeds, operations):
-    sample(small_models.applied(bare, embeds, guidance="three-way"))
-    projections = sum(operations.counts[name] for name in ("linear", "addmm", "mm"))
-    assert projections == (4 if family == "sd3" else 0) * operations.counts["attention calls"]
+def test_the_attention_of_a_unet_projects_nothing_and_an_mmdits_four_times(family, bare, embeds):
+    counts = attention_counts(small_models.applied(bare, embeds, guidance="three-way"))
+    projections = sum(counts[name] for name in ("linear", "addmm", "mm"))
+    assert projections == (4 if family == "sd3" else 0) * counts[ATTENTION]
 
 
 def test_only_a_window_reads_the_noise_level_back_and_once_a_step(bare, embeds):

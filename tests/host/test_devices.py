@@ -25,10 +25,8 @@ from ipadapter_instruct.models.patching.run import Prepared
 from support import small_models
 from support.devices.played_device import PLAYED
 from support.devices.two_devices import HOST_SPREADS, copies_in_attention, play, small_model, spread
-from support.sampling.scenes import text
+from support.sampling.host_samplers import one_step_over_areas
 from support.sampling.short_runs import close, noise, same, sample
-
-import nodes as host_nodes
 
 CLOSE = 1e-5
 MODES = {"simple": {"guidance": "simple"}, "three-way": {"guidance": "three-way", "image_scale": 0.5}}
@@ -38,16 +36,6 @@ FACTORS = Schedule(points=((0.0, 1.0), (0.5, 0.4)), along="steps")
 @pytest.fixture(autouse=True)
 def two_devices(monkeypatch):
     play(monkeypatch)
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family)
 
 
 @pytest.fixture(scope="module")
@@ -248,17 +236,6 @@ def test_a_deep_copy_of_a_calls_options_serves_as_they_do(bare, embeds, batch):
 # Heat maps
 
 
-def overlapping(model, family: str, latents) -> None:
-    """One step with a prompt for all of the latent and one for a part, which are full branches on both devices."""
-    positive = []
-    for number, area in enumerate((None, (8, 12, 4, 6))):
-        own = text(f"area {number}", family)
-        positive.append([own.context, {**own.values, **({"area": area, "strength": 1.0} if area else {})}])
-    negative = text("negative", family)
-    conds = positive, [[negative.context, negative.values]]
-    host_nodes.KSampler().sample(model, 3, 1, 4.0, "euler", "normal", *conds, {"samples": latents}, 1.0)
-
-
 @pytest.mark.parametrize("guidance", MODES)
 def test_the_attention_on_both_devices_is_seen(family, bare, embeds, guidance):
     if not HOST_SPREADS:
@@ -266,7 +243,7 @@ def test_the_attention_on_both_devices_is_seen(family, bare, embeds, guidance):
     seen, applied = [], small_models.applied(bare, embeds, **MODES[guidance])
     for model in (applied, spread(applied)):
         looked_at, watch = watched(model)
-        overlapping(looked_at, family, torch.zeros_like(noise(bare)))
+        one_step_over_areas(looked_at, family, torch.zeros_like(noise(bare)), None, (8, 12, 4, 6))
         seen.append((watch.mean(), *watch.over_blocks().values(), watch.token_maps()[0]))
     for found, expected in zip(*reversed(seen), strict=True):
         close(found, expected, CLOSE)

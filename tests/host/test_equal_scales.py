@@ -10,25 +10,10 @@ from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced, nodes_perpneg
 from support import small_models
 from support.host_node import host_node
-from support.sampling.counted_passes import passes, rows
+from support.sampling.counting import passes, rows
 from support.sampling.host_samplers import check, custom_advanced, ksampler, pair
 from support.sampling.scenes import Link, PackForm, Scene, text
 from support.sampling.short_runs import CFG, STEPS, close, same, sample
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family)
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
 
 
 @pytest.mark.parametrize("image_scale, expected", [(1.0, 2), (0.75, 3)])

@@ -167,13 +167,8 @@ def windows(request):
 
 
 @pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
-
-
-@pytest.fixture(scope="module")
-def bare():
-    return small_models.small_model("sd15")
+def family() -> str:
+    return "sd15"
 
 
 @pytest.fixture(scope="module")

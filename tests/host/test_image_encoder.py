@@ -22,6 +22,7 @@ from ipadapter_instruct.models.encoding.image_encoder import (
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, FITS, PAD, STRETCH, pixel_values
 from safetensors.torch import save_file
 from support import small_encoders
+from support.readable_adapters import Runs
 
 pytestmark = pytest.mark.xdist_group("vit")  # one process loads the encoders for all
 
@@ -51,17 +52,6 @@ def pictures(number: int, height: int = 224, width: int = 224, seed: int = 0) ->
     generator = torch.Generator().manual_seed(seed)
     small = torch.rand(number, 3, max(2, height // 16), max(2, width // 16), generator=generator)
     return torch.nn.functional.interpolate(small, (height, width), mode="bilinear").movedim(1, -1).contiguous()
-
-
-class RunCounter:
-    """The batch size of every run of an encoder."""
-
-    def __init__(self, clip_vision):
-        self.runs: list[int] = []
-        clip_vision.model.register_forward_hook(self.count, with_kwargs=True)
-
-    def count(self, module, args, kwargs, output):
-        self.runs.append(len(kwargs["pixel_values"]))
 
 
 def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -218,45 +208,45 @@ def test_each_picture_of_a_batch_is_encoded_as_if_it_were_alone(encoder):
 
 
 def test_the_encoder_is_not_run_again_for_the_same_picture(tiny):
-    counter, image = RunCounter(tiny), pictures(1, 28, 28)
+    counter, image = Runs(tiny), pictures(1, 28, 28)
 
     first, second = image_states(tiny, image), image_states(tiny, image.clone())
 
-    assert counter.runs == [1]
+    assert counter.sizes == [1]
     assert torch.equal(first, second)
 
 
 def test_one_new_picture_among_old_ones_is_run_alone(tiny):
-    counter, images = RunCounter(tiny), pictures(3, 28, 28)
+    counter, images = Runs(tiny), pictures(3, 28, 28)
     before = image_states(tiny, images[:2])
 
     after = image_states(tiny, images[[2, 0, 1]])
 
-    assert counter.runs == [2, 1]
+    assert counter.sizes == [2, 1]
     assert torch.equal(after[1:], before)
 
 
 def test_a_picture_that_stands_twice_in_a_batch_is_run_once(tiny):
-    counter = RunCounter(tiny)
+    counter = Runs(tiny)
     features = image_states(tiny, pictures(1, 28, 28).expand(2, -1, -1, -1))
-    assert counter.runs == [1]
+    assert counter.sizes == [1]
     assert torch.equal(features[0], features[1])
 
 
 def test_another_fit_or_mask_of_the_same_picture_is_another_picture(tiny):
-    counter, image = RunCounter(tiny), pictures(1, 28, 40)
+    counter, image = Runs(tiny), pictures(1, 28, 40)
     for fit in FITS:
         image_states(tiny, image, None, fit)
     image_states(tiny, image, torch.zeros(1, 28, 40))
-    assert counter.runs == [1, 1, 1, 1]
+    assert counter.sizes == [1, 1, 1, 1]
 
 
 def test_the_zero_image_is_run_once_ever(tiny):
-    counter = RunCounter(tiny)
+    counter = Runs(tiny)
     zero_image_states(tiny)
     image_states(tiny, pictures(KEPT_IMAGES + 8, 28, 28))
     zero_image_states(tiny)
-    assert sum(counter.runs) == 1 + KEPT_IMAGES + 8
+    assert sum(counter.sizes) == 1 + KEPT_IMAGES + 8
 
 
 def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first(tiny):
@@ -264,13 +254,13 @@ def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first(tiny):
     image_states(tiny, images[:-1])
     image_states(tiny, images[:1])  # used again, so that the second is the oldest
     image_states(tiny, images[-1:])
-    counter = RunCounter(tiny)
+    counter = Runs(tiny)
 
     image_states(tiny, images[2:])
     image_states(tiny, images[:1])
-    assert counter.runs == []
+    assert counter.sizes == []
     image_states(tiny, images[1:2])
-    assert counter.runs == [1]
+    assert counter.sizes == [1]
 
 
 def test_changing_what_was_handed_out_changes_nothing_that_is_kept(tiny):

@@ -17,26 +17,11 @@ MODES = ["simple", "three-way"]
 LATENTS = 3
 
 
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family)
-
-
 @pytest.fixture(scope="module")
 def each(embeds):
     """A picture for each latent."""
     rolled = embeds.image_tokens.map(lambda t: torch.cat([t.roll(7 * n, dims=-1) for n in range(LATENTS)]))
     return InstructEmbeds(embeds.adapter, "", rolled)
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")

@@ -13,21 +13,6 @@ from support.sampling.short_runs import CFG, close, noise, same, sample
 MODES = ["simple", "three-way"]
 
 
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family)
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
-
-
 @pytest.mark.parametrize("guidance", MODES)
 def test_weight_0_is_the_bare_model(bare, embeds, guidance):
     same(sample(small_models.applied(bare, embeds, weight=0.0, guidance=guidance)), sample(bare))

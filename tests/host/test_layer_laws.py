@@ -8,26 +8,11 @@ from ipadapter_instruct.models.patching.run import RUN
 from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLayers
 from support import small_models
 from support.pack_nodes import run_node
-from support.sampling.counted_operations import CALLS, operations
+from support.sampling.counting import ATTENTION, attention_counts
 from support.sampling.short_runs import STEPS, close, same, sample
 
 GROUPS = {"sd15": 16, "sdxl": 11, "sd3": 2}
 MODES = ["simple", "three-way"]
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family)
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
 
 
 def layers(weight_type: str = "linear", layer_weights: str = "", scaling: str = "V only") -> LayerWeights:
@@ -41,17 +26,11 @@ def all_at(family: str, factor: float) -> LayerWeights:
     return layers(layer_weights=", ".join(f"{group}: {factor}" for group in range(GROUPS[family])))
 
 
-def counted(family: str, model):
-    with operations(family) as counts:
-        sample(model)
-    return counts
-
-
 @pytest.mark.parametrize("guidance", MODES)
 def test_linear_is_no_layer_weights_and_costs_nothing(family, bare, embeds, guidance):
     plain, linear = (small_models.applied(bare, embeds, guidance=guidance, layers=own) for own in (None, layers()))
     same(sample(linear), sample(plain))
-    assert counted(family, linear) == counted(family, plain)
+    assert attention_counts(linear) == attention_counts(plain)
 
 
 @pytest.mark.parametrize("guidance", MODES)
@@ -60,7 +39,7 @@ def test_all_layers_at_1_are_no_layer_weights_and_cost_nothing(family, bare, emb
         small_models.applied(bare, embeds, guidance=guidance, layers=own) for own in (None, all_at(family, 1))
     )
     same(sample(own), sample(plain))
-    assert counted(family, own) == counted(family, plain)
+    assert attention_counts(own) == attention_counts(plain)
 
 
 def test_all_layers_at_a_half_are_half_the_weight(family, bare, embeds):
@@ -72,7 +51,7 @@ def test_all_layers_at_a_half_are_half_the_weight(family, bare, embeds):
 def test_all_layers_at_0_are_the_bare_model(family, bare, embeds, guidance):
     found = small_models.applied(bare, embeds, guidance=guidance, layers=all_at(family, 0))
     same(sample(found), sample(bare))
-    assert counted(family, found)[CALLS] == 0
+    assert attention_counts(found)[ATTENTION] == 0
 
 
 def test_layers_in_two_parts_are_all_of_them(family, bare, embeds):
@@ -105,9 +84,9 @@ def test_a_layer_of_its_own_overrules_its_group(bare, family, embeds):
     by_group = layers(layer_weights="6: 1; 6.2: 0.5")
     found, expected = (small_models.applied(bare, embeds, layers=own) for own in (by_group, by_layer))
     same(sample(found), sample(expected))
-    assert counted(family, found)[CALLS] == 3 * STEPS
+    assert attention_counts(found)[ATTENTION] == 3 * STEPS
     without = small_models.applied(bare, embeds, layers=layers(layer_weights="6: 1, 6.2: 0"))
-    assert counted(family, without)[CALLS] == 2 * STEPS
+    assert attention_counts(without)[ATTENTION] == 2 * STEPS
 
 
 def kept_sites(model) -> set:
@@ -136,7 +115,7 @@ def test_a_factor_of_0_drops_the_attention_and_keeps_no_keys_and_values(family, 
     group, sites = SITES_OF_A_GROUP[family]
     model = small_models.applied(bare, embeds, guidance="three-way", layers=layers(layer_weights=f"{group}: 0.5"))
     assert kept_sites(model) == sites
-    assert counted(family, model)[CALLS] == len(sites) * STEPS
+    assert attention_counts(model)[ATTENTION] == len(sites) * STEPS
 
 
 @pytest.mark.parametrize("weight_type", ["style transfer", "composition", "strong style and composition"])

@@ -6,26 +6,10 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from support.other_nodes.small_control_net import small_control_net, with_control
 from support.other_nodes.small_lora import small_lora
+from support.other_nodes.with_other_node import CHAINS, agree
 from support.sampling.host_samplers import ksampler, pair
-from support.sampling.scenes import Link, OracleForm, PackForm, Scene
+from support.sampling.scenes import OracleForm, PackForm, Scene
 from support.sampling.short_runs import close
-
-CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
-
-
-@pytest.fixture(params=CHAINS)
-def scene(request) -> Scene:
-    return Scene(links=CHAINS[request.param])
-
-
-def agree(scene: Scene, prepare, change) -> None:
-    """prepare: done to the model before the adapter is applied. change: after it."""
-    pack, oracle = PackForm(scene, prepare), OracleForm(scene, prepare)
-    close(ksampler(pack, change(pack.model)), ksampler(oracle, change(oracle.model)))
-
-
-def unchanged(model):
-    return model
 
 
 class OtherPack:
@@ -55,22 +39,15 @@ def with_other_pack(index: int | None):
 
 
 @pytest.mark.parametrize("index", [None, 0], ids=["two-part key", "three-part key"])
-@pytest.mark.parametrize("order", ["before", "after"])
 def test_another_packs_attention_goes_on_working(scene, order, index):
-    other = with_other_pack(index)
-    prepare, change = (other, unchanged) if order == "before" else (unchanged, other)
-    agree(scene, prepare, change)
-    assert not torch.allclose(ksampler(PackForm(scene, other)), ksampler(PackForm(scene)), atol=0.05)
+    agree(scene, with_other_pack(index), order, apart=0.05)
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
 def test_a_lora_acts_as_without_the_adapter(scene, order):
     def lora(model):
         return comfy.sd.load_lora_for_models(model, None, small_lora(), 0.7, 0.0)[0]
 
-    prepare, change = (lora, unchanged) if order == "before" else (unchanged, lora)
-    agree(scene, prepare, change)
-    assert not torch.allclose(ksampler(PackForm(scene, lora)), ksampler(PackForm(scene)), atol=0.05)
+    agree(scene, lora, order, apart=0.05)
 
 
 def test_a_control_net_acts_as_without_the_adapter():

@@ -210,11 +210,6 @@ def test_loading_the_pack_imports_nothing_heavy_beside_what_comfyui_has_imported
 # What a run hands out
 
 
-@pytest.fixture(scope="module")
-def vit_h():
-    return small_encoders.clip_vision(width=1280, layers=2, patches=2)
-
-
 def encode(vit_h, **changes):
     loaded = run_node(IPAdapterInstructLoader, adapter_name="a.bin", image_encoder="auto", lora_strength=1.0).args[0]
     return readable_adapters.encoded(loaded, vit_h, **{"prompt": "a (red:1.3) dog", **changes}).args

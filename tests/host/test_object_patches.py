@@ -16,7 +16,7 @@ from support import small_models, small_training
 from support import small_plain_adapters as plain
 from support.other_nodes.with_other_node import CHAINS, agree, applied_with
 from support.refusals import refused
-from support.sampling.counted_passes import rows
+from support.sampling.counting import rows
 from support.sampling.scenes import Scene
 from support.sampling.short_runs import close, same, sample
 from torch import nn
@@ -96,8 +96,8 @@ def bare():
 
 
 @pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
+def family() -> str:
+    return "sd15"
 
 
 # Other clones

@@ -24,29 +24,13 @@ from comfy_extras import (
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from support import small_models
 from support.host_node import host_node
-from support.other_nodes.with_other_node import CHAINS, MODES, agree, applied_with, unchanged
-from support.sampling.scenes import Scene
+from support.other_nodes.with_other_node import MODES, agree, applied_with, unchanged
 from support.sampling.short_runs import close, noise, noise_prediction, same, sample
 
 
-@pytest.fixture(params=CHAINS)
-def scene(request) -> Scene:
-    return Scene(links=CHAINS[request.param])
-
-
-@pytest.fixture(params=["before", "after"])
-def order(request) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
-
-
-@pytest.fixture(scope="module")
-def bare():
-    return small_models.small_model("sd15")
+def family() -> str:
+    return "sd15"
 
 
 # ComfyUI's own nodes

@@ -11,24 +11,8 @@ from ipadapter_instruct.models.guidance.weight_schedule import Schedule
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct, resolve
 from support import small_models
 from support.host_node import host_node
-from support.sampling.counted_passes import passes
+from support.sampling.counting import passes
 from support.sampling.short_runs import CFG, STEPS, close, same, sample
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family, "use the composition")  # three-way by the rule of every family
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
-
 
 # cfg 1
 

@@ -9,7 +9,7 @@ from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from ipadapter_instruct.nodes.prepare.prepare_reference import IPAdapterInstructPrepare
 from ipadapter_instruct.nodes.prepare.tile import IPAdapterInstructTile
 from PIL import Image
-from support import pack_nodes, readable_adapters, small_encoders, small_files
+from support import pack_nodes, readable_adapters, small_files
 from support.pack_nodes import run_node
 from support.refusals import refused
 
@@ -74,11 +74,6 @@ def test_a_picture_in_place_of_a_mask_is_refused(call):
 
 
 # What Encode makes of them
-
-
-@pytest.fixture(scope="module")
-def vit_h():
-    return small_encoders.clip_vision(width=1280, layers=2, patches=2)
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -15,7 +15,7 @@ from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_I
 from support import small_models
 from support import small_plain_adapters as plain
 from support.golden_cases import golden_case
-from support.sampling.counted_passes import passes
+from support.sampling.counting import passes
 from support.sampling.host_samplers import check, ksampler
 from support.sampling.oracle_model import OracleAdapter, oracle_model
 from support.sampling.scenes import Link, Scene

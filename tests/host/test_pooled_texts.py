@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 from support import small_models
-from support.sampling.counted_passes import rows
+from support.sampling.counting import rows
 from support.sampling.short_runs import close, noise, noise_prediction, same
 from support.situations.prompts import Prompt, weights
 from torch import Tensor
@@ -53,21 +53,6 @@ SITUATIONS = {
     ),
     "two without any bounds": (ONE, TWO),
 }
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family, "use the composition")
 
 
 def level_at(sampling, percent: float) -> Tensor:

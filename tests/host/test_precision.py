@@ -49,16 +49,6 @@ PRECISIONS = {
 }
 
 
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family)
-
-
 @pytest.fixture(scope="module")
 def picture(family, embeds):
     """What the adapter makes of the float32 model."""

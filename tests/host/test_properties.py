@@ -23,11 +23,6 @@ rounds = pytest.mark.parametrize("_round", range(math.ceil(FEW / FRESH)))
 few = settings(max_examples=min(FEW, FRESH))
 
 
-@pytest.fixture(params=FAMILIES, scope="module")
-def family(request) -> str:
-    return request.param
-
-
 @rounds
 @few
 @given(data=st.data())

@@ -11,16 +11,11 @@ from ipadapter_instruct.models.guidance.branches import Branches
 from support import small_models
 from support.host_node import host_node
 from support.sampling import oracle_model
-from support.sampling.host_samplers import CFG, SEED, STEPS, check, ksampler, latent, sampled
-from support.sampling.scenes import Link, OracleForm, Scene, text
+from support.sampling.host_samplers import CFG, SEED, STEPS, check, ksampler, latent, pair_with_area, sampled
+from support.sampling.scenes import Link, Scene, text
 
 REFERENCES = 3
 CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
-
-
-@pytest.fixture(params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
 
 
 def references(tokens: Branches) -> Branches:
@@ -77,16 +72,7 @@ def test_dual_cfg_gives_each_latent_its_reference(family, chain):
 
 
 def test_areas_keep_each_latents_reference(family):
-    area, second = {"area": (8, 12, 4, 6), "strength": 1.0}, text("second", family)
-
-    def run(form):
-        positive = form.conditions("positive") + form.conditions("positive", second, **area)
-        negative = form.conditions("negative")
-        if isinstance(form, OracleForm):  # the host copies a negative for the area; here it needs other terms
-            negative += form.conditions("negative", positives=[second], **area)
-        return ksampler(form, conds=(positive, negative), batch=REFERENCES)
-
-    check(run, SceneOfReferences(family))
+    check(lambda form: ksampler(form, conds=pair_with_area(form), batch=REFERENCES), SceneOfReferences(family))
 
 
 # All together, with weights of their own

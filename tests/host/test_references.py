@@ -16,19 +16,9 @@ MODES = ["simple", "three-way"]
 REFERENCES = 3
 
 
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def one(family):
     return small_models.golden_embeds(family)
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,19 @@ import pytest
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced, nodes_pag, nodes_perpneg, nodes_sag, nodes_sd3, nodes_slg
 from support.host_node import host_node
-from support.sampling.host_samplers import CFG, SEED, STEPS, check, custom_advanced, ksampler, latent, pair, sampled
-from support.sampling.scenes import Link, OracleForm, Scene, text
+from support.sampling.host_samplers import (
+    CFG,
+    SEED,
+    STEPS,
+    check,
+    custom_advanced,
+    ksampler,
+    latent,
+    pair,
+    pair_with_area,
+    sampled,
+)
+from support.sampling.scenes import Link, Scene, text
 
 import nodes as host_nodes
 
@@ -20,14 +31,6 @@ CHAINS = {
     "three-way then simple": (Link(), Link(guidance="simple", weight=0.5, picture=1)),
     "two three-way": (Link(instruct_scale=3.0), Link(image_scale=0.5, weight=-0.4, picture=1)),
 }
-
-
-FAMILIES = ["sd15", "sdxl", "sd3"]
-
-
-@pytest.fixture(params=FAMILIES)
-def family(request) -> str:
-    return request.param
 
 
 @pytest.fixture(params=CHAINS, ids=lambda name: name.replace(" ", "_"))
@@ -152,17 +155,7 @@ def test_skip_layer_guidance(links, node):
 
 
 def test_area_conditioning(scene):
-    area = {"area": (8, 12, 4, 6), "strength": 1.0}
-    second = text("second", scene.family)
-
-    def run(form):
-        positive = form.conditions("positive") + form.conditions("positive", second, **area)
-        negative = form.conditions("negative")
-        if isinstance(form, OracleForm):  # the host copies a negative for the area; here it needs other terms
-            negative += form.conditions("negative", positives=[second], **area)
-        return ksampler(form, conds=(positive, negative))
-
-    check(run, scene)
+    check(lambda form: ksampler(form, conds=pair_with_area(form)), scene)
 
 
 def test_two_positives(scene):

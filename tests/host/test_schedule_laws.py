@@ -12,28 +12,11 @@ from ipadapter_instruct.models.patching import run
 from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
 from support import small_models
 from support.pack_nodes import run_node
-from support.sampling.counted_operations import CALLS, operations
-from support.sampling.counted_passes import passes
+from support.sampling.counting import ATTENTION, Operations, attention_counts, passes
 from support.sampling.short_runs import STEPS, close, noise, same, sample
-from torch.utils._python_dispatch import TorchDispatchMode
 
 MODES = ["simple", "three-way"]
 NOISE = "percent of the schedule"
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds(family):
-    return small_models.golden_embeds(family)
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
 
 
 def schedule(factors: str = "", between: str = "hold", along: str = NOISE, **others) -> Schedule:
@@ -49,19 +32,13 @@ def test_the_node_gives_what_it_is_told_besides_factors_over_the_sampling():
         assert made == replace(schedule(**source), batch_factors=(1.0, -0.25), three_way_until=0.6)
 
 
-def counted(family: str, model):
-    with operations(family) as counts:
-        sample(model)
-    return counts
-
-
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("text", ["1", "0: 1", "0: 1, 0.4: 1, 1: 1"])
 def test_a_factor_of_1_is_no_schedule_and_costs_the_attention_nothing(family, bare, embeds, guidance, text):
     plain = small_models.applied(bare, embeds, guidance=guidance)
     constant = small_models.applied(bare, embeds, guidance=guidance, schedule=schedule(text, "linear"))
     same(sample(constant), sample(plain))
-    assert counted(family, constant) == counted(family, plain)
+    assert attention_counts(constant) == attention_counts(plain)
 
 
 @pytest.mark.parametrize("guidance", MODES)
@@ -110,7 +87,7 @@ def test_a_step_of_factor_0_runs_no_image_attention_and_the_bare_passes(family, 
     own = schedule("1, 0, 0.5", along="steps")
     model = small_models.applied(bare, embeds, guidance=guidance, image_scale=0.5, schedule=own)
     assert passes(model) == [count, 2, count]
-    assert counted(family, model)[CALLS] == 2 * len(embeds.adapter.projections.widths)
+    assert attention_counts(model)[ATTENTION] == 2 * len(embeds.adapter.projections.widths)
 
 
 def test_a_step_of_factor_0_in_between_is_the_bare_models(bare, embeds):
@@ -209,21 +186,11 @@ def test_what_is_no_schedule_is_refused(others, message):
         schedule(**others)
 
 
-class Reads(TorchDispatchMode):
-    """How often a number is read back from the device."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func.overloadpacket.__name__ == "item"
-        return func(*args, **(kwargs or {}))
-
-
 def test_a_step_reads_its_noise_level_back_once_whoever_asks(bare, embeds):
     def reads(model, steps: int) -> int:
-        with Reads() as mode:
+        with Operations() as operations:
             sample(model, last_step=steps)
-        return mode.count
+        return operations.counts["item"]
 
     settings = {"schedule": schedule("0: 1, 1: 0.5", "linear", "steps"), "start_percent": 0.01, "three_way_until": 0.99}
     model = small_models.applied(

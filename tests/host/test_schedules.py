@@ -27,11 +27,6 @@ SAMPLERS = ["euler", "heun", "dpm_2", "dpmpp_sde", "dpmpp_2s_ancestral", "uni_pc
 FADE = ("0: 1, 1: 0.25", "linear")
 
 
-@pytest.fixture(params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
 class ScheduledOracle(OracleModel):
     """factor: on the adapters' strength, of the noise level and of the steps' levels."""
 

@@ -18,7 +18,7 @@ from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEm
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from support import pack_nodes, small_encoders, small_files, small_models
 from support.pack_nodes import run_node
-from support.readable_adapters import OF_REFERENCE, row_of
+from support.readable_adapters import OF_REFERENCE, Runs, row_of
 from support.refusals import refused
 from support.sampling.short_runs import noise, same, sample
 
@@ -206,17 +206,6 @@ def test_another_file_under_the_same_name_is_loaded_anew(places):
 # Pictures that were read before
 
 
-class Runs:
-    """How often an encoder ran."""
-
-    def __init__(self, clip_vision):
-        self.number = 0
-        clip_vision.model.register_forward_hook(self._count)
-
-    def _count(self, *_):
-        self.number += 1
-
-
 @pytest.fixture(scope="module")
 def vit_h():
     """An image encoder with ViT-H's width and picture size, two layers deep."""
@@ -308,7 +297,7 @@ def test_the_image_encoder_runs_for_the_blank_picture_once_and_never_again(adapt
         encode_stored(adapters["sd15"], embeds=states, clip_vision=encoder, **changes)[0].image_tokens.full
         for changes in ({}, {"instruction": "use the style"}, {"prompt": "a cat"})
     ]
-    assert runs.number == 1
+    assert runs.sizes == [1]
     assert not any(torch.allclose(seen[0], other, atol=1e-3) for other in seen[1:])
 
 
@@ -321,7 +310,7 @@ def test_with_neg_embeds_no_image_encoder_runs_nor_is_one_needed(adapters, vit_h
 
     same_tokens(found, expected)
     same_tokens(several, expected)
-    assert runs.number == 0
+    assert runs.sizes == []
 
 
 def test_plus_neg_embed_is_a_black_picture_and_another_uncond(adapters, vit_h, states):
@@ -398,4 +387,4 @@ def test_a_clip_that_cannot_read_the_instruction_is_refused_before_anything_runs
     inputs = {"embeds": states, "clip_vision": encoder}
     refused(lambda: encode_stored(adapters["sd15"], clip=None, **inputs), "A CLIP was expected")
     refused(lambda: encode_stored(adapters["sd15"], clip=small_encoders.sd2_clip(), **inputs), "A CLIP with a CLIP-L")
-    assert runs.number == 0
+    assert runs.sizes == []

@@ -12,20 +12,10 @@ from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from support import small_models
 from support.pack_nodes import run_node
-from support.sampling.counted_passes import passes
+from support.sampling.counting import passes
 from support.sampling.short_runs import close, same, sample
 
 MODES = ["simple", "three-way"]
-
-
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from ipadapter_instruct.nodes.explore.watch import IPAdapterInstructWatch
 from support import small_models
 from support.other_nodes.with_other_node import in_parts
 from support.pack_nodes import run_node
-from support.sampling.host_samplers import CFG, SEED
+from support.sampling.host_samplers import CFG, SEED, one_step_over_areas
 from support.sampling.scenes import text
 from support.sampling.short_runs import STEPS, close, noise, same, sample
 
@@ -29,11 +29,6 @@ PRECISE = {"sd15": [0, 1, 2, 3, *range(9, 16)], "sdxl": [6]}  # where the style 
 LARGE = {"sd15": (57, 96), "sdxl": (57, 96), "sd3": (38, 64)}  # the small SD3 takes no larger one
 
 
-@pytest.fixture(scope="module", params=small_models.FAMILIES)
-def family(request) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def one(family):
     return small_models.golden_embeds(family, "use the composition")
@@ -43,11 +38,6 @@ def one(family):
 def other(one):
     """Another picture."""
     return InstructEmbeds(one.adapter, "use the style", one.image_tokens.map(lambda t: t.roll(7, dims=-1)))
-
-
-@pytest.fixture(scope="module")
-def bare(family):
-    return small_models.small_model(family)
 
 
 @pytest.fixture(scope="module")
@@ -285,21 +275,10 @@ def test_windows_of_a_batch_are_one_moment_and_every_latent_keeps_its_place(bare
     close(found.token_maps()[0], expected.token_maps()[0])
 
 
-def with_areas(model, family: str, latents, *areas) -> None:
-    """One step with a prompt for each part of the latent, (height, width, top, left), or for all of it (None)."""
-    positive = []
-    for number, area in enumerate(areas):
-        own = text(f"area {number}", family)
-        positive.append([own.context, {**own.values, **({"area": area, "strength": 1.0} if area else {})}])
-    negative = text("negative", family)
-    conds = positive, [[negative.context, negative.values]]
-    host_nodes.KSampler().sample(model, SEED, 1, CFG, "euler", "normal", *conds, {"samples": latents}, 1.0)
-
-
 @pytest.mark.parametrize("guidance", MODES)
 def test_an_areas_maps_stand_at_its_place(bare, one, family, guidance):
     model, watch = watched(small_models.applied(bare, one, guidance=guidance))
-    with_areas(model, family, torch.zeros_like(noise(bare, 2)), (8, 12, 4, 6))
+    one_step_over_areas(model, family, torch.zeros_like(noise(bare, 2)), (8, 12, 4, 6))
     inside = torch.zeros(16, 24, dtype=torch.bool)
     inside[4:12, 6:18] = True
     shares, tokens = watch.mean()[0], watch.token_maps()[0]
@@ -311,7 +290,7 @@ def test_where_areas_overlap_their_mean_is_seen(bare, one, family):
     model, watch = watched(small_models.applied(bare, one, guidance="simple"))
     latents, area, found = torch.zeros_like(noise(bare)), (8, 12, 4, 6), []
     for areas in ((None, area), (None,)):
-        with_areas(model, family, latents, *areas)
+        one_step_over_areas(model, family, latents, *areas)
         found.append(first_block(watch)[0, 0])
     part, whole = found
     inside = torch.zeros(16, 24, dtype=torch.bool)

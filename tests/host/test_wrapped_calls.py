@@ -3,7 +3,6 @@
 Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
 """
 
-import copy
 from collections.abc import Callable
 
 import pytest
@@ -15,12 +14,14 @@ from ipadapter_instruct.models.attention_maps.record import watched
 from support import small_models
 from support.other_nodes.small_control_net import small_control_net, with_control
 from support.other_nodes.with_other_node import (
-    CHAINS,
     agree,
     applied_with,
     changed_call,
     chunk_by_chunk,
+    copying_its_options,
+    leave_each_other_alone,
     orders,
+    stand_on_both_sides,
     with_function_wrapper,
 )
 from support.sampling.host_samplers import ksampler, pair
@@ -28,24 +29,9 @@ from support.sampling.scenes import Link, OracleForm, PackForm, Scene, text
 from support.sampling.short_runs import close, same, sample
 
 
-@pytest.fixture(params=CHAINS)
-def scene(request) -> Scene:
-    return Scene(links=CHAINS[request.param])
-
-
-@pytest.fixture(params=["before", "after"])
-def order(request) -> str:
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
-
-
-@pytest.fixture(scope="module")
-def bare():
-    return small_models.small_model("sd15")
+def family() -> str:
+    return "sd15"
 
 
 # An image adapter of the usual make
@@ -112,18 +98,11 @@ def test_an_adapter_of_the_usual_make_acts_as_without_this_one(scene, order):
 
 
 def test_adapters_of_the_usual_make_stand_on_both_sides(scene):
-    first, second = usual_adapter(0.7), usual_adapter(0.4, seed=1)
-    forms = (form(scene, first) for form in (PackForm, OracleForm))
-    found, expected = (ksampler(form, second(form.model)) for form in forms)
-    close(found, expected)
-    assert not torch.allclose(found, ksampler(PackForm(scene, first)), atol=0.01)
+    stand_on_both_sides(scene, usual_adapter(0.7), usual_adapter(0.4, seed=1))
 
 
 def test_weight_0_of_either_adapter_leaves_the_other_alone(bare, embeds, order):
-    both = applied_with(usual_adapter(0.7), order, bare, embeds, weight=0.0, guidance="three-way")
-    same(sample(both), sample(usual_adapter(0.7)(bare)))
-    ours = small_models.applied(bare, embeds, guidance="three-way")
-    close(sample(applied_with(usual_adapter(0.0), order, bare, embeds, guidance="three-way")), sample(ours))
+    leave_each_other_alone(bare, embeds, order, usual_adapter)
 
 
 # Wrappers around calls of the model
@@ -344,12 +323,6 @@ def test_a_function_that_calls_every_second_time_gives_what_it_keeps(scene):
 
     found, expected = (ksampler(form, every_second(form.model)) for form in (f(scene) for f in (PackForm, OracleForm)))
     close(found, expected)
-
-
-def copying_its_options(apply_model, args):
-    """As a node does that changes the options of this call alone."""
-    options = copy.deepcopy(args["c"]["transformer_options"])
-    return apply_model(args["input"], args["timestep"], **{**args["c"], "transformer_options": options})
 
 
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])

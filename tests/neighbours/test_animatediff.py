@@ -40,21 +40,6 @@ def context(request):
     return CONTEXTS[request.param]()
 
 
-@pytest.fixture(params=["before", "after"])
-def order(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
-
-
-@pytest.fixture(scope="module")
-def bare():
-    return small_models.small_model("sd15")
-
-
 @pytest.fixture(scope="module")
 def animation(bare):
     return noise(bare, FRAMES, *SIZE)

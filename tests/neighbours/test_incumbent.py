@@ -6,12 +6,12 @@ Expected are the oracle's results with the same node, or laws. `order` is where 
 import pytest
 import torch
 from safetensors.torch import save_file
-from support import small_models, small_plain_adapters
+from support import small_plain_adapters
 from support.other_nodes.other_packs import module_of, nodes_of, outputs_of
-from support.other_nodes.with_other_node import CHAINS, agree, applied_with, orders
+from support.other_nodes.with_other_node import agree, leave_each_other_alone, orders, stand_on_both_sides
 from support.sampling.host_samplers import ksampler
-from support.sampling.scenes import OracleForm, PackForm, Scene
-from support.sampling.short_runs import close, same, sample
+from support.sampling.scenes import OracleForm, PackForm
+from support.sampling.short_runs import close
 
 NAME = "ComfyUI_IPAdapter_plus"
 EMBEDS = torch.randn(4, 1, small_plain_adapters.POOLED, generator=torch.Generator().manual_seed(8))
@@ -20,26 +20,6 @@ EMBEDS = torch.randn(4, 1, small_plain_adapters.POOLED, generator=torch.Generato
 @pytest.fixture(scope="module")
 def nodes():
     return nodes_of(NAME)
-
-
-@pytest.fixture(params=CHAINS)
-def scene(request) -> Scene:
-    return Scene(links=CHAINS[request.param])
-
-
-@pytest.fixture(params=["before", "after"])
-def order(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
-
-
-@pytest.fixture(scope="module")
-def bare():
-    return small_models.small_model("sd15")
 
 
 @pytest.fixture
@@ -83,11 +63,7 @@ def test_it_acts_as_without_this_pack(scene, order, incumbent, name):
 
 
 def test_two_of_it_stand_on_both_sides(scene, incumbent):
-    first, second = incumbent(0.7), incumbent(0.4, picture=1)
-    forms = (form(scene, first) for form in (PackForm, OracleForm))
-    found, expected = (ksampler(form, second(form.model)) for form in forms)
-    close(found, expected)
-    assert not torch.allclose(found, ksampler(PackForm(scene, first)), atol=0.01)
+    stand_on_both_sides(scene, incumbent(0.7), incumbent(0.4, picture=1))
 
 
 def test_each_latent_keeps_its_own_picture(scene, order, incumbent):
@@ -99,7 +75,4 @@ def test_each_latent_keeps_its_own_picture(scene, order, incumbent):
 
 
 def test_weight_0_of_either_leaves_the_other_alone(bare, embeds, order, incumbent):
-    both = applied_with(incumbent(), order, bare, embeds, weight=0.0, guidance="three-way")
-    same(sample(both), sample(incumbent()(bare)))
-    ours = small_models.applied(bare, embeds, guidance="three-way")
-    close(sample(applied_with(incumbent(0.0), order, bare, embeds, guidance="three-way")), sample(ours))
+    leave_each_other_alone(bare, embeds, order, incumbent)

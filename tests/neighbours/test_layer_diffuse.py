@@ -35,21 +35,6 @@ def layered(tmp_path, monkeypatch):
     return lambda model, kind: outputs_of(node, model, configurations[kind].config_string, 1.0)[0]
 
 
-@pytest.fixture(params=["before", "after"])
-def order(request) -> str:
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
-
-
-@pytest.fixture
-def bare():
-    return small_models.small_model("sd15")
-
-
 @pytest.mark.parametrize("guidance", MODES)
 def test_replaced_attention_leaves_no_way_in_and_the_words_say_so(layered, order, bare, embeds, guidance):
     with pytest.raises(ValueError, match="AttentionSharingUnit.*no way in.*[Bb]ypass"):

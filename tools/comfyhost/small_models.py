@@ -7,23 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from comfyhost.adapters import instruct_adapter
 from comfyhost.additions import controlnet
-from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
-from comfyhost.denoisers import cross_attention_widths, joint_block_widths
+from comfyhost.checkpoints import UNETS, checkpoint
+from comfyhost.denoisers import cross_attention_widths
 from comfyhost.places import cache_folder, cached_host
 from comfyhost.plain_adapters import Plain, plain_adapter
-from comfyhost.standins import VIT_H, StandIn, write_stand_ins
+from comfyhost.standins import VIT_H, StandIn, adapter_for, write_stand_ins
 from comfyhost.weights import Blueprint
-
-
-def unet_adapter(family: str) -> Blueprint:
-    """An adapter for the smallest UNet of the family."""
-    return instruct_adapter(family, cross_attention_widths(UNETS[family]))
-
-
-def sd3_adapter() -> Blueprint:
-    return instruct_adapter("sd3", joint_block_widths(MMDITS["sd3"]))
 
 
 def sd15_plain(sizes: Plain) -> Blueprint:
@@ -34,9 +24,9 @@ SMALL_MODELS = (
     StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15")),
     StandIn("checkpoints/sd_xl_base_1.0.safetensors", lambda: checkpoint("sdxl", clip_g=True)),
     StandIn("checkpoints/sd3_medium_incl_clips.safetensors", lambda: checkpoint("sd3", clip_g=True)),
-    StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: unet_adapter("sd15")),
-    StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: unet_adapter("sdxl")),
-    StandIn("ipadapter/ip-adapter-instruct-sd3.bin", sd3_adapter),
+    StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: adapter_for("sd15", "sd15")),
+    StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: adapter_for("sdxl", "sdxl")),
+    StandIn("ipadapter/ip-adapter-instruct-sd3.bin", lambda: adapter_for("sd3", "sd3")),
     StandIn("ipadapter/ip-adapter_sd15.safetensors", lambda: sd15_plain(Plain("base"))),
     StandIn("ipadapter/ip-adapter-plus_sd15.safetensors", lambda: sd15_plain(Plain("plus", tokens=16, image=1280))),
     StandIn("ipadapter/ip-adapter-faceid_sd15.bin", lambda: sd15_plain(Plain("faceid", rank=8))),

@@ -26,12 +26,13 @@ from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths, joint_block_widths
 from comfyhost.encoders import vit_h
 from comfyhost.install import only_one, say
+from comfyhost.pack import pack_module
 from comfyhost.places import ToolError, host
 from comfyhost.weights import Blueprint, draw
-from comfyhost.whole_files import whole
 
 NOTE = {"stand-in": "random weights, made for tests; not the published file"}
 RECORD = "stand-ins.json"
+whole = pack_module("models.files.atomic_write").whole
 SUFFIXES = (".safetensors", ".bin")
 README = """The model files listed in stand-ins.json are stand-ins: random weights in the shapes of the
 published files, made for tests by the IPAdapter-Instruct node pack. Pictures made with them are noise.
@@ -50,30 +51,27 @@ class StandIn:
     seed: int = 0
 
 
-def unet_adapter(family: str, kind: str) -> Blueprint:
-    """An adapter for the UNet of a checkpoint kind."""
-    return instruct_adapter(family, cross_attention_widths(UNETS[kind]))
-
-
-def sd3_adapter() -> Blueprint:
-    return instruct_adapter("sd3", joint_block_widths(MMDITS["sd3deep"]))
+def adapter_for(family: str, kind: str) -> Blueprint:
+    """An adapter for the denoiser of a checkpoint kind."""
+    widths = joint_block_widths(MMDITS[kind]) if kind in MMDITS else cross_attention_widths(UNETS[kind])
+    return instruct_adapter(family, widths)
 
 
 VIT_H = StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h)
 STAND_INS = {
     "sd15": (
         StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15real")),
-        StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: unet_adapter("sd15", "sd15real"), torch.float32),
+        StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: adapter_for("sd15", "sd15real"), torch.float32),
         VIT_H,
     ),
     "sdxl": (
         StandIn("checkpoints/sd_xl_base_1.0.safetensors", lambda: checkpoint("sdxlfull", clip_g=True)),
-        StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: unet_adapter("sdxl", "sdxlfull"), torch.float32),
+        StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: adapter_for("sdxl", "sdxlfull"), torch.float32),
         VIT_H,
     ),
     "sd3": (
         StandIn("checkpoints/sd3_medium_incl_clips.safetensors", lambda: checkpoint("sd3deep", clip_g=True)),
-        StandIn("ipadapter/ip-adapter-instruct-sd3.bin", sd3_adapter, torch.float32),
+        StandIn("ipadapter/ip-adapter-instruct-sd3.bin", lambda: adapter_for("sd3", "sd3deep"), torch.float32),
         VIT_H,
     ),
 }

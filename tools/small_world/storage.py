@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from comfyhost.places import cache_folder
-from comfyhost.whole_files import whole
+from comfyhost.standins import whole
 from safetensors.torch import save_file
 
 LOG = logging.getLogger(__name__)

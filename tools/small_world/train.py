@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from comfyhost.install import say
 from comfyhost.places import ToolError
-from comfyhost.whole_files import whole
+from comfyhost.standins import whole
 
 from small_world.files import STORED
 from small_world.train_adapter import JOINT, NAMES, adapter_path

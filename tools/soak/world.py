@@ -19,9 +19,8 @@ from comfyhost.encoders import clip_text, vit_h
 from comfyhost.places import REPO_ROOT, cached_host
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.standins import VIT_H as VIT_H_STAND_IN
-from comfyhost.standins import StandIn, save, write_stand_ins
+from comfyhost.standins import StandIn, save, whole, write_stand_ins
 from comfyhost.weights import Blueprint, draw
-from comfyhost.whole_files import whole
 from PIL import Image
 
 from soak import catalogue

@@ -12,7 +12,7 @@ import torch
 
 from support import small_models
 from support.devices.played_device import PLAYED, copies_between_devices
-from support.sampling.counted_operations import patch_class
+from support.sampling.counting import patch_class
 
 CPU = torch.device("cpu")
 SPREAD = "every other list of conditions"

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
+import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 
 from support import small_models
 from support.sampling.host_samplers import ksampler
 from support.sampling.scenes import Link, OracleForm, PackForm, Scene
-from support.sampling.short_runs import close
+from support.sampling.short_runs import close, same, sample
 
 CHAINS = {"simple": (Link(guidance="simple"),), "three-way": (Link(),)}
 MODES = list(CHAINS)
+
+
+@pytest.fixture(params=CHAINS)
+def scene(request) -> Scene:
+    """A scene with each guidance. A conftest.py imports it, and `order`."""
+    return Scene(links=CHAINS[request.param])
+
+
+@pytest.fixture(params=["before", "after"])
+def order(request) -> str:
+    """Where another node stands to Apply."""
+    return request.param
 
 
 def unchanged(model):
@@ -25,15 +39,34 @@ def orders(other: Callable, order: str) -> tuple[Callable, Callable]:
     return (other, unchanged) if order == "before" else (unchanged, other)
 
 
-def agree(scene: Scene, other: Callable, order: str) -> torch.Tensor:
-    """The pack and the oracle make the same picture with the other node, and another one without it."""
-    prepare, change = orders(other, order)
+def agree(scene: Scene, other: Callable, order: str, apart: float = 0.01) -> torch.Tensor:
+    """The pack and the oracle make the same picture with the other node, and without it one that far apart."""
+    found = agreed(scene, *orders(other, order))
+    assert not torch.allclose(found, ksampler(PackForm(scene)), atol=apart)
+    return found
+
+
+def agreed(scene: Scene, prepare: Callable, change: Callable) -> torch.Tensor:
+    """What the pack and the oracle make of a scene, where one is done to the model before Apply, the other after it."""
     found, expected = (
         ksampler(form, change(form.model)) for form in (f(scene, prepare) for f in (PackForm, OracleForm))
     )
     close(found, expected)
-    assert not torch.allclose(found, ksampler(PackForm(scene)), atol=0.01)
     return found
+
+
+def stand_on_both_sides(scene: Scene, first: Callable, second: Callable) -> None:
+    """One of another pack's adapters before Apply and one after it act as without the pack, and both of them do."""
+    found = agreed(scene, first, second)
+    assert not torch.allclose(found, ksampler(PackForm(scene, first)), atol=0.01)
+
+
+def leave_each_other_alone(bare, embeds, order: str, other: Callable[[float], Callable]) -> None:
+    """Another pack's adapter, made with a weight: the pack's at weight 0 leaves it as it is, and it at 0 the pack's."""
+    both = applied_with(other(0.7), order, bare, embeds, weight=0.0, guidance="three-way")
+    same(sample(both), sample(other(0.7)(bare)))
+    ours = small_models.applied(bare, embeds, guidance="three-way")
+    close(sample(applied_with(other(0.0), order, bare, embeds, guidance="three-way")), sample(ours))
 
 
 def applied_with(other: Callable, order: str, model, embeds, mask=None, **settings):
@@ -71,6 +104,12 @@ def with_function_wrapper(wrapper: Callable):
 def changed_call(apply_model, args):
     """Another input, and another output."""
     return 0.9 * apply_model(1.1 * args["input"], args["timestep"], **args["c"])
+
+
+def copying_its_options(apply_model, args):
+    """As a node does that changes the options of this call alone."""
+    options = copy.deepcopy(args["c"]["transformer_options"])
+    return apply_model(args["input"], args["timestep"], **{**args["c"], "transformer_options": options})
 
 
 def chunk_by_chunk(apply_model, args):

@@ -7,7 +7,7 @@ from comfy_extras import nodes_custom_sampler as custom
 
 import nodes as host_nodes
 from support.host_node import host_node
-from support.sampling.scenes import OracleForm, PackForm, Scene
+from support.sampling.scenes import OracleForm, PackForm, Scene, text
 from support.sampling.short_runs import close
 
 STEPS, CFG, SEED = 2, 4.0, 3
@@ -27,6 +27,27 @@ def check(run, scene: Scene, **options) -> None:
 
 def pair(form, **values) -> tuple[list, list]:
     return form.conditions("positive", **values), form.conditions("negative", **values)
+
+
+def pair_with_area(form, area: tuple[int, int, int, int] = (8, 12, 4, 6)) -> tuple[list, list]:
+    """With a second positive for a part of the latent: height, width, top, left."""
+    own, second = {"area": area, "strength": 1.0}, text("second", form.scene.family)
+    positive = form.conditions("positive") + form.conditions("positive", second, **own)
+    negative = form.conditions("negative")
+    if isinstance(form, OracleForm):  # the host copies a negative for the area; here it needs other terms
+        negative += form.conditions("negative", positives=[second], **own)
+    return positive, negative
+
+
+def one_step_over_areas(model, family: str, latents: torch.Tensor, *areas: tuple[int, int, int, int] | None) -> None:
+    """One step with a prompt for each part of the latent, (height, width, top, left), or for all of it (None)."""
+    positive = []
+    for number, area in enumerate(areas):
+        own = text(f"area {number}", family)
+        positive.append([own.context, {**own.values, **({"area": area, "strength": 1.0} if area else {})}])
+    negative = text("negative", family)
+    conds = positive, [[negative.context, negative.values]]
+    host_nodes.KSampler().sample(model, SEED, 1, CFG, "euler", "normal", *conds, {"samples": latents}, 1.0)
 
 
 def sampled(output) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable
 
@@ -13,7 +12,7 @@ from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from torch import nn
 
 from support.host_node import host_node
-from support.other_nodes.with_other_node import changed_call, chunk_by_chunk, with_function_wrapper
+from support.other_nodes.with_other_node import changed_call, chunk_by_chunk, copying_its_options, with_function_wrapper
 
 
 class Handler(IndexListContextHandler):
@@ -60,12 +59,6 @@ def beside_another_clones_module(model):
     """Another clone of the model, with a module that leaves no way in, is what is loaded before."""
     comfy.model_management.load_models_gpu([with_a_module_of_another(model, 2)])
     return model
-
-
-def copying_its_options(apply_model, args):
-    """As a node does that changes the options of this call alone."""
-    options = copy.deepcopy(args["c"]["transformer_options"])
-    return apply_model(args["input"], args["timestep"], **{**args["c"], "transformer_options": options})
 
 
 BESIDE: dict[str, Callable] = {
