@@ -48,7 +48,8 @@ class VueWidgets:
     def set(self, node_id: int, name: str, value: object) -> None:
         self.page.evaluate(WIDGET_AT, [node_id, name])
         self.page.wait_for_timeout(100)
-        combo = self.node(node_id).locator(f'[role="combobox"][aria-label="{name}"]')
+        labels = f':is([aria-label="{name}"], [aria-label^="{name} ("])'  # the pack may add a remark to a label
+        combo = self.node(node_id).locator(f'[role="combobox"]{labels}')
         if combo.count():
             combo.click()
             option = self.page.get_by_role("option", name=str(value), exact=True)
