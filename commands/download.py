@@ -3,9 +3,9 @@
     python custom_nodes/ipadapter-instruct/cli.py download sd15
 
 Each file is checked and only then given its name; files that are there already are left alone. The installed
-huggingface_hub does the rest: it takes a connection that broke up again (a command that was stopped begins the file
-anew, with huggingface_hub before version 2 it goes on), and heeds HF_ENDPOINT for a mirror of huggingface.co,
-HTTPS_PROXY for a proxy, HF_TOKEN for a login, and its other variables.
+huggingface_hub does the rest. Newer versions of it go on after a connection that broke, but begin a file anew after a
+command that was stopped; older ones go on when the command is run again. It heeds HF_ENDPOINT for a mirror of
+huggingface.co, HTTPS_PROXY for a proxy, HF_TOKEN for a login, and its other variables.
 """
 
 from __future__ import annotations

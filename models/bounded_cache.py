@@ -1,9 +1,15 @@
-"""A cache for what is made while a model samples. ComfyUI may sample on several devices at once, in a thread each."""
+"""The two caches of the pack: for what is made while a model samples, and for what an encoder has made last.
+
+They are two, since a hit in the first changes nothing: ComfyUI may sample on several devices at once, in a thread each,
+and a compiled model would be compiled anew when a dict changes. Only the second can tell what was used last.
+"""
 
 from __future__ import annotations
 
+import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -31,3 +37,41 @@ class Kept(Generic[T]):
                 self._made.clear()
             self._made[key] = found
         return found
+
+
+class LastUsed(Generic[T]):
+    """The last things that an owner, such as an encoder, has made, by their keys. They go when the owner goes.
+
+    Each class that is derived from it holds things of its own.
+    """
+
+    most: ClassVar[int]
+    _by_owner: ClassVar[weakref.WeakKeyDictionary]
+
+    def __init_subclass__(cls) -> None:
+        cls._by_owner = weakref.WeakKeyDictionary()
+
+    def __init__(self, owner):
+        self.owner: Callable[[], Any] = weakref.ref(owner)  # it outlives what it made
+        self._made: OrderedDict[Hashable, T] = OrderedDict()
+
+    @classmethod
+    def of(cls, owner):
+        """Return the owner's own, made when first asked for."""
+        if owner not in cls._by_owner:
+            cls._by_owner[owner] = cls(owner)
+        return cls._by_owner[owner]
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._made
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is kept under `key`, else what `make` gives."""
+        found = self._made[key] = self._made[key] if key in self._made else make()
+        self._made.move_to_end(key)
+        return found
+
+    def forget_oldest(self) -> None:
+        """Keep no more than `most`; called when all that is wanted together has been got."""
+        while len(self._made) > self.most:
+            self._made.popitem(last=False)

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +15,7 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
+from ..bounded_cache import LastUsed
 from ..files.encoder_files import EncoderNeed, EncoderSizes, check_sizes, wrong_encoder
 from ..files.tensor_files import wrong_suffix
 from ..reference.features import Features, stacked
@@ -116,38 +115,27 @@ def zero_image_states(clip_vision) -> Tensor:
     return FeatureCache.of(clip_vision).zero_states()
 
 
-class FeatureCache:
-    """The features of one encoder's last images. They go when the encoder goes.
+class FeatureCache(LastUsed[Features]):
+    """The features of one encoder's last images.
 
     ComfyUI runs the whole Encode node again when a text changes; the image encoder must not run again with it.
     """
 
-    _by_encoder: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-    def __init__(self, clip_vision):
-        self._encoder: Callable[[], Any] = weakref.ref(clip_vision)  # it outlives the cache
-        self._kept: OrderedDict[bytes, Features] = OrderedDict()
-        self._zero: Tensor | None = None
-
-    @classmethod
-    def of(cls, clip_vision) -> FeatureCache:
-        if clip_vision not in cls._by_encoder:
-            cls._by_encoder[clip_vision] = cls(clip_vision)
-        return cls._by_encoder[clip_vision]
+    most = KEPT_IMAGES
+    _zero: Tensor | None = None
 
     def features(self, pixels: Tensor) -> Features:
         """Return the features of each image, from normalised pixels [B, 3, size, size]."""
         keys = [hashlib.blake2b(image.cpu().numpy().tobytes()).digest() for image in pixels]
-        found = {key: self._kept[key] for key in keys if key in self._kept}
-        missing = {key: image for key, image in zip(keys, pixels, strict=True) if key not in found}
-        if missing:
-            found.update(zip(missing, self._encode(torch.stack(list(missing.values()))), strict=True))
-        self._keep({key: found[key] for key in keys})
-        return stacked([found[key] for key in keys])
+        missing = {key: image for key, image in zip(keys, pixels, strict=True) if key not in self}
+        made = iter(self._encode(torch.stack(list(missing.values()))) if missing else ())
+        found = [self.get(key, made.__next__) for key in keys]
+        self.forget_oldest()
+        return stacked(found)
 
     def zero_states(self) -> Tensor:
         if self._zero is None:
-            size = self._encoder().image_size
+            size = self.owner().image_size
             self._zero = cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].states)
         return self._zero
 
@@ -156,15 +144,8 @@ class FeatureCache:
         features = []
         for batch in pixels.split(BATCH):
             mm.throw_exception_if_processing_interrupted()
-            features += encode_pixels(self._encoder(), batch).split(1)
+            features += encode_pixels(self.owner(), batch).split(1)
         return features
-
-    def _keep(self, used: dict[bytes, Features]) -> None:
-        for key, features in used.items():
-            self._kept[key] = features
-            self._kept.move_to_end(key)
-        while len(self._kept) > KEPT_IMAGES:
-            self._kept.popitem(last=False)
 
 
 def encode_pixels(clip_vision, pixels: Tensor) -> Features:

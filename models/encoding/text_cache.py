@@ -5,13 +5,13 @@ ComfyUI runs a whole node again when one of its texts changes.
 
 from __future__ import annotations
 
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 from torch import Tensor
 
+from ..bounded_cache import LastUsed
 from ..messages import check_letters
 from .text_encoder import encode_texts
 
@@ -36,34 +36,20 @@ def conditionings(clip, texts: Iterable[str]) -> list[list]:
     return [[[states, dict(more)] for states, more in found[text]] for text in texts]
 
 
-class KeptTexts:
-    """The last encoded texts of one CLIP. They go when the CLIP goes.
+class KeptTexts(LastUsed):
+    """The last encoded texts of one CLIP.
 
     A CLIP that a node has changed is another one, or has other patches; one with hooks is encoded anew each time.
     """
 
-    _by_clip: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-    def __init__(self, clip):
-        self._clip: Callable[[], Any] = weakref.ref(clip)  # it outlives its texts
-        self._kept: OrderedDict[Hashable, object] = OrderedDict()
-
-    @classmethod
-    def of(cls, clip) -> KeptTexts:
-        if clip not in cls._by_clip:
-            cls._by_clip[clip] = cls(clip)
-        return cls._by_clip[clip]
+    most = TEXTS_KEPT
 
     def encoded(self, kind: Hashable, texts: Iterable[str], encode: Callable[[str], T]) -> dict[str, T]:
         """Encode each text that is not kept; one at a time, since in a batch the last digits depend on the others."""
-        patcher = self._clip().patcher
+        patcher = self.owner().patcher
         if patcher.forced_hooks:
             return {text: encode(text) for text in dict.fromkeys(texts)}
-        found = {}
-        for text in dict.fromkeys(texts):
-            key = (kind, patcher.patches_uuid, text)
-            found[text] = self._kept[key] = self._kept[key] if key in self._kept else encode(text)
-            self._kept.move_to_end(key)
-        while len(self._kept) > TEXTS_KEPT:
-            self._kept.popitem(last=False)
+        once = {text: partial(encode, text) for text in texts}
+        found = {text: self.get((kind, patcher.patches_uuid, text), make) for text, make in once.items()}
+        self.forget_oldest()
         return found

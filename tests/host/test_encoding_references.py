@@ -125,7 +125,7 @@ def test_no_tensor_but_the_tokens_grows_with_the_batch():
 
     def largest(number: int) -> int:
         inputs = {"image": PICTURES[:number], **inputs_for(adapter, encoder)}
-        FeatureCache._by_encoder.pop(encoder, None)
+        FeatureCache._by_owner.pop(encoder, None)
         with Peak() as peak:
             embeds = run_node(IPAdapterInstructEncode, **inputs).args[0]
         assert embeds.image_tokens.full.numel() < peak.elements

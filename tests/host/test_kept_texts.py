@@ -119,6 +119,6 @@ def test_the_oldest_are_forgotten_first(clip):
 def test_they_go_with_their_clip():
     clip = small_encoders.small_clip().clone()
     text_states(clip, TEXTS)
-    before = len(KeptTexts._by_clip)
+    before = len(KeptTexts._by_owner)
     del clip
-    assert len(KeptTexts._by_clip) == before - 1
+    assert len(KeptTexts._by_owner) == before - 1

@@ -117,7 +117,7 @@ def test_a_server_that_does_not_know_range_sends_all_again(models, served):
 
 
 def test_what_huggingface_hub_leaves_to_go_on_with_stays_until_the_file_is_in_place(models, served, monkeypatch):
-    """As versions before 2 do."""
+    """As older versions do."""
 
     def broken_off(repository, path, local_dir, **_):
         part = Path(local_dir) / ".cache" / "huggingface" / "download" / "x.incomplete"

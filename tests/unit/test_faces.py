@@ -201,7 +201,7 @@ ALONE = """
 import sys
 for name in ("insightface", "onnxruntime", "onnx", "cv2", "skimage"):
     sys.modules[name] = None  # as where it is not installed
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1] + "/tests", sys.argv[1] + "/tools"]
 from support import importable_pack
 from pathlib import Path
 from ipadapter_instruct.models.reference.face_analysis import find_packs, load_analysis
@@ -216,8 +216,8 @@ except ValueError as error:
 
 def test_without_insightface_files_are_read_and_the_analysis_says_how_to_install_it(tmp_path):
     write_faces(Faces(embeddings()), tmp_path / "a")
-    tests = REPO_ROOT / "tests"
-    run = subprocess.run([sys.executable, "-c", ALONE, str(tests), str(tmp_path / "a")], capture_output=True, text=True)
+    call = [sys.executable, "-c", ALONE, str(REPO_ROOT), str(tmp_path / "a")]
+    run = subprocess.run(call, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "which cannot be imported here (ModuleNotFoundError" in run.stdout
     assert f'"{sys.executable}" -m pip install insightface onnxruntime' in run.stdout
