@@ -1,8 +1,9 @@
-"""Teach an IPAdapter-Instruct on your own pairs of pictures.
+"""Train an IPAdapter-Instruct on your own pairs of images.
 
     python custom_nodes/ipadapter-instruct/cli.py train --data pairs --checkpoint models/checkpoints/sd15.safetensors \\
         --clip-vision models/clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors \\
-        --start models/ipadapter/ip-adapter-instruct-sd15.bin --output models/ipadapter/mine.safetensors --steps 2000
+        --initial-adapter models/ipadapter/ip-adapter-instruct-sd15.bin --max-train-steps 2000 \\
+        --output models/ipadapter/mine.safetensors
 
 Run it from ComfyUI's folder, and with `accelerate launch` in place of `python` on several devices. Run again after it
 was stopped, it goes on where it was.
@@ -15,19 +16,26 @@ import importlib
 import logging
 import sys
 import types
+from dataclasses import fields
 from pathlib import Path
 
 from . import ROOT
 
+REPORTS = {
+    "logging_steps": (10, "the loss"),
+    "checkpointing_steps": (500, "the state and the adapter"),
+    "validation_steps": (500, "the validation loss and samples"),
+}
+
 
 def run(wanted: argparse.Namespace) -> int:
-    """Return 0. Raises ValueError, OSError or ArithmeticError when nothing can be taught with what was given."""
+    """Return 0. Raises ValueError, OSError or ArithmeticError when nothing can be trained with what was given."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("comfy").setLevel(logging.WARNING)
-    engine = module("accelerator").Accelerated(wanted.cpu)  # before ComfyUI looks for a device
+    accelerator = module("accelerator").accelerate_processes(wanted.cpu)  # before ComfyUI looks for a device
     import_comfyui(Path(wanted.comfyui), wanted.cpu)
     jobs = module("job")
-    jobs.run(job(jobs, wanted), engine)
+    jobs.run(job(jobs, wanted), accelerator)
     return 0
 
 
@@ -51,9 +59,7 @@ def import_comfyui(folder: Path, on_cpu: bool) -> None:
 
 def job(jobs: types.ModuleType, wanted: argparse.Namespace):
     """Return the job that was asked for. Raises ValueError for numbers that make no sense."""
-    recipe, start = module("recipe"), module("initial_checkpoint")
-    names = ("steps", "batch", "accumulate", "rate", "warm_up", "decay", "clip", "average", "arithmetic", "seed")
-    names += ("drop_text", "drop_image", "drop_both")
+    arguments, initial = module("training_arguments").TrainingArguments, module("initial_checkpoint")
     output = Path(wanted.output)
     return jobs.Job(
         data=Path(wanted.data),
@@ -61,15 +67,12 @@ def job(jobs: types.ModuleType, wanted: argparse.Namespace):
         clip_vision=Path(wanted.clip_vision),
         output=output,
         work=Path(wanted.work) if wanted.work else output.with_name(output.stem + "-training"),
-        recipe=recipe.Recipe(**{name: getattr(wanted, name) for name in names}),
-        clip=tuple(map(Path, wanted.text_encoder)),
+        arguments=arguments(**{part.name: getattr(wanted, part.name) for part in fields(arguments)}),
+        text_encoders=tuple(map(Path, wanted.text_encoder)),
         vae=Path(wanted.vae) if wanted.vae else None,
-        start=Path(wanted.start) if wanted.start else None,
-        shape=start.Shape(wanted.tokens, wanted.width, wanted.heads, wanted.blocks, wanted.image_ff, wanted.text_ff),
-        size=wanted.size,
-        log_every=wanted.log_every,
-        save_every=wanted.save_every,
-        validate_every=wanted.validate_every,
+        initial_adapter=Path(wanted.initial_adapter) if wanted.initial_adapter else None,
+        shape=initial.Shape(**{part.name: getattr(wanted, part.name) for part in fields(initial.Shape)}),
+        **{name: getattr(wanted, name) for name in ("resolution", *REPORTS)},
     )
 
 
@@ -80,29 +83,30 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
     files.add_argument("--clip-vision", required=True, help="the image encoder, ViT-H")
     files.add_argument("--text-encoder", action="append", default=[], help="where the checkpoint has none; repeatable")
     files.add_argument("--vae", help="where the checkpoint has none")
-    files.add_argument("--start", help="an IPAdapter-Instruct or IP-Adapter Plus to start from; without, from scratch")
+    files.add_argument(
+        "--initial-adapter", help="an IPAdapter-Instruct or IP-Adapter Plus to start from; without, from scratch"
+    )
     files.add_argument("--output", required=True, help="the adapter to write, .safetensors")
     files.add_argument("--work", help="folder for states, samples and resuming; by default beside the output")
     files.add_argument("--comfyui", default=str(ROOT.parent.parent), help="ComfyUI's folder")
-    how = made.add_argument_group("learning")
-    how.add_argument("--steps", type=int, required=True)
-    how.add_argument("--batch", type=int, default=8, help="pairs in a pass, on each device")
-    how.add_argument("--accumulate", type=int, default=1, help="passes in a step")
-    how.add_argument("--rate", type=float, default=1e-4, help="the highest learning rate")
-    how.add_argument("--warm-up", type=int, default=100, help="steps until it is reached")
-    how.add_argument("--decay", type=float, default=0.01, help="weight decay")
-    how.add_argument("--clip", type=float, default=1.0, help="the longest gradient")
-    how.add_argument("--average", type=float, default=0.999, help="kept of the averaged weights at each step")
-    for part in ("text", "image", "both"):
-        how.add_argument(f"--drop-{part}", type=float, default=0.05, help="share of examples without")
-    how.add_argument("--arithmetic", choices=["float32", "bf16"], default="float32")
-    how.add_argument("--size", type=int, default=512, help="a side of the targets, in pixels")
+    how = made.add_argument_group("training")
+    how.add_argument("--max-train-steps", type=int, required=True, help="changes of the weights")
+    how.add_argument("--batch-size", type=int, default=8, help="pairs in a pass, on each device")
+    how.add_argument("--gradient-accumulation-steps", type=int, default=1, help="passes in a step")
+    how.add_argument("--learning-rate", type=float, default=1e-4, help="the highest; it falls in a cosine")
+    how.add_argument("--lr-warmup-steps", type=int, default=100, help="steps until it is reached")
+    how.add_argument("--weight-decay", type=float, default=0.01, help="AdamW's")
+    how.add_argument("--max-grad-norm", type=float, default=1.0, help="longer gradients are clipped")
+    how.add_argument("--ema-decay", type=float, default=0.999, help="kept of the averaged weights at each step")
+    for name, dropped in (("t", "text"), ("i", "image"), ("ti", "text and image")):
+        how.add_argument(f"--{name}-drop-rate", type=float, default=0.05, help=f"share of examples without {dropped}")
+    how.add_argument("--mixed-precision", choices=["no", "bf16"], default="no")
+    how.add_argument("--resolution", type=int, default=512, help="a side of the targets, in pixels")
     how.add_argument("--seed", type=int, default=0)
     shape = made.add_argument_group("shape of an adapter from scratch; 0 is what the published ones have")
     for name, default in (("tokens", 16), ("width", 0), ("heads", 0), ("blocks", 4), ("image-ff", 4), ("text-ff", 2)):
         shape.add_argument(f"--{name}", type=int, default=default)
-    saying = made.add_argument_group("reports, every so many steps")
-    saying.add_argument("--log-every", type=int, default=10)
-    saying.add_argument("--save-every", type=int, default=500)
-    saying.add_argument("--validate-every", type=int, default=500)
+    reports = made.add_argument_group("reports, after every so many steps")
+    for name, (default, what) in REPORTS.items():
+        reports.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=what)
     made.add_argument("--cpu", action="store_true", help="without a graphics card")

@@ -26,7 +26,7 @@ let filling = false // while this file sets a value, callbacks are not the user'
 const texts = { ...TEXTS }
 const PLAIN = 'plain' // stands for the family of an adapter that takes no instruction: no task is recommended for it
 const families = new Map() // file name -> its family's name, null for none, or a promise while the server is asked
-const taught = new Map() // file name -> a set of the instructions that this pack taught it, tidied
+const trained = new Map() // file name -> a set of the instructions that this pack trained it on, tidied
 
 app.registerExtension({
   name: 'IPAdapterInstruct',
@@ -101,7 +101,7 @@ function warningFor(encode, family, choice, words) {
   if (family === PLAIN) return texts.plain
   const task = tasks.named(choice)
   if (task) return tasks.of(family).includes(task) ? '' : texts.untrained
-  const isKnown = tasks.namedIn(words, family).length || taught.get(fileOf(encode))?.has(tidy(words))
+  const isKnown = tasks.namedIn(words, family).length || trained.get(fileOf(encode))?.has(tidy(words))
   return isKnown ? '' : texts.untrained
 }
 
@@ -171,7 +171,7 @@ function fileOf(encode) {
 
 async function askFamily(file) {
   const answer = await getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(file)}`)
-  taught.set(file, new Set(answer?.instructions?.map(tidy)))
+  trained.set(file, new Set(answer?.instructions?.map(tidy)))
   families.set(file, answer?.takes_instruction === false ? PLAIN : answer?.family ?? null)
   return families.get(file)
 }

@@ -39,7 +39,10 @@ REQUIREMENTS = TOOLS / "requirements-proofs.txt"
 PACKAGE = "ipadapter_instruct"
 MODELS = f"{PACKAGE}.models"
 REPORT = REPO_ROOT / "output" / "mutation.md"
-WITH_COMFYUI = ("accelerated", "encoding", "frozen_base", "job", "learner", "loop", "small_set", "start", "validation")
+WITH_COMFYUI = (
+    *("accelerator", "dataset", "frozen_base", "image_pairs", "initial_checkpoint", "job"),
+    *("trainable_adapter", "trainer", "training_setup", "validation"),
+)
 PROVED_ELSEWHERE = (
     "denoisers/*",
     "encoding/*",

@@ -55,7 +55,7 @@ class AdapterCheckpoint:
     image_projection: names of the kind's projection. attention: NUMBER.to_k_ip.weight and the like.
     lora: of a FaceID file, NUMBER.to_q_lora.down.weight and the like; it changes the model's own layers.
     notes: what is known of it by something else than its tensors, in words.
-    instructions: those that this pack taught it, as far as the file says.
+    instructions: those that this pack trained it on, as far as the file says.
     """
 
     family: Family
@@ -103,7 +103,7 @@ def recognise(
     """Sort an adapter's tensors into parts, by their names and first dimensions.
 
     file_name, metadata: count only where tensors cannot tell, and the checkpoint's notes say so; metadata names the
-    instructions that were taught, too.
+    instructions that were trained, too.
     Raises AdapterFileError for any other kind of file and for an adapter with missing tensors.
     """
     named = published_names(tensors)
@@ -120,8 +120,8 @@ def recognise(
     lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
     attention = {name: tensor for name, tensor in rest.items() if name not in lora}
     _check_lora(lora)
-    taught = instructions_in(metadata or {})
-    return AdapterCheckpoint(_family(width, denoiser), projection, attention, kind, lora, notes, taught)
+    trained = instructions_in(metadata or {})
+    return AdapterCheckpoint(_family(width, denoiser), projection, attention, kind, lora, notes, trained)
 
 
 def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

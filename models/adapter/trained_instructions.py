@@ -1,4 +1,4 @@
-"""The instructions that an adapter file was taught, as this pack notes them in the file."""
+"""The instructions that an adapter file was trained on, as this pack notes them in the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MOST_INSTRUCTIONS = 500
 LONGEST_INSTRUCTION = 300  # characters
 
 
-def noted(instructions: Iterable[str]) -> dict[str, str]:
+def metadata_of(instructions: Iterable[str]) -> dict[str, str]:
     """Return instructions as metadata for a .safetensors file."""
     kept = [text for text in dict.fromkeys(instructions) if len(text) <= LONGEST_INSTRUCTION][:MOST_INSTRUCTIONS]
     return {ENTRY: json.dumps(kept)} if kept else {}

@@ -36,7 +36,7 @@ class LoadedAdapter(HoldsModels):
 
     image_projection: in the host's memory management; runs while encoding.
     encoder_need: what it reads of a picture, None for nothing. notes: what is known of it by its name, in words.
-    instructions: those that this pack taught it.
+    instructions: those that this pack trained it on.
     lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU. lora_strength: the user's.
     projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.
     streams: SD3's, in the host's memory management; loaded beside the model while it samples, on `streams_device`.

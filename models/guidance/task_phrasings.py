@@ -76,7 +76,7 @@ def in_other_words(instruction: str) -> tuple[str, ...]:
 
 
 def check_apart(tasks: Mapping[str, Iterable[str]]) -> None:
-    """Raises ValueError for an instruction that names another of the tasks that are taught together.
+    """Raises ValueError for an instruction that names another of the tasks that are trained together.
 
     Source: arXiv 2408.03209 section 4: no phrasing of a task holds the keyword of another.
     """

@@ -47,7 +47,7 @@ TASKS = (
 
 OWN_WORDS = "own words"
 AUTO = "auto"
-INSTRUCTIONS_SHOWN = 3  # of the instructions that a file was taught
+INSTRUCTIONS_SHOWN = 3  # of the instructions that a file was trained on
 SIMPLE = "simple"
 THREE_WAY = "three-way"
 
@@ -74,21 +74,21 @@ def recommended(family: Family, task: Task) -> Settings:
     return family.settings
 
 
-def describe_instruction(family: Family, instruction: str, taught: Sequence[str] = ()) -> str:
+def describe_instruction(family: Family, instruction: str, trained: Sequence[str] = ()) -> str:
     """Return one line for the user: which trained task an instruction names, or that it names none.
 
-    taught: instructions that the file itself says it was taught.
+    trained: instructions that the file itself says it was trained on.
     """
-    if is_among(instruction, taught):
-        return "instruction: taught to this file"
+    if is_among(instruction, trained):
+        return "instruction: this file was trained on it"
     tasks = trained_tasks(family)
     named = [task for task in tasks if task.is_named_in(instruction)]
     if named:
         return "instruction: trained on " + ", ".join(task.name + (" (beta)" if task.beta else "") for task in named)
     known = ", ".join(task.name for task in tasks)
-    if taught:
-        more = ", ..." if len(taught) > INSTRUCTIONS_SHOWN else ""
-        known = f"{', '.join(taught[:INSTRUCTIONS_SHOWN])}{more}; published ones: {known}"
+    if trained:
+        more = ", ..." if len(trained) > INSTRUCTIONS_SHOWN else ""
+        known = f"{', '.join(trained[:INSTRUCTIONS_SHOWN])}{more}; published ones: {known}"
     return f"instruction: not one that {family.title}'s adapter was trained on ({known}); it may do little"
 
 
@@ -101,7 +101,7 @@ class DescribableKind(Protocol):
 class DescribableAdapter(Protocol):
     """The part of an adapter that tells what it reads.
 
-    name: its file's. kind: what it is. family: for which base model. instructions: those that this pack taught it.
+    name: its file's. kind: what it is. family: for which base model. instructions: those that this pack trained it on.
     """
 
     name: str
@@ -152,6 +152,6 @@ def _first_word_in(words: tuple[str, ...], text: str) -> str | None:
     return next((word for word in words if word in text), None)
 
 
-def is_among(instruction: str, taught: Iterable[str]) -> bool:
-    """True when an instruction is one of those taught, whatever its case and the space around it."""
-    return instruction.strip().lower() in {text.strip().lower() for text in taught}
+def is_among(instruction: str, trained: Iterable[str]) -> bool:
+    """True when an instruction is one of those trained, whatever its case and the space around it."""
+    return instruction.strip().lower() in {text.strip().lower() for text in trained}

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class Features:
         return [Features(**dict(zip(parts, one, strict=True))) for one in zip(*parts.values(), strict=True)]
 
 
-def stacked(features: Sequence[Features]) -> Features:
-    """Join batches of which the same is known, one after another."""
-    known = [name for name, part in vars(features[0]).items() if part is not None]
-    return Features(**{name: torch.cat([getattr(one, name) for one in features]) for name in known})
+def stacked(batches: Sequence[Batch]) -> Batch:
+    """Join batches of which the same is known, one after another: dataclasses of tensors, such as features."""
+    known = [name for name, part in vars(batches[0]).items() if part is not None]
+    return type(batches[0])(**{name: torch.cat([getattr(one, name) for one in batches]) for name in known})

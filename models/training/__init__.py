@@ -1,10 +1,11 @@
 """Train an adapter on a frozen base model.
 
-    pairs, dataset, batch, state_cache    from pictures to examples, encoded once
-    initial_checkpoint, trainable_adapter what is trained; frozen_base: on what
-    recipe, trainer, accelerator          how, and on which devices
-    validation, loss_plot                 how far it has come
-    job, small_dataset                    a whole run from files, and from a graph
+    pairs, image_pairs, dataset, batch     from images and texts to batches, encoded once
+    initial_checkpoint, trainable_adapter  what is trained; frozen_base: on what
+    training_arguments, accelerator        how, and in which processes
+    training_setup, trainer                the one way to set a training up, and its steps
+    validation, loss_plot                  how far it has come
+    job                                    a whole run from files
 
 What the base computes is computed by ComfyUI's own classes and the patches that sampling uses.
 """

@@ -1,86 +1,70 @@
-"""The devices that teaching computes on: one, or several, as Hugging Face accelerate spreads it."""
+"""The processes that training runs in: this one alone, or several, started by Hugging Face accelerate."""
 
 from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 
-class Engine(Protocol):
-    """The engine of teaching. rank: this process's number. is_first: whether it is the one that writes files."""
+class Accelerator(Protocol):
+    """The part of accelerate's Accelerator that training uses, by the same names.
 
-    rank: int
-    is_first: bool
+    process_index: this process's number. is_main_process: whether it is the one that writes files.
+    """
 
-    def shared(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
+    @property
+    def process_index(self) -> int: ...
+
+    @property
+    def is_main_process(self) -> bool: ...
+
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
         """Return both, so that all processes have the same weights after a step."""
         ...
 
-    def sharing(self, module: nn.Module, last: bool) -> AbstractContextManager:
-        """Return a context for a pass; gradients are brought together in the last one of a step."""
+    def no_sync(self, module: nn.Module) -> AbstractContextManager:
+        """Return a context for a pass whose gradients are not yet exchanged with other processes."""
         ...
 
     def backward(self, loss: Tensor) -> None: ...
 
-    def mean(self, value: Tensor) -> Tensor:
-        """Return the mean over all processes."""
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """Return the tensors of all processes as one; reduction is "mean"."""
         ...
 
 
-class OneDevice:
-    """The engine of this process alone."""
+class SingleProcess:
+    """The accelerator of this process alone."""
 
-    rank = 0
-    is_first = True
+    process_index = 0
+    is_main_process = True
 
-    def shared(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        return module, optimiser
+    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        return module, optimizer
 
-    def sharing(self, module: nn.Module, last: bool) -> AbstractContextManager:
+    def no_sync(self, module: nn.Module) -> AbstractContextManager:
         return contextlib.nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
-    def mean(self, value: Tensor) -> Tensor:
-        return value
+    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        return tensor
 
 
-class Accelerated:
-    """The engine when `accelerate launch` has started this process, or on its own on whatever device there is.
+def accelerate_processes(on_cpu: bool = False) -> Accelerator:
+    """Return accelerate's Accelerator, for the processes of `accelerate launch` or for a single one.
 
-    Make it before ComfyUI is imported: ComfyUI takes the device that is then the current one.
+    Call it before ComfyUI is imported: ComfyUI takes the device that is then the current one.
+    Raises ValueError where accelerate is not installed.
     """
-
-    def __init__(self, on_cpu: bool = False):
-        """Raises ValueError where accelerate is not installed."""
-        try:
-            from accelerate import Accelerator
-        except ImportError:
-            message = "Hugging Face accelerate was expected, which runs the training. Run: pip install accelerate"
-            raise ValueError(message) from None
-        self._accelerator = Accelerator(cpu=on_cpu)
-
-    @property
-    def rank(self) -> int:
-        return self._accelerator.process_index
-
-    @property
-    def is_first(self) -> bool:
-        return self._accelerator.is_main_process
-
-    def shared(self, module: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
-        return self._accelerator.prepare(module, optimiser)
-
-    def sharing(self, module: nn.Module, last: bool) -> AbstractContextManager:
-        return contextlib.nullcontext() if last else self._accelerator.no_sync(module)
-
-    def backward(self, loss: Tensor) -> None:
-        self._accelerator.backward(loss)
-
-    def mean(self, value: Tensor) -> Tensor:
-        return cast(Tensor, self._accelerator.reduce(value, "mean"))
+    try:
+        import accelerate
+    except ImportError:
+        raise ValueError("Run: pip install accelerate. It runs the training, and is not installed.") from None
+    made: Any = accelerate.Accelerator(cpu=on_cpu)
+    return made

@@ -1,4 +1,4 @@
-"""A frozen base model to teach an adapter on, through ComfyUI's own classes.
+"""A frozen base model to train an adapter on, through ComfyUI's own classes.
 
 Axes: B pairs, C latent channels, h and w latent sides.
 """
@@ -23,8 +23,8 @@ from ..denoisers.site import Site
 from ..denoisers.site_checks import check_reached, doubted_sites
 from ..families import Family
 from ..guidance.branches import Branch
-from .batch import Batch, Seen
-from .trainable_adapter import LearningAdapter, TeachingAdapter
+from .batch import Batch, Conditioning
+from .trainable_adapter import TrainableAdapter, TrainingStepAdapter
 
 PIXELS = 8  # a latent's side in pixels
 Attention = Callable[..., Tensor]
@@ -41,14 +41,14 @@ def plain_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, mask=
     return out if settings.get("skip_output_reshape") else out.transpose(1, 2).flatten(2)
 
 
-def family_to_teach(model) -> Family:
+def trainable_family(model) -> Family:
     """Return the family whose adapters a ModelPatcher takes. Raises ValueError when there is none."""
-    own = ModelView(model)
-    family = family_of_model(own)
+    view = ModelView(model)
+    family = family_of_model(view)
     if family is None:
         raise ValueError(
-            f"A model of SD1.5, SDXL or SD3 was expected to teach an adapter on; the connected one is {own.title}, "
-            f"whose denoiser is a {class_name(own.denoiser)}. Connect one of these, as Load Checkpoint gives it."
+            f"A model of SD1.5, SDXL or SD3 was expected to train an adapter on; the connected one is {view.title}, "
+            f"whose denoiser is a {class_name(view.denoiser)}. Connect one of these, as Load Checkpoint gives it."
         )
     return family
 
@@ -64,7 +64,7 @@ def without_dynamic_loading(model):
         return model.clone()
     if "disable_dynamic" not in inspect.signature(model.clone).parameters or model.cached_patcher_init is None:
         raise ValueError(
-            "A model that can be loaded as a whole was expected to teach on; ComfyUI moves this one's weights in and "
+            "A model that can be loaded as a whole was expected to train on; ComfyUI moves this one's weights in and "
             "out while it runs (dynamic VRAM), and its loader cannot load it again without that. Load it with Load "
             "Checkpoint or Load Diffusion Model, or start ComfyUI with --disable-dynamic-vram."
         )
@@ -74,7 +74,7 @@ def without_dynamic_loading(model):
 class FrozenBase:
     """The denoiser of a ComfyUI ModelPatcher, whose weights are read and never written.
 
-    family: see `family_to_teach`. dtype: what it computes in.
+    family: see `trainable_family`. dtype: what it computes in.
     attention: what computes the denoiser's attention; see `plain_attention`.
     """
 
@@ -86,9 +86,9 @@ class FrozenBase:
         self.patcher.set_model_compute_dtype(dtype)
         self.attention, self.dtype = attention, dtype
         denoiser = denoiser_of(self.family)
-        self.sites: list[Site] = denoiser.sites(self.own)
-        denoiser.check_open(self.own, self.sites)
-        self._doubted = doubted_sites(self.own, self.sites)
+        self.sites: list[Site] = denoiser.sites(self.view)
+        denoiser.check_open(self.view, self.sites)
+        self._doubted = doubted_sites(self.view, self.sites)
 
     @property
     def model(self):
@@ -96,7 +96,7 @@ class FrozenBase:
         return self.patcher.model
 
     @property
-    def own(self) -> ModelView:
+    def view(self) -> ModelView:
         """The model as it is when it is `loaded`, also before."""
         return ModelView(self.patcher)
 
@@ -130,7 +130,7 @@ class FrozenBase:
         last = sampling.timestep(sampling.sigma_max.cpu())
         return sampling.sigma(positions.cpu() * last).to(positions)
 
-    def losses(self, learner: LearningAdapter, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
+    def losses(self, adapter: TrainableAdapter, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
         """Return the mean square error of the denoiser's own prediction for each pair, [B].
 
         That is noise for SD1.5 and SDXL and velocity for SD3, and whatever else a checkpoint of these classes predicts:
@@ -139,7 +139,7 @@ class FrozenBase:
         """
         sampling = self.sampling
         noisy = sampling.noise_scaling(_column(sigmas), noise, batch.latents)
-        denoised = self.denoised(learner, batch.seen, noisy, sigmas)
+        denoised = self.denoised(adapter, batch.conditioning, noisy, sigmas)
         error = (denoised - batch.latents) / self._slope(sigmas)
         return error.square().mean((1, 2, 3))
 
@@ -149,26 +149,26 @@ class FrozenBase:
         zero = torch.zeros_like(one)
         return sampling.calculate_denoised(sigmas, one, zero) - sampling.calculate_denoised(sigmas, zero, zero)
 
-    def denoised(self, learner: LearningAdapter, seen: Seen, noisy: Tensor, sigmas: Tensor) -> Tensor:
+    def denoised(self, adapter: TrainableAdapter, given: Conditioning, noisy: Tensor, sigmas: Tensor) -> Tensor:
         """Denoise latents [B, C, h, w] with the adapter's tokens, by the model, which must be `loaded`."""
         denoiser = denoiser_of(self.family)
-        tokens = denoiser.embed(self.model.diffusion_model, learner.tokens(seen), self.dtype)
-        pairs = learner.projections(tokens.float())
+        tokens = denoiser.embed(self.model.diffusion_model, adapter.image_tokens(given), self.dtype)
+        keys_values = adapter.projections(tokens.float())
         keys = [site.key for site in self.sites]
-        adapter = TeachingAdapter(learner, dict(zip(keys, pairs, strict=True)))
+        acting = TrainingStepAdapter(adapter, dict(zip(keys, keys_values, strict=True)))
         height, width = noisy.shape[-2:]
         rows = BatchRows((Branch.FULL,), (None,), (height, width), (height, width), tuple(range(len(noisy))), set())
-        options = denoiser.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (adapter,), rows)
-        found = self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conditions(seen, noisy))
+        options = denoiser.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (acting,), rows)
+        denoised = self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conds(given, noisy))
         check_reached(self._doubted, keys, rows.reached)
-        return found
+        return denoised
 
-    def _conditions(self, seen: Seen, noisy: Tensor) -> dict[str, Tensor]:
+    def _conds(self, given: Conditioning, noisy: Tensor) -> dict[str, Tensor]:
         """Return texts as the model's class takes them when it samples."""
         height, width = noisy.shape[-2:]
         made = self.model.extra_conds(
-            cross_attn=seen.context,
-            pooled_output=seen.pooled,
+            cross_attn=given.context,
+            pooled_output=given.pooled_output,
             noise=noisy,
             device=noisy.device,
             width=width * PIXELS,

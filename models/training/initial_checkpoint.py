@@ -1,4 +1,4 @@
-"""The weights that teaching begins with: drawn, from an IP-Adapter Plus, or from an IPAdapter-Instruct.
+"""The checkpoint that training starts from: drawn, made of an IP-Adapter Plus, or an IPAdapter-Instruct as it is.
 
 Axes: D width.
 """
@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise
+from ..adapter.image_projections import PlusProjection
 from ..adapter.kinds import INSTRUCT, PLUS
 from ..adapter.resampler import HEAD_WIDTH, Resampler, ResamplerSizes
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.model_view import ModelView
 from ..denoisers.site import Site
 from ..denoisers.site_checks import check_fit
 from ..families import SD15, Family
-from .trainable_adapter import published
+from .frozen_base import FrozenBase
+from .trainable_adapter import named_as_published
 
-NEW_LAYERS = ("prompt_layers.", "new_input_layers.")
-LAST_LINEARS = (".0.to_out.weight", ".1.3.weight")
-SPREAD = 1e-4  # of the new layers' last linear
+TEXT_LAYERS = ("prompt_layers.", "new_input_layers.")
+OUTPUT_LINEARS = (".0.to_out.weight", ".1.3.weight")
+TEXT_OUTPUT_STD = 1e-4
 IMAGE_WIDTH, TEXT_WIDTH = 1280, 768  # ViT-H's, CLIP-L's
 PUBLISHED_WIDTHS = {SD15.name: 768}  # of the resampler; the other families' is the next line's
 OTHER_WIDTH = 1280
@@ -33,7 +34,7 @@ OTHER_WIDTH = 1280
 
 @dataclass(frozen=True)
 class Shape:
-    """A drawn adapter's size; 0 is what the published adapters have. width: of the resampler. ff: times the width."""
+    """The size of a new adapter; 0 is what published ones have. width: of the resampler. ff: times the width."""
 
     tokens: int = 16
     width: int = 0
@@ -43,47 +44,41 @@ class Shape:
     text_ff: int = 2
 
 
-def begun(
-    start: AdapterCheckpoint | Shape, family: Family, sites: Sequence[Site], base: ModelView, seed: int
-) -> AdapterCheckpoint:
-    """Return the adapter to begin with: a drawn one of a shape, or what `from_file` makes of a given one."""
-    if isinstance(start, Shape):
-        return recognise(from_scratch(family, sites, base, start, seed))
-    return from_file(start, family, sites, seed)
+def initial_checkpoint(given: AdapterCheckpoint | Shape, base: FrozenBase, seed: int) -> AdapterCheckpoint:
+    """Return what training starts from: a new adapter of a shape, or what `from_file` makes of a given one."""
+    if isinstance(given, Shape):
+        return recognise(from_scratch(base, given, seed))
+    return from_file(given, base.family, base.sites, seed)
 
 
-def from_scratch(family: Family, sites: Sequence[Site], base: ModelView, shape: Shape, seed: int) -> Mapping:
+def from_scratch(base: FrozenBase, shape: Shape, seed: int) -> Mapping[str, Tensor]:
     """Draw the tensors of a new adapter, under published names.
 
-    What its attention layers begin as, the kind of denoiser says (`Denoiser.new_layers`). The layers that read texts
-    begin as in an adapter made of a Plus adapter.
+    What its attention layers start as, the kind of denoiser says (`Denoiser.new_layers`). The layers that read texts
+    start as in an adapter made of a Plus adapter.
     Source: arXiv 2408.03209 section 4 for texts; the rest is this pack's.
     """
     generator = torch.Generator().manual_seed(seed)
-    sizes = _sizes(family, shape, sites[0].context_width)
-    resampler = Resampler(sizes)
-    _draw(resampler, generator)
-    _quieten_texts(resampler, generator)
+    resampler = _new_resampler(_sizes(base.family, shape, base.sites[0].context_width), generator)
     parts = {f"image_projection.{name}": weight for name, weight in resampler.state_dict().items()}
-    modules = denoiser_of(family).new_layers(sites, base, generator)
-    for module in modules:
+    for module in denoiser_of(base.family).new_layers(base.sites, base.view, generator):
         parts.update({f"projections.{name}": weight for name, weight in module.state_dict().items()})
-    return published(family, parts)
+    return named_as_published(base.family, parts)
 
 
-def from_file(start: AdapterCheckpoint, family: Family, sites: Sequence[Site], seed: int) -> AdapterCheckpoint:
+def from_file(checkpoint: AdapterCheckpoint, family: Family, sites: Sequence[Site], seed: int) -> AdapterCheckpoint:
     """Return an instruct adapter as it is, or one made of a Plus adapter by adding the layers that read texts.
 
-    Raises ValueError for another kind, and for an adapter of another base model than the one it is to be taught on.
+    Raises ValueError for another kind, and for an adapter of another base model than the one to train on.
     Source: arXiv 2408.03209 section 4.
     """
-    if start.kind not in (INSTRUCT, PLUS):
+    if checkpoint.kind not in (INSTRUCT, PLUS):
         raise ValueError(
-            f"An IPAdapter-Instruct or an IP-Adapter Plus was expected to start from; this is {start.kind}. "
+            f"An IPAdapter-Instruct or an IP-Adapter Plus was expected to start from; this is {checkpoint.kind}. "
             "Choose another file, or start from scratch."
         )
-    made = start if start.kind is INSTRUCT else _with_text_layers(start, seed)
-    widths = _attention_widths(made)
+    made = checkpoint if checkpoint.kind is INSTRUCT else _with_text_layers(checkpoint, seed)
+    widths = build(made).projections.widths
     check_fit(made.family, made.image_projection["proj_out.weight"].shape[0], widths, list(sites), family.title)
     return made
 
@@ -104,45 +99,11 @@ def _sizes(family: Family, shape: Shape, out_width: int) -> ResamplerSizes:
     )
 
 
-@torch.no_grad()
-def _draw(module: nn.Module, generator: torch.Generator) -> None:
-    """Leave norms as they are, set biases to zero, and draw every linear so that it keeps its input's variance."""
-    for name, weight in module.named_parameters():
-        if name == "latents":
-            weight.normal_(0.0, 1.0, generator=generator).div_(math.sqrt(weight.shape[-1]))
-        elif weight.ndim == 2:
-            weight.normal_(0.0, 1 / math.sqrt(weight.shape[1]), generator=generator)
-        elif name.endswith("bias"):
-            weight.zero_()
-
-
-@torch.no_grad()
-def _quieten_texts(resampler: Resampler, generator: torch.Generator) -> None:
-    """Have the layers that read texts say next to nothing at first, so that the picture is heard."""
-    for name, weight in resampler.named_parameters():
-        if name.startswith(NEW_LAYERS) and name.endswith(LAST_LINEARS):
-            nn.init.normal_(weight, std=SPREAD, generator=generator)
-
-
 def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
-    image = plus.image_projection
-    width = image["latents"].shape[2]
-    sizes = ResamplerSizes(
-        tokens=image["latents"].shape[1],
-        width=width,
-        heads=image["layers.0.0.to_q.weight"].shape[0] // HEAD_WIDTH,
-        blocks=len({name.split(".")[1] for name in image if name.startswith("layers.")}),
-        image_width=image["proj_in.weight"].shape[1],
-        text_width=TEXT_WIDTH,
-        out_width=image["proj_out.weight"].shape[0],
-        image_ff=image["layers.0.1.1.weight"].shape[0],
-        prompt_ff=2 * width,
-        instruct_ff=2 * width,
-    )
-    generator = torch.Generator().manual_seed(seed)
-    resampler = Resampler(sizes)
-    _draw(resampler, generator)
-    _quieten_texts(resampler, generator)
+    image, own = plus.image_projection, PlusProjection.read_sizes(plus.image_projection)
+    shape = Shape(own.tokens, own.width, own.heads, own.blocks)
+    sizes = replace(_sizes(plus.family, shape, own.out_width), image_width=own.image_width, image_ff=own.ff)
+    resampler = _new_resampler(sizes, torch.Generator().manual_seed(seed))
     named = {name: image.get(name, cast(Tensor, weight)) for name, weight in resampler.state_dict().items()}
     return recognise(
         {
@@ -152,5 +113,21 @@ def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
     )
 
 
-def _attention_widths(checkpoint: AdapterCheckpoint) -> tuple[int, ...]:
-    return build(checkpoint).projections.widths
+@torch.no_grad()
+def _new_resampler(sizes: ResamplerSizes, generator: torch.Generator) -> Resampler:
+    """Draw a resampler: norms as they are, biases zero, and every linear so that it keeps its input's variance.
+
+    What comes out of the layers that read texts is next to nothing at first, so that the image is read before them.
+    """
+    resampler = Resampler(sizes)
+    for name, weight in resampler.named_parameters():
+        if name == "latents":
+            weight.normal_(0.0, 1.0, generator=generator).div_(math.sqrt(weight.shape[-1]))
+        elif weight.ndim == 2:
+            weight.normal_(0.0, 1 / math.sqrt(weight.shape[1]), generator=generator)
+        elif name.endswith("bias"):
+            weight.zero_()
+    for name, weight in resampler.named_parameters():
+        if name.startswith(TEXT_LAYERS) and name.endswith(OUTPUT_LINEARS):
+            weight.normal_(0.0, TEXT_OUTPUT_STD, generator=generator)
+    return resampler

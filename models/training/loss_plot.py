@@ -1,4 +1,4 @@
-"""The losses of a run as a picture."""
+"""The losses of a run as an image."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def loss_plot(losses: Sequence[float], size: tuple[int, int] = SIZE) -> Tensor:
     """Draw the losses of steps 1, 2 ... as [1, H, W, 3] in 0..1: each as it was, pale, and a running mean of them."""
     from PIL import Image, ImageDraw
 
-    picture = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(image)
     smooth = running_mean(losses)
     low, high = (min(losses), max(losses)) if losses else (0.0, 1.0)
     high = high if high > low else low + 1.0
@@ -41,7 +41,7 @@ def loss_plot(losses: Sequence[float], size: tuple[int, int] = SIZE) -> Tensor:
         (f"loss, last mean {smooth[-1]:.4g}" if losses else "loss", (MARGIN, 14)),
     ):
         pen.text(place, text, INK)
-    return torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8).view(1, size[1], size[0], 3).float() / 255
+    return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(1, size[1], size[0], 3).float() / 255
 
 
 def running_mean(values: Sequence[float], kept: float = SMOOTHED) -> list[float]:

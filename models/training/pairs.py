@@ -1,9 +1,9 @@
-"""The pairs to learn from: a reference, the picture that should come out, its caption, and what was asked for.
+"""The pairs to train on: a reference, the image that should come out, its caption, and what was asked for.
 
-In a folder: pictures, and pairs.jsonl with a line for each pair, such as
-    {"condition": "a.png", "target": "b.png", "caption": "a cat in a garden", "task": "style"}
-    {"condition": "c.png", "target": "d.png", "caption": "a cat", "instruction": "use the brush strokes"}
-"instruction" may be a list of phrasings. Or in webdataset shards: condition.png, target.png and json for each key.
+In a folder: images, and pairs.jsonl with a line for each pair, such as
+    {"reference": "a.png", "target": "b.png", "caption": "a cat in a garden", "task": "style"}
+    {"reference": "c.png", "target": "d.png", "caption": "a cat", "instruction": "use the brush strokes"}
+"instruction" may be a list of phrasings. Or in webdataset shards: reference.png, target.png and json for each key.
 Axes: H height, W width.
 """
 
@@ -24,20 +24,20 @@ from ..guidance.task_phrasings import check_apart, instructions_of
 
 LINES = "pairs.jsonl"
 SHARD = ".tar"
-FIELDS = {"condition", "target", "caption", "task", "instruction"}
-PICTURE_FIELDS = ("condition", "target")
-EXAMPLE_LINE = 'A line looks like {"condition": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}.'
+FIELDS = {"reference", "target", "caption", "task", "instruction"}
+IMAGE_FIELDS = ("reference", "target")
+EXAMPLE_LINE = 'A line looks like {"reference": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}.'
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One example. condition, target: give a picture [H, W, 3] in 0..1. name: for messages.
+    """One example. reference, target: give an image [H, W, 3] in 0..1. name: for messages.
 
     instructions: phrasings, of which one is drawn each time.
     """
 
     name: str
-    condition: Callable[[], Tensor]
+    reference: Callable[[], Tensor]
     target: Callable[[], Tensor]
     caption: str
     task: str
@@ -47,7 +47,7 @@ class Pair:
 def read_pairs(place: Path) -> list[Pair]:
     """Read the pairs in a folder, or in shards: one .tar, or a folder of them.
 
-    Raises ValueError, before any picture is read, for a place without pairs and for lines that are none.
+    Raises ValueError, before any image is read, for a place without pairs and for lines that are none.
     """
     shards = sorted(place.glob(f"*{SHARD}")) if place.is_dir() else [place] if place.suffix == SHARD else []
     if (place / LINES).is_file():
@@ -72,7 +72,7 @@ def by_task(pairs: Iterable[Pair]) -> dict[str, tuple[str, ...]]:
     return tasks
 
 
-def pair_of(name: str, line: object, pictures: Mapping[str, Callable[[], Tensor]]) -> Pair:
+def pair_of(name: str, line: object, images: Mapping[str, Callable[[], Tensor]]) -> Pair:
     """Return the pair of a line. Raises ValueError, which calls it `name`."""
     if not isinstance(line, dict) or not isinstance(line.get("caption"), str):
         raise ValueError(f"{name} was expected to be an object with a caption; it is {str(line)[:200]}. {EXAMPLE_LINE}")
@@ -92,7 +92,7 @@ def pair_of(name: str, line: object, pictures: Mapping[str, Callable[[], Tensor]
         instructions = instructions_of(task, given)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
-    return Pair(name, pictures["condition"], pictures["target"], line["caption"], task, instructions)
+    return Pair(name, images["reference"], images["target"], line["caption"], task, instructions)
 
 
 def _in_folder(folder: Path) -> Iterator[Pair]:
@@ -100,16 +100,16 @@ def _in_folder(folder: Path) -> Iterator[Pair]:
         if text.strip():
             name = f"line {number} of {LINES}"
             line = _parsed(name, text)
-            yield pair_of(name, line, {field: _file(name, folder, line, field) for field in PICTURE_FIELDS})
+            yield pair_of(name, line, {field: _file(name, folder, line, field) for field in IMAGE_FIELDS})
 
 
 def _file(name: str, folder: Path, line: object, field: str) -> Callable[[], Tensor]:
     value = line.get(field) if isinstance(line, dict) else None
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{name} was expected to name a picture as {field}; it has {value!r}. {EXAMPLE_LINE}")
+        raise ValueError(f"{name} was expected to name an image as {field}; it has {value!r}. {EXAMPLE_LINE}")
     path = folder / value
     if not path.is_file():
-        raise ValueError(f"{name} was expected to name a picture in {folder} as {field}; {value} is not there.")
+        raise ValueError(f"{name} was expected to name an image in {folder} as {field}; {value} is not there.")
     return partial(_opened, path)
 
 
@@ -123,14 +123,14 @@ def _in_shards(shards: list[Path]) -> Iterator[Pair]:
     reader: Any = webdataset  # which does not mark its names as exported
     for sample in reader.WebDataset([str(shard) for shard in shards], shardshuffle=False, empty_check=False):
         name = f"{sample['__key__']} of {Path(sample['__url__']).name}"
-        pictures = {field: _member(name, sample, field) for field in PICTURE_FIELDS}
-        yield pair_of(name, _parsed(name, sample.get("json", b"null")), pictures)
+        images = {field: _member(name, sample, field) for field in IMAGE_FIELDS}
+        yield pair_of(name, _parsed(name, sample.get("json", b"null")), images)
 
 
 def _member(name: str, sample: Mapping[str, bytes], field: str) -> Callable[[], Tensor]:
     content = next((value for key, value in sample.items() if key.startswith(f"{field}.")), None)
     if content is None:
-        raise ValueError(f"{name} was expected to hold a picture {field}.png; it holds {sorted(sample)}.")
+        raise ValueError(f"{name} was expected to hold an image {field}.png; it holds {sorted(sample)}.")
     return lambda: _opened(io.BytesIO(content))
 
 
@@ -144,6 +144,6 @@ def _parsed(name: str, text: str | bytes) -> object:
 def _opened(source: Path | io.BytesIO) -> Tensor:
     from PIL import Image
 
-    with Image.open(source) as picture:
-        size, content = picture.size, picture.convert("RGB").tobytes()
+    with Image.open(source) as image:
+        size, content = image.size, image.convert("RGB").tobytes()
     return torch.frombuffer(bytearray(content), dtype=torch.uint8).view(size[1], size[0], 3).float() / 255

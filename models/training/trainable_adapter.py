@@ -1,4 +1,4 @@
-"""An adapter that learns: the modules that sampling uses, in float32 and with gradients.
+"""An adapter in training: the modules that sampling uses, in float32 and with gradients.
 
 Axes: B pairs, T image tokens, D width.
 """
@@ -12,29 +12,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise, renamed
+from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, renamed
 from ..adapter.kinds import INSTRUCT
 from ..denoisers.denoiser import denoiser_of
 from ..denoisers.rows import BatchRows
 from ..denoisers.site import SiteKey
 from ..families import Family
 from ..guidance.layer_weights import V_ONLY
-from .batch import Seen
+from .batch import Conditioning
 
 
-class LearningAdapter(nn.Module):
+class TrainableAdapter(nn.Module):
     """The trainable parts of an IPAdapter-Instruct.
 
-    instructions: those that it was taught before. image_projection: the resampler. projections: image tokens to keys
-    and values. streams: SD3's layers for the model's streams, or None.
+    instructions: those that it was trained on before. image_projection: the resampler. projections: image tokens to
+    keys and values. streams: SD3's layers for the model's streams, or None.
     """
 
-    @torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors learn nothing
+    @torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors take no gradients
     def __init__(self, checkpoint: AdapterCheckpoint):
         """Raises ValueError for an adapter that takes no instruction."""
         if checkpoint.kind is not INSTRUCT:
             raise ValueError(
-                f"An IPAdapter-Instruct was expected to be taught; this is {checkpoint.kind}. Start from its file "
+                f"An IPAdapter-Instruct was expected to be trained; this is {checkpoint.kind}. Start from its file "
                 "as a Plus adapter, or from scratch."
             )
         super().__init__()
@@ -49,26 +49,18 @@ class LearningAdapter(nn.Module):
         for layer in denoiser_of(self.family).frozen_layers(self.projections):
             layer.requires_grad_(False)
 
-    def trainable(self) -> list[nn.Parameter]:
+    def trainable_parameters(self) -> list[nn.Parameter]:
         """Return its weights that a gradient reaches."""
         return [weight for weight in self.parameters() if weight.requires_grad]
 
-    def tokens(self, seen: Seen) -> Tensor:
+    def image_tokens(self, given: Conditioning) -> Tensor:
         """Return image tokens [B, T, D]; as when sampling in float32, whatever the rest computes in."""
-        with torch.autocast(seen.image_states.device.type, enabled=False):
-            return self.image_projection(seen.image_states, seen.instruct_states, seen.prompt_states)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return its weights under the names of published files."""
-        return published(self.family, {name: weight.detach() for name, weight in self.named_parameters()})
-
-    def checkpoint(self) -> AdapterCheckpoint:
-        """Return the adapter as it is now, to be loaded and sampled with."""
-        return recognise({name: weight.clone() for name, weight in self.tensors().items()})
+        with torch.autocast(given.image_features.device.type, enabled=False):
+            return self.image_projection(given.image_features, given.instruct_embeds, given.prompt_embeds)
 
 
-def published(family: Family, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a learner's weights, or averages of them, under the names of published files."""
+def named_as_published(family: Family, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a trainable adapter's weights, or averages of them, under the names of published files."""
     named = {}
     in_files = {ours: theirs for theirs, ours in denoiser_of(family).file_names.items()}
     for name, weight in weights.items():
@@ -81,31 +73,31 @@ def published(family: Family, weights: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class TeachingAdapter:
-    """The learner at one step, as `SiteAdapter` says.
+class TrainingStepAdapter:
+    """The trainable adapter at one step, as `SiteAdapter` says. It acts with weight 1, everywhere.
 
-    pairs: keys and values of each site, [B, T, D], a row for each latent. It acts with weight 1, everywhere.
+    by_site: keys and values of each site, [B, T, D], a row for each latent.
     """
 
-    learner: LearningAdapter
-    pairs: Mapping[SiteKey, tuple[Tensor, Tensor]]
+    adapter: TrainableAdapter
+    by_site: Mapping[SiteKey, tuple[Tensor, Tensor]]
     masks: None = None
     scaling: str = V_ONLY
 
     @property
     def sites(self):
-        return self.pairs.keys()
+        return self.by_site.keys()
 
     def is_on_negative(self, site: SiteKey) -> bool:
         return False
 
     def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = self.pairs[site]
+        keys, values = self.by_site[site]
         return keys.to(like), values.to(like)
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float:
         return 1.0
 
     def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module:
-        streams: Any = self.learner.streams  # never None where a site asks
+        streams: Any = self.adapter.streams  # never None where a site asks
         return streams.at(site[1])

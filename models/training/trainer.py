@@ -1,167 +1,196 @@
-"""Teach an adapter, step by step.
+"""Train an adapter, step by step.
 
-Everything random in a step is drawn from the recipe's seed and the step's number, so that a run that was stopped and
-resumed goes on as it would have gone.
+Everything random in a step is drawn from the seed and the step's number, so that a run that was stopped and resumed
+goes on as it would have gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management as mm
 import torch
 from torch import Tensor, nn
 
-from .accelerator import Engine
-from .batch import Batch, Lessons, with_dropped
+from .accelerator import Accelerator
+from .batch import Batch, Dataset, drop_conditioning
 from .frozen_base import FrozenBase
-from .recipe import MIXED, Recipe
-from .trainable_adapter import LearningAdapter, published
+from .trainable_adapter import TrainableAdapter, named_as_published
+from .training_arguments import BF16, TrainingArguments
 
 BETAS = (0.9, 0.999)
 
 
-class TeachingError(ArithmeticError):
+class TrainingError(ArithmeticError):
     """A loss or gradient that is no number. The weights are those of the last good step."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """One step that was done. step: how many are done by now. gradient: its length before it was clipped."""
+class StepReport:
+    """One step that was done. step: how many are done by now. grad_norm: the gradient's length before clipping."""
 
     step: int
     loss: float
-    rate: float
-    gradient: float
+    learning_rate: float
+    grad_norm: float
 
 
-class Taught(nn.Module):
-    """The learner with its loss as one module, whose call several devices can share. Only the learner is in it."""
+class AdapterLoss(nn.Module):
+    """The adapter with its loss as one module, as several processes share it. Only the adapter's weights are in it."""
 
-    def __init__(self, learner: LearningAdapter, base: FrozenBase):
+    def __init__(self, adapter: TrainableAdapter, base: FrozenBase):
         super().__init__()
-        self.learner = learner
+        self.adapter = adapter
         self._base = (base,)  # in a tuple, or the base would become one of its modules
 
     def forward(self, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
         """Return the loss of each pair, [B]."""
-        return self._base[0].losses(self.learner, batch, noise, sigmas)
+        return self._base[0].losses(self.adapter, batch, noise, sigmas)
 
 
-class Teaching:
-    """A learner, its optimiser and its averaged weights, as they are after some steps."""
+class Trainer:
+    """An adapter, its optimizer and its averaged weights, as they are after some steps.
+
+    ema: the averages, by the names of the adapter's parameters.
+    """
 
     @torch.inference_mode(False)
-    def __init__(self, learner: LearningAdapter, base: FrozenBase, lessons: Lessons, recipe: Recipe, engine: Engine):
-        self.learner, self.base, self.lessons, self.recipe, self.engine = learner, base, lessons, recipe, engine
-        learner.to(base.device)
-        self.taught, self.optimiser = engine.shared(
-            Taught(learner, base),
-            torch.optim.AdamW(learner.trainable(), lr=recipe.rate, betas=BETAS, weight_decay=recipe.decay),
-        )
-        self.average = {name: weight.detach().clone() for name, weight in learner.named_parameters()}
-        self.blank = lessons.blank.to(base.device)
+    def __init__(
+        self,
+        adapter: TrainableAdapter,
+        base: FrozenBase,
+        dataset: Dataset,
+        arguments: TrainingArguments,
+        accelerator: Accelerator,
+    ):
+        self.adapter, self.base, self.dataset = adapter, base, dataset
+        self.arguments, self.accelerator = arguments, accelerator
+        adapter.to(base.device)
+        rate, decay = arguments.learning_rate, arguments.weight_decay
+        optimizer = torch.optim.AdamW(adapter.trainable_parameters(), lr=rate, betas=BETAS, weight_decay=decay)
+        self.model, self.optimizer = accelerator.prepare(AdapterLoss(adapter, base), optimizer)
+        self.ema = {name: weight.detach().clone() for name, weight in adapter.named_parameters()}
+        self.unconditional = dataset.unconditional.to(base.device)
         self.step = 0
 
-    def run(self) -> Iterator[Report]:
-        """Do what is left of the recipe, and yield a report after each step. Raises TeachingError."""
-        while self.step < self.recipe.steps:
+    def train(self, after_step: Callable[[StepReport], None], save: Callable[[], None]) -> None:
+        """Do the steps that are left. When the run is stopped in between, save what has been trained by then.
+
+        Raises TrainingError, and whatever stopped the run.
+        """
+        first = self.step
+        try:
+            for report in self.steps():
+                after_step(report)
+        except (TrainingError, KeyboardInterrupt, mm.InterruptProcessingException):
+            if self.step > first:
+                save()
+            raise
+
+    def steps(self) -> Iterator[StepReport]:
+        """Do the steps that are left, and yield a report after each. Raises TrainingError."""
+        while self.step < self.arguments.max_train_steps:
             with self.base.loaded(), torch.enable_grad():
-                report = self._learn()
+                report = self._train_step()
             yield report
 
-    def _learn(self) -> Report:
-        rate = self.recipe.rate_at(self.step)
-        self.optimiser.zero_grad(set_to_none=True)
-        losses = [self._pass(part) for part in range(self.recipe.accumulate)]
-        loss = self.engine.mean(torch.stack(losses).mean())
-        gradient = nn.utils.clip_grad_norm_(self.learner.trainable(), self.recipe.clip)
-        if not (torch.isfinite(loss) and torch.isfinite(gradient)):
-            self.optimiser.zero_grad(set_to_none=True)
-            raise TeachingError(
+    def _train_step(self) -> StepReport:
+        learning_rate = self.arguments.learning_rate_at(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = [self._accumulate(part) for part in range(self.arguments.gradient_accumulation_steps)]
+        loss = self.accelerator.reduce(torch.stack(losses).mean(), "mean")
+        grad_norm = nn.utils.clip_grad_norm_(self.adapter.trainable_parameters(), self.arguments.max_grad_norm)
+        if not (torch.isfinite(loss) and torch.isfinite(grad_norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise TrainingError(
                 f"At step {self.step} a loss was expected to be a number; it is {loss.item():g}, with a gradient of "
-                f"{gradient.item():g}. The weights are those of the step before. Lower the learning rate, or look at "
-                "the pairs that were learnt last."
+                f"{grad_norm.item():g}. The weights are those of the step before. Lower the learning rate, or look at "
+                "the pairs that were trained on last."
             )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        self.optimiser.step()
-        self._follow(self.recipe.average_at(self.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        self._update_ema(self.arguments.ema_decay_at(self.step))
         self.step += 1
-        return Report(self.step, loss.item(), rate, gradient.item())
+        return StepReport(self.step, loss.item(), learning_rate, grad_norm.item())
 
-    def _pass(self, part: int) -> Tensor:
+    def _accumulate(self, part: int) -> Tensor:
         """Run a forward and a backward pass; return the mean loss."""
         generator = self._generator(part)
-        count = self.recipe.batch
-        batch = self.lessons.batch(count, generator).to(self.base.device)
-        seen = with_dropped(batch.seen, self.blank, self.recipe, generator)
+        count, parts = self.arguments.batch_size, self.arguments.gradient_accumulation_steps
+        batch = self.dataset.batch(count, generator).to(self.base.device)
+        given = drop_conditioning(batch.conditioning, self.unconditional, self.arguments, generator)
         even = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
         sigmas = self.base.noise_levels(even).to(self.base.device)
         noise = torch.randn(batch.latents.shape, generator=generator).to(self.base.device)
-        last = part == self.recipe.accumulate - 1
-        with self.engine.sharing(self.taught, last):
+        with contextlib.nullcontext() if part == parts - 1 else self.accelerator.no_sync(self.model):
             with self.autocast():
-                loss = self.taught(Batch(batch.latents, seen), noise, sigmas).mean()
-            self.engine.backward(loss / self.recipe.accumulate)
+                loss = self.model(Batch(batch.latents, given), noise, sigmas).mean()
+            self.accelerator.backward(loss / parts)
         return loss.detach()
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.base.device.type, torch.bfloat16, enabled=self.recipe.arithmetic == MIXED)
+        return torch.autocast(self.base.device.type, torch.bfloat16, enabled=self.arguments.mixed_precision == BF16)
 
     def _generator(self, part: int) -> torch.Generator:
-        name = f"{self.recipe.seed} step {self.step} part {part} rank {self.engine.rank}"
+        name = f"{self.arguments.seed} step {self.step} part {part} rank {self.accelerator.process_index}"
         return torch.Generator().manual_seed(random.Random(name).getrandbits(63))
 
     @torch.no_grad()
-    def _follow(self, kept: float) -> None:
-        """Move the averages towards the weights."""
-        weights = dict(self.learner.named_parameters())
+    def _update_ema(self, decay: float) -> None:
+        weights = dict(self.adapter.named_parameters())
         functions: Any = torch  # whose stubs lack this one
-        functions._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - kept)
+        functions._foreach_lerp_(list(self.ema.values()), [weights[name] for name in self.ema], 1 - decay)
 
-    def averaged(self) -> dict[str, Tensor]:
+    def trained_weights(self) -> dict[str, Tensor]:
         """Return the averaged weights under the names of published files: what a finished adapter is."""
-        return published(self.learner.family, self.average)
+        return named_as_published(self.adapter.family, self.ema)
 
     @property
     def instructions(self) -> list[str]:
-        """The instructions that the adapter was taught by now, here and before."""
-        return [*self.learner.instructions, *self.lessons.instructions]
+        """The instructions that the adapter is trained on by now, here and before."""
+        return [*self.adapter.instructions, *self.dataset.instructions]
 
     def state(self) -> dict:
-        """Return all that the steps to come depend on, besides lessons, base and recipe."""
+        """Return all that the steps to come depend on, besides dataset, base and arguments."""
         return {
             "step": self.step,
-            "weights": self.learner.state_dict(),
-            "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
+            "adapter": self.adapter.state_dict(),
+            "ema": self.ema,
+            "optimizer": self.optimizer.state_dict(),
         }
 
     @torch.inference_mode(False)
     def resume(self, state: dict) -> None:
         """Go on from a `state`. Raises ValueError, before anything is changed, for one of another adapter."""
-        expected = {name: weight.shape for name, weight in self.learner.state_dict().items()}
-        found = {name: weight.shape for name, weight in state["weights"].items()}
+        expected = {name: weight.shape for name, weight in self.adapter.state_dict().items()}
+        found = {name: weight.shape for name, weight in state["adapter"].items()}
         if expected != found:
             raise ValueError(
                 "The state to resume was expected to be of an adapter of the same shape; it is of another one. "
-                "Resume it with the settings it was begun with, or begin anew in another folder."
+                "Resume it with the arguments that it was started with, or start anew in another folder."
             )
-        self.learner.load_state_dict(state["weights"])
-        self.optimiser.load_state_dict(_own(state["optimiser"]))
-        with torch.no_grad():
-            for name, weight in state["average"].items():
-                self.average[name].copy_(weight)
+        self.adapter.load_state_dict(state["adapter"])
+        self.optimizer.load_state_dict(_copied(state["optimizer"]))
+        copy_weights(self.ema, state["ema"])
         self.step = state["step"]
 
 
-def _own(state: Any) -> Any:
-    """Return an optimiser's state with tensors of its own, made outside of inference mode, whatever it was read in."""
+@torch.no_grad()
+def copy_weights(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    """Copy each weight into the target of its name."""
+    for name, target in targets.items():
+        target.copy_(weights[name])
+
+
+def _copied(state: Any) -> Any:
+    """Return an optimizer's state with tensors of its own, made outside of inference mode, whatever it was read in."""
     if isinstance(state, Tensor):
         return state.clone()
     if isinstance(state, dict):
-        return {name: _own(part) for name, part in state.items()}
-    return [_own(part) for part in state] if isinstance(state, list) else state
+        return {name: _copied(part) for name, part in state.items()}
+    return [_copied(part) for part in state] if isinstance(state, list) else state

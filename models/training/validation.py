@@ -1,13 +1,13 @@
-"""Measure how far an adapter has come: a loss for each task on pairs it is not taught with, and pictures it makes.
+"""Measure how far an adapter has come: a loss for each task on pairs it is not trained on, and images it makes.
 
-Axes: B pairs, H and W of a picture.
+Axes: B pairs, H and W of an image.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import comfy.sample
 import torch
@@ -21,121 +21,122 @@ from ..encoding.references import one_image
 from ..encoding.text_cache import conditionings
 from ..encoding.tokens import Texts
 from ..patching.apply import ApplySettings, apply_instruct
-from .dataset import Encoders, PairLessons
+from .dataset import Encoders, PairDataset
+from .loss_plot import loss_plot
 from .pairs import Pair
-from .trainer import Teaching
+from .trainer import Trainer, copy_weights
 
-SEED = 0
+NOISE_SEED = 0
 LEVELS = 4  # noise levels a pair
-HELD_OUT, FEWEST = 0.05, 20  # of a task's pairs, where it has at least so many
+VALIDATION_SHARE, FEWEST = 0.05, 20  # of a task's pairs, where it has at least so many
 SAMPLER, SCHEDULER, SAMPLING_STEPS = "euler", "normal", 20
+SAMPLE_WEIGHT = 1.0
 
 
-def divided(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """Return pairs to teach with and pairs to validate with: one in twenty of each task that has twenty or more."""
-    taught, held = [], []
-    seen: dict[str, int] = {}
+def validation_split(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Return pairs to train on and pairs to validate with: one in twenty of each task that has twenty or more."""
+    training, validation = [], []
+    places: dict[str, int] = {}
     counts = {task: sum(pair.task == task for pair in pairs) for task in {pair.task for pair in pairs}}
     for pair in pairs:
-        place = seen[pair.task] = seen.get(pair.task, -1) + 1
-        is_held = counts[pair.task] >= FEWEST and place % round(1 / HELD_OUT) == 0
-        (held if is_held else taught).append(pair)
-    return taught, held
+        place = places[pair.task] = places.get(pair.task, -1) + 1
+        is_held_out = counts[pair.task] >= FEWEST and place % round(1 / VALIDATION_SHARE) == 0
+        (validation if is_held_out else training).append(pair)
+    return training, validation
 
 
-def validation_losses(teaching: Teaching, lessons: PairLessons, at_once: int = 8) -> dict[str, float]:
+def validation_losses(trainer: Trainer, dataset: PairDataset, batch_size: int = 8) -> dict[str, float]:
     """Return the averaged adapter's mean loss on each task's pairs, with noise that is always the same."""
     losses = {}
-    base = teaching.base
-    with base.loaded(), torch.no_grad(), averaged_weights(teaching), teaching.autocast():
-        for task in lessons.tasks:
-            numbers = [number for number in lessons.of_task(task) for _ in range(LEVELS)]
-            generator, found = torch.Generator().manual_seed(SEED), []
-            for start in range(0, len(numbers), at_once):
-                own = numbers[start : start + at_once]
-                batch = lessons.examples([(n, lessons.pairs[n].instructions[0]) for n in own]).to(base.device)
+    base = trainer.base
+    with base.loaded(), torch.no_grad(), ema_weights(trainer), trainer.autocast():
+        for task in dataset.tasks:
+            numbers = [number for number in dataset.of_task(task) for _ in range(LEVELS)]
+            generator, found = torch.Generator().manual_seed(NOISE_SEED), []
+            for start in range(0, len(numbers), batch_size):
+                own = numbers[start : start + batch_size]
+                batch = dataset.examples([(n, dataset.pairs[n].instructions[0]) for n in own]).to(base.device)
                 positions = (torch.arange(start, start + len(own)) % LEVELS + 0.5) / LEVELS
                 noise = torch.randn(batch.latents.shape, generator=generator).to(base.device)
                 sigmas = base.noise_levels(positions).to(base.device)
-                found += base.losses(teaching.learner, batch, noise, sigmas).tolist()
+                found += base.losses(trainer.adapter, batch, noise, sigmas).tolist()
             losses[task] = sum(found) / len(found)
     return losses
 
 
 @contextlib.contextmanager
-def averaged_weights(teaching: Teaching) -> Iterator[None]:
-    """Give the learner its averaged weights, for as long as the context lasts."""
-    parameters = dict(teaching.learner.named_parameters())
+def ema_weights(trainer: Trainer) -> Iterator[None]:
+    """Give the adapter its averaged weights, for as long as the context lasts."""
+    parameters = dict(trainer.adapter.named_parameters())
     own = {name: weight.detach().clone() for name, weight in parameters.items()}
     try:
-        _put(parameters, teaching.average)
+        copy_weights(parameters, trainer.ema)
         yield
     finally:
-        _put(parameters, own)
+        copy_weights(parameters, own)
 
 
-@torch.no_grad()
-def _put(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    for name, parameter in parameters.items():
-        parameter.copy_(weights[name])
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """The settings by which pictures are made while teaching."""
-
-    weight: float = 1.0
-    steps: int = SAMPLING_STEPS
-    seed: int = SEED
-
-
-def sampled(
-    teaching: Teaching, encoders: Encoders, reference: Tensor, caption: str, instruction: str, how: Sampling
-) -> Tensor:
-    """Sample the picture [H, W, 3] that the averaged adapter makes of a reference [H, W, 3], as the pack's nodes do."""
+def sample(trainer: Trainer, encoders: Encoders, pair: Pair) -> Tensor:
+    """Sample the image [H, W, 3] that the averaged adapter makes of a pair's reference, as the pack's nodes do."""
     with torch.inference_mode():
-        adapter = LoadedAdapter("being taught", recognise(teaching.averaged()))
+        adapter = LoadedAdapter("in training", recognise(trainer.trained_weights()))
         clip = encoders.instruct_clip or encoders.clip
         loaded = AdapterWithEncoders(adapter, clip_vision=encoders.clip_vision)
-        embeds = encode_references(loaded, clip, one_image(reference[None]), Texts(instruction, caption, ""))
-        model, _ = apply_instruct(teaching.base.patcher, embeds, ApplySettings(weight=how.weight, guidance="simple"))
-        positive, negative = conditionings(encoders.clip, [caption, ""])
-        latent = torch.zeros(1, *_latent_shape(teaching, encoders))
-        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(how.seed))
-        made = comfy.sample.sample(
+        texts = Texts(pair.instructions[0], pair.caption, "")
+        embeds = encode_references(loaded, clip, one_image(pair.reference()[None]), texts)
+        settings = ApplySettings(weight=SAMPLE_WEIGHT, guidance="simple")
+        model, _ = apply_instruct(trainer.base.patcher, embeds, settings)
+        positive, negative = conditionings(encoders.clip, [pair.caption, ""])
+        latent = torch.zeros(1, *_latent_shape(trainer, encoders))
+        seed = trainer.arguments.seed
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
+        samples = comfy.sample.sample(
             model,
             noise,
-            how.steps,
+            SAMPLING_STEPS,
             adapter.family.settings.cfg,
             SAMPLER,
             SCHEDULER,
             positive,
             negative,
             latent,
-            seed=how.seed,
+            seed=seed,
             disable_pbar=True,
         )
-        return encoders.vae.decode(made)[0].float().clamp(0, 1).cpu()
+        return encoders.vae.decode(samples)[0].float().clamp(0, 1).cpu()
 
 
-def sample_grid(teaching: Teaching, encoders: Encoders, pairs: Sequence[Pair], how: Sampling) -> Tensor:
+def sample_grid(trainer: Trainer, encoders: Encoders, pairs: Sequence[Pair]) -> Tensor:
     """Return a row for each pair: the reference, what the adapter makes of it, and the target, [1, H, W, 3]."""
     rows = []
     for pair in pairs:
-        made = sampled(teaching, encoders, pair.condition(), pair.caption, pair.instructions[0], how)
+        made = sample(trainer, encoders, pair)
         size = made.shape[:2]
-        rows.append(torch.cat([fitted(pair.condition(), size), made, fitted(pair.target(), size)], 1))
+        rows.append(torch.cat([_fitted(pair.reference(), size), made, _fitted(pair.target(), size)], 1))
     return torch.cat(rows)[None]
+
+
+def preview(trainer: Trainer, encoders: Encoders, pair: Pair, losses: Sequence[float]) -> Any:
+    """Return what the adapter makes of a pair's reference by now, beside the losses so far, as Pillow's image."""
+    plot = loss_plot(losses)[0]
+    return pil_image(torch.cat([_fitted(sample(trainer, encoders, pair), plot.shape[:2]), plot], 1))
+
+
+def pil_image(image: Tensor) -> Any:
+    """Return an image [H, W, 3] in 0..1 as Pillow's."""
+    from PIL import Image
+
+    return Image.fromarray((image * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def one_of_each_task(pairs: Sequence[Pair]) -> list[Pair]:
     return list({pair.task: pair for pair in reversed(pairs)}.values())[::-1]
 
 
-def _latent_shape(teaching: Teaching, encoders: Encoders) -> tuple[int, ...]:
-    return teaching.base.latent_format.latent_channels, *(side // 8 for side in encoders.size)
+def _latent_shape(trainer: Trainer, encoders: Encoders) -> tuple[int, ...]:
+    return trainer.base.latent_format.latent_channels, *(side // 8 for side in encoders.resolution)
 
 
-def fitted(picture: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize a picture [H, W, 3] to another height and width."""
-    return F.interpolate(picture.movedim(-1, 0)[None], size, mode="bilinear", antialias=True)[0].movedim(0, -1)
+def _fitted(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize an image [H, W, 3] to another height and width."""
+    return F.interpolate(image.movedim(-1, 0)[None], size, mode="bilinear", antialias=True)[0].movedim(0, -1)

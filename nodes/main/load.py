@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import folder_paths
 from comfy_api.latest import io
 
-from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes, find_encoder
+from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes
 from ...models.messages import check_numbers
-from ..shared.folders import adapter_path, encoder_path, paths_in, stamps, stamps_of
+from ..shared.folders import adapter_path, encoder_path, fitting_encoder, paths_in, stamps, stamps_of
 from ..shared.schema import advanced, schema
 from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
 from ..shared.status_text import output_with_text
@@ -131,9 +131,7 @@ def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
     from ...models.encoding.image_encoder import EncoderFile
 
     if choice == AUTO:
-        paths = paths_in("clip_vision")
-        found = find_encoder(paths.items(), need)
-        return None if found is None else EncoderFile(found, paths[found])
+        return fitting_encoder(need)
     path = encoder_path("clip_vision", choice)
     sizes = encoder_sizes(path)
     if sizes is not None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import folder_paths
 
+from ...models.files.encoder_files import EncoderNeed, find_encoder
 from ...models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER
 from ...models.messages import LETTERS_SHOWN, called_alike, shown
+
+if TYPE_CHECKING:
+    from ...models.encoding.image_encoder import EncoderFile
 
 PUBLISHED = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L_FILE)
 
@@ -32,6 +37,15 @@ def encoder_path(folder: str, name: str) -> Path:
             f"{called_alike(name, folder_paths.get_filename_list(folder))}{_where_to_get(folder, name)}"
         )
     return path
+
+
+def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
+    """Return the file in models/clip_vision to use for an adapter, as `find_encoder` chooses it; None without one."""
+    from ...models.encoding.image_encoder import EncoderFile
+
+    paths = paths_in("clip_vision")
+    found = find_encoder(paths.items(), need)
+    return None if found is None else EncoderFile(found, paths[found])
 
 
 def listed_name(folder: str, path: Path) -> str:

@@ -48,8 +48,8 @@ def task_table() -> dict:
 async def get_family(request: web.Request) -> web.Response:
     """Answer what the file named by `adapter` is.
 
-    {"family": name, "takes_instruction": bool, "instructions": those that this pack taught it}; null, null and none for
-    no adapter.
+    {"family": name, "takes_instruction": bool, "instructions": those that this pack trained it on}; null, null and none
+    for no adapter.
     """
     from ...models.adapter.checkpoint import look_at
 

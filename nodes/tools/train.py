@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import comfy.model_management as mm
 import comfy.utils
 import folder_paths
-import torch
 from comfy_api.latest import io
-from PIL import Image
 
-from ...models.messages import check_letters, shown
-from ...models.training.recipe import ARITHMETICS
-from ..shared.folders import adapter_path, paths_in, stamps_of
+from ...models.files.encoder_files import VIT_H_STATES, wrong_encoder
+from ...models.messages import check_letters
+from ...models.training.training_arguments import MIXED_PRECISIONS, NO, TrainingArguments
+from ..shared.folders import adapter_path, fitting_encoder, listed_name, stamps_of
+from ..shared.output_files import OutputFiles
 from ..shared.schema import advanced, schema
 from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
 from ..shared.status_text import output_with_text
 
 SCRATCH = "from scratch"
 PREVIEW_SIDE = 512
-STATES = "ipadapter-instruct-states"  # in ComfyUI's temporary folder
+MODEL_FOLDER = "ipadapter"
+TRAINING_CACHE = "ipadapter-instruct-training"  # in ComfyUI's temporary folder
+TRAINED = OutputFiles(".safetensors", "adapter", "brush strokes", saved=MODEL_FOLDER, save="Train IPAdapter-Instruct")
 
 
 class IPAdapterInstructTrain(io.ComfyNode):
@@ -32,12 +33,12 @@ class IPAdapterInstructTrain(io.ComfyNode):
                 node_id="IPAdapterInstructTrain",
                 display_name="Train IPAdapter-Instruct",
                 category=f"{CATEGORY}/tools",
-                description="Teaches an adapter what an instruction means, from a few pairs of pictures.",
+                description="Trains an adapter on what an instruction means, from a few pairs of images.",
                 inputs=[
-                    io.Model.Input("model", tooltip="The base model. It stays as it is: only the adapter learns."),
+                    io.Model.Input("model", tooltip="The base model. It is frozen: only the adapter is trained."),
                     io.Clip.Input("clip", tooltip="The checkpoint's CLIP. Its CLIP-L reads the instruction."),
                     io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
-                    io.Image.Input("references", tooltip="The pictures to take something from, as one batch."),
+                    io.Image.Input("references", tooltip="The images to take something from, as one batch."),
                     io.Image.Input("targets", tooltip="What should come out of each, in the same order, as one batch."),
                     io.String.Input(
                         "instruction",
@@ -52,36 +53,39 @@ class IPAdapterInstructTrain(io.ComfyNode):
                         tooltip="What the targets show, without what is taken: a line for each, or one for all.",
                     ),
                     io.Combo.Input(
-                        "start",
-                        options=[SCRATCH, *folder_paths.get_filename_list("ipadapter")],
+                        "initial_adapter",
+                        options=[SCRATCH, *folder_paths.get_filename_list(MODEL_FOLDER)],
                         default=SCRATCH,
-                        tooltip="An IPAdapter-Instruct goes on learning; a Plus adapter learns to read instructions.",
+                        tooltip="An IPAdapter-Instruct is trained further; a Plus adapter is given layers for texts.",
                     ),
                     io.Int.Input("steps", default=500, min=1, max=1_000_000, tooltip="Changes of the weights."),
-                    io.Int.Input("batch", default=4, min=1, max=256, tooltip="Pairs a step. More need more memory."),
+                    io.Int.Input(
+                        "batch_size", default=4, min=1, max=256, tooltip="Pairs a step. More need more memory."
+                    ),
                     io.Float.Input(
-                        "rate",
+                        "learning_rate",
                         default=1e-4,
                         min=1e-8,
                         max=0.1,
                         step=1e-8,
                         round=1e-9,
-                        tooltip="Learning rate. 1e-4 from scratch, about 1e-5 to teach an adapter one thing more.",
+                        tooltip="1e-4 from scratch, about 1e-5 to train an adapter on one thing more.",
                     ),
-                    io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="The same seed learns the same."),
+                    io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="The same seed trains the same adapter."),
                     io.String.Input(
                         "filename_prefix",
-                        default="taught",
-                        tooltip="Of the file in output/ipadapter. A number is added; no file is replaced.",
+                        default="trained",
+                        tooltip="Where in output/ipadapter. A number is added; no file is replaced.",
                     ),
                     io.ClipVision.Input(
                         "clip_vision", optional=True, tooltip="ViT-H. Without one, the file that fits is taken."
                     ),
+                    instruct_clip_input("A CLIP with CLIP-L to read the instruction, where clip has none."),
                     advanced(
                         io.Combo.Input(
-                            "arithmetic",
-                            options=list(ARITHMETICS),
-                            default=ARITHMETICS[0],
+                            "mixed_precision",
+                            options=list(MIXED_PRECISIONS),
+                            default=NO,
                             optional=True,
                             tooltip="bf16 is quicker and takes less memory on cards that have it.",
                         )
@@ -93,15 +97,15 @@ class IPAdapterInstructTrain(io.ComfyNode):
                             min=0,
                             max=1_000_000,
                             optional=True,
-                            tooltip="Steps between pictures made of the first reference. 0: none.",
+                            tooltip="Steps between images made of the first reference. 0: none.",
                         )
                     ),
-                    instruct_clip_input("A CLIP with CLIP-L to read the instruction, where clip has none."),
                 ],
                 outputs=[
                     Adapter.Output(display_name="adapter", tooltip="Connect it to Encode Instruct Prompt."),
                     io.Image.Output(display_name="loss_plot", tooltip="The loss of every step, and its running mean."),
                     io.String.Output(display_name="file_name", tooltip="The new file, as the loader lists it."),
+                    io.LossMap.Output(display_name="loss_map", tooltip="The losses, for ComfyUI's Plot Loss Graph."),
                 ],
                 hidden=[io.Hidden.unique_id],
                 is_output_node=True,
@@ -110,14 +114,14 @@ class IPAdapterInstructTrain(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, start=None):
+    def validate_inputs(cls, initial_adapter=None):
         """Return True: `execute` finds files that are listed otherwise, and says more of those that are not there."""
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, start=None, **_):
+    def fingerprint_inputs(cls, initial_adapter=None, **_):
         """Return the file's stamps: another file under the same name is another start."""
-        return stamps_of("ipadapter", None if start == SCRATCH else start)
+        return stamps_of(MODEL_FOLDER, None if initial_adapter == SCRATCH else initial_adapter)
 
     @classmethod
     def execute(
@@ -129,124 +133,98 @@ class IPAdapterInstructTrain(io.ComfyNode):
         targets,
         instruction: str,
         captions: str,
-        start: str,
+        initial_adapter: str,
         steps: int,
-        batch: int,
-        rate: float,
+        batch_size: int,
+        learning_rate: float,
         seed: int,
         filename_prefix: str,
         clip_vision=None,
-        arithmetic: str = ARITHMETICS[0],
-        preview_every: int = 100,
         instruct_clip=None,
+        mixed_precision: str = NO,
+        preview_every: int = 100,
     ) -> io.NodeOutput:
+        from ...models.encoding.encode import AdapterWithEncoders
+        from ...models.encoding.loaded_adapter import LoadedAdapter
         from ...models.encoding.text_encoder import check_clip
         from ...models.training.dataset import Encoders
+        from ...models.training.image_pairs import ImagePairs
         from ...models.training.loss_plot import loss_plot
-        from ...models.training.recipe import Recipe
-        from ...models.training.small_dataset import SmallSet, SmallTeaching, captions_of, lines_of
+        from ...models.training.training_setup import TrainingSetup
 
         check_clip(clip)
-        small_set = SmallSet(references, targets, tuple(captions_of(captions)), lines_of(instruction))
-        recipe = Recipe(steps, batch, rate=rate, warm_up=min(100, steps // 10), arithmetic=arithmetic, seed=seed)
-        target = _next_file(filename_prefix)
-        encoder = _image_encoder(clip_vision)
-        clip_vision = clip_vision if encoder is None else encoder.load()
-        encoders = Encoders(clip, vae, clip_vision, small_set.size, instruct_clip)
-        run = SmallTeaching(model, encoders, small_set, _start(start), recipe)
-        losses = _taught(cls, run, recipe, target, preview_every)
-        adapter = _adapter(target, encoder)
-        recent = sum(losses[-10:]) / len(losses[-10:])
+        pairs = ImagePairs.of_texts(references, targets, captions, instruction)
+        arguments = TrainingArguments(
+            steps,
+            batch_size,
+            learning_rate=learning_rate,
+            lr_warmup_steps=min(100, steps // 10),
+            mixed_precision=mixed_precision,
+            seed=seed,
+        )
+        check_letters("filename_prefix", filename_prefix)
+        path = TRAINED.next_path(filename_prefix, str(Path(folder_paths.get_output_directory(), MODEL_FOLDER)))
+        encoder = _encoder_file(clip_vision)
+        image_encoder = clip_vision if encoder is None else encoder.load()
+        encoders = Encoders(clip, vae, image_encoder, pairs.resolution, instruct_clip)
+        setup = TrainingSetup(model, encoders, pairs.pairs(), _initial(initial_adapter), arguments)
+        losses = _train(cls, setup, path, preview_every)
+        adapter = LoadedAdapter.read(path)
+        name, recent = listed_name(MODEL_FOLDER, path), losses[-10:]
         lines = [
-            f"{target.name} ({target.stat().st_size / 1e6:.1f} MB) for {run.base.family.title}",
-            f"{len(references)} pairs, {steps} steps, loss {recent:.4f}; at first {losses[0]:.4f}",
+            f"{name} ({path.stat().st_size / 1e6:.1f} MB) for {adapter.family.title}",
+            f"{len(references)} pairs, {steps} steps, loss {sum(recent) / len(recent):.4f}; at first {losses[0]:.4f}",
             "Refresh the page (R) to choose it in Load IPAdapter-Instruct.",
         ]
-        return output_with_text(cls, lines, adapter, loss_plot(losses), target.name)
+        with_encoders = AdapterWithEncoders(adapter, encoder, clip_vision, instruct_clip)
+        return output_with_text(cls, lines, with_encoders, loss_plot(losses), name, {"loss": losses})
 
 
-def _taught(node, run, recipe, target: Path, preview_every: int) -> list[float]:
-    """Teach, and return the losses. The adapter is written in the end, and when the run is stopped in between."""
-    from ...models.training.loss_plot import loss_plot
-    from ...models.training.trainer import TeachingError
-    from ...models.training.validation import fitted
+def _train(node, setup, path: Path, preview_every: int) -> list[float]:
+    """Train, and return the losses. The adapter is written in the end, and when the run is stopped in between."""
+    from ...models.adapter.write import write_adapter
+    from ...models.files.tensor_cache import TensorCache
+    from ...models.training.trainer import StepReport
+    from ...models.training.validation import preview
 
-    bar = comfy.utils.ProgressBar(recipe.steps, node_id=node.hidden.unique_id)
-    states = Path(folder_paths.get_temp_directory()) / STATES
-    losses: list[float] = []
+    steps, losses = setup.arguments.max_train_steps, []
+    bar = comfy.utils.ProgressBar(steps, node_id=node.hidden.unique_id)
+    cache = TensorCache(Path(folder_paths.get_temp_directory(), TRAINING_CACHE))
+    trainer = setup.trainer(cache, lambda done, count, what: bar.update_absolute(0, steps))
 
-    def encoding(done: int, count: int, what: str) -> None:
-        bar.update_absolute(0, recipe.steps)
+    def after_step(report: StepReport) -> None:
+        losses.append(report.loss)
+        image = None
+        if preview_every and report.step % preview_every == 0 and report.step < steps:
+            image = ("JPEG", preview(trainer, setup.encoders, setup.pairs[0], losses), PREVIEW_SIDE)
+        bar.update_absolute(report.step, steps, image)
+        mm.throw_exception_if_processing_interrupted()
 
-    try:
-        for report in run.run(states, encoding):
-            losses.append(report.loss)
-            preview = None
-            if preview_every and report.step % preview_every == 0 and report.step < recipe.steps:
-                plot = loss_plot(losses)[0]
-                sample = fitted(run.sample(), (plot.shape[0], plot.shape[1]))
-                preview = _preview(torch.cat([sample, plot], 1))
-            bar.update_absolute(report.step, recipe.steps, preview)
-            mm.throw_exception_if_processing_interrupted()
-    except (TeachingError, mm.InterruptProcessingException):
-        if losses:
-            _write(run, target)
-        raise
-    _write(run, target)
+    def save() -> None:
+        note = f"in ComfyUI, {trainer.step} steps"
+        write_adapter(trainer.trained_weights(), path, note, trainer.instructions)
+
+    trainer.train(after_step, save)
+    save()
     return losses
 
 
-def _write(run, target: Path) -> None:
-    from ...models.adapter.write import write_adapter
-
-    note = f"taught in ComfyUI, {run.teaching.step} steps"
-    write_adapter(run.teaching.averaged(), target, note, run.teaching.instructions)
-
-
-def _preview(picture: torch.Tensor) -> tuple:
-    return "JPEG", Image.fromarray((picture * 255).round().to(torch.uint8).cpu().numpy()), PREVIEW_SIDE
-
-
-def _start(name: str):
+def _initial(name: str):
     from ...models.adapter.checkpoint import read_checkpoint
     from ...models.training.initial_checkpoint import Shape
 
     return Shape() if name == SCRATCH else read_checkpoint(adapter_path(name))
 
 
-def _image_encoder(clip_vision):
-    """Return the file in models/clip_vision that fits; None where a connected encoder does. Raises ValueError."""
-    from ...models.encoding.image_encoder import EncoderFile, check_encoder
-    from ...models.files.encoder_files import EncoderNeed, find_encoder, wrong_encoder
-    from ...models.training.initial_checkpoint import IMAGE_WIDTH
+def _encoder_file(clip_vision):
+    """Return the file that fits; None where an encoder is connected. Raises ValueError for another, or without any."""
+    from ...models.encoding.image_encoder import check_encoder
 
-    need = EncoderNeed(IMAGE_WIDTH, pooled=False)
     if clip_vision is not None:
-        check_encoder(clip_vision, need, "the connected one")
+        check_encoder(clip_vision, VIT_H_STATES, "the connected one")
         return None
-    paths = paths_in("clip_vision")
-    found = find_encoder(paths.items(), need)
-    if found is None:
-        raise ValueError(f"{wrong_encoder('no .safetensors file in models/clip_vision is one', need)} Or connect one.")
-    return EncoderFile(found, paths[found])
-
-
-def _adapter(path: Path, encoder):
-    from ...models.encoding.encode import AdapterWithEncoders
-    from ...models.encoding.loaded_adapter import LoadedAdapter
-
-    return AdapterWithEncoders(LoadedAdapter.read(path), encoder)
-
-
-def _next_file(prefix: str) -> Path:
-    """Return the next name of this prefix in output/ipadapter. Raises ValueError for a prefix that is no file name."""
-    check_letters("filename_prefix", prefix)
-    name = prefix.strip()
-    if not name.strip(".") or os.path.basename(name) != name or "\\" in name or "\0" in name:
-        raise ValueError(
-            f"filename_prefix was expected to be a file's name without a folder; it is {shown(prefix)}. Write one, "
-            "such as taught."
-        )
-    folder = Path(folder_paths.get_output_directory()) / "ipadapter"
-    numbers = range(1, 100_000)
-    return next(path for n in numbers if not (path := folder / f"{name}_{n:05d}.safetensors").exists())
+    encoder = fitting_encoder(VIT_H_STATES)
+    if encoder is None:
+        missing = wrong_encoder("no .safetensors file in models/clip_vision is one", VIT_H_STATES)
+        raise ValueError(f"{missing} Or connect one.")
+    return encoder

@@ -36,7 +36,7 @@ LOAD = """(name) => {
     widget.value = name
     widget.callback?.(name)
 }"""
-TAUGHT = "taught.safetensors"
+TRAINED_FILE = "trained.safetensors"
 LABELS = """(type) => app.graph.nodes.find((node) => node.type === type)
     .widgets.map((widget) => widget.label ?? widget.name)"""
 GREYED = """() => {
@@ -163,11 +163,11 @@ def test_an_instruction_that_the_file_was_trained_on_here_needs_no_warning(sd15:
     wait_until(sd15, lambda: UNTRAINED in label_of(sd15))
     name = sd15.value(LOADER, "adapter_name")
     tensors = pack_module("models.files.tensor_files").read_file(models.target / "ipadapter" / name)
-    save_file(tensors, models.folder / "ipadapter" / TAUGHT, {"instructions": json.dumps(["Make it shine"])})
-    workflow = json.dumps(sd15.page.evaluate("() => app.graph.serialize()")).replace(name, TAUGHT)
-    (tmp_path / "taught.json").write_text(workflow, encoding="utf-8")
+    save_file(tensors, models.folder / "ipadapter" / TRAINED_FILE, {"instructions": json.dumps(["Make it shine"])})
+    workflow = json.dumps(sd15.page.evaluate("() => app.graph.serialize()")).replace(name, TRAINED_FILE)
+    (tmp_path / "trained.json").write_text(workflow, encoding="utf-8")
     sd15.clear()
-    sd15.drop_workflow(tmp_path / "taught.json")
+    sd15.drop_workflow(tmp_path / "trained.json")
     wait_until(sd15, lambda: sd15.value(ENCODE, "task") == OWN and UNTRAINED not in label_of(sd15))
     sd15.set(ENCODE, "instruction", "make it dull")
     wait_until(sd15, lambda: UNTRAINED in label_of(sd15))

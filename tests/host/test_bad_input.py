@@ -10,9 +10,9 @@ import pytest
 import torch
 from ipadapter_instruct.models.encoding.text_cache import conditionings
 from ipadapter_instruct.models.encoding.text_encoder import encode_texts
-from ipadapter_instruct.models.training.dataset import Encoders, encoded
+from ipadapter_instruct.models.files.tensor_cache import TensorCache
+from ipadapter_instruct.models.training.dataset import Encoders, encode_pairs
 from ipadapter_instruct.models.training.pairs import Pair
-from ipadapter_instruct.models.training.state_cache import StateStore
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from safetensors.torch import save_file
@@ -210,14 +210,14 @@ def test_half_an_emoji_is_refused_wherever_texts_are_encoded(read):
     )
 
 
-def test_half_an_emoji_in_what_is_taught_is_refused_before_anything_is_encoded(tmp_path):
+def test_half_an_emoji_in_what_is_trained_is_refused_before_anything_is_encoded(tmp_path):
     pair = Pair("a pair", None, None, "a cat \ud83d", "style", ("use the style",))
-    teach = lambda pairs: encoded(  # noqa: E731
-        pairs, Encoders(small_encoders.small_clip(), None, None, (16, 16)), None, StateStore(tmp_path), None
+    encode = lambda pairs: encode_pairs(  # noqa: E731
+        pairs, Encoders(small_encoders.small_clip(), None, None, (16, 16)), None, TensorCache(tmp_path), None
     )
-    refused(lambda: teach([pair]), "A caption or instruction was expected", "letter 7 is half", "Delete it")
+    refused(lambda: encode([pair]), "A caption or instruction was expected", "letter 7 is half", "Delete it")
     other = replace(pair, caption="a cat", instructions=("use the style", "\ud83d"))
-    refused(lambda: teach([other]), "A caption or instruction was expected", "letter 1 is half", "Delete it")
+    refused(lambda: encode([other]), "A caption or instruction was expected", "letter 1 is half", "Delete it")
     assert not list(tmp_path.iterdir())
 
 

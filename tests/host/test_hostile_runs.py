@@ -128,9 +128,10 @@ def run_all(folders, clip, vit_h) -> set[str]:
     made = {"model": ["a", 0], "vae": ["a", 1], "latent": ["b", 0], "image": ["c", 0]}  # links: it makes other nodes
     node("Grid", **{**GRID, **common, **made})
     model, clip, vae = sd15()
-    taught = {"model": model, "clip": clip, "vae": vae, "references": PICTURE, "targets": PICTURE, "captions": ""}
-    how = {"start": "from scratch", "steps": 2, "batch": 1, "rate": 1e-4, "seed": 0, "preview_every": 1}
-    node("Train", **taught, **how, instruction="use the light", filename_prefix="x", clip_vision=vit_h)
+    given = {"model": model, "clip": clip, "vae": vae, "references": PICTURE, "targets": PICTURE, "captions": ""}
+    how = {"initial_adapter": "from scratch", "steps": 2, "batch_size": 1, "learning_rate": 1e-4, "seed": 0}
+    more = {"instruction": "use the light", "filename_prefix": "x", "clip_vision": vit_h, "preview_every": 1}
+    node("Train", **given, **how, **more)
     return ran
 
 

@@ -14,7 +14,7 @@ import comfy.supported_models
 import pytest
 import torch
 from ipadapter_instruct.models.denoisers.model_view import layer_size
-from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach
+from ipadapter_instruct.models.training.frozen_base import FrozenBase, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
 from support import small_models, small_training
 from support import small_plain_adapters as plain
@@ -235,12 +235,12 @@ def test_an_engine_is_named_for_what_it_is(made, family):
 
 
 @pytest.mark.parametrize("made", ENGINES)
-def test_an_engine_is_not_taught_on(made):
+def test_an_engine_is_not_trained_on(made):
     parts = ("SD1.5, SDXL or SD3 was expected", f"{made.__name__} (of {__name__})", "Load Checkpoint")
-    refused(lambda: family_to_teach(engine(made)), *parts)
+    refused(lambda: trainable_family(engine(made)), *parts)
 
 
-# Teaching
+# Training
 
 
 def base(family: str, make) -> FrozenBase:
@@ -253,21 +253,21 @@ def test_gradients_pass_packed_layers(family):
     """They are the same as with the same weights in full."""
     found = []
     for make in (LikeBitsAndBytes, in_full):
-        frozen, learner = base(family, make), small_training.learner(family)
-        drawn = small_training.GoldenLessons(family).batch(1, torch.Generator().manual_seed(0))
+        frozen, adapter = base(family, make), small_training.trainable_adapter(family)
+        drawn = small_training.GoldenDataset(family).batch(1, torch.Generator().manual_seed(0))
         with frozen.loaded():
             noises = noise(frozen.patcher, 1, *drawn.latents.shape[-2:])
-            frozen.losses(learner, drawn, noises, frozen.noise_levels(torch.tensor([0.5]))).sum().backward()
-        found.append([weight.grad for weight in learner.parameters() if weight.grad is not None])
+            frozen.losses(adapter, drawn, noises, frozen.noise_levels(torch.tensor([0.5]))).sum().backward()
+        found.append([weight.grad for weight in adapter.parameters() if weight.grad is not None])
     assert found[0]
     for one, expected in zip(*found, strict=True):
         close(one, expected)
 
 
-def test_a_new_adapter_does_not_begin_with_packed_bytes():
+def test_a_new_adapter_does_not_start_with_packed_bytes():
     frozen = base("sd15", LikeBitsAndBytes)
     refused(
-        lambda: from_scratch(frozen.family, frozen.sites, frozen.own, SHAPE, 0),
+        lambda: from_scratch(frozen, SHAPE, 0),
         "attn2.to_k is a LikeBitsAndBytes",
         "without this quantization, or begin with an adapter's file",
     )

@@ -83,7 +83,7 @@ def attentions(made, *names: str):
 def block_of(family: str) -> str:
     if family == "sd3":
         return "joint_blocks.0"
-    return small_training.base(family).sites[0].path.removeprefix("diffusion_model.")
+    return small_training.frozen_base(family).sites[0].path.removeprefix("diffusion_model.")
 
 
 layer_diffusion = attentions(Sharing, "attn1", "attn2")
@@ -151,9 +151,9 @@ def test_an_apply_leaves_what_another_clone_has_put_into_the_model(bare):
     assert {name: type(module) for name, module in bare.model.named_modules()} == before
 
 
-def test_teaching_reads_nothing_of_another_clone(bare):
+def test_training_reads_nothing_of_another_clone(bare):
     expected = FrozenBase(bare, small_models.FAMILIES["sd15"].family)
-    drawn = from_scratch(expected.family, expected.sites, expected.own, Shape(width=64, blocks=2), 0)
+    drawn = from_scratch(expected, Shape(width=64, blocks=2), 0)
     other = layer_diffusion(bare)
     name = "diffusion_model.output_blocks.3.1.transformer_blocks.0.attn2.to_k.weight"
     other.add_patches({name: (torch.ones(128, 96),)})
@@ -164,7 +164,7 @@ def test_teaching_reads_nothing_of_another_clone(bare):
     assert base.sites == expected.sites
     assert family_of_sites("UNet", base.sites) is family_of_sites("UNet", expected.sites)
     same(base.noise_levels(torch.tensor([0.2, 0.9])), expected.noise_levels(torch.tensor([0.2, 0.9])))
-    again = from_scratch(base.family, base.sites, base.own, Shape(width=64, blocks=2), 0)
+    again = from_scratch(base, Shape(width=64, blocks=2), 0)
     for tensor_name, tensor in drawn.items():
         same(again[tensor_name], tensor)
 

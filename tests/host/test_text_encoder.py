@@ -196,14 +196,14 @@ def test_of_a_long_clip_the_first_77_states_serve_for_texts_of_any_length(transf
     assert_same(stacked(encode_texts(clip, PROMPTS.values())), transformers_states)
 
 
-def test_teaching_reads_texts_with_a_long_clip_as_sampling_does():
+def test_training_reads_texts_with_a_long_clip_as_sampling_does():
     clip = small_encoders.load_text_encoder("sd15", places=248)
     before = users_own_encoding(clip)
 
-    taught = Encoders(clip, None, None, (16, 16)).text("use the style")
+    encoded = Encoders(clip, None, None, (16, 16)).encode_text("use the style")
 
-    assert torch.equal(taught["states"], encode_texts(clip, ["use the style"])["use the style"][0].half())
-    assert (taught["states"].shape, taught["context"].shape) == ((77, 768), (248, 768))
+    assert torch.equal(encoded["embeds"], encode_texts(clip, ["use the style"])["use the style"][0].half())
+    assert (encoded["embeds"].shape, encoded["context"].shape) == ((77, 768), (248, 768))
     assert torch.equal(users_own_encoding(clip), before)
 
 

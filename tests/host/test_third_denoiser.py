@@ -29,13 +29,13 @@ from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import FAMILIES, Family, Settings
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.guidance.layer_weights import MIDDLE, Layer
-from ipadapter_instruct.models.training.accelerator import OneDevice
-from ipadapter_instruct.models.training.batch import Batch, Seen
-from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach
+from ipadapter_instruct.models.training.accelerator import SingleProcess
+from ipadapter_instruct.models.training.batch import Batch, Conditioning
+from ipadapter_instruct.models.training.frozen_base import FrozenBase, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
-from ipadapter_instruct.models.training.recipe import Recipe
-from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
-from ipadapter_instruct.models.training.trainer import Teaching
+from ipadapter_instruct.models.training.trainable_adapter import TrainableAdapter
+from ipadapter_instruct.models.training.trainer import Trainer
+from ipadapter_instruct.models.training.training_arguments import TrainingArguments
 from support import small_models
 from support.sampling.short_runs import close, same
 from torch import Tensor, nn
@@ -153,8 +153,8 @@ def tiny():
             for weight in model.diffusion_model.parameters():
                 weight.normal_(0, 0.2, generator=made)
         patcher = comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
-        base = FrozenBase(patcher, family_to_teach(patcher))
-        tensors = from_scratch(TINY, base.sites, base.own, Shape(tokens=4, width=64, blocks=1), 0)
+        base = FrozenBase(patcher, trainable_family(patcher))
+        tensors = from_scratch(base, Shape(tokens=4, width=64, blocks=1), 0)
     adapter = LoadedAdapter("tiny.safetensors", recognise(tensors))
     tokens = Branches(*(torch.randn(1, 4, CONTEXT, generator=made) for _ in range(4)))
     yield Tiny(patcher, adapter, InstructEmbeds(adapter, "use the style", tokens))
@@ -221,9 +221,9 @@ class Examples:
     def __init__(self):
         made = torch.Generator().manual_seed(7)
         states, text = torch.randn(2, 5, 1280, generator=made), torch.randn(2, 77, 768, generator=made)
-        seen = Seen(states, text, text, torch.randn(2, 77, CONTEXT, generator=made), None)
-        self.given = Batch(torch.randn(2, 4, 8, 12, generator=made), seen)
-        self.blank = Seen(*(part[:1] * 0 if part is not None else None for part in seen.parts()))
+        given = Conditioning(states, text, text, torch.randn(2, 77, CONTEXT, generator=made), None)
+        self.given = Batch(torch.randn(2, 4, 8, 12, generator=made), given)
+        self.unconditional = Conditioning(*(part[:1] * 0 if part is not None else None for part in given.parts()))
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
         return self.given
@@ -232,14 +232,15 @@ class Examples:
 def test_its_adapter_is_trained_and_is_known_by_its_file(tiny, tmp_path):
     with torch.inference_mode(False):
         base = FrozenBase(tiny.model, TINY)
-        start = recognise(from_scratch(TINY, base.sites, base.own, Shape(tokens=4, width=64, blocks=1), 0))
-        recipe = Recipe(steps=30, batch=2, rate=1e-2, warm_up=0, drop_text=0, drop_image=0, drop_both=0, average=0)
-        training = Teaching(LearningAdapter(start), base, Examples(), recipe, OneDevice())
+        start = recognise(from_scratch(base, Shape(tokens=4, width=64, blocks=1), 0))
+        never = dict.fromkeys(("t_drop_rate", "i_drop_rate", "ti_drop_rate", "lr_warmup_steps", "ema_decay"), 0)
+        arguments = TrainingArguments(max_train_steps=30, batch_size=2, learning_rate=1e-2, **never)
+        trainer = Trainer(TrainableAdapter(start), base, Examples(), arguments, SingleProcess())
         before = {name: weight.clone() for name, weight in tiny.model.model.state_dict().items()}
-        losses = [report.loss for report in training.run()]
+        losses = [report.loss for report in trainer.steps()]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
     assert all(torch.equal(weight, before[name]) for name, weight in tiny.model.model.state_dict().items())
     path = tmp_path / "trained.safetensors"
-    write_adapter(training.averaged(), path, "a test")
+    write_adapter(trainer.trained_weights(), path, "a test")
     assert read_checkpoint(path).family is TINY
-    assert "image_proj.proj_out_tiny.weight" in training.averaged()
+    assert "image_proj.proj_out_tiny.weight" in trainer.trained_weights()

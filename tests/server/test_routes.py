@@ -83,8 +83,8 @@ def test_whether_an_adapter_takes_an_instruction_is_told(server, models, kind, t
     assert told == {"family": "sd15", "takes_instruction": takes, "instructions": []}
 
 
-def test_the_instructions_that_a_file_was_taught_are_told(server, models):
-    path = models / "ipadapter" / "taught.safetensors"
+def test_the_instructions_that_a_file_was_trained_on_are_told(server, models):
+    path = models / "ipadapter" / "trained.safetensors"
     save_file(small_files.adapter_tensors("sd15"), path, {"instructions": json.dumps(["use the brush strokes"])})
     told = get(server, f"/ipadapter_instruct/family?adapter={path.name}")
     assert told["instructions"] == ["use the brush strokes"]

@@ -1,14 +1,14 @@
-"""Small lessons: a golden case's model as the base, its adapter as the learner, its features as the pictures."""
+"""A small training: a golden case's model as the base, its adapter in training, its features as the images."""
 
 from __future__ import annotations
 
 import torch
-from ipadapter_instruct.models.training.accelerator import OneDevice
-from ipadapter_instruct.models.training.batch import Batch, Seen, stacked
+from ipadapter_instruct.models.training.accelerator import SingleProcess
+from ipadapter_instruct.models.training.batch import Batch, Conditioning, stack_conditioning
 from ipadapter_instruct.models.training.frozen_base import FrozenBase
-from ipadapter_instruct.models.training.recipe import Recipe
-from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
-from ipadapter_instruct.models.training.trainer import Teaching
+from ipadapter_instruct.models.training.trainable_adapter import TrainableAdapter
+from ipadapter_instruct.models.training.trainer import Trainer
+from ipadapter_instruct.models.training.training_arguments import TrainingArguments
 from torch import Tensor
 
 from support import small_models
@@ -17,27 +17,27 @@ from support.golden_cases import golden_case
 LATENT = (16, 24)
 
 
-def base(family: str) -> FrozenBase:
+def frozen_base(family: str) -> FrozenBase:
     return FrozenBase(small_models.small_model(family), small_models.FAMILIES[family].family)
 
 
-def learner(family: str) -> LearningAdapter:
-    return LearningAdapter(small_models.small_checkpoint(family))
+def trainable_adapter(family: str) -> TrainableAdapter:
+    return TrainableAdapter(small_models.small_checkpoint(family))
 
 
-def seen(family: str, branch: str = "full") -> Seen:
-    """What a golden case's branch is told; one row. Text of the denoiser: the positive's, or the negative's."""
+def conditioning(family: str, branch: str = "full") -> Conditioning:
+    """One row of a golden case's branch. Text of the denoiser: the positive's, or the negative's."""
     case = golden_case(family)
     text = "positive" if branch in ("full", "everything") else "negative"
     [[context, values]] = small_models.golden_conditioning(family, text)
-    return Seen(*case.features(branch), context, values.get("pooled_output"))
+    return Conditioning(*case.features(branch), context, values.get("pooled_output"))
 
 
-class GoldenLessons:
+class GoldenDataset:
     """Endless examples of a golden case, drawn, or of a few pairs that are always the same."""
 
     def __init__(self, family: str, pairs: int = 0):
-        self.family, self.blank = family, seen(family, "uncond")
+        self.family, self.unconditional = family, conditioning(family, "uncond")
         self.channels = small_models.small_model(family).model.latent_format.latent_channels
         self.pairs = [self._drawn(torch.Generator().manual_seed(pair)) for pair in range(pairs)]
 
@@ -47,19 +47,21 @@ class GoldenLessons:
             rows = [self.pairs[number] for number in drawn]
         else:
             rows = [self._drawn(generator) for _ in range(count)]
-        return Batch(torch.cat([row.latents for row in rows]), stacked([row.seen for row in rows]))
+        latents = torch.cat([row.latents for row in rows])
+        return Batch(latents, stack_conditioning([row.conditioning for row in rows]))
 
     def _drawn(self, generator: torch.Generator) -> Batch:
-        one = seen(self.family)
-        states = one.image_states + torch.randn(one.image_states.shape, generator=generator)
+        one = conditioning(self.family)
+        features = one.image_features + torch.randn(one.image_features.shape, generator=generator)
         rest = one.parts()[1:]
-        return Batch(torch.randn(1, self.channels, *LATENT, generator=generator), Seen(states, *rest))
+        return Batch(torch.randn(1, self.channels, *LATENT, generator=generator), Conditioning(features, *rest))
 
 
-def teaching(family: str, pairs: int = 0, **recipe) -> Teaching:
+def trainer(family: str, pairs: int = 0, **arguments) -> Trainer:
     """Small steps on a golden case."""
-    settings = {"steps": 4, "batch": 2, "rate": 1e-3, "warm_up": 0, **recipe}
-    return Teaching(learner(family), base(family), GoldenLessons(family, pairs), Recipe(**settings), OneDevice())
+    given = {"max_train_steps": 4, "batch_size": 2, "learning_rate": 1e-3, "lr_warmup_steps": 0, **arguments}
+    dataset = GoldenDataset(family, pairs)
+    return Trainer(trainable_adapter(family), frozen_base(family), dataset, TrainingArguments(**given), SingleProcess())
 
 
 def weights(model) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ SETTINGS = {  # weight, instruct_guidance, image_guidance; cfg; the latent's kin
 ONLY_SD15 = ("foreground", "background", "object")
 TASKS = ("everything", "style", "colour", "pose", "composition", "face", *ONLY_SD15)
 USES = {
-    "teach_instruction",
+    "train_instruction",
     "style_and_composition",
     "with_controlnet",
     "inpainting",

@@ -33,7 +33,7 @@ def pairs(tmp_path_factory) -> Path:
         Image.new("RGB", (80, 80), colour).save(folder / f"{colour}.png")
         Image.linear_gradient("L").convert("RGB").rotate(90 * number).save(folder / f"target-{number}.png")
         task = ("style", "colour")[number % 2]
-        line = {"condition": f"{colour}.png", "target": f"target-{number}.png", "caption": "a slope", "task": task}
+        line = {"reference": f"{colour}.png", "target": f"target-{number}.png", "caption": "a slope", "task": task}
         lines.append(json.dumps(line))
     (folder / "pairs.jsonl").write_text("\n".join(lines))
     return folder
@@ -44,8 +44,9 @@ def command(pairs: Path, output: Path, *more: str, steps: int = STEPS) -> list[s
     (encoder,) = (models / "clip_vision").glob("*")
     checkpoint = models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
     files = ["--data", pairs, "--checkpoint", checkpoint, "--clip-vision", encoder, "--output", output]
-    how = ["--steps", steps, "--batch", "2", "--size", SIDE, "--warm-up", "2", "--log-every", "1", "--save-every", "1"]
-    rest = ["--validate-every", "100", "--comfyui", host().comfyui, "--cpu"]
+    how = ["--max-train-steps", steps, "--batch-size", "2", "--resolution", SIDE, "--lr-warmup-steps", "2"]
+    every = ["--logging-steps", "1", "--checkpointing-steps", "1", "--validation-steps", "100"]
+    rest = [*every, "--comfyui", host().comfyui, "--cpu"]
     return [str(REPO_ROOT / "cli.py"), "train", *map(str, [*files, *how, *rest]), *SMALL, *more]
 
 
@@ -81,34 +82,34 @@ def test_a_run_writes_an_adapter_its_losses_and_samples(whole):
 
 def test_a_killed_run_goes_on_to_the_same_bits(pairs, whole, tmp_path):
     output = tmp_path / "killed.safetensors"
-    states = ["--work", str(tmp_path / "work")]
+    work = ["--work", str(tmp_path / "work")]
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "states").symlink_to(whole.with_name("whole-training") / "states")
-    arguments = [sys.executable, *command(pairs, output, *states)]
+    (tmp_path / "work" / "cache").symlink_to(whole.with_name("whole-training") / "cache")
+    arguments = [sys.executable, *command(pairs, output, *work)]
     with subprocess.Popen(arguments, env=one_thread(), stderr=subprocess.PIPE, text=True) as killed:
         for line in killed.stderr:
             if line.startswith("step 2 of"):
                 killed.send_signal(signal.SIGKILL)
     before = torch.load(tmp_path / "work" / "state.pt", weights_only=True)["step"]
     assert 1 <= before < STEPS
-    done = run(command(pairs, output, *states))
+    done = run(command(pairs, output, *work))
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"resumed after step {before}" in done.stderr
     found, expected = load_file(output), load_file(whole)
     assert found.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
-    other = run(command(pairs, output, *states, "--rate", "0.01"))
+    other = run(command(pairs, output, *work, "--learning-rate", "0.01"))
     assert other.returncode == 1
-    assert "rate was 0.0001 and is now 0.01" in other.stderr
+    assert "learning_rate was 0.0001 and is now 0.01" in other.stderr
 
 
-def test_two_processes_learn_together(pairs, whole, tmp_path):
+def test_two_processes_train_together(pairs, whole, tmp_path):
     output = tmp_path / "both.safetensors"
     (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "states").symlink_to(whole.with_name("whole-training") / "states")
+    (tmp_path / "work" / "cache").symlink_to(whole.with_name("whole-training") / "cache")
     launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
-    arguments = command(pairs, output, "--work", str(tmp_path / "work"), "--accumulate", "2", steps=2)
+    arguments = command(pairs, output, "--work", str(tmp_path / "work"), "--gradient-accumulation-steps", "2", steps=2)
     done = run(arguments, *launcher, "--mixed_precision", "no", "--dynamo_backend", "no")
     assert done.returncode == 0, done.stderr[-3000:]
     found = load_file(output)
@@ -122,7 +123,7 @@ def test_two_processes_learn_together(pairs, whole, tmp_path):
     [
         (["--data", "nowhere"], "A folder with pairs.jsonl, or .tar shards, was expected at nowhere"),
         (["--checkpoint", "nowhere.safetensors"], "A file was expected at nowhere.safetensors"),
-        (["--rate", "0"], "rate was expected to be a number"),
+        (["--learning-rate", "0"], "learning_rate was expected to be a number"),
         (["--comfyui", "/"], "ComfyUI was expected in /"),
     ],
 )

@@ -81,13 +81,13 @@ def test_an_instruction_is_described_by_the_tasks_its_family_was_trained_on(fami
     assert describe_instruction(family, instruction).startswith(f"instruction: {described}")
 
 
-def test_an_instruction_that_the_file_was_taught_is_known():
-    taught = ["use the brush strokes", "take them", "keep them", "copy them"]
-    assert describe_instruction(SD15, "Use the brush strokes ", taught) == "instruction: taught to this file"
-    assert describe_instruction(SD15, "use the style", taught) == "instruction: trained on style"
-    said = describe_instruction(SD3, "make it nice", taught)
+def test_an_instruction_that_the_file_was_trained_on_is_known():
+    trained = ["use the brush strokes", "take them", "keep them", "copy them"]
+    assert describe_instruction(SD15, "Use the brush strokes ", trained) == "instruction: this file was trained on it"
+    assert describe_instruction(SD15, "use the style", trained) == "instruction: trained on style"
+    said = describe_instruction(SD3, "make it nice", trained)
     assert "(use the brush strokes, take them, keep them, ...; published ones: everything, style" in said
-    assert "; published ones" in describe_instruction(SD3, "make it nice", taught[:3])
+    assert "; published ones" in describe_instruction(SD3, "make it nice", trained[:3])
 
 
 def test_the_trained_tasks_are_the_published_ones():

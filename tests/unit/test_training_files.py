@@ -1,4 +1,4 @@
-"""The store of states, the plot of losses, and adapters that were taught."""
+"""The cache of what is encoded, the plot of losses, and adapters that were trained."""
 
 from __future__ import annotations
 
@@ -8,59 +8,59 @@ import pytest
 import torch
 from ipadapter_instruct.models.adapter.checkpoint import read_checkpoint
 from ipadapter_instruct.models.adapter.write import write_adapter
+from ipadapter_instruct.models.files.tensor_cache import TensorCache
 from ipadapter_instruct.models.files.tensor_files import read_metadata
 from ipadapter_instruct.models.training.loss_plot import INK, LINE, PALE, loss_plot, running_mean
-from ipadapter_instruct.models.training.state_cache import StateStore
 from safetensors.torch import load_file
 from support.small_files import adapter_tensors
 
 
-def test_states_are_made_once(tmp_path):
-    store, made = StateStore(tmp_path / "work" / "states"), []
+def test_tensors_are_made_once(tmp_path):
+    cache, made = TensorCache(tmp_path / "work" / "cache"), []
 
     def make() -> dict:
         made.append(1)
-        return {"states": torch.ones(2)}
+        return {"embeds": torch.ones(2)}
 
-    path = store.path("text", "encoder", "a cat")
-    assert store.fill(path, make)
-    assert not store.fill(path, make)
+    path = cache.path("text", "encoder", "a cat")
+    assert cache.fill(path, make)
+    assert not cache.fill(path, make)
     assert made == [1]
-    assert torch.equal(load_file(path)["states"], torch.ones(2))
+    assert torch.equal(load_file(path)["embeds"], torch.ones(2))
 
 
-def test_what_states_are_made_of_decides_their_place(tmp_path):
-    store = StateStore(tmp_path)
-    paths = {store.path(*parts) for parts in (("ab", "c"), ("a", "bc"), ("abc",), (b"abc", "x"))}
+def test_what_tensors_are_made_of_decides_their_place(tmp_path):
+    cache = TensorCache(tmp_path)
+    paths = {cache.path(*parts) for parts in (("ab", "c"), ("a", "bc"), ("abc",), (b"abc", "x"))}
     assert len(paths) == 4
-    assert store.path("ab", "c") == store.path("ab", "c")
+    assert cache.path("ab", "c") == cache.path("ab", "c")
 
 
 def test_a_damaged_file_is_made_anew(tmp_path):
-    store = StateStore(tmp_path)
-    path = store.path("text")
-    store.fill(path, lambda: {"states": torch.ones(2)})
+    cache = TensorCache(tmp_path)
+    path = cache.path("text")
+    cache.fill(path, lambda: {"embeds": torch.ones(2)})
     path.write_bytes(path.read_bytes()[:-3])
-    assert store.fill(path, lambda: {"states": torch.zeros(2)})
-    assert torch.equal(load_file(path)["states"], torch.zeros(2))
+    assert cache.fill(path, lambda: {"embeds": torch.zeros(2)})
+    assert torch.equal(load_file(path)["embeds"], torch.zeros(2))
 
 
 def test_a_folder_that_cannot_be_written_into_is_said(tmp_path):
-    (tmp_path / "states").write_text("a file")
-    store = StateStore(tmp_path / "states")
-    path = store.path("text")
+    (tmp_path / "cache").write_text("a file")
+    cache = TensorCache(tmp_path / "cache")
+    path = cache.path("text")
     said = (
-        rf"Encoders' states were to be saved in {path.parent}; the system refused: Not a directory\. 2\.0 MB are needed"
+        rf"Encoded pairs were to be saved in {path.parent}; the system refused: Not a directory\. 2\.0 MB are needed"
         r".*choose another folder"
     )
     with pytest.raises(ValueError, match=said):
-        store.fill(path, lambda: {"states": torch.ones(500_000)})
+        cache.fill(path, lambda: {"embeds": torch.ones(500_000)})
 
 
 def test_no_part_of_a_file_is_left_when_making_fails(tmp_path):
-    store = StateStore(tmp_path)
+    cache = TensorCache(tmp_path)
     with pytest.raises(ZeroDivisionError):
-        store.fill(store.path("text"), lambda: 1 / 0)
+        cache.fill(cache.path("text"), lambda: 1 / 0)
     assert [files for _, _, files in os.walk(tmp_path) if files] == []
 
 
@@ -125,16 +125,16 @@ def test_falling_losses_are_drawn_falling():
     assert left[:, 0].mean() < right[:, 0].mean()
 
 
-def test_a_taught_adapter_is_written_in_half_precision_with_a_note_and_can_be_read(tmp_path):
+def test_a_trained_adapter_is_written_in_half_precision_with_a_note_and_can_be_read(tmp_path):
     tensors = adapter_tensors("sd15")
-    write_adapter(tensors, tmp_path / "made" / "taught.safetensors", "on a test")
-    path = tmp_path / "made" / "taught.safetensors"
+    write_adapter(tensors, tmp_path / "made" / "trained.safetensors", "on a test")
+    path = tmp_path / "made" / "trained.safetensors"
     found = load_file(path)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensors[name].half()) for name in tensors)
     assert read_checkpoint(path).family.name == "sd15"
-    assert read_metadata(path) == {"format": "pt", "taught": "on a test"}
-    assert [file.name for file in path.parent.iterdir()] == ["taught.safetensors"]
+    assert read_metadata(path) == {"format": "pt", "trained": "on a test"}
+    assert [file.name for file in path.parent.iterdir()] == ["trained.safetensors"]
 
 
 def test_an_adapter_that_cannot_be_written_is_said_with_its_size(tmp_path):
@@ -144,10 +144,10 @@ def test_an_adapter_that_cannot_be_written_is_said_with_its_size(tmp_path):
         r"2\.0 MB are needed.*choose another place"
     )
     with pytest.raises(ValueError, match=said):
-        write_adapter({"a": torch.zeros(1_000_000)}, tmp_path / "file" / "taught.safetensors", "")
+        write_adapter({"a": torch.zeros(1_000_000)}, tmp_path / "file" / "trained.safetensors", "")
 
 
-def test_a_taught_adapter_is_written_into_a_folder_that_is_there_and_into_one_deep_inside(tmp_path):
+def test_a_trained_adapter_is_written_into_a_folder_that_is_there_and_into_one_deep_inside(tmp_path):
     for folder in (tmp_path, tmp_path / "new" / "folder", tmp_path / "new"):
-        write_adapter({"a": torch.ones(1)}, folder / "taught.safetensors", "")
-        assert load_file(folder / "taught.safetensors")["a"] == 1
+        write_adapter({"a": torch.ones(1)}, folder / "trained.safetensors", "")
+        assert load_file(folder / "trained.safetensors")["a"] == 1

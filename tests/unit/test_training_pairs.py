@@ -14,10 +14,10 @@ from ipadapter_instruct.models.guidance.tasks import TASKS
 from ipadapter_instruct.models.training.pairs import Pair, by_task, read_pairs
 from PIL import Image
 
-STYLE = {"condition": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}
+STYLE = {"reference": "a.png", "target": "b.png", "caption": "a cat", "task": "style"}
 
 
-def picture(colour: tuple[int, int, int]) -> bytes:
+def png(colour: tuple[int, int, int]) -> bytes:
     content = io.BytesIO()
     Image.new("RGB", (6, 4), colour).save(content, "PNG")
     return content.getvalue()
@@ -25,8 +25,8 @@ def picture(colour: tuple[int, int, int]) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "a.png").write_bytes(picture((255, 0, 0)))
-    (tmp_path / "b.png").write_bytes(picture((0, 255, 0)))
+    (tmp_path / "a.png").write_bytes(png((255, 0, 0)))
+    (tmp_path / "b.png").write_bytes(png((0, 255, 0)))
     return tmp_path
 
 
@@ -40,8 +40,8 @@ def test_a_folder_of_pairs_is_read(folder):
     first, second = read_pairs(folder)
     assert (first.caption, second.caption, first.task) == ("a cat", "a dog", "style")
     assert second.name == "line 3 of pairs.jsonl"
-    assert first.condition().shape == (4, 6, 3)
-    assert first.condition()[0, 0].tolist() == [1, 0, 0]
+    assert first.reference().shape == (4, 6, 3)
+    assert first.reference()[0, 0].tolist() == [1, 0, 0]
     assert first.target()[0, 0].tolist() == [0, 1, 0]
     assert first.instructions == phrasings(next(task for task in TASKS if task.name == "style"))
 
@@ -65,14 +65,14 @@ def test_given_phrasings_are_taken_as_they_are(folder):
     "line, said",
     [
         ("{", "line 1 of pairs.jsonl was expected to be JSON"),
-        ("[]", "^line 1 of pairs.jsonl was expected to name a picture as condition; it has None"),
+        ("[]", "^line 1 of pairs.jsonl was expected to name an image as reference; it has None"),
         (
             {**STYLE, "caption": None},
             "line 1 of pairs.jsonl was expected to be an object with a caption; it is .*'a.png'",
         ),
         ({**STYLE, "weight": 2}, r"it has \['weight'\]"),
-        ({**STYLE, "condition": "c.png"}, "as condition; c.png is not there"),
-        ({**STYLE, "target": 3}, "name a picture as target; it has 3"),
+        ({**STYLE, "reference": "c.png"}, "as reference; c.png is not there"),
+        ({**STYLE, "target": 3}, "name an image as target; it has 3"),
         ({**STYLE, "instruction": 3}, "instruction was expected to be a text or a list of texts"),
         ({**STYLE, "task": None}, "to have a task or an instruction; it has none"),
         ({**STYLE, "task": "mood"}, "An instruction was expected for the task 'mood'"),
@@ -92,8 +92,8 @@ def test_a_place_without_pairs_is_refused(folder):
         read_pairs(folder)
 
 
-def write_shard(path, key: str, line: object = None, pictures=("condition", "target")) -> None:
-    members = {f"{key}.{name}.png": picture((255, 0, 0) if name == "condition" else (0, 255, 0)) for name in pictures}
+def write_shard(path, key: str, line: object = None, images=("reference", "target")) -> None:
+    members = {f"{key}.{name}.png": png((255, 0, 0) if name == "reference" else (0, 255, 0)) for name in images}
     if line is not None:
         members[f"{key}.json"] = line if isinstance(line, bytes) else json.dumps(line).encode()
     with tarfile.open(path, "w") as shard:
@@ -113,7 +113,7 @@ def test_shards_hold_the_same_pairs_as_a_folder(folder):
     pairs = read_pairs(folder)
     assert [pair.name for pair in pairs] == [f"{n} of pairs-{n:02}.tar" for n in range(12)]
     assert (pairs[0].caption, pairs[0].task) == ("a cat", "style")
-    assert pairs[0].condition()[0, 0].tolist() == [1, 0, 0]
+    assert pairs[0].reference()[0, 0].tolist() == [1, 0, 0]
     assert pairs[0].target()[0, 0].tolist() == [0, 1, 0]
     assert [pair.name for pair in read_pairs(folder / "pairs-03.tar")] == ["3 of pairs-03.tar"]
 
@@ -123,7 +123,7 @@ def test_shards_hold_the_same_pairs_as_a_folder(folder):
     [
         ({"line": None}, "7 of pairs.tar was expected to be an object with a caption; it is None"),
         ({"line": b"{"}, "^7 of pairs.tar was expected to be JSON"),
-        ({"line": IN_SHARD, "pictures": ["condition"]}, "7 of pairs.tar was expected to hold a picture target.png"),
+        ({"line": IN_SHARD, "images": ["reference"]}, "7 of pairs.tar was expected to hold an image target.png"),
         ({"line": {**IN_SHARD, "task": "mood"}}, "7 of pairs.tar: An instruction was expected for the task 'mood'"),
     ],
 )
@@ -155,12 +155,12 @@ def test_without_webdataset_shards_are_refused_with_what_to_install(folder, monk
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P"])
-def test_pictures_of_every_mode_are_read_as_rgb(folder, mode):
+def test_images_of_every_mode_are_read_as_rgb(folder, mode):
     Image.new("RGB", (6, 4), (255, 255, 255)).convert(mode).save(folder / "a.png")
     write(folder, {**STYLE, "caption": "a caf\u00e9"})
     (pair,) = read_pairs(folder)
-    assert pair.condition().shape == (4, 6, 3)
-    assert pair.condition().min() == 1
+    assert pair.reference().shape == (4, 6, 3)
+    assert pair.reference().min() == 1
     assert pair.caption == "a caf\u00e9"
 
 
@@ -207,4 +207,4 @@ def test_pixels_survive_reading(folder):
     noise = torch.randint(256, (4, 6, 3), dtype=torch.uint8)
     Image.fromarray(noise.numpy()).save(folder / "a.png")
     write(folder, STYLE)
-    assert torch.equal((read_pairs(folder)[0].condition() * 255).round().to(torch.uint8), noise)
+    assert torch.equal((read_pairs(folder)[0].reference() * 255).round().to(torch.uint8), noise)

@@ -199,17 +199,17 @@ bit for bit.
 To make a picture with the colour, connect the lower *Encode*'s three outputs to *Apply* and *KSampler* instead.
 
 {files("sd15")}"""
-TEACH_INSTRUCTION = f"""## A new instruction from eight pairs
+TRAIN_INSTRUCTION = f"""## A new instruction from eight pairs
 
-*Train IPAdapter-Instruct* shows the adapter eight references with the pictures that should come out of them, and says \
+*Train IPAdapter-Instruct* trains the adapter on eight references with the images that should come out of them, and \
 an instruction with each. The new adapter is a file of its own in output/ipadapter; its output can be used at once.
 
-For your own: connect two batches of pictures, references and targets in the same order (*Batch Images* puts single \
+For your own: connect two batches of images, references and targets in the same order (*Batch Images* puts single \
 ones together), write the instruction, and what the targets show as captions. Watch the loss and the preview; *Cancel* \
-keeps what has been learnt so far.
+keeps what has been trained by then.
 
-Eight pairs of one picture teach little beyond it. Twenty or more, of different pictures, are better; help (i) says \
-what it costs.
+Eight pairs of one image teach little beyond it. Twenty or more, of different images, are better; help (i) says what \
+it costs.
 
 {files("sd15")}"""
 COMPARE_ADAPTERS = f"""## One picture, three adapters

@@ -41,7 +41,7 @@ from shipped.plain import compare_adapters, faceid_embeddings
 from shipped.reading import detail_tiles, negative_instruction, object_cut_out, stored_embeds
 from shipped.references import batch_of_references, regions, several_references
 from shipped.sheets import five_instructions, grid
-from shipped.teaching import teach_instruction
+from shipped.training import train_instruction
 
 FAMILY = "sd15"
 SECOND_PICTURE = (LOADING, PICTURE_TOP + PICTURE_STEP)
@@ -140,5 +140,5 @@ RECIPES: Mapping[str, Callable[[Workflow], None]] = {
     "heat_map": heat_map,
     "compare_adapters": compare_adapters,
     "faceid_embeddings": faceid_embeddings,
-    "teach_instruction": teach_instruction,
+    "train_instruction": train_instruction,
 }

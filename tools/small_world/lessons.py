@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from ipadapter_instruct.models.training.batch import Batch, Seen
+from ipadapter_instruct.models.training.batch import Batch, Conditioning
 from torch import Tensor
 
 from small_world.base import CONTEXT, POOLED
@@ -61,7 +61,9 @@ class WorldLessons:
         self.latents = latents_of_all(components)
         empty = texts.encode([""])
         states = resampler_states(empty.states)
-        self.blank = Seen(blank_states(), states, states, widened(empty.states, CONTEXT), widened(empty.pooled, POOLED))
+        self.unconditional = Conditioning(
+            blank_states(), states, states, widened(empty.states, CONTEXT), widened(empty.pooled, POOLED)
+        )
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
         drawn = random.Random(int(torch.randint(2**62, (1,), generator=generator)))
@@ -82,14 +84,14 @@ class WorldLessons:
         told = [self.captions[task] for task in tasks]
         states = torch.stack([text.states[p] for text, p in zip(told, prompts, strict=True)]).float()
         pooled = torch.stack([text.pooled[p] for text, p in zip(told, prompts, strict=True)]).float()
-        seen = Seen(
-            image_states=self.references.states(numbers),
-            instruct_states=resampler_states(torch.cat([self.instructions[text].states for text in instructions])),
-            prompt_states=resampler_states(states),
+        conditioning = Conditioning(
+            image_features=self.references.states(numbers),
+            instruct_embeds=resampler_states(torch.cat([self.instructions[text].states for text in instructions])),
+            prompt_embeds=resampler_states(states),
             context=widened(states, CONTEXT),
-            pooled=widened(pooled, POOLED),
+            pooled_output=widened(pooled, POOLED),
         )
-        return Batch(torch.stack(latents).float(), seen)
+        return Batch(torch.stack(latents).float(), conditioning)
 
 
 def resampler_states(states: Tensor) -> Tensor:

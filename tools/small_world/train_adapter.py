@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 from ipadapter_instruct.models.adapter.checkpoint import recognise
 from ipadapter_instruct.models.adapter.write import write_adapter
-from ipadapter_instruct.models.training.accelerator import OneDevice
-from ipadapter_instruct.models.training.frozen_base import FrozenBase, family_to_teach, plain_attention
+from ipadapter_instruct.models.training.accelerator import SingleProcess
+from ipadapter_instruct.models.training.frozen_base import FrozenBase, plain_attention, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
-from ipadapter_instruct.models.training.recipe import MIXED, Recipe
-from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
-from ipadapter_instruct.models.training.trainer import Teaching
+from ipadapter_instruct.models.training.trainable_adapter import TrainableAdapter
+from ipadapter_instruct.models.training.trainer import Trainer
+from ipadapter_instruct.models.training.training_arguments import BF16, TrainingArguments
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -64,27 +64,28 @@ def short_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, *args
     return attend(function, q, k, v, heads, *args, **settings)
 
 
-def teaching(name: str, steps: int) -> Teaching:
+def trainer_for(name: str, steps: int) -> Trainer:
     model = comfy.sd.load_checkpoint_guess_config(str(checkpoint()), output_clip=False, output_vae=False)[0]
     for block in model.get_model_object("diffusion_model").joint_blocks:
         block.forward = partial(block.forward, use_checkpoint=False)  # there is memory enough to keep everything
-    family = family_to_teach(model)
+    family = trainable_family(model)
     base = FrozenBase(model, family, attention=short_attention)
     pool, texts = references(), ShortTexts(ENCODERS["text"].built())
-    drawn = from_scratch(family, base.sites, base.own, SHAPE, seed=0)
+    drawn = from_scratch(base, SHAPE, seed=0)
     start = {**drawn, **reading_part(drawn, pool, texts)}
     lessons = WorldLessons(pool, components(), texts, phrasings_for(name))
-    recipe = Recipe(steps, BATCH, rate=RATE, warm_up=WARM_UP, average=AVERAGED, arithmetic=MIXED)
-    return Teaching(LearningAdapter(recognise(start)), base, lessons, recipe, OneDevice())
+    numbers = {"learning_rate": RATE, "lr_warmup_steps": WARM_UP, "ema_decay": AVERAGED}
+    arguments = TrainingArguments(steps, BATCH, **numbers, mixed_precision=BF16)
+    return Trainer(TrainableAdapter(recognise(start)), base, lessons, arguments, SingleProcess())
 
 
-def hold(learner: LearningAdapter, done: float) -> None:
+def hold(adapter: TrainableAdapter, done: float) -> None:
     """Have what reads stay as it is, or learn, when this share of the steps is done.
 
     While nothing can be written into the base model yet, gradients are noise, and what was learnt would be forgotten.
     """
     held = (*READS_PICTURES, *(READS_TEXTS if done < TEXTS_HELD else ()))
-    for name, weight in learner.image_projection.named_parameters():
+    for name, weight in adapter.image_projection.named_parameters():
         weight.requires_grad_(not name.startswith(held))
 
 
@@ -103,23 +104,23 @@ def reading_part(drawn: Mapping[str, Tensor], pool: References, texts: ShortText
     return {RESAMPLER + name: weight for name, weight in load_file(path).items()}
 
 
-def train(learning: Teaching, state_file: Path, adapter_file: Path) -> None:
+def train(trainer: Trainer, state_file: Path, adapter_file: Path) -> None:
     before = saved_state(state_file)
     if before is not None:
-        learning.resume(before)
+        trainer.resume(before)
     losses, started, saved = [], time.monotonic(), time.monotonic()
-    hold(learning.learner, learning.step / learning.recipe.steps)
-    for report in learning.run():
-        hold(learning.learner, report.step / learning.recipe.steps)
+    hold(trainer.adapter, trainer.step / trainer.arguments.max_train_steps)
+    for report in trainer.steps():
+        hold(trainer.adapter, report.step / trainer.arguments.max_train_steps)
         losses.append(report.loss)
         if report.step % LOG_EVERY == 0:
             seconds = (time.monotonic() - started) / LOG_EVERY
             LOG.info("step %d loss %.4f, %.2f s a step", report.step, sum(losses) / len(losses), seconds)
             losses, started = [], time.monotonic()
-        if report.step == learning.recipe.steps or time.monotonic() - saved > SAVE_SECONDS:
-            save_state(state_file, **learning.state())
-            note = f"in the small world, {learning.step} steps"
-            write_adapter(learning.averaged(), adapter_file, note, learning.instructions)
+        if report.step == trainer.arguments.max_train_steps or time.monotonic() - saved > SAVE_SECONDS:
+            save_state(state_file, **trainer.state())
+            note = f"in the small world, {trainer.step} steps"
+            write_adapter(trainer.trained_weights(), adapter_file, note, trainer.instructions)
             saved = time.monotonic()
 
 
@@ -143,9 +144,9 @@ def main() -> int:
     steps = wanted.steps or STEPS[wanted.name]
     torch.set_num_threads(2 if wanted.reading_only else 1)
     log_to(world_folder() / f"adapter-{wanted.name}.log")
-    learning = teaching(wanted.name, steps)
+    trainer = trainer_for(wanted.name, steps)
     if not wanted.reading_only:
-        train(learning, world_folder() / f"adapter-{wanted.name}.pt", adapter_path(wanted.name))
+        train(trainer, world_folder() / f"adapter-{wanted.name}.pt", adapter_path(wanted.name))
     return 0
 
 

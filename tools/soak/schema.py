@@ -10,7 +10,7 @@ from comfyhost.places import REPO_ROOT
 
 OF_THE_SERVER = ("adapter_name", "image_encoder", "text_encoder", "file", "sampler_name", "scheduler")
 SCHEMA = REPO_ROOT / "tests" / "data" / "node-schema.json"
-LEFT_OUT = ("IPAdapterInstructTrain",)  # its runs are long; tests/server/test_teaching.py has them
+LEFT_OUT = ("IPAdapterInstructTrain",)  # its runs are long; tests/server/test_training.py has them
 # The types of what ComfyUI's own nodes give, and the pack's that its schema does not have.
 CORE = {
     "BasicGuider": ("GUIDER",),

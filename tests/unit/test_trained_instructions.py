@@ -1,4 +1,4 @@
-"""What a taught file says of its instructions."""
+"""What a trained file says of its instructions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipadapter_instruct.models.adapter.trained_instructions import (
     LONGEST_INSTRUCTION,
     MOST_INSTRUCTIONS,
     instructions_in,
-    noted,
+    metadata_of,
 )
 from ipadapter_instruct.models.adapter.write import write_adapter
 from ipadapter_instruct.models.guidance.tasks import is_among
@@ -19,19 +19,19 @@ from support.small_files import adapter_tensors
 
 def test_what_was_noted_is_found_again_once_each_in_its_order():
     texts = ["use the brush strokes", "take them", "use the brush strokes", "nimm die Pinselstriche – so"]
-    assert instructions_in(noted(texts)) == ("use the brush strokes", "take them", texts[-1])
+    assert instructions_in(metadata_of(texts)) == ("use the brush strokes", "take them", texts[-1])
 
 
-def test_nothing_taught_is_not_noted():
-    assert noted([]) == {}
+def test_nothing_trained_is_not_noted():
+    assert metadata_of([]) == {}
     assert instructions_in({}) == ()
 
 
 def test_a_files_head_stays_small():
     given = [*(f"use {n}" for n in range(2 * MOST_INSTRUCTIONS)), "x" * (LONGEST_INSTRUCTION + 1)]
-    noted_down = instructions_in(noted(given))
+    noted_down = instructions_in(metadata_of(given))
     assert len(noted_down) == MOST_INSTRUCTIONS
-    assert instructions_in(noted(["x" * (LONGEST_INSTRUCTION + 1), "use it"])) == ("use it",)
+    assert instructions_in(metadata_of(["x" * (LONGEST_INSTRUCTION + 1), "use it"])) == ("use it",)
 
 
 TOO_LONG = json.dumps(["x" * (LONGEST_INSTRUCTION + 1)])
@@ -55,7 +55,7 @@ def test_instructions_are_compared_without_case_and_space_around_them():
 
 
 def test_a_written_adapter_tells_its_instructions_and_so_do_its_names_alone(tmp_path):
-    path = tmp_path / "taught.safetensors"
+    path = tmp_path / "trained.safetensors"
     write_adapter(adapter_tensors("sd15"), path, "for a test", ["use the brush strokes"])
     assert read_checkpoint(path).instructions == look_at(path).instructions == ("use the brush strokes",)
     write_adapter(adapter_tensors("sd15"), path, "for a test")

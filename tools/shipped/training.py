@@ -1,4 +1,4 @@
-"""The workflow that teaches an adapter a new instruction."""
+"""The workflow that trains an adapter on a new instruction."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ CAPTION = "a picture in inverted colours"
 PAIRS = 8
 
 
-def teach_instruction(workflow: Workflow) -> None:
-    """Teach eight pairs cut from one picture to the published adapter, which then follows the new instruction."""
+def train_instruction(workflow: Workflow) -> None:
+    """Train the published adapter on eight pairs cut from one picture; it then follows the new instruction."""
     checkpoint = load_checkpoint(workflow, FAMILY)
     source = picture(workflow, (LOADING, TOP + 160), "A picture to cut references from")
     tiles = workflow.add(
@@ -40,7 +40,7 @@ def teach_instruction(workflow: Workflow) -> None:
         "ImageFromBatch", (LOADING, TOP + 830), (360, 110), "References", image=tiles["image"], length=PAIRS
     )
     targets = workflow.add("ImageInvert", (LOADING, TOP + 990), (360, 60), "Targets", image=references["IMAGE"])
-    taught = workflow.add(
+    trained = workflow.add(
         "IPAdapterInstructTrain",
         (READING, TOP),
         (400, 640),
@@ -52,16 +52,16 @@ def teach_instruction(workflow: Workflow) -> None:
         targets=targets["IMAGE"],
         instruction=INSTRUCTION,
         captions=CAPTION,
-        start=ADAPTERS[FAMILY]["name"],
+        initial_adapter=ADAPTERS[FAMILY]["name"],
         steps=200,
-        batch=2,
-        rate=1e-5,
+        batch_size=2,
+        learning_rate=1e-5,
         filename_prefix="inverted",
     )
-    workflow.add("PreviewImage", (READING, TOP + 700), (400, 320), "Loss", images=taught["loss_plot"])
-    finish_below(workflow, Loaded(checkpoint, taught, source), INSTRUCTION, (CAPTION, NEGATIVE))
-    workflow.note(notes.TEACH_INSTRUCTION, (SAMPLING, 760), (780, 400))
+    workflow.add("PreviewImage", (READING, TOP + 700), (400, 320), "Loss", images=trained["loss_plot"])
+    finish_below(workflow, Loaded(checkpoint, trained, source), INSTRUCTION, (CAPTION, NEGATIVE))
+    workflow.note(notes.TRAIN_INSTRUCTION, (SAMPLING, 760), (780, 400))
     workflow.group("Load and pair", 20, 10, 400, 1180)
-    workflow.group("Teach", 440, 10, 440, 1120)
+    workflow.group("Train", 440, 10, 440, 1120)
     workflow.group("Instruct", 900, 10, 400, ROW_HEIGHT)
     workflow.group("Sample and save", 1320, 10, 820, 680)

@@ -1,4 +1,4 @@
-"""Train IPAdapter-Instruct in a real ComfyUI: what it learns is a file that the loader takes, and the same again."""
+"""Train IPAdapter-Instruct in a real ComfyUI: what it trains is a file that the loader takes, and the same again."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ OWN_WORDS = {"task": "own words", "instruction": "use the inverted look"}
 
 
 @pytest.fixture(scope="module")
-def taught(tiny):
-    """Four pairs cut from the reference picture, taught to the tiny adapter; its output takes the loader's place."""
+def trained(tiny):
+    """The tiny adapter, trained on four pairs cut from the reference picture; its output takes the loader's place."""
     graph = tiny.with_node(
         "tiles", "IPAdapterInstructTile", image=tiny.output("LoadImage"), max_tiles=4, overlap=0.0, whole=False
     )
@@ -31,16 +31,16 @@ def taught(tiny):
         "targets": ["small", 0],
         "instruction": "use the inverted look",
         "captions": "a picture",
-        "start": tiny.inputs(LOADER)["adapter_name"],
+        "initial_adapter": tiny.inputs(LOADER)["adapter_name"],
         "steps": STEPS,
-        "batch": 2,
-        "rate": 1e-3,
+        "batch_size": 2,
+        "learning_rate": 1e-3,
         "seed": 0,
-        "filename_prefix": "taught",
+        "filename_prefix": "trained",
         "preview_every": 2,
     }
-    graph = graph.with_node("taught", TRAIN, **inputs).with_node("plot", "PreviewImage", images=["taught", 1])
-    return graph.changed(ENCODE, adapter=["taught", 0], **OWN_WORDS)
+    graph = graph.with_node("trained", TRAIN, **inputs).with_node("plot", "PreviewImage", images=["trained", 1])
+    return graph.changed(ENCODE, adapter=["trained", 0], **OWN_WORDS)
 
 
 def scale() -> dict:
@@ -57,15 +57,15 @@ def adapters(server) -> dict[str, dict]:
     return {path.name: load_file(path) for path in sorted((server.base / "output" / "ipadapter").glob("*"))}
 
 
-def test_what_was_taught_is_used_at_once_and_saved_and_can_be_loaded(client, server, tiny, taught):
+def test_what_was_trained_is_used_at_once_and_saved_and_can_be_loaded(client, server, tiny, trained):
     seen: list[Progress] = []
-    run = client.run(taught, seen.append)
-    words = run.outputs["taught"]["text"]
+    run = client.run(trained, seen.append)
+    words = run.outputs["trained"]["text"]
     name = words[0].split(" ")[0]
     assert f"4 pairs, {STEPS} steps, loss" in words[1]
     said = [line for output in run.outputs.values() for line in output.get("text", ())]
-    assert "instruction: taught to this file" in said
-    assert {p.value for p in seen if p.node_id == "taught" and p.maximum == STEPS} >= {1, STEPS}
+    assert "instruction: this file was trained on it" in said
+    assert {p.value for p in seen if p.node_id == "trained" and p.maximum == STEPS} >= {1, STEPS}
     assert name in adapters(server)
     made = {image["type"]: client.download(image) for image in run.images()}
     plot = Image.open(io.BytesIO(made["temp"]))
@@ -77,14 +77,20 @@ def test_what_was_taught_is_used_at_once_and_saved_and_can_be_loaded(client, ser
     assert np.array_equal(
         pictures(client, loaded)[0], np.asarray(Image.open(io.BytesIO(made["output"])).convert("RGB"))
     )
-    untaught = tiny.changed(ENCODE, **OWN_WORDS)
-    assert (pictures(client, untaught)[0] != pictures(client, loaded)[0]).any()
+    untrained = tiny.changed(ENCODE, **OWN_WORDS)
+    assert (pictures(client, untrained)[0] != pictures(client, loaded)[0]).any()
 
 
-def test_the_same_seed_learns_the_same_and_another_one_something_else(client, server, taught):
+def test_comfyuis_own_node_draws_the_losses(client, trained):
+    run = client.run(trained.with_node("graph", "LossGraphNode", loss=["trained", 3], filename_prefix="losses"))
+    drawn = [Image.open(io.BytesIO(client.download(image))).size for image in run.outputs["graph"]["images"]]
+    assert drawn == [(840, 520)]
+
+
+def test_the_same_seed_trains_the_same_and_another_one_something_else(client, server, trained):
     before = set(adapters(server))
     for seed in (1, 2, 1):
-        client.run(taught.changed(TRAIN, seed=seed, filename_prefix=f"seed{seed}"))
+        client.run(trained.changed(TRAIN, seed=seed, filename_prefix=f"seed{seed}"))
     files = adapters(server)
     made = [files[name] for name in sorted(files) if name not in before and name.startswith("seed")]
     first, again, other = made
@@ -92,18 +98,18 @@ def test_the_same_seed_learns_the_same_and_another_one_something_else(client, se
     assert any(not np.array_equal(first[name], other[name]) for name in first)
 
 
-def test_an_interrupt_keeps_what_was_learnt(client, server, taught):
+def test_an_interrupt_keeps_what_was_trained(client, server, trained):
     asked: list[Progress] = []
 
-    def interrupt_while_learning(progress: Progress) -> None:
-        if progress.node_id == "taught" and progress.value >= 3 and not asked:
+    def interrupt_in_training(progress: Progress) -> None:
+        if progress.node_id == "trained" and progress.value >= 3 and not asked:
             asked.append(progress)
             client.interrupt()
 
     with pytest.raises(RunInterruptedError, match=TRAIN):
-        client.run(taught.changed(TRAIN, steps=100_000, filename_prefix="stopped"), interrupt_while_learning)
-    assert "stopped_00001.safetensors" in adapters(server)
-    assert pictures(client, taught)[0].std() > 1
+        client.run(trained.changed(TRAIN, steps=100_000, filename_prefix="stopped"), interrupt_in_training)
+    assert "stopped_00001_.safetensors" in adapters(server)
+    assert pictures(client, trained)[0].std() > 1
 
 
 @pytest.mark.parametrize(
@@ -112,13 +118,13 @@ def test_an_interrupt_keeps_what_was_learnt(client, server, taught):
         ({"references": ["tiles", 0], "targets": ["one", 0]}, "As many targets as references were expected, 4"),
         ({"captions": "one\ntwo"}, "One caption for all 4 pairs, or a line for each, was expected; there are 2 lines"),
         ({"instruction": " \n"}, "An instruction was expected, such as"),
-        ({"filename_prefix": "../taught"}, "file's name without a folder"),
-        ({"filename_prefix": "taught \ud83d"}, "letter 8 is half of one"),
+        ({"filename_prefix": "../trained"}, "was expected to be a place inside"),
+        ({"filename_prefix": "trained \ud83d"}, "letter 9 is half of one"),
     ],
 )
-def test_what_cannot_be_learnt_from_is_refused_before_a_step(client, server, taught, changed, said):
+def test_what_cannot_be_trained_on_is_refused_before_a_step(client, server, trained, changed, said):
     before = set(adapters(server))
-    graph = taught.with_node("one", "ImageFromBatch", image=["small", 0], batch_index=0, length=1)
+    graph = trained.with_node("one", "ImageFromBatch", image=["small", 0], batch_index=0, length=1)
     with pytest.raises(NodeFailedError, match=said):
         client.run(graph.changed(TRAIN, **changed))
     assert set(adapters(server)) == before

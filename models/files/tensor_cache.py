@@ -1,4 +1,4 @@
-"""The encoders' states on disk, so that a picture or text is encoded once however often teaching is begun."""
+"""A cache of tensors on disk, so that an image or text is encoded once however often a training is started."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..files.atomic_write import cannot_write, whole
+from .atomic_write import cannot_write, whole
 
 SUFFIX = ".safetensors"
-ANOTHER_FOLDER = "choose another folder for the states"
+ANOTHER_FOLDER = "choose another folder for the cache"
 
 
-class StateStore:
-    """A store of tensors by what they were made of, a file each."""
+class TensorCache:
+    """A folder of tensors by what they were made of, a file each."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def path(self, *made_of: str | bytes) -> Path:
+        """Return the file for what is made of these."""
         digest = hashlib.sha256()
         for part in made_of:
             content = part.encode() if isinstance(part, str) else part
@@ -44,7 +45,7 @@ class StateStore:
                 save_file(tensors, partial)
         except (OSError, SafetensorError) as error:
             size = sum(tensor.nbytes for tensor in tensors.values())
-            raise ValueError(cannot_write("Encoders' states", path.parent, error, size, ANOTHER_FOLDER)) from error
+            raise ValueError(cannot_write("Encoded pairs", path.parent, error, size, ANOTHER_FOLDER)) from error
         return True
 
 

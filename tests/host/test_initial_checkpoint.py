@@ -1,4 +1,4 @@
-"""Where teaching begins: drawn weights, a Plus adapter with layers that read texts, an instruct adapter as it is."""
+"""The checkpoint that training starts from: drawn, made of a Plus adapter, or an instruct adapter as it is."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ipadapter_instruct.models.adapter.kinds import INSTRUCT
 from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
 from ipadapter_instruct.models.denoisers.site import Site
 from ipadapter_instruct.models.families import SD15
-from ipadapter_instruct.models.training.batch import Seen
+from ipadapter_instruct.models.training.batch import Conditioning
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_file, from_scratch
-from ipadapter_instruct.models.training.trainable_adapter import LearningAdapter
+from ipadapter_instruct.models.training.trainable_adapter import TrainableAdapter, named_as_published
 from support import small_models, small_plain_adapters, small_training
 from support.golden_cases import golden_case
 from support.sampling.short_runs import close, same
@@ -25,8 +25,8 @@ each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
 def drawn(family: str, seed: int = 0, **shape):
-    base = small_training.base(family)
-    return base, from_scratch(base.family, base.sites, base.own, Shape(**{"width": 64, "blocks": 2, **shape}), seed)
+    base = small_training.frozen_base(family)
+    return base, from_scratch(base, Shape(**{"width": 64, "blocks": 2, **shape}), seed)
 
 
 @each_family
@@ -34,10 +34,10 @@ def test_an_adapter_from_scratch_is_one_of_its_family_for_every_site(family):
     base, tensors = drawn(family, tokens=4)
     named = {name: tensor for name, tensor in tensors.items() if name.startswith("image_proj.")}
     assert any("proj_out_big" in name for name in named) == (family == "sd3")
-    learner = LearningAdapter(small_checkpoint_of(family, tensors))
-    assert learner.projections.widths == tuple(site.width for site in base.sites)
-    assert learner.image_projection.sizes.tokens == 4
-    assert learner.image_projection.sizes.out_width == base.sites[0].context_width
+    adapter = TrainableAdapter(small_checkpoint_of(family, tensors))
+    assert adapter.projections.widths == tuple(site.width for site in base.sites)
+    assert adapter.image_projection.sizes.tokens == 4
+    assert adapter.image_projection.sizes.out_width == base.sites[0].context_width
 
 
 def small_checkpoint_of(family: str, tensors: dict):
@@ -63,15 +63,16 @@ def test_a_unets_new_keys_and_values_are_the_models_own_for_text():
 
 def test_a_new_mmdit_adapter_adds_nothing_at_first():
     base, tensors = drawn("sd3")
-    learner = LearningAdapter(small_checkpoint_of("sd3", tensors))
-    x, sigma = torch.randn(1, small_training.GoldenLessons("sd3").channels, 8, 8), torch.tensor([0.5])
-    told = small_training.seen("sd3")
-    seen = Seen(torch.randn(1, 257, 1280), *torch.randn(2, 1, 77, 768), told.context, told.pooled)
+    adapter = TrainableAdapter(small_checkpoint_of("sd3", tensors))
+    x, sigma = torch.randn(1, small_training.GoldenDataset("sd3").channels, 8, 8), torch.tensor([0.5])
+    golden = small_training.conditioning("sd3")
+    texts = torch.randn(2, 1, 77, 768)
+    given = Conditioning(torch.randn(1, 257, 1280), *texts, golden.context, golden.pooled_output)
     with base.loaded(), torch.no_grad():
-        taught = base.denoised(learner, seen, x.clone(), sigma)
-        conds = {"c_crossattn": seen.context, "y": seen.pooled}
+        trained = base.denoised(adapter, given, x.clone(), sigma)
+        conds = {"c_crossattn": given.context, "y": given.pooled_output}
         bare = base.model.apply_model(x.clone(), sigma, **conds)
-    close(taught, bare, 1e-6)
+    close(trained, bare, 1e-6)
 
 
 def plain(kind: str):
@@ -82,7 +83,7 @@ def plain(kind: str):
     return recognise(tensors), [Site(("input", place, 0), width, 768) for place, width in enumerate(widths)]
 
 
-def test_a_plus_adapter_begins_with_its_own_tokens():
+def test_a_plus_adapter_starts_with_its_own_tokens():
     plus, sites = plain("plus")
     made = from_file(plus, SD15, sites, seed=0)
     assert made.kind is INSTRUCT
@@ -95,14 +96,14 @@ def test_a_plus_adapter_begins_with_its_own_tokens():
         same(made.attention[name], weight)
 
 
-def test_an_instruct_adapter_begins_as_it_is():
+def test_an_instruct_adapter_starts_as_it_is():
     checkpoint = small_models.small_checkpoint("sd15")
-    base = small_training.base("sd15")
+    base = small_training.frozen_base("sd15")
     assert from_file(checkpoint, base.family, base.sites, 0) is checkpoint
 
 
 def test_what_cannot_be_started_from_is_refused():
-    base = small_training.base("sd15")
+    base = small_training.frozen_base("sd15")
     face, sites = plain("faceid")
     with pytest.raises(ValueError, match="an IP-Adapter Plus was expected to start from; this is IP-Adapter FaceID"):
         from_file(face, SD15, sites, 0)
@@ -112,17 +113,17 @@ def test_what_cannot_be_started_from_is_refused():
 
 
 @each_family
-def test_what_was_taught_is_written_under_the_published_names(family):
-    learner = small_training.learner(family)
+def test_what_was_trained_is_written_under_the_published_names(family):
+    adapter = small_training.trainable_adapter(family)
     expected = golden_case(family).adapter_weights
-    found = learner.tensors()
+    found = named_as_published(adapter.family, dict(adapter.named_parameters()))
     assert found.keys() == expected.keys()
     for name, weight in expected.items():
         same(found[name], weight)
 
 
 @each_family
-def test_every_site_of_the_model_is_taught(family):
-    base, learner = small_training.base(family), small_training.learner(family)
-    assert len(learner.projections.widths) == len(base.sites)
-    assert denoiser_of(base.family).sites(base.own) == base.sites
+def test_every_site_of_the_model_is_trained(family):
+    base, adapter = small_training.frozen_base(family), small_training.trainable_adapter(family)
+    assert len(adapter.projections.widths) == len(base.sites)
+    assert denoiser_of(base.family).sites(base.view) == base.sites
