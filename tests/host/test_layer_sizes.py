@@ -183,7 +183,7 @@ def test_an_adapter_acts_on_the_hosts_quantized_layers_as_on_the_same_weights_in
 @each_format
 def test_a_new_adapter_begins_with_what_the_hosts_quantized_layers_compute_with(form):
     found, expected = (base("sd15", make(form)) for make in (quantized, as_quantized))
-    tensors, others = (from_scratch(one.family, one.sites, one.own, SHAPE, 0) for one in (found, expected))
+    tensors, others = (from_scratch(one, SHAPE, 0) for one in (found, expected))
     for name, tensor in tensors.items():
         close(tensor, others[name])
 
