@@ -98,6 +98,7 @@ function show(encode, family) {
 }
 
 function warningFor(encode, family, choice, words) {
+  if (!fileOf(encode)) return '' // an adapter that was just trained, or none yet: nothing is known of it
   if (family === PLAIN) return texts.plain
   const task = tasks.named(choice)
   if (task) return tasks.of(family).includes(task) ? '' : texts.untrained

@@ -70,6 +70,6 @@ def test_the_watch_changes_nothing_of_the_picture(client, watched):
 
 def test_a_watch_whose_model_was_not_sampled_says_what_to_do(client, watched):
     own_watch = watched.changed(APPLY, weight=0.7)  # none that an earlier run has filled
-    with pytest.raises(NodeFailedError, match="nothing was seen yet. Connect the model of Watch") as failure:
+    with pytest.raises(NodeFailedError, match="nothing was seen yet. Connect the model of Instruct Watch") as failure:
         client.run(own_watch.changed(SAMPLER, model=watched.output(APPLY)))
     assert failure.value.node_type == HEAT_MAP
