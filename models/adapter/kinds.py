@@ -40,7 +40,7 @@ ImageProjection = Projection | Resampler
 class Kind:
     """One kind of adapter.
 
-    is_met_by: whether the tensors of an image projection, by their published names, are of this kind.
+    matches: whether the tensors of an image projection, by their published names, are of this kind.
     projection: the module, made of sizes and operations; read_sizes: its sizes, read off the tensors.
     takes_instruction: whether it reads texts. reads_states, reads_pooled, reads_face: what else it reads.
     normed_face: whether the face embedding is one of length 1. has_structure: whether its projection takes `structure`.
@@ -51,7 +51,7 @@ class Kind:
 
     name: str
     title: str
-    is_met_by: Callable[[Tensors], bool]
+    matches: Callable[[Tensors], bool]
     projection: Callable[..., ImageProjection]
     read_sizes: Callable[[Tensors], ProjectionSizes | ResamplerSizes]
     takes_instruction: bool = False
@@ -72,9 +72,9 @@ class Kind:
 
 
 def _plain(
-    name: str, title: str, is_met_by: Callable[[Tensors], bool], projection: type[Projection], **reads: bool
+    name: str, title: str, matches: Callable[[Tensors], bool], projection: type[Projection], **reads: bool
 ) -> Kind:
-    return Kind(name, title, is_met_by, projection, projection.read_sizes, **reads)
+    return Kind(name, title, matches, projection, projection.read_sizes, **reads)
 
 
 def _has(*names: str) -> Callable[[Tensors], bool]:
@@ -130,7 +130,7 @@ KINDS = (INSTRUCT, FACE_ID_PLUS, FACE_RESAMPLER, PLUS, FULL_FACE, FACE_ID, BASE,
 
 def kind_of(tensors: Tensors) -> Kind | None:
     """Return the kind of an image projection with these tensors, by their published names; None when it is none."""
-    return next((kind for kind in KINDS if kind.is_met_by(tensors)), None)
+    return next((kind for kind in KINDS if kind.matches(tensors)), None)
 
 
 def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:

@@ -68,7 +68,7 @@ class EncoderNeed:
     @property
     def encoder(self) -> Encoder | None:
         """The known encoder with such states; the first, where several have them."""
-        return next((one for one in ENCODERS if self.is_met_by(one.sizes)), None)
+        return next((one for one in ENCODERS if self.matches(one.sizes)), None)
 
     @property
     def title(self) -> str:
@@ -78,12 +78,12 @@ class EncoderNeed:
         pooled = f", pooled embedding {self.width}" if self.pooled else ""
         return f"{self.encoder.title} ({self.encoder.sizes.width} wide{pooled})"
 
-    def is_met_by(self, sizes: EncoderSizes) -> bool:
+    def matches(self, sizes: EncoderSizes) -> bool:
         return (sizes.pooled_width if self.pooled else sizes.width) == self.width
 
     def is_trained_with(self, sizes: EncoderSizes) -> bool:
         """True when the picture's size, too, is the known encoder's, which no tensor of an adapter tells."""
-        return self.is_met_by(sizes) and (self.encoder is None or sizes.places in (None, self.encoder.sizes.places))
+        return self.matches(sizes) and (self.encoder is None or sizes.places in (None, self.encoder.sizes.places))
 
 
 VIT_H_STATES = EncoderNeed(1280)
@@ -131,14 +131,14 @@ def find_encoder(files: Iterable[tuple[str, Path]], need: EncoderNeed) -> str | 
 
     It is the first of those the adapter was trained with, else the first that has what is needed.
     """
-    found = [(name, sizes) for name, path in files if (sizes := encoder_sizes(path)) and need.is_met_by(sizes)]
+    found = [(name, sizes) for name, path in files if (sizes := encoder_sizes(path)) and need.matches(sizes)]
     trained_with = [name for name, sizes in found if need.is_trained_with(sizes)]
     return next(iter(trained_with or [name for name, _ in found]), None)
 
 
 def check_sizes(sizes: EncoderSizes, need: EncoderNeed, name: str) -> None:
     """Raises ValueError, which calls the encoder `name`, unless it has what an adapter needs."""
-    if need.is_met_by(sizes):
+    if need.matches(sizes):
         return
     found = encoder_title(sizes.width)
     if need.pooled and sizes.pooled_width is None:

@@ -110,7 +110,7 @@ def test_every_other_encoder_is_refused_and_the_right_one_is_not(name):
     if need is None:
         return
     for encoder in ENCODERS:
-        if need.is_met_by(encoder.sizes):
+        if need.matches(encoder.sizes):
             check_sizes(encoder.sizes, need, "file")
         else:
             with pytest.raises(ValueError, match="This adapter needs the image encoder .*; file is .* Get "):
