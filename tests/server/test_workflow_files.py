@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from comfyhost.places import REPO_ROOT
-from comfyhost.workflow import to_prompt
+from comfyhost.workflow import CONTROL, to_prompt, widget_slots
 from shipped.__main__ import FOLDER, file_text
 from shipped.recipes import RECIPES
 
@@ -41,9 +41,10 @@ def test_a_file_that_an_earlier_version_saved_fits_the_nodes_as_they_are(path: P
     for node in ours:
         inputs = prompt[str(node["id"])]["inputs"]
         names = [slot["name"] for slot in node["inputs"] if slot.get("widget")]
-        kept = dict(zip(names, node["widgets_values"], strict=True))
-        assert {name: inputs[name] for name in names} == kept
         known = object_info[node["type"]]["input"]
+        places = [place for place in widget_slots(object_info[node["type"]]) if place in (*names, CONTROL)]
+        kept = dict(zip(places, node["widgets_values"], strict=True))
+        assert {name: inputs[name] for name in names} == {name: kept[name] for name in names}
         assert {name for name in known["required"] if name in names} <= inputs.keys()
         assert {slot["name"] for slot in node["inputs"]} <= known["required"].keys() | known.get("optional", {}).keys()
 
