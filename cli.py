@@ -1,7 +1,9 @@
-"""IPAdapter-Instruct's commands. Run them with the python that runs ComfyUI, from ComfyUI's folder:
+"""IPAdapter-Instruct's commands. Run them with the python that runs ComfyUI, in ComfyUI's folder.
 
-python custom_nodes/ipadapter-instruct/cli.py download sd15
-python custom_nodes/ipadapter-instruct/cli.py COMMAND --help
+    python custom_nodes/ipadapter-instruct/cli.py download sd15
+    python custom_nodes/ipadapter-instruct/cli.py COMMAND --help
+
+The second line tells more of a command.
 """
 
 from __future__ import annotations
@@ -56,7 +58,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Show descriptions as they are written, and those defaults that are numbers or names."""
+    """Show descriptions as they are written, defaults that are numbers or names, and values by what they are."""
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return {int: "N", float: "X"}.get(action.type, "PATH")
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         says_default = type(action.default) in (int, float, str) and action.default != argparse.SUPPRESS

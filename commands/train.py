@@ -100,12 +100,16 @@ def add_arguments(made: argparse.ArgumentParser) -> None:
     how.add_argument("--ema-decay", type=float, default=0.999, help="kept of the averaged weights at each step")
     for name, dropped in (("t", "text"), ("i", "image"), ("ti", "text and image")):
         how.add_argument(f"--{name}-drop-rate", type=float, default=0.05, help=f"share of examples without {dropped}")
-    how.add_argument("--mixed-precision", choices=["no", "bf16"], default="no")
+    how.add_argument("--mixed-precision", choices=["no", "bf16"], default="no", help="no is float32")
     how.add_argument("--resolution", type=int, default=512, help="a side of the targets, in pixels")
-    how.add_argument("--seed", type=int, default=0)
+    how.add_argument("--seed", type=int, default=0, help="of the order of pairs, of noise and of steps")
     shape = made.add_argument_group("shape of an adapter from scratch; 0 is what the published ones have")
-    for name, default in (("tokens", 16), ("width", 0), ("heads", 0), ("blocks", 4), ("image-ff", 4), ("text-ff", 2)):
-        shape.add_argument(f"--{name}", type=int, default=default)
+    for name, default, what in (
+        *(("tokens", 16, "for an image"), ("width", 0, "of the resampler"), ("heads", 0, "of its attention")),
+        *(("blocks", 4, "in it"), ("image-ff", 4, "times the width, in an image's feed-forward")),
+        ("text-ff", 2, "the same in those of the texts"),
+    ):
+        shape.add_argument(f"--{name}", type=int, default=default, help=what)
     reports = made.add_argument_group("reports, after every so many steps")
     for name, (default, what) in REPORTS.items():
         reports.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=what)

@@ -1,5 +1,7 @@
 """`python cli.py`: what it offers, and how it says what is wrong, whichever command it runs."""
 
+import re
+
 import pytest
 from comfyhost.places import REPO_ROOT
 from support.command_line import install, run
@@ -16,7 +18,7 @@ def script(tmp_path):
 def test_the_help_names_every_command_at_once(script):
     code, output, errors = run(script, "--help", flags=NO_PACKAGES)
     assert (code, errors) == (0, "")
-    assert "cli.py download sd15" in output
+    assert "    python custom_nodes/ipadapter-instruct/cli.py download sd15" in output
     assert [command for command in COMMANDS if f"\n    {command} " not in output] == []
 
 
@@ -26,6 +28,8 @@ def test_each_command_has_a_help_with_an_example_before_anything_is_loaded(scrip
     assert (code, errors) == (0, "")
     assert f"    python custom_nodes/ipadapter-instruct/cli.py {command} " in output
     assert "default: None" not in output
+    explained = re.findall(r"^  (-.+?)(?:  |\n)\s*(\S.*)$", output, re.MULTILINE)
+    assert [option for option, words in explained if words.startswith("-")] == []
     assert max(map(len, output.splitlines())) <= 120
 
 
