@@ -5,7 +5,7 @@
 #                        (FAMILY=sd15, sdxl or sd3: its workflow, on stand-ins; DEMO_ARGS="--instruction 'use the pose'")
 #   make check           lint, and the tests that need no ComfyUI: two minutes
 #   make test            each test once, with one of its sets of parameters (PYTEST_ARGS as below)
-#   make test-all        every test, as CI does (PYTEST_ARGS="tests/tools -k workflow"; "tests/browser --every-page" opens each file on every page)
+#   make test-all        every test, as CI does (PYTEST_ARGS="tests/tools -k workflow"; "--every-combination" opens each file on every page, and more)
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
 #   make test-on         run them on another torch, in an environment of its own (TORCH=2.15.0; PYTEST_ARGS)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15); `make serve-world` with the demo's files

@@ -6,7 +6,9 @@ many and drawn anew each time, and a failure says how to see it again.
 
 import os
 import zlib
+from pathlib import Path
 
+import pytest
 from comfyhost.places import cache_folder
 from support import importable_pack  # noqa: F401
 
@@ -31,23 +33,58 @@ settings.register_profile(
 )
 settings.load_profile("many" if os.environ.get("PROPERTIES_EXAMPLES") else "suite")
 
+HERE = Path(__file__).parent
+ONE_AT_A_TIME = ("browser", "install", "server")  # folders whose tests share a server, a page or an installation
+
 
 def pytest_addoption(parser) -> None:
-    parser.addoption("--every-page", action="store_true", help="show every workflow and help page on every screen")
+    parser.addoption("--every-combination", action="store_true", help="run tests that are `spread` with all parameters")
     parser.addoption("--sample", action="store_true", help="run each test once, with one of its sets of parameters")
 
 
 def pytest_configure(config) -> None:
-    config.addinivalue_line("markers", "spread(argument, values, n): each value on n of the screens, in turn")
+    line = "spread(over, by, n=1): each value of `by` meets n values of `over`, the next value the next n"
+    config.addinivalue_line("markers", line)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items: list) -> None:
-    """With --sample, keep one set of parameters of each test: another one for each, so that all families come."""
-    if not config.getoption("--sample"):
-        return
+    """Put a folder on one worker; leave out combinations of a test that is `spread`.
+
+    With --sample, keep one set of parameters of each test.
+    """
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0]
+        if folder in ONE_AT_A_TIME:
+            item.add_marker(pytest.mark.xdist_group(folder))
     tests: dict[tuple, list] = {}
     for item in items:
         tests.setdefault((item.path, item.parent.name, item.originalname), []).append(item)
-    kept = {own[zlib.crc32(own[0].originalname.encode()) % len(own)] for own in tests.values()}
+    everything = config.getoption("--every-combination") or any("[" in asked for asked in config.args)
+    kept = {item for own in tests.values() for item in own if everything or has_its_turn(item, own)}
+    if config.getoption("--sample"):
+        shown = ([item for item in own if item in kept] for own in tests.values())
+        kept = {own[turn_of(own[0]) % len(own)] for own in shown if own}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+def turn_of(item) -> int:
+    """A number of the test's own, so that not all tests begin with the same parameters."""
+    return zlib.crc32(item.originalname.encode())
+
+
+def has_its_turn(item, own: list) -> bool:
+    """Whether a test runs with these parameters. own: the same test with all of them."""
+    for mark in item.iter_markers("spread"):
+        over, by, n = (*mark.args, 1)[:3]
+        number, values = place(item, own, over)
+        if (number - n * (place(item, own, by)[0] + turn_of(item))) % values >= n:
+            return False
+    return True
+
+
+def place(item, own: list, argument: str) -> tuple[int, int]:
+    """The number of the item's value of an argument, and how many values its test has."""
+    values = list(dict.fromkeys(id(other.callspec.params[argument]) for other in own))
+    return values.index(id(item.callspec.params[argument])), len(values)

@@ -20,35 +20,9 @@ from comfyhost.small_models import small_models
 from playwright.sync_api import Browser
 from support.page.comfy_page import ComfyPage
 
-HERE = Path(__file__).parent
-SCREENS = [(front_end, renderer) for front_end in FRONT_ENDS for renderer in ("canvas", "vue")]
-# Two that follow each other have neither the front end nor the renderer in common.
-TURNS = [SCREENS[0], SCREENS[3], SCREENS[1], SCREENS[2]]
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep these tests on one worker (pytest -n with --dist loadgroup), so that one server runs at a time.
-
-    Of a test that is `spread`, some screens are left out.
-    """
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("browser"))
-    if not config.getoption("--every-page"):
-        left_out = [item for item in items if HERE in item.path.parents and not is_shown(item)]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
-
-
-def is_shown(item: pytest.Item) -> bool:
-    """Whether this screen's turn has come: of n screens that a file is spread over, the next file has the next n."""
-    spread = item.get_closest_marker("spread")
-    if not spread:
-        return True
-    argument, values, screens = spread.args
-    turn = values.index(item.callspec.params[argument])
-    screen = TURNS.index(item.callspec.params["opened"])
-    return (screen - turn * screens) % len(TURNS) < screens
+OLDER, NEWER = FRONT_ENDS
+# Two that follow each other have neither the front end nor the renderer in common: a test that is `spread` meets both.
+SCREENS = [(OLDER, "canvas"), (NEWER, "vue"), (NEWER, "canvas"), (OLDER, "vue")]
 
 
 class ModelsFolder:
@@ -78,11 +52,11 @@ class ModelsFolder:
                 self.link(name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """A started Chromium; installed when there is none, and when that fails every test says so.
 
-    It ends with the module: Playwright keeps an event loop running, under which no other test could start one.
+    It ends with this folder: Playwright keeps an event loop running, under which no other test could start one.
     """
     with chromium() as started:
         yield started
@@ -113,15 +87,15 @@ class Servers:
         return self.server.url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def servers(models: ModelsFolder) -> Iterator[Servers]:
-    """Nothing is started yet; stopped after the last test of a module."""
+    """Nothing is started yet; stopped after the last test of this folder."""
     started = Servers(models.folder)
     with started.running:
         yield started
 
 
-@pytest.fixture(scope="module", params=SCREENS, ids=lambda screen: "-".join(screen))
+@pytest.fixture(scope="package", params=SCREENS, ids=lambda screen: "-".join(screen))
 def opened(request: pytest.FixtureRequest, browser: Browser, servers: Servers) -> Iterator[ComfyPage]:
     """The page, opened once for this front end and renderer; nothing went wrong after the last test, either."""
     front_end, renderer = request.param

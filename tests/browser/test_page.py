@@ -69,7 +69,7 @@ def test_every_node_of_the_pack_has_a_help_page():
     assert sorted(json.loads((REPO_ROOT / "node_list.json").read_text(encoding="utf-8"))) == NODES
 
 
-@pytest.mark.spread("path", WORKFLOWS, 2)
+@pytest.mark.spread("opened", "path", 2)
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_shipped_workflow_opens_whole(page: ComfyPage, path: Path):
     page.drop_workflow(path)
@@ -99,7 +99,7 @@ def test_a_run_shows_its_picture_and_what_auto_chose(page: ComfyPage):
     assert page.overflow() == []
 
 
-@pytest.mark.spread("node_type", NODES, 1)
+@pytest.mark.spread("opened", "node_type")
 @pytest.mark.parametrize("node_type", NODES)
 def test_a_nodes_help_page_opens_from_its_info_button(page: ComfyPage, node_type: str):
     page.add_node(node_type)

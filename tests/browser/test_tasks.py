@@ -256,7 +256,7 @@ MEANWHILE = {
 }
 
 
-@pytest.mark.spread("meanwhile", list(MEANWHILE), 2)
+@pytest.mark.spread("opened", "meanwhile", 2)
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
 def test_an_answer_for_a_node_that_is_gone_changes_nothing(sdxl: ComfyPage, unasked: str, meanwhile: str):
     with unanswered(sdxl) as answer:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from comfyhost.frontend import INSTALLED, NEWER
 from comfyhost.places import REPO_ROOT
 from support.page.comfy_page import ComfyPage
 
@@ -15,9 +14,6 @@ SAVED = sorted((REPO_ROOT / "tests" / "data" / "saved-workflows").glob("*/*.json
 SIDE = 128
 # Workflows that save a labelled sheet, so many pictures high and wider.
 SHEETS = {"grid": 3, "five_instructions": 1, "compare_adapters": 1}
-# Every other workflow on one page, and the rest on the other. Each page comes once, since it takes long to open.
-OLDER_CANVAS, NEWER_VUE = (INSTALLED, "canvas"), (NEWER, "vue")
-RUNS = [*((path, OLDER_CANVAS) for path in WORKFLOWS[::2]), *((path, NEWER_VUE) for path in WORKFLOWS[1::2])]
 # Small and short. Masks keep their proportions.
 SMALL = """(side) => {
     for (const node of app.graph.nodes) {
@@ -38,9 +34,8 @@ VALUES = (
 )
 
 
-@pytest.mark.parametrize(
-    "path, opened", RUNS, ids=["-".join((path.stem, *screen)) for path, screen in RUNS], indirect=["opened"]
-)
+@pytest.mark.spread("opened", "path")
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_shipped_workflow_runs_from_the_page(page: ComfyPage, path: Path):
     page.drop_workflow(path)
     page.page.evaluate(SMALL, SIDE)

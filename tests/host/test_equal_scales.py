@@ -107,6 +107,7 @@ def equal(family) -> Scene:
     return Scene(family, (Link(instruct_scale=CFG),))
 
 
+@pytest.mark.spread("family", "looker")
 @pytest.mark.parametrize("looker", LOOKERS)
 def test_no_pass_is_left_out_where_something_looks_at_the_predictions(equal, looker):
     agrees_in_four_passes(equal, lambda form: ksampler(form, LOOKERS[looker](form.model)))

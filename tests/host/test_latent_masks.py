@@ -80,6 +80,7 @@ def test_a_mask_of_one_grey_is_a_weight(bare, embeds, batch):
     close(sample(small_models.applied(bare, embeds, masks, guidance="simple"), batch), sample(weighted, batch))
 
 
+@pytest.mark.spread("family", "size")
 @pytest.mark.parametrize("size", [(8, 12), (37, 53), (5, 90), (64, 3), (1, 1)], ids=str)
 @pytest.mark.parametrize("latent", [(8, 12), (9, 13)], ids=str)
 def test_soft_masks_that_tile_the_picture_are_no_mask_at_any_size(bare, each, size, latent):
@@ -124,6 +125,7 @@ CHANNEL_AXES = {
 each_axis = pytest.mark.parametrize("axis", CHANNEL_AXES)
 
 
+@pytest.mark.spread("family", "axis")
 @each_axis
 @pytest.mark.parametrize("number", [1, LATENTS])
 @pytest.mark.parametrize("guidance", MODES)

@@ -94,6 +94,7 @@ class LayeredScene(Scene):
         return replace(term, tokens=(*term.tokens, self.tokens[0].full))
 
 
+@pytest.mark.spread("family", "weight_type")
 @pytest.mark.parametrize("weight_type", TYPES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_weight_type_acts_as_published(family, weight_type):

@@ -64,6 +64,7 @@ def step(model, positive: list, negative: list, percent: float) -> Tensor:
     return noise_prediction(model, (positive, negative), 4.0, noise(model, 1, HEIGHT, WIDTH), sigma)
 
 
+@pytest.mark.spread("family", "name")
 @pytest.mark.parametrize("guidance", ["three-way", "simple"])
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_each_part_has_what_its_own_prompt_alone_would_give(family, bare, embeds, name, guidance):

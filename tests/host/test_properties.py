@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.situations import hypothesis_strategies
 from support.situations.laws import as_the_oracle_says, lawful
-from support.situations.situation import applied, bare
+from support.situations.situation import applied
+from support.small_models import shared_model
 
 FAMILIES = ["sd15", "sdxl", "sd3"]
 FEW = max(settings.default.max_examples // 16, 1)  # each takes a second
@@ -56,5 +57,5 @@ def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, 
         found, reference = (situation.sampled(model_of(kept)) for kept in (dtype, torch.float32))
         return float((found - reference).abs().max() / reference.abs().max())
 
-    rounding = error(lambda kept: bare(family, kept))
-    assert error(lambda kept: applied(situation, bare(family, kept))) < ROUNDING[dtype] + 3 * rounding
+    rounding = error(lambda kept: shared_model(family, kept))
+    assert error(lambda kept: applied(situation, shared_model(family, kept))) < ROUNDING[dtype] + 3 * rounding

@@ -35,6 +35,7 @@ class SceneOfReferences(Scene):
         self.tokens = [references(tokens) for tokens in self.tokens]
 
 
+@pytest.mark.spread("family", "guidance")
 @pytest.mark.parametrize("sampler", ["dpmpp_2m", "euler_ancestral"])
 @pytest.mark.parametrize("guidance", CHAINS)
 def test_samplers_give_each_latent_its_reference(family, guidance, sampler):

@@ -56,6 +56,7 @@ def test_each_latent_follows_its_reference_as_in_a_run_of_its_own(bare, one, bat
     close(found, runs_apart(batch, lambda n: small_models.applied(bare, alone(one, n), guidance=guidance)))
 
 
+@pytest.mark.spread("family", "latents")
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("latents", [1, 2, 5])
 def test_references_begin_again_when_there_are_more_latents(bare, one, latents, guidance):

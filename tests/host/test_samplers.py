@@ -1,6 +1,7 @@
 """The right tokens in the right rows, under every sampler and guider of the host: each case runs on the pack's
 model and on the oracle (support/sampling/oracle_model.py), and the latents must agree. float32, tolerance 1e-4 of the
-largest value."""
+largest value. The host's ordinary sampler meets every chain in every family; each other one meets every chain once and
+every family twice."""
 
 import comfy.model_management
 import pytest
@@ -33,6 +34,9 @@ CHAINS = {
 }
 
 
+each_chain_once = pytest.mark.spread("family", "scene")
+
+
 @pytest.fixture(params=CHAINS, ids=lambda name: name.replace(" ", "_"))
 def scene(request, family) -> Scene:
     return Scene(family, CHAINS[request.param])
@@ -47,14 +51,17 @@ def test_other_samplers(family, sampler):
     check(ksampler, Scene(family), sampler=sampler)
 
 
+@each_chain_once
 def test_cfg_1_runs_the_whole_conditional_prediction(scene):
     check(ksampler, scene, cfg=1.0)
 
 
+@each_chain_once
 def test_a_batch_of_three_latents(scene):
     check(ksampler, scene, batch=3)
 
 
+@each_chain_once
 def test_ksampler_advanced_with_leftover_noise(scene):
     def run(form):
         positive, negative = pair(form)
@@ -71,6 +78,7 @@ def test_ksampler_advanced_with_leftover_noise(scene):
     check(run, scene)
 
 
+@each_chain_once
 def test_sampler_custom(scene):
     def run(form):
         positive, negative = pair(form)
@@ -85,14 +93,17 @@ def test_sampler_custom(scene):
     check(run, scene)
 
 
+@each_chain_once
 def test_cfg_guider(scene):
     check(lambda form: custom_advanced(form, host_node(custom.CFGGuider, form.model, *pair(form), CFG)), scene)
 
 
+@each_chain_once
 def test_basic_guider_gets_the_full_branch_alone(scene):
     check(lambda form: custom_advanced(form, host_node(custom.BasicGuider, form.model, form.conditions("full"))), scene)
 
 
+@each_chain_once
 @pytest.mark.parametrize("style", ["regular", "nested"])
 def test_dual_cfg_guider(scene, style):
     def run(form):
@@ -104,6 +115,7 @@ def test_dual_cfg_guider(scene, style):
     check(run, scene)
 
 
+@each_chain_once
 def test_perp_neg_guider(scene):
     def run(form):
         empty = form.conditions("further negative", text("empty", scene.family))
@@ -113,6 +125,7 @@ def test_perp_neg_guider(scene):
     check(run, scene)
 
 
+@each_chain_once
 def test_perp_neg_patch(scene):
     def run(form):
         empty = form.conditions("further negative", text("empty", scene.family))
@@ -121,16 +134,19 @@ def test_perp_neg_patch(scene):
     check(run, scene)
 
 
+@each_chain_once
 def test_perturbed_attention_guidance(scene):
     check(lambda form: ksampler(form, host_node(nodes_pag.PerturbedAttentionGuidance, form.model, 2.0)[0]), scene)
 
 
+@each_chain_once
 def test_self_attention_guidance(scene):
     if scene.family == "sd3":
         pytest.skip("the host's node looks at a UNet's middle block")
     check(lambda form: ksampler(form, host_node(nodes_sag.SelfAttentionGuidance, form.model, 0.5, 2.0)[0]), scene)
 
 
+@each_chain_once
 def test_rescale_cfg(scene):
     rescale = nodes_model_advanced.RescaleCFG()
     check(lambda form: ksampler(form, rescale.patch(form.model, 0.7)[0]), scene)
@@ -154,10 +170,12 @@ def test_skip_layer_guidance(links, node):
     check(lambda form: ksampler(form, host_node(skip, form.model, **values)[0]), Scene("sd3", links))
 
 
+@each_chain_once
 def test_area_conditioning(scene):
     check(lambda form: ksampler(form, conds=pair_with_area(form)), scene)
 
 
+@each_chain_once
 def test_two_positives(scene):
     second = text("second", scene.family)
 
@@ -169,6 +187,7 @@ def test_two_positives(scene):
     check(run, scene)
 
 
+@each_chain_once
 def test_conditions_split_for_want_of_memory(scene, monkeypatch):
     def none_free(device=None, torch_free_too=False):
         return (0, 0) if torch_free_too else 0

@@ -32,6 +32,7 @@ def test_the_node_gives_what_it_is_told_besides_factors_over_the_sampling():
         assert made == replace(schedule(**source), batch_factors=(1.0, -0.25), three_way_until=0.6)
 
 
+@pytest.mark.spread("family", "text")
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("text", ["1", "0: 1", "0: 1, 0.4: 1, 1: 1"])
 def test_a_factor_of_1_is_no_schedule_and_costs_the_attention_nothing(family, bare, embeds, guidance, text):

@@ -95,6 +95,7 @@ def agree(scene: Scene, prepare=lambda model: model, **options) -> torch.Tensor:
     return found
 
 
+@pytest.mark.spread("family", "sampler")
 @pytest.mark.parametrize("along", [NOISE, STEPS])
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_the_weight_follows_the_noise_level_of_each_call(family, sampler, along):
@@ -118,6 +119,7 @@ def run_denoise(form) -> torch.Tensor:
     return sampled(host_nodes.KSampler().sample(form.model, *settings))
 
 
+@pytest.mark.spread("family", "start")
 @pytest.mark.parametrize("along", [NOISE, STEPS])
 @pytest.mark.parametrize("start, end", [(0, 3), (2, 5), (1, 10000)])
 def test_in_a_part_of_the_steps(family, along, start, end):

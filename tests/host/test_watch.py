@@ -90,6 +90,7 @@ def law_abiding(watch: Watch, adapters: int, latents: int) -> None:
 # It changes nothing
 
 
+@pytest.mark.spread("family", "size")
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("size", [(8, 12), (9, 13), (17, 5)], ids=str)
 def test_watching_changes_nothing_of_the_picture_at_any_size(bare, one, guidance, size):

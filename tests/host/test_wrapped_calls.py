@@ -271,6 +271,7 @@ DO_NOT_CALL = {
 }
 
 
+@pytest.mark.spread("family", "kind")
 @pytest.mark.parametrize("family", small_models.FAMILIES)
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 @pytest.mark.parametrize("kind", DO_NOT_CALL)

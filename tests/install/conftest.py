@@ -15,16 +15,8 @@ from comfyhost.registry import Registry
 from comfyhost.repository import Repository, git_alone
 from ipadapter_instruct.models.families import FAMILIES
 
-HERE = Path(__file__).parent
 VERSIONS = ("90.0.0", "91.0.0")
 COMFY = ("-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests on one worker (pytest -n with --dist loadgroup), so that things are set up once."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("install"))
 
 
 @dataclass(frozen=True)

@@ -20,20 +20,12 @@ from comfyhost.standins import StandIn, write_stand_ins
 from comfyhost.workflow import to_prompt
 from support.servers import stand_in_models
 
-HERE = Path(__file__).parent
 TINY = "tiny_sd15.safetensors"
 TINY_FILES = (
     StandIn(f"checkpoints/{TINY}", lambda: checkpoint("sd15")),
     StandIn(f"ipadapter/{TINY}", lambda: instruct_adapter("sd15", cross_attention_widths(UNETS["sd15"]))),
 )
 FOLDERS = ("checkpoints", "clip_vision", "ipadapter")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests on one worker (pytest -n with --dist loadgroup), so that one server starts."""
-    for item in items:
-        if HERE in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("server"))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -107,9 +108,25 @@ def golden_tokens(case: GoldenCase, adapter: LoadedAdapter) -> Branches[torch.Te
     return Branches(*(adapter.image_tokens(*case.features(name)) for name in names))
 
 
+@functools.cache
+@torch.inference_mode(False)  # kept for later tests, as golden_case is
+def shared_adapter_and_tokens(family: str) -> tuple[LoadedAdapter, Branches[torch.Tensor]]:
+    """The golden case's adapter and its tokens, made once for all tests, which leave them as they are."""
+    adapter = small_adapter(family)
+    with torch.no_grad():
+        return adapter, golden_tokens(golden_case(family), adapter)
+
+
+@functools.cache
+@torch.inference_mode(False)
+def shared_model(family: str, dtype: torch.dtype = torch.float32):
+    """The small model, made once for all tests, which leave it as it is."""
+    return small_model(family, dtype=dtype)
+
+
 def golden_embeds(family: str = "sd15", instruction: str = "use the composition") -> InstructEmbeds:
-    case, adapter = golden_case(family), small_adapter(family)
-    return InstructEmbeds(adapter, instruction, golden_tokens(case, adapter))
+    adapter, tokens = shared_adapter_and_tokens(family)
+    return InstructEmbeds(adapter, instruction, tokens)
 
 
 def apply_settings(

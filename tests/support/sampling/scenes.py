@@ -63,13 +63,12 @@ class Scene:
     def __post_init__(self):
         self.positive = text("positive", self.family) if self.positive is None else self.positive
         self.negative = text("negative", self.family) if self.negative is None else self.negative
-        self.adapter = small_models.small_adapter(self.family)
-        golden = small_models.golden_tokens(golden_case(self.family), self.adapter)
+        self.adapter, golden = small_models.shared_adapter_and_tokens(self.family)
         self.tokens = [golden.map(lambda t, n=link.picture: t.roll(7 * n, dims=-1)) for link in self.links]
 
     def model(self, prepare):
         """The pack's: a small model, prepared, with every link applied."""
-        model = prepare(small_models.small_model(self.family))
+        model = prepare(small_models.shared_model(self.family).clone())
         for link, tokens in zip(self.links, self.tokens, strict=True):
             settings = {k: v for k, v in vars(link).items() if k != "picture"}
             model = small_models.applied(model, small_models.InstructEmbeds(self.adapter, "", tokens), **settings)

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from hypothesis import event
 
+from support import small_models
 from support.other_nodes.with_other_node import in_parts
 from support.sampling.short_runs import close, same
-from support.situations.situation import Situation, applied, bare
+from support.situations.situation import Situation, applied
 from support.situations.situation_oracle import expected
 
 
@@ -31,5 +32,5 @@ def lawful(situation: Situation, parts: Sequence[list[int]]) -> None:
         return
     same(situation.sampled(model), found)
     without = replace(situation, links=tuple(replace(link, weight=0.0) for link in situation.links))
-    same(without.sampled(applied(without)), situation.sampled(bare(situation.family)))
+    same(without.sampled(applied(without)), situation.sampled(small_models.shared_model(situation.family)))
     close(situation.sampled(in_parts(model, *parts)), found, 1e-3)

@@ -22,7 +22,6 @@ from torch import Tensor
 
 import nodes as host_nodes
 from support import small_models
-from support.golden_cases import golden_case
 from support.host_node import host_node
 from support.pack_nodes import run_node
 from support.sampling.scenes import Text, text
@@ -162,28 +161,14 @@ class Situation:
         return host_node(custom.CFGGuider, model, positive, negative, self.cfg)[0]
 
 
-@functools.cache
-@torch.inference_mode(False)  # kept for later tests, as golden_case is
-def bare(family: str, dtype: torch.dtype = torch.float32):
-    return small_models.small_model(family, dtype=dtype)
-
-
-@functools.cache
-@torch.inference_mode(False)
-def adapter_and_tokens(family: str):
-    adapter = small_models.small_adapter(family)
-    with torch.no_grad():
-        return adapter, small_models.golden_tokens(golden_case(family), adapter)
-
-
 def picture_tokens(family: str, number: int) -> Branches[Tensor]:
     """[1, T, D] for each branch, of a made-up picture."""
-    return adapter_and_tokens(family)[1].map(lambda t: t.roll(7 * number, dims=-1))
+    return small_models.shared_adapter_and_tokens(family)[1].map(lambda t: t.roll(7 * number, dims=-1))
 
 
 def applied(situation: Situation, model=None):
     """The model with all links applied by the nodes; the small model, unless another is given."""
-    model = bare(situation.family) if model is None else model
+    model = small_models.shared_model(situation.family) if model is None else model
     for link in situation.links:
         model = run_node(IPAdapterInstructApply, model=model, **_inputs(situation.family, link)).args[0]
     return model
@@ -225,4 +210,4 @@ def _embeds(family: str, link: Link, pictures: Pictures) -> InstructEmbeds:
     own = [picture_tokens(family, number) for number in pictures.numbers]
     together = Branches(*(torch.cat(rows) for rows in zip(*(vars(t).values() for t in own), strict=True)))
     tokens = combine_references(together, Combining(pictures.several, pictures.weights))
-    return InstructEmbeds.of(adapter_and_tokens(family)[0], link.instruction, tokens)
+    return InstructEmbeds.of(small_models.shared_adapter_and_tokens(family)[0], link.instruction, tokens)
