@@ -45,6 +45,19 @@ def pytest_addoption(parser) -> None:
 def pytest_configure(config) -> None:
     line = "spread(over, by, n=1): each value of `by` meets n values of `over`, the next value the next n"
     config.addinivalue_line("markers", line)
+    config.pluginmanager.register(FailuresAtOnce(config))
+
+
+class FailuresAtOnce:
+    """Says what failed at once: a run that is stopped does not come to its summary."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def pytest_runtest_logreport(self, report) -> None:
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if report.failed and terminal:
+            terminal.write_line(f"\n{report.nodeid}\n{report.longreprtext}")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
