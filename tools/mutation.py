@@ -41,7 +41,7 @@ MODELS = f"{PACKAGE}.models"
 REPORT = REPO_ROOT / "output" / "mutation.md"
 WITH_COMFYUI = (
     *("accelerator", "dataset", "frozen_base", "image_pairs", "initial_checkpoint", "job"),
-    *("trainable_adapter", "trainer", "training_setup", "validation"),
+    *("trainable_adapter", "trainer", "validation"),
 )
 PROVED_ELSEWHERE = (
     "denoisers/*",

@@ -27,9 +27,8 @@ from .frozen_base import trainable_family
 from .initial_checkpoint import IMAGE_WIDTH, Shape
 from .loss_plot import loss_plot
 from .pairs import Pair, read_pairs
-from .trainer import StepReport, Trainer
+from .trainer import StepReport, Trainer, TrainingSetup
 from .training_arguments import TrainingArguments
-from .training_setup import TrainingSetup
 from .validation import one_of_each_task, pil_image, sample_grid, validation_losses, validation_split
 
 LOG = logging.getLogger(__name__)

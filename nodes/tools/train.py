@@ -150,7 +150,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
         from ...models.training.dataset import Encoders
         from ...models.training.image_pairs import ImagePairs
         from ...models.training.loss_plot import loss_plot
-        from ...models.training.training_setup import TrainingSetup
+        from ...models.training.trainer import TrainingSetup
 
         check_clip(clip)
         pairs = ImagePairs.of_texts(references, targets, captions, instruction)

@@ -29,7 +29,7 @@ from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import FAMILIES, Family, Settings
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.guidance.layer_weights import MIDDLE, Layer
-from ipadapter_instruct.models.training.accelerator import SingleProcess
+from ipadapter_instruct.models.training.accelerator import Accelerator
 from ipadapter_instruct.models.training.batch import Batch, Conditioning
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
@@ -223,7 +223,9 @@ class Examples:
         states, text = torch.randn(2, 5, 1280, generator=made), torch.randn(2, 77, 768, generator=made)
         given = Conditioning(states, text, text, torch.randn(2, 77, CONTEXT, generator=made), None)
         self.given = Batch(torch.randn(2, 4, 8, 12, generator=made), given)
-        self.unconditional = Conditioning(*(part[:1] * 0 if part is not None else None for part in given.parts()))
+        self.unconditional = Conditioning(
+            *(part[:1] * 0 if part is not None else None for part in vars(given).values())
+        )
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
         return self.given
@@ -235,7 +237,7 @@ def test_its_adapter_is_trained_and_is_known_by_its_file(tiny, tmp_path):
         start = recognise(from_scratch(base, Shape(tokens=4, width=64, blocks=1), 0))
         never = dict.fromkeys(("t_drop_rate", "i_drop_rate", "ti_drop_rate", "lr_warmup_steps", "ema_decay"), 0)
         arguments = TrainingArguments(max_train_steps=30, batch_size=2, learning_rate=1e-2, **never)
-        trainer = Trainer(TrainableAdapter(start), base, Examples(), arguments, SingleProcess())
+        trainer = Trainer(TrainableAdapter(start), base, Examples(), arguments, Accelerator())
         before = {name: weight.clone() for name, weight in tiny.model.model.state_dict().items()}
         losses = [report.loss for report in trainer.steps()]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
