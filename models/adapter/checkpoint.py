@@ -20,7 +20,7 @@ from ..files.encoder_files import EncoderNeed
 from ..files.tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
 from ..messages import short, some
 from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, ImageProjection, Kind, kind_of, told_as_v2
-from .trained_instructions import instructions_in
+from .trained_files import instructions_in
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -69,7 +69,7 @@ class AdapterCheckpoint:
     @property
     def encoder_need(self) -> EncoderNeed | None:
         """The part of an encoded picture the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
-        sizes = _sizes(self.kind.read_sizes, self.image_projection, IMAGE_PROJECTION)
+        sizes = _sizes(self.kind.projection.read_sizes, self.image_projection, IMAGE_PROJECTION)
         return self.kind.encoder_need(sizes)
 
 
@@ -115,7 +115,7 @@ def recognise(
     _check_none_is_empty(rest, ATTENTION)
     denoiser = denoiser_of_file(projection)
     projection = {renamed(name, denoiser.file_names): tensor for name, tensor in projection.items()}
-    width = _sizes(kind.read_sizes, projection, IMAGE_PROJECTION).out_width
+    width = _sizes(kind.projection.read_sizes, projection, IMAGE_PROJECTION).out_width
     kind, notes = _version(kind, file_name, metadata or {}, width)
     lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
     attention = {name: tensor for name, tensor in rest.items() if name not in lora}
@@ -150,7 +150,7 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter
     Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
     """
     kind, tensors = checkpoint.kind, checkpoint.image_projection
-    sizes = _sizes(kind.read_sizes, tensors, IMAGE_PROJECTION)
+    sizes = _sizes(kind.projection.read_sizes, tensors, IMAGE_PROJECTION)
     projection = _filled(lambda ops: kind.projection(sizes, ops), operations, tensors, IMAGE_PROJECTION)
     return Adapter(checkpoint.family, projection, *_attention_layers(checkpoint, sizes.out_width, operations))
 

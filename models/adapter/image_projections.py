@@ -76,16 +76,31 @@ class LinearProjection(Projection):
         return self.norm(self.in_tokens(self.proj(pooled)))
 
 
-class PlusProjection(Projection):
-    """IP-Adapter Plus's projection: learned queries read the encoder's states, as `Resampler`'s first stack does."""
+class StatesReader(Projection):
+    """The layers of a resampler, whose queries read the encoder's states, as `Resampler`'s first stack does."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
-        self.latents = nn.Parameter(torch.empty(1, sizes.tokens, sizes.width))
         self.proj_in = operations.Linear(sizes.image_width, sizes.width)
         self.layers = resampler_blocks(sizes.blocks, sizes.width, sizes.heads, sizes.ff, operations)
         self.proj_out = operations.Linear(sizes.width, sizes.out_width)
         self.norm_out = operations.LayerNorm(sizes.out_width)
+
+    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
+        """Return image tokens: queries [B, T, D], states [B, N, D] -> [B, T, out width]."""
+        context = self.proj_in(states)
+        for attention, ff in cast(Iterable[nn.ModuleList], self.layers):
+            queries = queries + attention(context, queries)
+            queries = queries + ff(queries)
+        return self.norm_out(self.proj_out(queries))
+
+
+class PlusProjection(StatesReader):
+    """IP-Adapter Plus's projection: the queries are learned."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes, operations)
+        self.latents = nn.Parameter(torch.empty(1, sizes.tokens, sizes.width))
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
@@ -100,9 +115,7 @@ class PlusProjection(Projection):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return image tokens: [B, N, D] -> [B, T, out width]."""
-        queries = self.latents.to(states).expand(len(states), -1, -1)
-        queries = _read(self.layers, self.proj_in(states), queries)
-        return self.norm_out(self.proj_out(queries))
+        return super().forward(self.latents.to(states).expand(len(states), -1, -1), states)
 
 
 class FaceResamplerProjection(PlusProjection):
@@ -168,7 +181,7 @@ class FacePlusProjection(FaceProjection):
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes, operations)
-        self.perceiver_resampler = FaceReader(sizes, operations)
+        self.perceiver_resampler = StatesReader(sizes, operations)
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
@@ -198,20 +211,6 @@ class FacePlusV2Projection(FacePlusProjection):
         return tokens + structure * self.perceiver_resampler(tokens, states)
 
 
-class FaceReader(nn.Module):
-    """FaceID-Plus's resampler, whose queries are made of the face."""
-
-    def __init__(self, sizes: ProjectionSizes, operations: ModuleType):
-        super().__init__()
-        self.proj_in = operations.Linear(sizes.image_width, sizes.width)
-        self.layers = resampler_blocks(sizes.blocks, sizes.width, sizes.heads, sizes.ff, operations)
-        self.proj_out = operations.Linear(sizes.width, sizes.out_width)
-        self.norm_out = operations.LayerNorm(sizes.out_width)
-
-    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
-        return self.norm_out(self.proj_out(_read(self.layers, self.proj_in(states), queries)))
-
-
 def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
     layers = f"{prefix}layers."
     return {
@@ -219,10 +218,3 @@ def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int
         "blocks": count_blocks(state, layers),
         "ff": state[f"{layers}0.1.1.weight"].shape[0],
     }
-
-
-def _read(blocks: nn.ModuleList, context: Tensor, queries: Tensor) -> Tensor:
-    for attention, ff in cast(Iterable[nn.ModuleList], blocks):
-        queries = queries + attention(context, queries)
-        queries = queries + ff(queries)
-    return queries

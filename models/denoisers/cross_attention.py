@@ -19,35 +19,48 @@ def site_widths(state: Mapping[str, Tensor]) -> tuple[dict[int, int], int]:
 
     A site whose keys or values are missing counts too, so that the gap is found. Raises KeyError when there is none.
     """
-    shapes = layer_shapes(state, (KEYS, VALUES))
-    if not shapes:
-        raise KeyError(f"1.{KEYS}.weight")
+    shapes = layer_shapes(state, (KEYS, VALUES), f"1.{KEYS}")
     return {number: shape[0] for number, shape in shapes.items()}, next(iter(shapes.values()))[1]
 
 
-def layer_shapes(state: Mapping[str, Tensor], layers: Sequence[str]) -> dict[int, Size]:
-    """Return by number the shape of one of its layers, read off NUMBER.LAYER.weight, in the order of the numbers."""
+def layer_shapes(state: Mapping[str, Tensor], layers: Sequence[str], first: str) -> dict[int, Size]:
+    """Return by number the shape of one of its layers, read off NUMBER.LAYER.weight, in the order of the numbers.
+
+    Raises KeyError, which names the `first` layer, when there is none.
+    """
     pattern = re.compile(rf"(\d+)\.({'|'.join(layers)})\.weight")
     found = {int(match[1]): weight.shape for name, weight in state.items() if (match := pattern.fullmatch(name))}
+    if not found:
+        raise KeyError(f"{first}.weight")
     return dict(sorted(found.items()))
 
 
-class SiteProjections(nn.Module):
+class NumberedLayers(nn.Module):
+    """Linear layers without bias for each site, called `layers`, under the numbers that files give the sites.
+
+    widths: what a site's layers give. in_width: what they take; None for as much.
+    """
+
+    layers: tuple[str, ...]
+
+    def __init__(self, widths: Mapping[int, int], in_width: int | None = None, operations: ModuleType = nn):
+        super().__init__()
+        self.widths = tuple(width for _, width in sorted(widths.items()))
+        for number, width in sorted(widths.items()):
+            site = nn.Module()
+            for name in self.layers:
+                site.add_module(name, operations.Linear(width if in_width is None else in_width, width, bias=False))
+            self.add_module(str(number), site)
+
+
+class SiteProjections(NumberedLayers):
     """The layers to_k_ip and to_v_ip of every cross-attention site, under the published numbers 1, 3, 5 ...
 
     A site's number is 2 i + 1 for the i-th cross-attention in diffusers' order: down blocks, up blocks,
     then the middle block. Iteration and `forward` keep that order.
     """
 
-    def __init__(self, widths: Mapping[int, int], context_width: int, operations: ModuleType = nn):
-        super().__init__()
-        self.context_width = context_width
-        self.widths = tuple(widths[number] for number in sorted(widths))
-        for number in sorted(widths):
-            site = nn.Module()
-            for name in (KEYS, VALUES):
-                site.add_module(name, operations.Linear(context_width, widths[number], bias=False))
-            self.add_module(str(number), site)
+    layers = (KEYS, VALUES)
 
     def forward(self, image_tokens: Tensor, wanted: Collection[int] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield for each site keys and values: image_tokens [B, T, context_width] -> [B, T, site width].

@@ -10,11 +10,10 @@ Source: unity-research/IP-Adapter-Instruct@57efbe4, the SD3 attention processor.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from types import ModuleType
 
 from torch import Tensor, nn
 
-from .cross_attention import layer_shapes
+from .cross_attention import NumberedLayers, layer_shapes
 
 TOKEN_LAYERS = ("add_k_proj_ip", "add_v_proj_ip", "proj_encoder_passthrough_ip")
 STREAM_LAYERS = ("to_k_ip", "to_v_ip", "proj_ip", "proj_encoder_hidden_states_ip")
@@ -22,29 +21,12 @@ STREAM_LAYERS = ("to_k_ip", "to_v_ip", "proj_ip", "proj_encoder_hidden_states_ip
 
 def block_widths(state: Mapping[str, Tensor]) -> dict[int, int]:
     """Return each block's width by number, read off NUMBER.to_k_ip.weight and the like. Raises KeyError without any."""
-    shapes = layer_shapes(state, TOKEN_LAYERS + STREAM_LAYERS)
-    if not shapes:
-        raise KeyError("0.to_k_ip.weight")
+    shapes = layer_shapes(state, TOKEN_LAYERS + STREAM_LAYERS, "0.to_k_ip")
     return {number: shape[0] for number, shape in shapes.items()}
 
 
-class BlockLayers(nn.Module):
-    """Square layers without bias for each block, under the published numbers 0, 2, 4 ..."""
-
-    layers: tuple[str, ...]
-
-    def __init__(self, widths: Mapping[int, int], operations: ModuleType = nn):
-        super().__init__()
-        self.widths = tuple(widths.values())
-        for number, width in widths.items():
-            block = nn.Module()
-            for name in self.layers:
-                block.add_module(name, operations.Linear(width, width, bias=False))
-            self.add_module(str(number), block)
-
-
-class TokenProjections(BlockLayers):
-    """Layers that turn image tokens into keys and values, block after block.
+class TokenProjections(NumberedLayers):
+    """Square layers that turn image tokens into keys and values, block after block, under the numbers 0, 2, 4 ...
 
     These depend on the tokens alone, never on the step.
     """
@@ -64,7 +46,7 @@ class TokenProjections(BlockLayers):
             image_tokens = getattr(block, onward)(image_tokens)
 
 
-class StreamProjections(BlockLayers):
+class StreamProjections(NumberedLayers):
     """The four matrices of each block that act on the image and text streams at every step."""
 
     layers = STREAM_LAYERS

@@ -68,8 +68,8 @@ class MMDiT(Denoiser):
         tokens = {name: tensor for name, tensor in tensors.items() if any(x in name.split(".") for x in TOKEN_LAYERS)}
         streams = {name: tensor for name, tensor in tensors.items() if name not in tokens}
         return [
-            LayersInFile(partial(TokenProjections, widths), tokens, None),
-            LayersInFile(partial(StreamProjections, widths), streams, None),
+            LayersInFile(partial(TokenProjections, widths, None), tokens, None),
+            LayersInFile(partial(StreamProjections, widths, None), streams, None),
         ]
 
     def site_numbers(self, sites: Sequence[Site]) -> list[int]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..adapter.checkpoint import read_checkpoint
-from ..adapter.write import write_adapter
+from ..adapter.trained_files import write_adapter
 from ..denoisers.denoiser import denoiser_of
 from ..encoding.image_encoder import check_encoder
 from ..files.atomic_write import cannot_write, whole

@@ -182,7 +182,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
 
 def _train(node, setup, path: Path, preview_every: int) -> list[float]:
     """Train, and return the losses. The adapter is written in the end, and when the run is stopped in between."""
-    from ...models.adapter.write import write_adapter
+    from ...models.adapter.trained_files import write_adapter
     from ...models.files.tensor_cache import TensorCache
     from ...models.training.trainer import StepReport
     from ...models.training.validation import preview

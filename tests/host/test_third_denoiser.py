@@ -17,7 +17,7 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_base import ModelType
 from ipadapter_instruct.models.adapter.checkpoint import read_checkpoint, recognise
-from ipadapter_instruct.models.adapter.write import write_adapter
+from ipadapter_instruct.models.adapter.trained_files import write_adapter
 from ipadapter_instruct.models.attention_maps.record import watched
 from ipadapter_instruct.models.denoisers.cross_attention import SiteProjections, site_widths
 from ipadapter_instruct.models.denoisers.cross_attention_patch import CrossAttentionPatch

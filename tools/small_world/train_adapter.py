@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from ipadapter_instruct.models.adapter.checkpoint import recognise
-from ipadapter_instruct.models.adapter.write import write_adapter
+from ipadapter_instruct.models.adapter.trained_files import write_adapter
 from ipadapter_instruct.models.training.accelerator import Accelerator
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, plain_attention, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
