@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, device, nn
 
 from ..denoisers.cross_attention import SiteProjections
@@ -45,6 +47,7 @@ OTHER_FILES = (
 )
 GET_A_FILE = f"Put a published IPAdapter-Instruct file, such as {SD15.url} , into models/ipadapter and choose it here."
 TENSORS_SHOWN = 4  # names in a message
+HASHED_VALUES = 65536
 EXPECTED = "An IPAdapter-Instruct or IP-Adapter file was expected"
 
 
@@ -205,6 +208,21 @@ def _filled(make: Callable[[ModuleType], M], operations: ModuleType, tensors: Ma
         log.warning("The adapter file holds tensors that nothing uses: %s", some(unexpected, TENSORS_SHOWN, prefix))
     module.load_state_dict({name: tensors[name] for name in expected}, assign=True)
     return module.eval()
+
+
+def fingerprint(tensors: Mapping[str, Tensor], kind: str = "") -> str:
+    """Return a sha256 in hexadecimal, the same for an adapter in any precision, another for any trained otherwise.
+
+    kind: what the tensors alone do not tell. tensors: by the modules' own names. Their names and shapes are hashed, and
+    the signs of the first 65,536 numbers of each, which rounding keeps, zero's too; no digit is sure to be kept, since
+    two roundings may differ from one. So tensors multiplied by a positive number look the same.
+    """
+    digest = hashlib.sha256(kind.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        signs = torch.signbit(tensor.detach().flatten()[:HASHED_VALUES].float())
+        digest.update(signs.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from .resampler import HEAD_WIDTH, count_blocks, resampler_blocks
 
 OF_FACE = "perceiver_resampler."
-FACE_WIDTH = 512  # numbers of an ArcFace embedding
 
 
 @dataclass(frozen=True)

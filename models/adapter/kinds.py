@@ -10,9 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from ..families import SDXL
-from ..files.encoder_files import EncoderNeed
+from ..files.encoder_files import FACE_WIDTH, EncoderNeed
 from .image_projections import (
-    FACE_WIDTH,
     OF_FACE,
     FacePlusProjection,
     FacePlusV2Projection,

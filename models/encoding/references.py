@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..files.encoder_files import EncoderNeed, encoder_title
 from ..messages import check_choice, check_numbers
-from ..reference.combining import CONCAT, MODES
 from ..reference.faces import Faces
-from ..reference.masks import mask_frames
+from .combining import CONCAT, MODES
+from .masks import mask_frames
 from .pixels import CENTER_CROP, FITS, check_image, check_mask
 
 MOST_WEIGHT = 3.0

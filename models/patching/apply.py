@@ -13,11 +13,11 @@ from ..denoisers.site import Site
 from ..denoisers.site_checks import check_fit
 from ..encoding.embeds import InstructEmbeds, TimedEmbeds, Turn, turns_of
 from ..encoding.loaded_adapter import LoadedAdapter
+from ..encoding.masks import MOST_CHANNELS, mask_frames
 from ..guidance.coefficients import count_passes
 from ..guidance.layer_weights import layer_factors
 from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
 from ..messages import check_choice, check_numbers
-from ..reference.masks import MOST_CHANNELS, mask_frames
 from . import wrappers
 from .chain import CHAIN, Applied, ApplySettings, Chain
 from .face_lora import add_lora

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..reference.features import stacked
+from ..encoding.features import stacked
 from .training_arguments import TrainingArguments
 
 

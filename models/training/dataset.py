@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..adapter.checkpoint import fingerprint
 from ..encoding.image_encoder import image_features, zero_image_states
 from ..encoding.text_cache import conditionings
 from ..encoding.text_encoder import check_clip_l, encode_texts
 from ..files.tensor_cache import TensorCache
 from ..messages import check_letters
-from ..reference.stored_embeds import fingerprint
 from .batch import Batch, Conditioning, stack_conditioning
 from .frozen_base import FrozenBase
 from .pairs import Pair, by_task

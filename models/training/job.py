@@ -129,6 +129,9 @@ def _settings(job: Job) -> dict:
 def _train(
     job: Job, trainer: Trainer, encoders: Encoders, validation: PairDataset | None, sampled: Sequence[Pair]
 ) -> None:
+    if not trainer.accelerator.is_main_process:
+        trainer.train(lambda report: None, lambda: None)
+        return
     recent: list[StepReport] = []
     seconds, began = 0.0, time.monotonic()
 
@@ -150,8 +153,6 @@ def _train(
 
 
 def _log(job: Job, trainer: Trainer, reports: Sequence[StepReport], seconds: float) -> None:
-    if not trainer.accelerator.is_main_process:
-        return
     loss = sum(report.loss for report in reports) / len(reports)
     LOG.info("step %d of %d: loss %.4f, %.2f s a step", trainer.step, job.arguments.max_train_steps, loss, seconds)
     with (job.work / LOSSES).open("a", encoding="utf-8") as file:
@@ -160,8 +161,6 @@ def _log(job: Job, trainer: Trainer, reports: Sequence[StepReport], seconds: flo
 
 def save(job: Job, trainer: Trainer) -> None:
     """Write what resuming needs, and the adapter as it is; each file is whole or as it was."""
-    if not trainer.accelerator.is_main_process:
-        return
     try:
         with whole(job.work / STATE) as partial:
             torch.save(trainer.state(), partial)
@@ -174,8 +173,6 @@ def save(job: Job, trainer: Trainer) -> None:
 def _validate(
     job: Job, trainer: Trainer, encoders: Encoders, validation: PairDataset | None, sampled: Sequence[Pair]
 ) -> None:
-    if not trainer.accelerator.is_main_process:
-        return
     if validation is not None:
         losses = validation_losses(trainer, validation)
         LOG.info("step %d: validation loss %s", trainer.step, ", ".join(f"{t} {v:.4f}" for t, v in losses.items()))
