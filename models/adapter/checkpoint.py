@@ -14,9 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, device, nn
 
-from ..denoisers.cross_attention import SiteProjections
+from ..denoisers.adapter_layers import SiteProjections, StreamProjections, TokenProjections
 from ..denoisers.denoiser import Denoiser, denoiser_of, denoiser_of_file
-from ..denoisers.joint_attention import StreamProjections, TokenProjections
 from ..families import SD15, Family, family_of_adapter
 from ..files.encoder_files import EncoderNeed
 from ..files.tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes

@@ -12,8 +12,8 @@ from comfy.ldm.modules import attention
 from torch import Tensor
 
 from ..guidance.layer_weights import K_MEAN_V_PENALTY, KV, PENALTY_WIDTH, V_ONLY
+from .model_view import SiteKey
 from .rows import Attention, BatchRows, SiteAdapter
-from .site import SiteKey
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 from comfy.ldm.modules import attention
 from torch import Tensor
 
+from .model_view import SiteKey
 from .rows import Attention, BatchRows, SiteAdapter
-from .site import SiteKey
 
 OVERRIDE = "optimized_attention_override"  # the host's option for another attention than its own
 

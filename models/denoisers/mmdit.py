@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from ..families import MMDIT
 from ..guidance.layer_weights import INPUT, MIDDLE, OUTPUT, V_ONLY, Layer
+from .adapter_layers import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
 from .denoiser import Denoiser, LayersInFile
-from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
-from .model_view import DENOISER, ModelView, layer_size
+from .model_view import DENOISER, ModelView, Site, SiteKey, layer_size
 from .rows import BatchRows, SiteAdapter
-from .site import Site, SiteKey
 
 JOINT_BLOCK = "double_block"
 

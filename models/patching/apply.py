@@ -8,8 +8,7 @@ import comfy.patcher_extension
 from torch import Tensor
 
 from ..denoisers.denoiser import denoiser_of, family_of_model
-from ..denoisers.model_view import ModelView, class_name
-from ..denoisers.site import Site
+from ..denoisers.model_view import ModelView, Site, class_name
 from ..denoisers.site_checks import check_fit
 from ..encoding.embeds import InstructEmbeds, TimedEmbeds, Turn, turns_of
 from ..encoding.loaded_adapter import LoadedAdapter

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from ..denoisers.site import SiteKey
+from ..denoisers.model_view import SiteKey
 from ..encoding.combining import ImageTokens, latent_weights, product_of_cycles
 from ..encoding.embeds import Turn
 from ..encoding.loaded_adapter import LoadedAdapter

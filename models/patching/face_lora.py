@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import comfy.lora
 
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.model_view import ModelView, layer_size
-from ..denoisers.site import SiteKey
+from ..denoisers.model_view import ModelView, SiteKey, layer_size
 from ..encoding.loaded_adapter import LoadedAdapter
 
 LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}

@@ -18,7 +18,7 @@ from ..adapter.image_projections import PlusProjection
 from ..adapter.kinds import INSTRUCT, PLUS
 from ..adapter.resampler import HEAD_WIDTH, Resampler, ResamplerSizes
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.site import Site
+from ..denoisers.model_view import Site
 from ..denoisers.site_checks import check_fit
 from ..families import Family
 from .frozen_base import FrozenBase

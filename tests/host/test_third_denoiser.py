@@ -19,11 +19,10 @@ from comfy.model_base import ModelType
 from ipadapter_instruct.models.adapter.checkpoint import read_checkpoint, recognise
 from ipadapter_instruct.models.adapter.trained_files import write_adapter
 from ipadapter_instruct.models.attention_maps.record import watched
-from ipadapter_instruct.models.denoisers.cross_attention import SiteProjections, site_widths
+from ipadapter_instruct.models.denoisers.adapter_layers import SiteProjections, site_widths
 from ipadapter_instruct.models.denoisers.cross_attention_patch import CrossAttentionPatch
 from ipadapter_instruct.models.denoisers.denoiser import Denoiser, LayersInFile
-from ipadapter_instruct.models.denoisers.model_view import DENOISER, layer_size
-from ipadapter_instruct.models.denoisers.site import Site
+from ipadapter_instruct.models.denoisers.model_view import DENOISER, Site, layer_size
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import FAMILIES, Family, Settings
