@@ -9,7 +9,7 @@ Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter/ip_adapter.py, ip_adapter_f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import cast
 
@@ -123,7 +123,7 @@ class FaceResamplerProjection(PlusProjection):
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
         sizes = PlusProjection.read_sizes(state)
-        return ProjectionSizes(**{**vars(sizes), "face_width": sizes.image_width})
+        return replace(sizes, face_width=sizes.image_width)
 
     def forward(self, face: Tensor) -> Tensor:
         """Return image tokens: [B, face width] -> [B, T, out width]."""
@@ -184,14 +184,9 @@ class FacePlusProjection(FaceProjection):
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
-        return ProjectionSizes(
-            **{
-                **vars(FaceProjection.read_sizes(state)),
-                "width": state[f"{OF_FACE}proj_in.weight"].shape[0],
-                "image_width": state[f"{OF_FACE}proj_in.weight"].shape[1],
-                **_stack_sizes(state, OF_FACE),
-            }
-        )
+        sizes = FaceProjection.read_sizes(state)
+        into = state[f"{OF_FACE}proj_in.weight"].shape
+        return replace(sizes, width=into[0], image_width=into[1], **_stack_sizes(state, OF_FACE))
 
     def forward(self, face: Tensor, states: Tensor) -> Tensor:
         """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width]."""

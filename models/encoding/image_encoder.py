@@ -140,7 +140,6 @@ class FeatureCache(LastUsed[Features]):
         return self._zero
 
     def _encode(self, pixels: Tensor) -> list[Features]:
-        """Return features for each picture."""
         features = []
         for batch in pixels.split(BATCH):
             mm.throw_exception_if_processing_interrupted()

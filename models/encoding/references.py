@@ -129,7 +129,8 @@ def one_image(image: Tensor) -> References:
 
 
 def _states(name: str, states, need: EncoderNeed) -> Tensor:
-    shape = [need.width] if need.pooled else [_length(need), need.width]
+    places = (need.encoder and need.encoder.sizes.places) or VIT_LENGTH
+    shape = [need.width] if need.pooled else [places, need.width]
     what = "pooled embeds" if need.pooled else "penultimate states"
     expected = f"{name} was expected to be the {what} of {need.title}, [n, {', '.join(map(str, shape))}]"
     if not isinstance(states, Tensor):
@@ -140,11 +141,6 @@ def _states(name: str, states, need: EncoderNeed) -> Tensor:
     if not torch.isfinite(states).all():
         raise ValueError(f"{expected}; some of its values are NaN or infinite. Encode the picture again.")
     return states.float()
-
-
-def _length(need: EncoderNeed) -> int:
-    known = need.encoder and need.encoder.sizes.places
-    return known or VIT_LENGTH
 
 
 def _what(shape: list[int], need: EncoderNeed) -> str:

@@ -103,12 +103,8 @@ def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
     sizes = replace(_sizes(plus.family, shape, own.out_width), image_width=own.image_width, image_ff=own.ff)
     resampler = _new_resampler(sizes, torch.Generator().manual_seed(seed))
     named = {name: image.get(name, cast(Tensor, weight)) for name, weight in resampler.state_dict().items()}
-    return recognise(
-        {
-            **{IMAGE_PROJECTION + name: weight for name, weight in named.items()},
-            **{ATTENTION + name: weight for name, weight in plus.attention.items()},
-        }
-    )
+    projection = {IMAGE_PROJECTION + name: weight for name, weight in named.items()}
+    return recognise({**projection, **{ATTENTION + name: weight for name, weight in plus.attention.items()}})
 
 
 @torch.no_grad()
