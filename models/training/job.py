@@ -89,7 +89,9 @@ def load_models(job: Job) -> tuple:
         if not path.is_file():
             raise ValueError(f"A file was expected at {path}; there is none. Correct the path.")
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(job.checkpoint))
-    clip = _load_text_encoders(job, model) if job.text_encoders else clip
+    if job.text_encoders:
+        kind = getattr(comfy.sd.CLIPType, denoiser_of(trainable_family(model)).clip_type)
+        clip = comfy.sd.load_clip([str(path) for path in job.text_encoders], clip_type=kind)
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(job.vae))) if job.vae else vae
     clip_vision = comfy.clip_vision.load(str(job.clip_vision))
     for part, found in (("text encoder", clip), ("autoencoder", vae), ("image encoder", clip_vision)):
@@ -97,12 +99,6 @@ def load_models(job: Job) -> tuple:
             raise ValueError(f"A {part} was expected; none of the files holds one. Give its file, too.")
     check_encoder(clip_vision, EncoderNeed(IMAGE_WIDTH, pooled=False), job.clip_vision.name)
     return model, Encoders(clip, vae, clip_vision, (job.resolution, job.resolution))
-
-
-def _load_text_encoders(job: Job, model):
-    types = comfy.sd.CLIPType
-    kind = getattr(types, denoiser_of(trainable_family(model)).clip_type)
-    return comfy.sd.load_clip([str(path) for path in job.text_encoders], clip_type=kind)
 
 
 def check_same_settings(job: Job) -> None:
