@@ -5,8 +5,8 @@ files           tensor files, pickles, encoders' files, writing whole or not at 
 guidance        the paper, pure: branches, coefficients, tasks, layer weights, schedules
 denoisers       what differs between a UNet and an MMDiT, and where image tokens enter them
 adapter         what a file holds: kinds, checkpoint, resampler, projections, conversion
-reference       a reference before it is encoded: preparing, combining, faces, stored embeds
-encoding        reference and texts to embeds
+reference       a reference before it is encoded: preparing, faces
+encoding        references and texts to embeds, alone, combined or stored
 patching        embeds into sampling. Start here, after guidance
 attention_maps  which parts of a picture look at the reference
 training        adapters of one's own

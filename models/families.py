@@ -30,7 +30,7 @@ class Family:
     settings: the demos', for any task; stronger_tasks: tasks for which instruct_guidance is another.
     simple_words: an instruction that contains one of these is guided simply, by two branches.
     weight_changes: (words, change) by which `auto` corrects the weight for a weak or strong task.
-    sha256: the published file's, where it is known.
+    sha256: the published file's, where it is known. resampler_width: of the published adapter's.
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, pipelines and demos.
     """
@@ -47,6 +47,7 @@ class Family:
     weight_changes: tuple[tuple[tuple[str, ...], float], ...] = ()
     sha256: str = ""
     stronger_tasks: tuple[tuple[tuple[str, ...], float], ...] = ()
+    resampler_width: int = 1280
 
     @property
     def url(self) -> str:
@@ -72,6 +73,7 @@ SD15 = Family(
     simple_words=("style", "colour", "color", "everything", "face", "facial"),
     weight_changes=((("composition", "pose"), -0.2),),
     sha256="8a4e97a38f3f9cdea790af3ec3093219ac3735d78cee319d6fbba261515c2847",
+    resampler_width=768,
 )
 SDXL = Family(
     name="sdxl",

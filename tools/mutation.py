@@ -7,9 +7,9 @@ Run by the python of the tests. mutmut is installed into an environment of its o
 It works on a copy of the repository in the cache folder, in which models/ also has the name that the tests import it
 by. The tests run in one process, from which each mutant is forked. What survived is written to output/mutation.md.
 
-Not mutated: what needs ComfyUI (models/denoisers, encoding, patching, attention_maps, most of training) or insightface
-(models/reference/face_analysis.py), which the tests in tests/host prove; code outside functions, and functions with a
-decorator other than classmethod and staticmethod, which mutmut leaves alone.
+Not mutated: what needs ComfyUI (models/denoisers, patching, attention_maps, most of encoding and training) or
+insightface (models/reference/face_analysis.py), which the tests in tests/host prove; code outside functions, and
+functions with a decorator other than classmethod and staticmethod, which mutmut leaves alone.
 
 What survives and should: the same number or choice written otherwise (`x * 1`, 0 / 2 for 0 / 1), a device or dtype left
 out where everything is float32 on the CPU, `strict=` of lists made with one length, sizes of pieces that only cost time
@@ -41,11 +41,16 @@ MODELS = f"{PACKAGE}.models"
 REPORT = REPO_ROOT / "output" / "mutation.md"
 WITH_COMFYUI = (
     *("accelerator", "dataset", "frozen_base", "image_pairs", "initial_checkpoint", "job"),
-    *("trainable_adapter", "trainer", "training_setup", "validation"),
+    *("trainable_adapter", "trainer", "validation"),
+)
+ENCODING_WITH_COMFYUI = (
+    *("embeds", "encode", "held_models", "image_encoder", "loaded_adapter", "pixels", "references"),
+    *("text_cache", "text_encoder", "tokens"),
 )
 PROVED_ELSEWHERE = (
     "denoisers/*",
-    "encoding/*",
+    "encoding/open_clip/*",
+    *(f"encoding/{name}.py" for name in ENCODING_WITH_COMFYUI),
     "patching/*",
     "attention_maps/*",
     "reference/face_analysis.py",

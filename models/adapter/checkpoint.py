@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -10,17 +11,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, device, nn
 
-from ..denoisers.cross_attention import SiteProjections
+from ..denoisers.adapter_layers import SiteProjections, StreamProjections, TokenProjections
 from ..denoisers.denoiser import Denoiser, denoiser_of, denoiser_of_file
-from ..denoisers.joint_attention import StreamProjections, TokenProjections
 from ..families import SD15, Family, family_of_adapter
 from ..files.encoder_files import EncoderNeed
 from ..files.tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
 from ..messages import short, some
 from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, ImageProjection, Kind, kind_of, told_as_v2
-from .trained_instructions import instructions_in
+from .trained_files import instructions_in
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -45,6 +46,7 @@ OTHER_FILES = (
 )
 GET_A_FILE = f"Put a published IPAdapter-Instruct file, such as {SD15.url} , into models/ipadapter and choose it here."
 TENSORS_SHOWN = 4  # names in a message
+HASHED_VALUES = 65536
 EXPECTED = "An IPAdapter-Instruct or IP-Adapter file was expected"
 
 
@@ -69,7 +71,7 @@ class AdapterCheckpoint:
     @property
     def encoder_need(self) -> EncoderNeed | None:
         """The part of an encoded picture the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
-        sizes = _sizes(self.kind.read_sizes, self.image_projection, IMAGE_PROJECTION)
+        sizes = _sizes(self.kind.projection.read_sizes, self.image_projection, IMAGE_PROJECTION)
         return self.kind.encoder_need(sizes)
 
 
@@ -115,7 +117,7 @@ def recognise(
     _check_none_is_empty(rest, ATTENTION)
     denoiser = denoiser_of_file(projection)
     projection = {renamed(name, denoiser.file_names): tensor for name, tensor in projection.items()}
-    width = _sizes(kind.read_sizes, projection, IMAGE_PROJECTION).out_width
+    width = _sizes(kind.projection.read_sizes, projection, IMAGE_PROJECTION).out_width
     kind, notes = _version(kind, file_name, metadata or {}, width)
     lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
     attention = {name: tensor for name, tensor in rest.items() if name not in lora}
@@ -150,7 +152,7 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter
     Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
     """
     kind, tensors = checkpoint.kind, checkpoint.image_projection
-    sizes = _sizes(kind.read_sizes, tensors, IMAGE_PROJECTION)
+    sizes = _sizes(kind.projection.read_sizes, tensors, IMAGE_PROJECTION)
     projection = _filled(lambda ops: kind.projection(sizes, ops), operations, tensors, IMAGE_PROJECTION)
     return Adapter(checkpoint.family, projection, *_attention_layers(checkpoint, sizes.out_width, operations))
 
@@ -205,6 +207,21 @@ def _filled(make: Callable[[ModuleType], M], operations: ModuleType, tensors: Ma
         log.warning("The adapter file holds tensors that nothing uses: %s", some(unexpected, TENSORS_SHOWN, prefix))
     module.load_state_dict({name: tensors[name] for name in expected}, assign=True)
     return module.eval()
+
+
+def fingerprint(tensors: Mapping[str, Tensor], kind: str = "") -> str:
+    """Return a sha256 in hexadecimal, the same for an adapter in any precision, another for any trained otherwise.
+
+    kind: what the tensors alone do not tell. tensors: by the modules' own names. Their names and shapes are hashed, and
+    the signs of the first 65,536 numbers of each, which rounding keeps, zero's too; no digit is sure to be kept, since
+    two roundings may differ from one. So tensors multiplied by a positive number look the same.
+    """
+    digest = hashlib.sha256(kind.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        signs = torch.signbit(tensor.detach().flatten()[:HASHED_VALUES].float())
+        digest.update(signs.cpu().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

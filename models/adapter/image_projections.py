@@ -9,7 +9,7 @@ Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter/ip_adapter.py, ip_adapter_f
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import cast
 
@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from .resampler import HEAD_WIDTH, count_blocks, resampler_blocks
 
 OF_FACE = "perceiver_resampler."
-FACE_WIDTH = 512  # numbers of an ArcFace embedding
 
 
 @dataclass(frozen=True)
@@ -76,16 +75,31 @@ class LinearProjection(Projection):
         return self.norm(self.in_tokens(self.proj(pooled)))
 
 
-class PlusProjection(Projection):
-    """IP-Adapter Plus's projection: learned queries read the encoder's states, as `Resampler`'s first stack does."""
+class StatesReader(Projection):
+    """The layers of a resampler, whose queries read the encoder's states, as `Resampler`'s first stack does."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
-        self.latents = nn.Parameter(torch.empty(1, sizes.tokens, sizes.width))
         self.proj_in = operations.Linear(sizes.image_width, sizes.width)
         self.layers = resampler_blocks(sizes.blocks, sizes.width, sizes.heads, sizes.ff, operations)
         self.proj_out = operations.Linear(sizes.width, sizes.out_width)
         self.norm_out = operations.LayerNorm(sizes.out_width)
+
+    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
+        """Return image tokens: queries [B, T, D], states [B, N, D] -> [B, T, out width]."""
+        context = self.proj_in(states)
+        for attention, ff in cast(Iterable[nn.ModuleList], self.layers):
+            queries = queries + attention(context, queries)
+            queries = queries + ff(queries)
+        return self.norm_out(self.proj_out(queries))
+
+
+class PlusProjection(StatesReader):
+    """IP-Adapter Plus's projection: the queries are learned."""
+
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes, operations)
+        self.latents = nn.Parameter(torch.empty(1, sizes.tokens, sizes.width))
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
@@ -100,9 +114,7 @@ class PlusProjection(Projection):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return image tokens: [B, N, D] -> [B, T, out width]."""
-        queries = self.latents.to(states).expand(len(states), -1, -1)
-        queries = _read(self.layers, self.proj_in(states), queries)
-        return self.norm_out(self.proj_out(queries))
+        return super().forward(self.latents.to(states).expand(len(states), -1, -1), states)
 
 
 class FaceResamplerProjection(PlusProjection):
@@ -111,7 +123,7 @@ class FaceResamplerProjection(PlusProjection):
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
         sizes = PlusProjection.read_sizes(state)
-        return ProjectionSizes(**{**vars(sizes), "face_width": sizes.image_width})
+        return replace(sizes, face_width=sizes.image_width)
 
     def forward(self, face: Tensor) -> Tensor:
         """Return image tokens: [B, face width] -> [B, T, out width]."""
@@ -168,18 +180,13 @@ class FacePlusProjection(FaceProjection):
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes, operations)
-        self.perceiver_resampler = FaceReader(sizes, operations)
+        self.perceiver_resampler = StatesReader(sizes, operations)
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
-        return ProjectionSizes(
-            **{
-                **vars(FaceProjection.read_sizes(state)),
-                "width": state[f"{OF_FACE}proj_in.weight"].shape[0],
-                "image_width": state[f"{OF_FACE}proj_in.weight"].shape[1],
-                **_stack_sizes(state, OF_FACE),
-            }
-        )
+        sizes = FaceProjection.read_sizes(state)
+        into = state[f"{OF_FACE}proj_in.weight"].shape
+        return replace(sizes, width=into[0], image_width=into[1], **_stack_sizes(state, OF_FACE))
 
     def forward(self, face: Tensor, states: Tensor) -> Tensor:
         """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width]."""
@@ -198,20 +205,6 @@ class FacePlusV2Projection(FacePlusProjection):
         return tokens + structure * self.perceiver_resampler(tokens, states)
 
 
-class FaceReader(nn.Module):
-    """FaceID-Plus's resampler, whose queries are made of the face."""
-
-    def __init__(self, sizes: ProjectionSizes, operations: ModuleType):
-        super().__init__()
-        self.proj_in = operations.Linear(sizes.image_width, sizes.width)
-        self.layers = resampler_blocks(sizes.blocks, sizes.width, sizes.heads, sizes.ff, operations)
-        self.proj_out = operations.Linear(sizes.width, sizes.out_width)
-        self.norm_out = operations.LayerNorm(sizes.out_width)
-
-    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
-        return self.norm_out(self.proj_out(_read(self.layers, self.proj_in(states), queries)))
-
-
 def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
     layers = f"{prefix}layers."
     return {
@@ -219,10 +212,3 @@ def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int
         "blocks": count_blocks(state, layers),
         "ff": state[f"{layers}0.1.1.weight"].shape[0],
     }
-
-
-def _read(blocks: nn.ModuleList, context: Tensor, queries: Tensor) -> Tensor:
-    for attention, ff in cast(Iterable[nn.ModuleList], blocks):
-        queries = queries + attention(context, queries)
-        queries = queries + ff(queries)
-    return queries

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from ..families import SDXL
-from ..files.encoder_files import EncoderNeed
+from ..files.encoder_files import FACE_WIDTH, EncoderNeed
 from .image_projections import (
-    FACE_WIDTH,
     OF_FACE,
     FacePlusProjection,
     FacePlusV2Projection,
@@ -41,7 +41,7 @@ class Kind:
     """One kind of adapter.
 
     matches: whether the tensors of an image projection, by their published names, are of this kind.
-    projection: the module, made of sizes and operations; read_sizes: its sizes, read off the tensors.
+    projection: an ImageProjection, made of sizes and operations; its `read_sizes` reads the sizes off the tensors.
     takes_instruction: whether it reads texts. reads_states, reads_pooled, reads_face: what else it reads.
     normed_face: whether the face embedding is one of length 1. has_structure: whether its projection takes `structure`.
     Without a picture, states are those of a zero image; a pooled or a face embedding is zeros.
@@ -52,8 +52,7 @@ class Kind:
     name: str
     title: str
     matches: Callable[[Tensors], bool]
-    projection: Callable[..., ImageProjection]
-    read_sizes: Callable[[Tensors], ProjectionSizes | ResamplerSizes]
+    projection: type[Any]
     takes_instruction: bool = False
     reads_states: bool = False
     reads_pooled: bool = False
@@ -71,12 +70,6 @@ class Kind:
         return self.title
 
 
-def _plain(
-    name: str, title: str, matches: Callable[[Tensors], bool], projection: type[Projection], **reads: bool
-) -> Kind:
-    return Kind(name, title, matches, projection, projection.read_sizes, **reads)
-
-
 def _has(*names: str) -> Callable[[Tensors], bool]:
     return lambda tensors: any(name.startswith(names) for name in tensors)
 
@@ -91,23 +84,17 @@ INSTRUCT = Kind(
     "IPAdapter-Instruct",
     _has("proj_new_input.", "new_input_layers."),
     Resampler,
-    ResamplerSizes.from_state_dict,
     takes_instruction=True,
     reads_states=True,
 )
-BASE = _plain("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_pooled=True)
-PLUS = _plain("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_states=True)
-FULL_FACE = _plain("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_states=True)
-FACE_ID = _plain("faceid", "IP-Adapter FaceID", _has("proj.0.", "proj.2."), FaceProjection, reads_face=True)
-FACE_ID_PLUS = _plain(
-    "faceid-plus",
-    "IP-Adapter FaceID-Plus",
-    _has(OF_FACE),
-    FacePlusProjection,
-    reads_states=True,
-    reads_face=True,
+BASE = Kind("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_pooled=True)
+PLUS = Kind("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_states=True)
+FULL_FACE = Kind("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_states=True)
+FACE_ID = Kind("faceid", "IP-Adapter FaceID", _has("proj.0.", "proj.2."), FaceProjection, reads_face=True)
+FACE_ID_PLUS = Kind(
+    "faceid-plus", "IP-Adapter FaceID-Plus", _has(OF_FACE), FacePlusProjection, reads_states=True, reads_face=True
 )
-FACE_ID_PLUS_V2 = _plain(
+FACE_ID_PLUS_V2 = Kind(
     "faceid-plus-v2",
     "IP-Adapter FaceID-PlusV2",
     lambda tensors: False,  # its tensors are FaceID-Plus's: see `told_as_v2`
@@ -116,7 +103,7 @@ FACE_ID_PLUS_V2 = _plain(
     reads_face=True,
     has_structure=True,
 )
-FACE_RESAMPLER = _plain(
+FACE_RESAMPLER = Kind(
     "faceid-resampler",
     "IP-Adapter FaceID portrait, unnormalised",
     _reads_a_face_as_state,

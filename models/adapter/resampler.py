@@ -120,6 +120,8 @@ class Resampler(nn.Module):
     Source: arXiv 2408.03209 figure 3; unity-research/IP-Adapter-Instruct@57efbe4, the resampler.
     """
 
+    read_sizes = ResamplerSizes.from_state_dict
+
     def __init__(self, sizes: ResamplerSizes, operations: ModuleType = nn):
         super().__init__()
         self.sizes = sizes

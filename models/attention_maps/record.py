@@ -15,8 +15,8 @@ from uuid import UUID
 import torch
 from torch import Tensor
 
+from ..denoisers.model_view import SiteKey
 from ..denoisers.rows import Attention, BatchRows
-from ..denoisers.site import SiteKey
 from ..guidance.branches import Branch
 from ..patching.chain import CHAIN
 from ..patching.pooled_texts import Conds

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from comfy.ldm.modules import attention
 from torch import Tensor
 
 from ..guidance.layer_weights import K_MEAN_V_PENALTY, KV, PENALTY_WIDTH, V_ONLY
-from . import host_attention
+from .model_view import SiteKey
 from .rows import Attention, BatchRows, SiteAdapter
-from .site import SiteKey
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,13 @@ def _grid(extra_options: dict) -> tuple[int, int]:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, extra_options: dict) -> Tensor:
-    """Compute the host's attention for one of its cross-attention layers."""
+    """Compute the host's attention for one of its cross-attention layers: q [R, N, D], k and v [R, T, D] -> [R, N, D].
+
+    It is what the host takes, or a user has put in its place.
+    """
     heads, precision = extra_options["n_heads"], extra_options["attn_precision"]
-    return host_attention.attend(q, k, v, heads, extra_options, attn_precision=precision)
+    settings = {"attn_precision": precision, "transformer_options": extra_options}
+    return attention.optimized_attention(q, k, v, heads=heads, **settings)
 
 
 def scaled(keys: Tensor, values: Tensor, weight: float | Tensor, scaling: str) -> tuple[Tensor, Tensor]:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ..families import Family
 from ..guidance.layer_weights import SCALINGS, Layer
-from .model_view import ModelView
+from .model_view import ModelView, Site, SiteKey
 from .rows import BatchRows, SiteAdapter
-from .site import Site, SiteKey
 from .site_checks import family_of_sites
 
 

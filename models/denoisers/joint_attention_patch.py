@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from comfy.ldm.modules import attention
 from torch import Tensor
 
-from .host_attention import OVERRIDE, attend
+from .model_view import SiteKey
 from .rows import Attention, BatchRows, SiteAdapter
-from .site import SiteKey
+
+OVERRIDE = "optimized_attention_override"  # the host's option for another attention than its own
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class JointImageAttention:
         if rows.observer is not None:
             queries, others = q[:, self.text_tokens :], keys[:, : self.image_positions]
             rows.observer.see(adapter, site, rows, Attention(queries, token_keys, others, heads, self._grid()))
-        out = attend(q, keys, values, heads, self.options)
+        out = attention.optimized_attention(q, keys, values, heads=heads, transformer_options=self.options)
         text = layers.proj_encoder_hidden_states_ip(out[:, : self.text_tokens])
         image = layers.proj_ip(out[:, self.text_tokens :])
         if adapter.masks is not None:

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from ..families import MMDIT
 from ..guidance.layer_weights import INPUT, MIDDLE, OUTPUT, V_ONLY, Layer
+from .adapter_layers import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
 from .denoiser import Denoiser, LayersInFile
-from .joint_attention import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
-from .model_view import DENOISER, ModelView, layer_size
+from .model_view import DENOISER, ModelView, Site, SiteKey, layer_size
 from .rows import BatchRows, SiteAdapter
-from .site import Site, SiteKey
 
 JOINT_BLOCK = "double_block"
 
@@ -68,8 +67,8 @@ class MMDiT(Denoiser):
         tokens = {name: tensor for name, tensor in tensors.items() if any(x in name.split(".") for x in TOKEN_LAYERS)}
         streams = {name: tensor for name, tensor in tensors.items() if name not in tokens}
         return [
-            LayersInFile(partial(TokenProjections, widths), tokens, None),
-            LayersInFile(partial(StreamProjections, widths), streams, None),
+            LayersInFile(partial(TokenProjections, widths, None), tokens, None),
+            LayersInFile(partial(StreamProjections, widths, None), streams, None),
         ]
 
     def site_numbers(self, sites: Sequence[Site]) -> list[int]:

@@ -1,4 +1,4 @@
-"""A model as one clone of it will have it, whichever clone is loaded at the moment.
+"""A model as one clone of it will have it, whichever clone is loaded at the moment, and the sites in it.
 
 The clones of a ModelPatcher share one model. What the loaded one patches stands in it, and what stood there before is
 in backups, which the clones share, too.
@@ -9,12 +9,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 DENOISER = "diffusion_model"
+SiteKey = tuple
+"""("input", 4, 0) for a UNet's cross-attention, ("double_block", 2) for a joint block."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One attention that image tokens enter: its key in the host's patches_replace, its widths, its block's path."""
+
+    key: SiteKey
+    width: int
+    context_width: int
+    path: str = ""
 
 
 class ModelView:

@@ -13,7 +13,7 @@ from uuid import UUID
 from torch import Tensor
 
 from ..guidance.branches import Branch
-from .site import SiteKey
+from .model_view import SiteKey
 
 Area = tuple[int, int, int, int] | None
 """The part of the latent a conditioning covers, as (height, width, top, left); None for all of it."""

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from typing import cast
 
 from ..families import FAMILIES, Family
-from .model_view import ModelView
-from .site import Site, SiteKey
+from .model_view import ModelView, Site, SiteKey
 
 BYPASS = (
     "Bypass the node that put it there, or IPAdapter-Instruct, or set the weight there to 0 (Instruct Layer Weights)."

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ..families import UNET
 from ..guidance.layer_weights import INPUT, MIDDLE, OUTPUT, Layer
-from .cross_attention import KEYS, VALUES, SiteProjections, site_widths
+from .adapter_layers import KEYS, VALUES, SiteProjections, site_widths
 from .denoiser import Denoiser, LayersInFile
-from .model_view import DENOISER, ModelView, class_name, layer_size
+from .model_view import DENOISER, ModelView, Site, SiteKey, class_name, layer_size
 from .rows import BatchRows, SiteAdapter
-from .site import Site, SiteKey
 from .site_checks import closed
 
 

@@ -1,9 +1,10 @@
 """Make image tokens of references and texts: what Encode Instruct Prompt hands to Apply.
 
-references, encode, tokens    from references and texts to embeds
-embeds                        what is handed on, alone, combined or in turns
+references, features          what comes from the graph, and what encoders have read of it
+encode, tokens, combining     from these and texts to image tokens of one or several references
+embeds, stored_embeds         what is handed on, alone, combined or in turns, also as files
 loaded_adapter, held_models   an adapter in the host's memory management
-image_encoder, pixels         pictures to hidden states
+image_encoder, pixels, masks  pictures to hidden states
 text_encoder, text_cache      texts to hidden states, each once
-open_clip_...                 encoders from open_clip's files and names
+open_clip                     encoders from open_clip's files and names
 """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..guidance.branches import Branches
 from ..messages import check_numbers
-from ..reference.combining import ImageTokens, combine_two
+from .combining import ImageTokens, combine_two
 from .held_models import HoldsModels
 from .loaded_adapter import LoadedAdapter
 

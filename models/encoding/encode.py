@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ..files.encoder_files import EncoderNeed, wrong_encoder
 from ..guidance.branches import Branch, Branches
-from ..reference.combining import PER_INDEX, Combining, check_weights, combine_references
-from ..reference.features import Features
+from .combining import PER_INDEX, Combining, check_weights, combine_references
 from .embeds import InstructEmbeds, joined_instructions
+from .features import Features
 from .held_models import HoldsModels
 from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_image_states
 from .loaded_adapter import LoadedAdapter

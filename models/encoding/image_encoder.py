@@ -18,7 +18,7 @@ from torch import Tensor
 from ..bounded_cache import LastUsed
 from ..files.encoder_files import EncoderNeed, EncoderSizes, check_sizes, wrong_encoder
 from ..files.tensor_files import wrong_suffix
-from ..reference.features import Features, stacked
+from .features import Features, stacked
 from .pixels import CENTER_CROP, pixel_values
 
 KEPT_IMAGES = 32  # 1.3 MB each at ViT-H
@@ -140,7 +140,6 @@ class FeatureCache(LastUsed[Features]):
         return self._zero
 
     def _encode(self, pixels: Tensor) -> list[Features]:
-        """Return features for each picture."""
         features = []
         for batch in pixels.split(BATCH):
             mm.throw_exception_if_processing_interrupted()

@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..adapter.checkpoint import AdapterCheckpoint, build, read_checkpoint
-from ..reference.stored_embeds import fingerprint
+from ..adapter.checkpoint import AdapterCheckpoint, build, fingerprint, read_checkpoint
 from .held_models import HoldsModels
 
 # Weights that follow the host's dynamic memory management, where the version has it.

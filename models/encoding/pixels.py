@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..reference.masks import mask_frames
+from .masks import mask_frames
 
 CENTER_CROP, PAD, STRETCH = "center crop", "pad", "stretch"
 FITS = (CENTER_CROP, PAD, STRETCH)

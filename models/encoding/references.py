@@ -10,9 +10,9 @@ from torch import Tensor
 
 from ..files.encoder_files import EncoderNeed, encoder_title
 from ..messages import check_choice, check_numbers
-from ..reference.combining import CONCAT, MODES
 from ..reference.faces import Faces
-from ..reference.masks import mask_frames
+from .combining import CONCAT, MODES
+from .masks import mask_frames
 from .pixels import CENTER_CROP, FITS, check_image, check_mask
 
 MOST_WEIGHT = 3.0
@@ -129,7 +129,8 @@ def one_image(image: Tensor) -> References:
 
 
 def _states(name: str, states, need: EncoderNeed) -> Tensor:
-    shape = [need.width] if need.pooled else [_length(need), need.width]
+    places = (need.encoder and need.encoder.sizes.places) or VIT_LENGTH
+    shape = [need.width] if need.pooled else [places, need.width]
     what = "pooled embeds" if need.pooled else "penultimate states"
     expected = f"{name} was expected to be the {what} of {need.title}, [n, {', '.join(map(str, shape))}]"
     if not isinstance(states, Tensor):
@@ -140,11 +141,6 @@ def _states(name: str, states, need: EncoderNeed) -> Tensor:
     if not torch.isfinite(states).all():
         raise ValueError(f"{expected}; some of its values are NaN or infinite. Encode the picture again.")
     return states.float()
-
-
-def _length(need: EncoderNeed) -> int:
-    known = need.encoder and need.encoder.sizes.places
-    return known or VIT_LENGTH
 
 
 def _what(shape: list[int], need: EncoderNeed) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..messages import check_letters
-from .open_clip_towers import TEXT_LENGTH, OpenClipText, token_ids
+from .open_clip.towers import TEXT_LENGTH, OpenClipText, token_ids
 
 CLIP_L = "clip_l"
 LONGEST_TEXT = 4000  # letters; a token has about 20 at most

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..guidance.branches import Branch, Branches, branch_texts
 from ..reference.faces import Faces
-from ..reference.features import Features
+from .features import Features
 from .loaded_adapter import LoadedAdapter
 from .text_cache import text_states
 

@@ -10,6 +10,7 @@ H94 = "https://huggingface.co/h94/IP-Adapter/resolve/main/"
 VIT_H_FILE = "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors"
 VIT_H_URL = f"{H94}models/image_encoder/model.safetensors"
 SUFFIXES = (".safetensors", ".sft")
+FACE_WIDTH = 512  # numbers of an ArcFace embedding
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,15 @@ import comfy.patcher_extension
 from torch import Tensor
 
 from ..denoisers.denoiser import denoiser_of, family_of_model
-from ..denoisers.model_view import ModelView, class_name
-from ..denoisers.site import Site
+from ..denoisers.model_view import ModelView, Site, class_name
 from ..denoisers.site_checks import check_fit
 from ..encoding.embeds import InstructEmbeds, TimedEmbeds, Turn, turns_of
 from ..encoding.loaded_adapter import LoadedAdapter
-from ..families import Family
+from ..encoding.masks import MOST_CHANNELS, mask_frames
 from ..guidance.coefficients import count_passes
 from ..guidance.layer_weights import layer_factors
 from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
 from ..messages import check_choice, check_numbers
-from ..reference.masks import MOST_CHANNELS, mask_frames
 from . import wrappers
 from .chain import CHAIN, Applied, ApplySettings, Chain
 from .face_lora import add_lora
@@ -114,25 +112,27 @@ def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) ->
 
 
 def _sites(model: ModelView, adapter: LoadedAdapter) -> list[Site]:
-    family, denoiser = adapter.family, denoiser_of(adapter.family)
+    denoiser = denoiser_of(adapter.family)
     sites = denoiser.sites(model) if denoiser.matches(model) else []
     if not sites:
-        raise ValueError(f"This adapter is for {family}, {_of_another_kind(model, family, denoiser.name)}")
-    check_fit(family, adapter.context_width, adapter.projections.widths, sites, model.title)
+        raise ValueError(_of_another_kind(model, adapter))
+    check_fit(adapter.family, adapter.context_width, adapter.projections.widths, sites, model.title)
     return sites
 
 
-def _of_another_kind(model: ModelView, family: Family, kind: str) -> str:
-    found = family_of_model(model)
+def _of_another_kind(model: ModelView, adapter: LoadedAdapter) -> str:
+    family, found = adapter.family, family_of_model(model)
+    wanted = f"{family.title}'s {denoiser_of(family).name}"
+    expected = f"This adapter is for {family}, the connected model ({model.title}) is not {wanted}"
     if found is not None:
         return (
-            f"the connected model ({model.title}) is not {family.title}'s {kind} but {found.title}. Connect an "
-            f"{family.title} model, or load the {found.title} adapter ({found.published_file})."
+            f"{expected} but {found.title}. Connect an {family.title} model, or load the {found.title} adapter "
+            f"({found.published_file})."
         )
     return (
-        f"the connected model ({model.title}) is not {family.title}'s {kind} but a {class_name(model.denoiser)}; an "
-        "engine built of a model, as by TensorRT, leaves an adapter no way in, either. Connect an "
-        f"{family.title} model from Load Checkpoint ({family.fitting_model}), or load the adapter for this one."
+        f"{expected} but a {class_name(model.denoiser)}; an engine built of a model, as by TensorRT, leaves an adapter "
+        f"no way in, either. Connect an {family.title} model from Load Checkpoint ({family.fitting_model}), or load "
+        "the adapter for this one."
     )
 
 

@@ -102,13 +102,9 @@ def is_part_of_picture(transformer_options: dict) -> bool:
 
 
 def _windows(options: dict, whole: WholeLatent) -> list[tuple[int, ...]]:
-    windows = (_animatediff_window(options), _host_window(options, whole))
+    animatediffs = (options.get(AD_PARAMS) or {}).get("sub_idxs")  # None for all frames
+    windows = (animatediffs, _host_window(options, whole))
     return [tuple(frames) for frames in windows if frames is not None]
-
-
-def _animatediff_window(options: dict) -> Sequence[int] | None:
-    """Return which frames AnimateDiff-Evolved says that a call holds, or None for all of them."""
-    return (options.get(AD_PARAMS) or {}).get("sub_idxs")
 
 
 def _host_window(options: dict, whole: WholeLatent) -> Sequence[int] | None:

@@ -8,13 +8,13 @@ from functools import cached_property
 
 from torch import Tensor
 
-from ..denoisers.site import SiteKey
+from ..denoisers.model_view import SiteKey
+from ..encoding.combining import ImageTokens, latent_weights, product_of_cycles
 from ..encoding.embeds import Turn
 from ..encoding.loaded_adapter import LoadedAdapter
 from ..guidance.layer_weights import LayerFactor, LayerWeights
 from ..guidance.tasks import AUTO, THREE_WAY
 from ..guidance.weight_schedule import Schedule
-from ..reference.combining import ImageTokens, latent_weights, product_of_cycles
 
 CHAIN = "ipadapter_instruct"
 EVERYWHERE = LayerWeights()

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 import comfy.lora
 
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.model_view import ModelView, layer_size
-from ..denoisers.site import SiteKey
+from ..denoisers.model_view import ModelView, SiteKey, layer_size
 from ..encoding.loaded_adapter import LoadedAdapter
-from ..families import Family
 
 LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
 
@@ -29,20 +27,20 @@ def add_lora(patched, adapter: LoadedAdapter, sites: tuple[SiteKey, ...], streng
 
 def check_lora(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
     """Return `lora_layers`. Raises ValueError unless the model has each of the LoRA's layers, of the same size."""
-    names = lora_layers(adapter.family, sites, model)
+    names = lora_layers(adapter, sites, model)
     for layer in sorted({name.rsplit("_lora.", 1)[0] for name in adapter.lora}):
         _check_layer(adapter, layer, names, model)
     return names
 
 
-def lora_layers(family: Family, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
+def lora_layers(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
     """Return the names in the model of the weights NUMBER.to_q and the like.
 
     A file counts self- and cross-attentions together: 2 i is the i-th block's self-attention, 2 i + 1 its
     cross-attention, in the adapter's order of blocks.
     Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter_faceid.py, `set_ip_adapter`.
     """
-    blocks = {site.key: site.path for site in denoiser_of(family).sites(model)}
+    blocks = {site.key: site.path for site in denoiser_of(adapter.family).sites(model)}
     return {
         f"{2 * number + offset}.to_{letter}": f"{blocks[site]}.{attention}.{layer}.weight"
         for number, site in enumerate(sites)

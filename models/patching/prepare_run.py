@@ -12,16 +12,14 @@ import torch
 from torch import Tensor
 
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.model_view import ModelView
-from ..denoisers.site import SiteKey
+from ..denoisers.model_view import ModelView, SiteKey
 from ..denoisers.site_checks import doubted_sites
 from ..guidance.weight_schedule import NOISE, Schedule, StepPositions, noise_position
 from .batch_index import WholeLatent
 from .chain import Applied, Chain
 from .face_lora import check_lora
 from .masks import SiteMasks
-from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Prepared, Run
-from .window import SigmaWindow, level_at
+from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Prepared, Run, SigmaWindow, level_at
 
 
 def prepare_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run:

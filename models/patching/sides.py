@@ -28,7 +28,14 @@ def told_wrapper(wrapper: Callable, branch_of: BranchOf) -> Callable:
 
     branch_of: each condition's, by its id.
     """
-    return partial(_call_wrapper, wrapper, branch_of)
+
+    def told(apply_model: Callable, args: dict):
+        options = args["c"]["transformer_options"]
+        sides = _sides(branch_of, options)
+        own = {**args["c"], "transformer_options": {**options, SIDES: sides}}
+        return wrapper(apply_model, {**args, "c": own, SIDES: sides})
+
+    return told
 
 
 @contextlib.contextmanager
@@ -64,13 +71,6 @@ def _get_control(
 ):
     transformer_options[SIDES] = _sides(branch_of, transformer_options)
     return get_control(x, t, cond, batched_number, transformer_options, *args, **kwargs)
-
-
-def _call_wrapper(wrapper: Callable, branch_of: BranchOf, apply_model: Callable, args: dict):
-    options = args["c"]["transformer_options"]
-    sides = _sides(branch_of, options)
-    own = {**args["c"], "transformer_options": {**options, SIDES: sides}}
-    return wrapper(apply_model, {**args, "c": own, SIDES: sides})
 
 
 def _sides(branch_of: BranchOf, options: dict) -> list[int]:

@@ -22,10 +22,7 @@ from .faces import Faces
 RELEASES = "https://github.com/deepinsight/insightface/releases"
 BUFFALO = "buffalo_l"
 # What is needed of the published packs: the detection model and the recognition model.
-PACK_FILES = {
-    BUFFALO: ("det_10g.onnx", "w600k_r50.onnx"),
-    "antelopev2": ("scrfd_10g_bnkps.onnx", "glintr100.onnx"),
-}
+PACK_FILES = {BUFFALO: ("det_10g.onnx", "w600k_r50.onnx"), "antelopev2": ("scrfd_10g_bnkps.onnx", "glintr100.onnx")}
 CPU = "CPU"
 PROVIDER = "ExecutionProvider"
 PREPARED_SIZE = 640

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..adapter.image_projections import FACE_WIDTH
 from ..files.atomic_write import write_whole
+from ..files.encoder_files import FACE_WIDTH
 from ..files.tensor_files import PACK, check_is_file
 from ..messages import short, some
 

@@ -81,9 +81,8 @@ def crop_around(image: Tensor, mask: Tensor, padding: float) -> tuple[Tensor, Te
     its mask is 0. S is the largest of the batch; smaller squares are enlarged.
     Raises ValueError for an empty mask.
     """
-    boxes = [_box(frame, number) for number, frame in enumerate(mask, start=1)]
     size = mask.shape[1:]
-    squares = [_square_around(box, size, padding) for box in boxes]
+    squares = [_square_around(frame, number, padding) for number, frame in enumerate(mask, start=1)]
     side = max(square.side for square in squares)
     pictures, masks = [], []
     for picture, frame, square in zip(_rgb(image), mask, squares, strict=True):
@@ -110,32 +109,23 @@ class Square:
         return torch.arange(self.left, self.left + self.side, device=device)
 
 
-@dataclass(frozen=True)
-class Box:
-    """A box of pixels: rows from top to before bottom, columns from left to before right."""
+def _square_around(mask: Tensor, number: int, padding: float) -> Square:
+    """Return the square around what a mask [H, W] marks, at half of its highest value.
 
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-
-def _box(mask: Tensor, number: int) -> Box:
-    """Return what a mask [H, W] marks, at half of its highest value. Raises ValueError, which names it by `number`."""
+    Raises ValueError, which names the mask by its `number`.
+    """
     marked = mask > mask.max() / 2
     if not marked.any():
         raise ValueError(
             f"mask was expected to mark a part of picture {number}; it is empty (0 everywhere). Paint the part on the "
             "picture in the mask editor, connect another mask, or take this picture out of the batch."
         )
-    rows, columns = (marked.any(dim=axis).nonzero() for axis in (1, 0))
-    return Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-
-
-def _square_around(box: Box, size: Sequence[int], padding: float) -> Square:
-    longest = max(box.bottom - box.top, box.right - box.left)
-    side = max(longest, min(round(longest * (1 + 2 * padding)), *size))
-    return Square(_start(box.top, box.bottom, side, size[0]), _start(box.left, box.right, side, size[1]), side)
+    rows, columns = (marked.any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
+    longest = max(rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0])
+    height, width = mask.shape
+    side = max(longest, min(round(longest * (1 + 2 * padding)), height, width))
+    top, left = _start(rows[0], rows[-1] + 1, side, height), _start(columns[0], columns[-1] + 1, side, width)
+    return Square(top, left, side)
 
 
 def _start(first: int, last: int, side: int, length: int) -> int:

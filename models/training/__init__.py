@@ -3,7 +3,7 @@
     pairs, image_pairs, dataset, batch     from images and texts to batches, encoded once
     initial_checkpoint, trainable_adapter  what is trained; frozen_base: on what
     training_arguments, accelerator        how, and in which processes
-    training_setup, trainer                the one way to set a training up, and its steps
+    trainer                                the one way to set a training up, and its steps
     validation, loss_plot                  how far it has come
     job                                    a whole run from files
 

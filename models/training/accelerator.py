@@ -4,60 +4,39 @@ from __future__ import annotations
 
 import contextlib
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
-class Accelerator(Protocol):
-    """The part of accelerate's Accelerator that training uses, by the same names.
+class Accelerator:
+    """The part of accelerate's Accelerator that training uses, by the same names, for this process alone.
 
     process_index: this process's number. is_main_process: whether it is the one that writes files.
     """
-
-    @property
-    def process_index(self) -> int: ...
-
-    @property
-    def is_main_process(self) -> bool: ...
-
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
-        """Return both, so that all processes have the same weights after a step."""
-        ...
-
-    def no_sync(self, module: nn.Module) -> AbstractContextManager:
-        """Return a context for a pass whose gradients are not yet exchanged with other processes."""
-        ...
-
-    def backward(self, loss: Tensor) -> None: ...
-
-    def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
-        """Return the tensors of all processes as one; reduction is "mean"."""
-        ...
-
-
-class SingleProcess:
-    """The accelerator of this process alone."""
 
     process_index = 0
     is_main_process = True
 
     def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+        """Return both, so that all processes have the same weights after a step."""
         return module, optimizer
 
     def no_sync(self, module: nn.Module) -> AbstractContextManager:
+        """Return a context for a pass whose gradients are not yet exchanged with other processes."""
         return contextlib.nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
     def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
+        """Return the tensors of all processes as one; reduction is "mean"."""
         return tensor
 
 
-def accelerate_processes(on_cpu: bool = False) -> Accelerator:
-    """Return accelerate's Accelerator, for the processes of `accelerate launch` or for a single one.
+def accelerate_processes(on_cpu: bool = False) -> Any:
+    """Return accelerate's own Accelerator, for the processes of `accelerate launch` or for a single one.
 
     Call it before ComfyUI is imported: ComfyUI takes the device that is then the current one.
     Raises ValueError where accelerate is not installed.
@@ -66,5 +45,4 @@ def accelerate_processes(on_cpu: bool = False) -> Accelerator:
         import accelerate
     except ImportError:
         raise ValueError("Run: pip install accelerate. It runs the training, and is not installed.") from None
-    made: Any = accelerate.Accelerator(cpu=on_cpu)
-    return made
+    return accelerate.Accelerator(cpu=on_cpu)

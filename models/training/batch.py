@@ -6,14 +6,14 @@ Axes: B pairs, N image patches and class token, L text tokens, M text tokens of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Protocol, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ..reference.features import stacked
+from ..encoding.features import stacked
 from .training_arguments import TrainingArguments
 
 
@@ -36,15 +36,8 @@ class Conditioning:
 
     def to(self, device: torch.device) -> Conditioning:
         """Return it on a device in float32, in which the resampler computes, as when it samples."""
-        return Conditioning.of(None if part is None else part.to(device, torch.float32) for part in self.parts())
-
-    def parts(self) -> tuple[Tensor | None, ...]:
-        return tuple(getattr(self, part.name) for part in fields(self))
-
-    @classmethod
-    def of(cls, parts: Iterable[Tensor | None]) -> Conditioning:
-        """Return the one that has these parts, of which only the last may be None."""
-        return cls(*cast(Iterable[Tensor], parts))
+        known = {name: part for name, part in vars(self).items() if part is not None}
+        return Conditioning(**{name: part.to(device, torch.float32) for name, part in known.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,23 +50,6 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return it on a device in float32."""
         return Batch(self.latents.to(device, torch.float32), self.conditioning.to(device))
-
-
-class Dataset(Protocol):
-    """A source of batches.
-
-    unconditional: one row of a zero image and empty texts, for what is dropped. instructions: all that are trained.
-    """
-
-    @property
-    def unconditional(self) -> Conditioning: ...
-
-    @property
-    def instructions(self) -> Iterable[str]: ...
-
-    def batch(self, count: int, generator: torch.Generator) -> Batch:
-        """Return `count` examples, drawn by the generator alone."""
-        ...
 
 
 def drop_conditioning(

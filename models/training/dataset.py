@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..adapter.checkpoint import fingerprint
 from ..encoding.image_encoder import image_features, zero_image_states
 from ..encoding.text_cache import conditionings
 from ..encoding.text_encoder import check_clip_l, encode_texts
 from ..files.tensor_cache import TensorCache
 from ..messages import check_letters
-from ..reference.stored_embeds import fingerprint
 from .batch import Batch, Conditioning, stack_conditioning
 from .frozen_base import FrozenBase
 from .pairs import Pair, by_task
@@ -81,7 +81,10 @@ class Encoders:
 
 
 class PairDataset:
-    """A dataset of pairs, all of which are encoded on disk; see `encode_pairs`."""
+    """A dataset of pairs, all of which are encoded on disk; see `encode_pairs`.
+
+    unconditional: one row of a zero image and empty texts, for what is dropped. instructions: all that are trained.
+    """
 
     def __init__(self, pairs: Sequence[Pair], files: dict, zero_image: Tensor):
         self.pairs, self._files = list(pairs), files
@@ -90,6 +93,7 @@ class PairDataset:
         self.unconditional = self._conditioning(zero_image, "", "")
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
+        """Return `count` examples, drawn by the generator alone."""
         drawn = torch.randint(len(self.pairs), (count,), generator=generator).tolist()
         return self.examples([(number, self._instruction(number, generator)) for number in drawn])
 

@@ -16,10 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..denoisers.denoiser import denoiser_of, family_of_model
-from ..denoisers.host_attention import OVERRIDE
-from ..denoisers.model_view import ModelView, class_name
+from ..denoisers.joint_attention_patch import OVERRIDE
+from ..denoisers.model_view import ModelView, Site, class_name
 from ..denoisers.rows import BatchRows
-from ..denoisers.site import Site
 from ..denoisers.site_checks import check_reached, doubted_sites
 from ..families import Family
 from ..guidance.branches import Branch

@@ -18,9 +18,9 @@ from ..adapter.image_projections import PlusProjection
 from ..adapter.kinds import INSTRUCT, PLUS
 from ..adapter.resampler import HEAD_WIDTH, Resampler, ResamplerSizes
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.site import Site
+from ..denoisers.model_view import Site
 from ..denoisers.site_checks import check_fit
-from ..families import SD15, Family
+from ..families import Family
 from .frozen_base import FrozenBase
 from .trainable_adapter import named_as_published
 
@@ -28,8 +28,6 @@ TEXT_LAYERS = ("prompt_layers.", "new_input_layers.")
 OUTPUT_LINEARS = (".0.to_out.weight", ".1.3.weight")
 TEXT_OUTPUT_STD = 1e-4
 IMAGE_WIDTH, TEXT_WIDTH = 1280, 768  # ViT-H's, CLIP-L's
-PUBLISHED_WIDTHS = {SD15.name: 768}  # of the resampler; the other families' is the next line's
-OTHER_WIDTH = 1280
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def from_file(checkpoint: AdapterCheckpoint, family: Family, sites: Sequence[Sit
 
 
 def _sizes(family: Family, shape: Shape, out_width: int) -> ResamplerSizes:
-    width = shape.width or PUBLISHED_WIDTHS.get(family.name, OTHER_WIDTH)
+    width = shape.width or family.resampler_width
     return ResamplerSizes(
         tokens=shape.tokens,
         width=width,
@@ -105,12 +103,8 @@ def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
     sizes = replace(_sizes(plus.family, shape, own.out_width), image_width=own.image_width, image_ff=own.ff)
     resampler = _new_resampler(sizes, torch.Generator().manual_seed(seed))
     named = {name: image.get(name, cast(Tensor, weight)) for name, weight in resampler.state_dict().items()}
-    return recognise(
-        {
-            **{IMAGE_PROJECTION + name: weight for name, weight in named.items()},
-            **{ATTENTION + name: weight for name, weight in plus.attention.items()},
-        }
-    )
+    projection = {IMAGE_PROJECTION + name: weight for name, weight in named.items()}
+    return recognise({**projection, **{ATTENTION + name: weight for name, weight in plus.attention.items()}})
 
 
 @torch.no_grad()

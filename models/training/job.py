@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..adapter.checkpoint import read_checkpoint
-from ..adapter.write import write_adapter
+from ..adapter.trained_files import write_adapter
 from ..denoisers.denoiser import denoiser_of
 from ..encoding.image_encoder import check_encoder
 from ..files.atomic_write import cannot_write, whole
@@ -27,9 +27,8 @@ from .frozen_base import trainable_family
 from .initial_checkpoint import IMAGE_WIDTH, Shape
 from .loss_plot import loss_plot
 from .pairs import Pair, read_pairs
-from .trainer import StepReport, Trainer
+from .trainer import StepReport, Trainer, TrainingSetup
 from .training_arguments import TrainingArguments
-from .training_setup import TrainingSetup
 from .validation import one_of_each_task, pil_image, sample_grid, validation_losses, validation_split
 
 LOG = logging.getLogger(__name__)
@@ -90,7 +89,9 @@ def load_models(job: Job) -> tuple:
         if not path.is_file():
             raise ValueError(f"A file was expected at {path}; there is none. Correct the path.")
     model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(job.checkpoint))
-    clip = _load_text_encoders(job, model) if job.text_encoders else clip
+    if job.text_encoders:
+        kind = getattr(comfy.sd.CLIPType, denoiser_of(trainable_family(model)).clip_type)
+        clip = comfy.sd.load_clip([str(path) for path in job.text_encoders], clip_type=kind)
     vae = comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(job.vae))) if job.vae else vae
     clip_vision = comfy.clip_vision.load(str(job.clip_vision))
     for part, found in (("text encoder", clip), ("autoencoder", vae), ("image encoder", clip_vision)):
@@ -98,12 +99,6 @@ def load_models(job: Job) -> tuple:
             raise ValueError(f"A {part} was expected; none of the files holds one. Give its file, too.")
     check_encoder(clip_vision, EncoderNeed(IMAGE_WIDTH, pooled=False), job.clip_vision.name)
     return model, Encoders(clip, vae, clip_vision, (job.resolution, job.resolution))
-
-
-def _load_text_encoders(job: Job, model):
-    types = comfy.sd.CLIPType
-    kind = getattr(types, denoiser_of(trainable_family(model)).clip_type)
-    return comfy.sd.load_clip([str(path) for path in job.text_encoders], clip_type=kind)
 
 
 def check_same_settings(job: Job) -> None:
@@ -130,6 +125,9 @@ def _settings(job: Job) -> dict:
 def _train(
     job: Job, trainer: Trainer, encoders: Encoders, validation: PairDataset | None, sampled: Sequence[Pair]
 ) -> None:
+    if not trainer.accelerator.is_main_process:
+        trainer.train(lambda report: None, lambda: None)
+        return
     recent: list[StepReport] = []
     seconds, began = 0.0, time.monotonic()
 
@@ -151,8 +149,6 @@ def _train(
 
 
 def _log(job: Job, trainer: Trainer, reports: Sequence[StepReport], seconds: float) -> None:
-    if not trainer.accelerator.is_main_process:
-        return
     loss = sum(report.loss for report in reports) / len(reports)
     LOG.info("step %d of %d: loss %.4f, %.2f s a step", trainer.step, job.arguments.max_train_steps, loss, seconds)
     with (job.work / LOSSES).open("a", encoding="utf-8") as file:
@@ -161,8 +157,6 @@ def _log(job: Job, trainer: Trainer, reports: Sequence[StepReport], seconds: flo
 
 def save(job: Job, trainer: Trainer) -> None:
     """Write what resuming needs, and the adapter as it is; each file is whole or as it was."""
-    if not trainer.accelerator.is_main_process:
-        return
     try:
         with whole(job.work / STATE) as partial:
             torch.save(trainer.state(), partial)
@@ -175,8 +169,6 @@ def save(job: Job, trainer: Trainer) -> None:
 def _validate(
     job: Job, trainer: Trainer, encoders: Encoders, validation: PairDataset | None, sampled: Sequence[Pair]
 ) -> None:
-    if not trainer.accelerator.is_main_process:
-        return
     if validation is not None:
         losses = validation_losses(trainer, validation)
         LOG.info("step %d: validation loss %s", trainer.step, ", ".join(f"{t} {v:.4f}" for t, v in losses.items()))

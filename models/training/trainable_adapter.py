@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, renamed
 from ..adapter.kinds import INSTRUCT
 from ..denoisers.denoiser import denoiser_of
+from ..denoisers.model_view import SiteKey
 from ..denoisers.rows import BatchRows
-from ..denoisers.site import SiteKey
 from ..families import Family
 from ..guidance.layer_weights import V_ONLY
 from .batch import Conditioning

@@ -1,4 +1,4 @@
-"""Train an adapter, step by step.
+"""Set up a training, for the node and for the command, and train an adapter, step by step.
 
 Everything random in a step is drawn from the seed and the step's number, so that a run that was stopped and resumed
 goes on as it would have gone.
@@ -7,8 +7,9 @@ goes on as it would have gone.
 from __future__ import annotations
 
 import contextlib
+import copy
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,14 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor, nn
 
+from ..adapter.checkpoint import AdapterCheckpoint
+from ..files.tensor_cache import TensorCache
 from .accelerator import Accelerator
-from .batch import Batch, Dataset, drop_conditioning
-from .frozen_base import FrozenBase
+from .batch import Batch, drop_conditioning
+from .dataset import Encoders, PairDataset, Progress, encode_pairs
+from .frozen_base import FrozenBase, trainable_family
+from .initial_checkpoint import Shape, initial_checkpoint
+from .pairs import Pair
 from .trainable_adapter import TrainableAdapter, named_as_published
 from .training_arguments import BF16, TrainingArguments
 
@@ -63,7 +69,7 @@ class Trainer:
         self,
         adapter: TrainableAdapter,
         base: FrozenBase,
-        dataset: Dataset,
+        dataset: PairDataset,
         arguments: TrainingArguments,
         accelerator: Accelerator,
     ):
@@ -175,7 +181,7 @@ class Trainer:
                 "Resume it with the arguments that it was started with, or start anew in another folder."
             )
         self.adapter.load_state_dict(state["adapter"])
-        self.optimizer.load_state_dict(_copied(state["optimizer"]))
+        self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # which may be of inference mode
         copy_weights(self.ema, state["ema"])
         self.step = state["step"]
 
@@ -187,10 +193,26 @@ def copy_weights(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -
         target.copy_(weights[name])
 
 
-def _copied(state: Any) -> Any:
-    """Return an optimizer's state with tensors of its own, made outside of inference mode, whatever it was read in."""
-    if isinstance(state, Tensor):
-        return state.clone()
-    if isinstance(state, dict):
-        return {name: _copied(part) for name, part in state.items()}
-    return [_copied(part) for part in state] if isinstance(state, list) else state
+@dataclass(frozen=True, eq=False)
+class TrainingSetup:
+    """All that a training is made of.
+
+    model: ComfyUI's ModelPatcher of the base model. initial: the adapter to start from, or the shape of a new one.
+    """
+
+    model: Any
+    encoders: Encoders
+    pairs: Sequence[Pair]
+    initial: AdapterCheckpoint | Shape
+    arguments: TrainingArguments
+
+    def trainer(self, cache: TensorCache, progress: Progress, accelerator: Accelerator | None = None) -> Trainer:
+        """Encode what is not in the cache yet, and return the trainer before its first step.
+
+        Raises ValueError for a model that cannot be trained on, an adapter that does not fit it, and pairs that cannot
+        be encoded.
+        """
+        base = FrozenBase(self.model, trainable_family(self.model), self.arguments.dtype)
+        start = initial_checkpoint(self.initial, base, self.arguments.seed)
+        dataset = encode_pairs(self.pairs, self.encoders, base, cache, progress)
+        return Trainer(TrainableAdapter(start), base, dataset, self.arguments, accelerator or Accelerator())

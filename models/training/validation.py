@@ -22,6 +22,7 @@ from ..encoding.text_cache import conditionings
 from ..encoding.tokens import Texts
 from ..patching.apply import ApplySettings, apply_instruct
 from .dataset import Encoders, PairDataset
+from .frozen_base import PIXELS
 from .loss_plot import loss_plot
 from .pairs import Pair
 from .trainer import Trainer, copy_weights
@@ -87,7 +88,8 @@ def sample(trainer: Trainer, encoders: Encoders, pair: Pair) -> Tensor:
         settings = ApplySettings(weight=SAMPLE_WEIGHT, guidance="simple")
         model, _ = apply_instruct(trainer.base.patcher, embeds, settings)
         positive, negative = conditionings(encoders.clip, [pair.caption, ""])
-        latent = torch.zeros(1, *_latent_shape(trainer, encoders))
+        sides = (side // PIXELS for side in encoders.resolution)
+        latent = torch.zeros(1, trainer.base.latent_format.latent_channels, *sides)
         seed = trainer.arguments.seed
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
         samples = comfy.sample.sample(
@@ -131,10 +133,6 @@ def pil_image(image: Tensor) -> Any:
 
 def one_of_each_task(pairs: Sequence[Pair]) -> list[Pair]:
     return list({pair.task: pair for pair in reversed(pairs)}.values())[::-1]
-
-
-def _latent_shape(trainer: Trainer, encoders: Encoders) -> tuple[int, ...]:
-    return trainer.base.latent_format.latent_channels, *(side // 8 for side in encoders.resolution)
 
 
 def _fitted(image: Tensor, size: Sequence[int]) -> Tensor:

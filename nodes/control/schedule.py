@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
+from ...models.encoding.combining import parse_numbers
 from ...models.guidance.weight_schedule import ALONG, BETWEEN, HOLD, NOISE, Schedule, parse_schedule
 from ...models.messages import check_numbers
-from ...models.reference.combining import parse_numbers
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Curve, Schedules
 

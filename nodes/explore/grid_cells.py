@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ...models.encoding.combining import parse_numbers
 from ...models.families import FAMILIES, Family
 from ...models.guidance.coefficients import count_passes
 from ...models.guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
 from ...models.messages import check_choice, check_length, check_letters, shown
-from ...models.reference.combining import parse_numbers
 
 NOTHING = "nothing"
 GUIDANCES = (AUTO, SIMPLE, THREE_WAY)

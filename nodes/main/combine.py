@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...models.encoding.combining import CONCAT, METHODS
 from ...models.messages import check_choice
-from ...models.reference.combining import CONCAT, METHODS
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Embeds
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ...models.encoding.combining import CONCAT, MODES
 from ...models.encoding.pixels import CENTER_CROP, FITS
 from ...models.encoding.references import MOST_STRUCTURE, MOST_WEIGHT
-from ...models.reference.combining import CONCAT, MODES
 from ..shared.schema import advanced, schema
 from ..shared.sockets import CATEGORY, Face, PlusEmbeds, References
 from ..shared.status_text import output_with_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...models.reference.stored_embeds import EMBEDS_SUFFIX, check_adapter, read_embeds
+from ...models.encoding.stored_embeds import EMBEDS_SUFFIX, check_adapter, read_embeds
 from ..shared.output_files import OutputFiles
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Adapter, Embeds

@@ -7,9 +7,9 @@ from comfy_api.latest import io
 from PIL import ImageColor
 from torch import Tensor
 
+from ...models.encoding.masks import mask_frames
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice, check_numbers, shown
-from ...models.reference.masks import mask_frames
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY
 from ..shared.status_text import output_with_text

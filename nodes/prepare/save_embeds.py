@@ -7,7 +7,7 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
-from ...models.reference.stored_embeds import EMBEDS_SUFFIX, StoredEmbeds, write_embeds
+from ...models.encoding.stored_embeds import EMBEDS_SUFFIX, StoredEmbeds, write_embeds
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, Embeds
 from ..shared.status_text import output_with_text

@@ -8,7 +8,7 @@ import folder_paths
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 
-from ...models.encoding.open_clip_files import IMAGE_WEIGHTS, TEXT_WEIGHTS, Pretrained
+from ...models.encoding.open_clip.files import IMAGE_WEIGHTS, TEXT_WEIGHTS, Pretrained
 from ..shared.folders import encoder_path, stamps_of
 from ..shared.schema import schema
 from ..shared.sockets import CATEGORY, InstructClip
@@ -70,7 +70,7 @@ class IPAdapterInstructOpenClip(io.ComfyNode):
 
     @classmethod
     def execute(cls, image_encoder: str, text_encoder: str) -> io.NodeOutput:
-        from ...models.encoding.open_clip_towers import load_image_tower, load_text_tower
+        from ...models.encoding.open_clip.towers import load_image_tower, load_text_tower
 
         asked = {
             "image_encoder": (image_encoder, IMAGE_FOLDER, IMAGE_WEIGHTS, load_image_tower),
@@ -99,14 +99,14 @@ def _path(choice: str, folder: str, weights: tuple[Pretrained, ...]) -> Path:
     pretrained = next((one for one in weights if one.choice == choice), None)
     if pretrained is None:
         return encoder_path(folder, choice)
-    from ...models.encoding.open_clip_download import download_pretrained
+    from ...models.encoding.open_clip.pretrained import download_pretrained
 
     return _fetched(pretrained) or download_pretrained(pretrained, Path(folder_paths.get_folder_paths(folder)[0]))
 
 
 def _fetched(pretrained: Pretrained) -> Path | None:
     """Return the download's file from either folder, since it holds both encoders."""
-    from ...models.encoding.open_clip_download import file_names
+    from ...models.encoding.open_clip.pretrained import file_names
 
     places = ((folder, name) for folder in (IMAGE_FOLDER, TEXT_FOLDER) for name in file_names(pretrained))
     found = (folder_paths.get_full_path(*place) for place in places)

@@ -150,7 +150,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
         from ...models.training.dataset import Encoders
         from ...models.training.image_pairs import ImagePairs
         from ...models.training.loss_plot import loss_plot
-        from ...models.training.training_setup import TrainingSetup
+        from ...models.training.trainer import TrainingSetup
 
         check_clip(clip)
         pairs = ImagePairs.of_texts(references, targets, captions, instruction)
@@ -182,7 +182,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
 
 def _train(node, setup, path: Path, preview_every: int) -> list[float]:
     """Train, and return the losses. The adapter is written in the end, and when the run is stopped in between."""
-    from ...models.adapter.write import write_adapter
+    from ...models.adapter.trained_files import write_adapter
     from ...models.files.tensor_cache import TensorCache
     from ...models.training.trainer import StepReport
     from ...models.training.validation import preview

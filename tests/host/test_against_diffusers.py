@@ -12,11 +12,11 @@ import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import recognise
+from ipadapter_instruct.models.encoding.combining import Combining, combine_references
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.features import Features
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.encoding.tokens import Texts, token_encoder
-from ipadapter_instruct.models.reference.combining import Combining, combine_references
-from ipadapter_instruct.models.reference.features import Features
 from support import small_models, small_plain_adapters
 from support.sampling import diffusers_oracle as oracle
 from support.sampling.short_runs import noise_level_and_input, noise_prediction

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from ipadapter_instruct.models.encoding.combining import concatenate
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
-from ipadapter_instruct.models.reference.combining import concatenate
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine

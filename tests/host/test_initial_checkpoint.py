@@ -11,7 +11,7 @@ from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import build, recognise
 from ipadapter_instruct.models.adapter.kinds import INSTRUCT
 from ipadapter_instruct.models.denoisers.denoiser import denoiser_of
-from ipadapter_instruct.models.denoisers.site import Site
+from ipadapter_instruct.models.denoisers.model_view import Site
 from ipadapter_instruct.models.families import SD15
 from ipadapter_instruct.models.training.batch import Conditioning
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_file, from_scratch

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
+from ipadapter_instruct.models.encoding.masks import mask_frames
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks
-from ipadapter_instruct.models.reference.masks import mask_frames
 from support import small_models
 from support.sampling.host_samplers import CFG, SEED, STEPS
 from support.sampling.scenes import text

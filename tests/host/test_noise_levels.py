@@ -14,7 +14,7 @@ from ipadapter_instruct.models.guidance.weight_schedule import LINEAR, NOISE, pa
 from ipadapter_instruct.models.patching import prepare_run
 from ipadapter_instruct.models.patching.batch_index import WholeLatent
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.window import SigmaWindow
+from ipadapter_instruct.models.patching.run import SigmaWindow
 from support import small_models
 from support.host_node import host_node
 from support.sampling.short_runs import noise, same

@@ -24,9 +24,9 @@ from ipadapter_instruct.models.encoding.image_encoder import (
     image_features,
     zero_image_states,
 )
-from ipadapter_instruct.models.encoding.open_clip_download import download_pretrained
-from ipadapter_instruct.models.encoding.open_clip_files import IMAGE, IMAGE_WEIGHTS, TEXT, TEXT_WEIGHTS, find_tower
-from ipadapter_instruct.models.encoding.open_clip_towers import (
+from ipadapter_instruct.models.encoding.open_clip.files import IMAGE, IMAGE_WEIGHTS, TEXT, TEXT_WEIGHTS, find_tower
+from ipadapter_instruct.models.encoding.open_clip.pretrained import download_pretrained
+from ipadapter_instruct.models.encoding.open_clip.towers import (
     CastAtUse,
     build_image_tower,
     load_image_tower,

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from ipadapter_instruct.models.encoding.combining import AVERAGE, CONCAT, PER_INDEX
 from ipadapter_instruct.models.encoding.embeds import take_turns
 from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE, Schedule, parse_schedule
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_INDEX
 from support import small_models
 from support import small_plain_adapters as plain
 from support.golden_cases import golden_case

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from ipadapter_instruct.models.encoding.combining import PER_INDEX, Combining, combine_references
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.models.reference.combining import PER_INDEX, Combining, combine_references
 from support import small_models
 from support.sampling.counting import ATTENTION, attention_counts, calls_of, linear_layers
 from support.sampling.short_runs import noise, sample

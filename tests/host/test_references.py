@@ -5,9 +5,9 @@ Expected are as many runs apart, or laws. Bit for bit unless a tolerance is give
 
 import pytest
 import torch
+from ipadapter_instruct.models.encoding.combining import AVERAGE, CONCAT, PER_INDEX, Combining, combine_references
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_INDEX, Combining, combine_references
 from support import small_models
 from support.other_nodes.with_other_node import in_parts
 from support.sampling.short_runs import close, noise, same, sample

@@ -22,8 +22,8 @@ LATER = (
     "models.encoding.embeds",
     "models.encoding.encode",
     "models.encoding.loaded_adapter",
-    "models.encoding.open_clip_download",
-    "models.encoding.open_clip_towers",
+    "models.encoding.open_clip.pretrained",
+    "models.encoding.open_clip.towers",
     "models.encoding.tokens",
 )
 

@@ -17,19 +17,18 @@ import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.model_base import ModelType
 from ipadapter_instruct.models.adapter.checkpoint import read_checkpoint, recognise
-from ipadapter_instruct.models.adapter.write import write_adapter
+from ipadapter_instruct.models.adapter.trained_files import write_adapter
 from ipadapter_instruct.models.attention_maps.record import watched
-from ipadapter_instruct.models.denoisers.cross_attention import SiteProjections, site_widths
+from ipadapter_instruct.models.denoisers.adapter_layers import SiteProjections, site_widths
 from ipadapter_instruct.models.denoisers.cross_attention_patch import CrossAttentionPatch
 from ipadapter_instruct.models.denoisers.denoiser import Denoiser, LayersInFile
-from ipadapter_instruct.models.denoisers.model_view import DENOISER, layer_size
-from ipadapter_instruct.models.denoisers.site import Site
+from ipadapter_instruct.models.denoisers.model_view import DENOISER, Site, layer_size
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.families import FAMILIES, Family, Settings
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.guidance.layer_weights import MIDDLE, Layer
-from ipadapter_instruct.models.training.accelerator import SingleProcess
+from ipadapter_instruct.models.training.accelerator import Accelerator
 from ipadapter_instruct.models.training.batch import Batch, Conditioning
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
@@ -223,7 +222,9 @@ class Examples:
         states, text = torch.randn(2, 5, 1280, generator=made), torch.randn(2, 77, 768, generator=made)
         given = Conditioning(states, text, text, torch.randn(2, 77, CONTEXT, generator=made), None)
         self.given = Batch(torch.randn(2, 4, 8, 12, generator=made), given)
-        self.unconditional = Conditioning(*(part[:1] * 0 if part is not None else None for part in given.parts()))
+        self.unconditional = Conditioning(
+            *(part[:1] * 0 if part is not None else None for part in vars(given).values())
+        )
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
         return self.given
@@ -235,7 +236,7 @@ def test_its_adapter_is_trained_and_is_known_by_its_file(tiny, tmp_path):
         start = recognise(from_scratch(base, Shape(tokens=4, width=64, blocks=1), 0))
         never = dict.fromkeys(("t_drop_rate", "i_drop_rate", "ti_drop_rate", "lr_warmup_steps", "ema_decay"), 0)
         arguments = TrainingArguments(max_train_steps=30, batch_size=2, learning_rate=1e-2, **never)
-        trainer = Trainer(TrainableAdapter(start), base, Examples(), arguments, SingleProcess())
+        trainer = Trainer(TrainableAdapter(start), base, Examples(), arguments, Accelerator())
         before = {name: weight.clone() for name, weight in tiny.model.model.state_dict().items()}
         losses = [report.loss for report in trainer.steps()]
     assert sum(losses[-5:]) < 0.9 * sum(losses[:5])

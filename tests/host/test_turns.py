@@ -3,11 +3,11 @@
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from ipadapter_instruct.models.encoding.combining import CONCAT
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.weight_schedule import parse_schedule
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.run import RUN
-from ipadapter_instruct.models.reference.combining import CONCAT
 from ipadapter_instruct.nodes.main.combine import IPAdapterInstructCombine
 from ipadapter_instruct.nodes.prepare.save_embeds import IPAdapterInstructSaveEmbeds
 from support import small_models

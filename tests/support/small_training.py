@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from ipadapter_instruct.models.training.accelerator import SingleProcess
+from ipadapter_instruct.models.training.accelerator import Accelerator
 from ipadapter_instruct.models.training.batch import Batch, Conditioning, stack_conditioning
 from ipadapter_instruct.models.training.frozen_base import FrozenBase
 from ipadapter_instruct.models.training.trainable_adapter import TrainableAdapter
@@ -53,15 +55,15 @@ class GoldenDataset:
     def _drawn(self, generator: torch.Generator) -> Batch:
         one = conditioning(self.family)
         features = one.image_features + torch.randn(one.image_features.shape, generator=generator)
-        rest = one.parts()[1:]
-        return Batch(torch.randn(1, self.channels, *LATENT, generator=generator), Conditioning(features, *rest))
+        latents = torch.randn(1, self.channels, *LATENT, generator=generator)
+        return Batch(latents, replace(one, image_features=features))
 
 
 def trainer(family: str, pairs: int = 0, **arguments) -> Trainer:
     """Small steps on a golden case."""
     given = {"max_train_steps": 4, "batch_size": 2, "learning_rate": 1e-3, "lr_warmup_steps": 0, **arguments}
     dataset = GoldenDataset(family, pairs)
-    return Trainer(trainable_adapter(family), frozen_base(family), dataset, TrainingArguments(**given), SingleProcess())
+    return Trainer(trainable_adapter(family), frozen_base(family), dataset, TrainingArguments(**given), Accelerator())
 
 
 def weights(model) -> dict[str, Tensor]:

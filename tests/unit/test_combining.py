@@ -4,9 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ipadapter_instruct.models.guidance.branches import Branch, Branches
-from ipadapter_instruct.models.messages import LONGEST_LIST
-from ipadapter_instruct.models.reference.combining import (
+from ipadapter_instruct.models.encoding.combining import (
     ADD,
     AVERAGE,
     CONCAT,
@@ -25,6 +23,8 @@ from ipadapter_instruct.models.reference.combining import (
     parse_numbers,
     product_of_cycles,
 )
+from ipadapter_instruct.models.guidance.branches import Branch, Branches
+from ipadapter_instruct.models.messages import LONGEST_LIST
 
 T, D = 3, 5
 

@@ -9,7 +9,7 @@ import pytest
 import safetensors
 import torch
 from comfyhost.places import REPO_ROOT
-from ipadapter_instruct.models.adapter.image_projections import FACE_WIDTH
+from ipadapter_instruct.models.files.encoder_files import FACE_WIDTH
 from ipadapter_instruct.models.reference.faces import Faces, read_faces, write_faces
 from safetensors.torch import save_file
 from support.refusals import refused

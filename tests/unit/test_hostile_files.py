@@ -11,12 +11,12 @@ from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from fuzzing import seeds
 from ipadapter_instruct.models.adapter.checkpoint import build, look_at, read_checkpoint, recognise
-from ipadapter_instruct.models.encoding import open_clip_files
+from ipadapter_instruct.models.encoding.open_clip import files as open_clip_files
+from ipadapter_instruct.models.encoding.stored_embeds import read_embeds
 from ipadapter_instruct.models.files import pickled_files, tensor_files
 from ipadapter_instruct.models.files.encoder_files import encoder_sizes
 from ipadapter_instruct.models.files.tensor_files import AdapterFileError, read_file, read_shapes
 from ipadapter_instruct.models.reference.faces import read_faces
-from ipadapter_instruct.models.reference.stored_embeds import read_embeds
 from safetensors.torch import save, save_file
 from support.refusals import refused
 from support.small_files import adapter_tensors, save_adapter

@@ -61,19 +61,13 @@ ROOMS = {
     "models/files": Room((*GROUND,), TORCH, lazily=frozenset({"filelock", "huggingface_hub"})),
     "models/denoisers": Room((*GROUND, "models/guidance"), COMFY),
     "models/adapter": Room((*GROUND, "models/guidance", "models/files", "models/denoisers"), TORCH),
-    "models/reference": Room(
-        (*GROUND, "models/guidance", "models/files", "models/adapter"),
-        TORCH,
-        lazily=frozenset({"insightface", "onnxruntime"}),
-    ),
+    "models/reference": Room((*GROUND, "models/files"), TORCH, lazily=frozenset({"insightface", "onnxruntime"})),
     "models/encoding": Room(
         (*GROUND, "models/guidance", "models/files", "models/adapter", "models/reference"),
         COMFY | {"comfyui_version"},
         lazily=frozenset({"open_clip"}),
     ),
-    "models/patching": Room(
-        (*GROUND, "models/guidance", "models/denoisers", "models/reference", "models/encoding"), COMFY
-    ),
+    "models/patching": Room((*GROUND, "models/guidance", "models/denoisers", "models/encoding"), COMFY),
     "models/attention_maps": Room(("models/guidance", "models/denoisers", "models/patching"), COMFY),
     "models/training": Room(
         (
@@ -82,7 +76,6 @@ ROOMS = {
             "models/files",
             "models/denoisers",
             "models/adapter",
-            "models/reference",
             "models/encoding",
             "models/patching",
         ),
@@ -233,7 +226,7 @@ def test_a_wrong_import_would_be_seen(path, line):
         ("models/guidance/tasks.py", "from .families import SD15"),
         ("models/patching/run.py", "from ..guidance.branches import Branch"),
         ("models/patching/run.py", "from . import hooks"),
-        ("models/encoding/open_clip_towers.py", "def f():\n    import open_clip"),
+        ("models/encoding/open_clip/towers.py", "def f():\n    import open_clip"),
         ("nodes/shared/schema.py", "from ..models.patching.pixels import FITS"),
         ("__init__.py", "from .nodes import NODES"),
     ],

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from ipadapter_instruct.models.adapter.convert import convert
+from ipadapter_instruct.models.encoding.stored_embeds import EMBEDS_SUFFIX, StoredEmbeds, read_embeds, write_embeds
 from ipadapter_instruct.models.files.tensor_files import read_file, read_shapes
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.reference.faces import Faces, read_faces, write_faces
-from ipadapter_instruct.models.reference.stored_embeds import EMBEDS_SUFFIX, StoredEmbeds, read_embeds, write_embeds
 from support.child_processes import CANNOT_FORK, as_nobody, files_at_most, killed_while, message_of
 from support.small_files import adapter_tensors, save_adapter
 

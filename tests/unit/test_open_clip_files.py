@@ -4,7 +4,7 @@ import pytest
 import torch
 from comfyhost.encoders import clip_text, open_clip_g_text, vit_h
 from comfyhost.weights import draw
-from ipadapter_instruct.models.encoding.open_clip_files import (
+from ipadapter_instruct.models.encoding.open_clip.files import (
     IMAGE,
     IMAGE_WEIGHTS,
     TEXT,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, Kind, kind_of
-from ipadapter_instruct.models.reference.features import Features, stacked
+from ipadapter_instruct.models.encoding.features import Features, stacked
 from torch import Tensor
 
 WIDTH, FACE, IMAGE = 48, 512, 40
@@ -128,7 +128,7 @@ def features(rows: int = 2) -> Features:
 
 def projection(name: str) -> torch.nn.Module:
     of_kind, weights = kind(name), tensors(name)
-    made = of_kind.projection(of_kind.read_sizes(weights)).double()
+    made = of_kind.projection(of_kind.projection.read_sizes(weights)).double()
     made.load_state_dict(weights)
     return made.eval()
 
@@ -169,7 +169,7 @@ def test_a_tensor_that_a_projections_size_is_read_off_is_named_where_it_is_missi
     for missing in weights:
         rest = {key: x for key, x in weights.items() if key != missing}
         try:
-            assert of_kind.read_sizes(rest) == of_kind.read_sizes(weights)
+            assert of_kind.projection.read_sizes(rest) == of_kind.projection.read_sizes(weights)
         except KeyError as error:
             assert error.args == (missing,)
 

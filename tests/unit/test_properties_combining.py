@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
-from ipadapter_instruct.models.guidance.branches import Branch, Branches
-from ipadapter_instruct.models.reference.combining import (
+from ipadapter_instruct.models.encoding.combining import (
     ADD,
     AVERAGE,
     CONCAT,
@@ -22,6 +21,7 @@ from ipadapter_instruct.models.reference.combining import (
     latent_weights,
     product_of_cycles,
 )
+from ipadapter_instruct.models.guidance.branches import Branch, Branches
 
 factors = st.sampled_from((1.0, 0.0, 0.5, -1.0)) | st.floats(-3, 3, allow_subnormal=False, width=32)
 dtypes = st.sampled_from((torch.float32, torch.float16, torch.bfloat16, torch.float64))

@@ -7,11 +7,10 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
 from ipadapter_instruct.models.attention_maps.heat_maps import attention_to, kept_size, placed
-from ipadapter_instruct.models.denoisers.cross_attention import SiteProjections
-from ipadapter_instruct.models.denoisers.joint_attention import TokenProjections
+from ipadapter_instruct.models.denoisers.adapter_layers import SiteProjections, TokenProjections
+from ipadapter_instruct.models.encoding.stored_embeds import StoredEmbeds, read_embeds, write_embeds
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.reference.preparing import crop_around, feathered, tile_grid, tiles
-from ipadapter_instruct.models.reference.stored_embeds import StoredEmbeds, read_embeds, write_embeds
 from torch import nn
 
 seeds = st.integers(0, 2**32)

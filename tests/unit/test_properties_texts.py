@@ -6,6 +6,7 @@ import re
 import pytest
 from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
+from ipadapter_instruct.models.encoding.combining import parse_numbers
 from ipadapter_instruct.models.families import SD3, SD15, SDXL
 from ipadapter_instruct.models.guidance.layer_weights import (
     SCALINGS,
@@ -26,7 +27,6 @@ from ipadapter_instruct.models.guidance.weight_schedule import (
     Schedule,
     parse_schedule,
 )
-from ipadapter_instruct.models.reference.combining import parse_numbers
 
 numbers = st.floats(-1e6, 1e6, allow_subnormal=False)
 places = st.floats(0, 1)

@@ -7,11 +7,11 @@ import time
 
 import pytest
 from comfyhost.places import REPO_ROOT
-from ipadapter_instruct.models.encoding.open_clip_files import IMAGE_WEIGHTS
+from ipadapter_instruct.models.encoding.combining import parse_numbers, product_of_cycles
+from ipadapter_instruct.models.encoding.open_clip.files import IMAGE_WEIGHTS
 from ipadapter_instruct.models.guidance.layer_weights import Layer, parse_layers
 from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE, parse_schedule
 from ipadapter_instruct.models.messages import LETTERS_SHOWN, LONGEST_LIST, check_choice, check_numbers
-from ipadapter_instruct.models.reference.combining import parse_numbers, product_of_cycles
 from support.refusals import refused
 
 PATHS = [REPO_ROOT / "__init__.py", *REPO_ROOT.glob("models/**/*.py"), *REPO_ROOT.glob("nodes/**/*.py")]
@@ -100,7 +100,7 @@ def test_only_the_open_clip_loaders_lead_to_a_download():
         if isinstance(node, ast.ImportFrom) and node.level and node.module
         if node.module.rpartition(".")[2] == "download"
     }
-    assert users == {"models/encoding/open_clip_download.py"}
+    assert users == {"models/encoding/open_clip/pretrained.py"}
     assert all("(download)" in one.choice for one in IMAGE_WEIGHTS)
 
 

@@ -12,18 +12,17 @@ import pytest
 import safetensors
 import torch
 from ipadapter_instruct.models import families
-from ipadapter_instruct.models.adapter.checkpoint import recognise
+from ipadapter_instruct.models.adapter.checkpoint import fingerprint, recognise
 from ipadapter_instruct.models.adapter.convert import convert
-from ipadapter_instruct.models.families import FAMILIES, Family
-from ipadapter_instruct.models.files.tensor_files import read_file
-from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.reference.stored_embeds import (
+from ipadapter_instruct.models.encoding.stored_embeds import (
     StoredEmbeds,
     check_adapter,
-    fingerprint,
     read_embeds,
     write_embeds,
 )
+from ipadapter_instruct.models.families import FAMILIES, Family
+from ipadapter_instruct.models.files.tensor_files import read_file
+from ipadapter_instruct.models.guidance.branches import Branches
 from safetensors.torch import load_file, save_file
 from support.small_files import adapter_tensors, save_adapter
 

@@ -6,13 +6,13 @@ import json
 
 import pytest
 from ipadapter_instruct.models.adapter.checkpoint import look_at, read_checkpoint, recognise
-from ipadapter_instruct.models.adapter.trained_instructions import (
+from ipadapter_instruct.models.adapter.trained_files import (
     LONGEST_INSTRUCTION,
     MOST_INSTRUCTIONS,
     instructions_in,
     metadata_of,
+    write_adapter,
 )
-from ipadapter_instruct.models.adapter.write import write_adapter
 from ipadapter_instruct.models.guidance.tasks import is_among
 from support.small_files import adapter_tensors
 

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from ipadapter_instruct.models.adapter.checkpoint import read_checkpoint
-from ipadapter_instruct.models.adapter.write import write_adapter
+from ipadapter_instruct.models.adapter.trained_files import write_adapter
 from ipadapter_instruct.models.files.tensor_cache import TensorCache
 from ipadapter_instruct.models.files.tensor_files import read_metadata
 from ipadapter_instruct.models.training.loss_plot import INK, LINE, PALE, loss_plot, running_mean

@@ -51,10 +51,13 @@ def test_a_target_is_the_prompts_scene_with_what_is_asked_for_from_the_reference
 
 def test_a_batch_is_decided_by_its_generator(few_lessons):
     first, again, other = (few_lessons.batch(4, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
-    assert all(torch.equal(a, b) for a, b in zip(first.conditioning.parts(), again.conditioning.parts(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(vars(first.conditioning).values(), vars(again.conditioning).values(), strict=True)
+    )
     assert torch.equal(first.latents, again.latents)
     assert not torch.equal(first.latents, other.latents)
-    shapes = [tuple(part.shape) for part in (first.latents, *first.conditioning.parts())]
+    shapes = [tuple(part.shape) for part in (first.latents, *vars(first.conditioning).values())]
     assert shapes == [(4, 16, 8, 8), (4, 257, 1280), (4, 77, 768), (4, 77, 768), (4, 33, 4096), (4, 2048)]
 
 

@@ -160,7 +160,7 @@ def _check(holds: bool, tokens: torch.Tensor) -> None:
 
 
 def _read_embeds(path: Path, compute: bool, host: bool) -> None:
-    embeds = pack_module("models.reference.stored_embeds").read_embeds(path)
+    embeds = pack_module("models.encoding.stored_embeds").read_embeds(path)
     if compute:
         embeds.image_tokens.full.float().sum()
 
@@ -174,7 +174,7 @@ def _read_faces(path: Path, compute: bool, host: bool) -> None:
 
 def _read_tower(path: Path, compute: bool, host: bool) -> None:
     """Read as an encoder that `auto` looks at, then as a file of open_clip's."""
-    files = pack_module("models.encoding.open_clip_files")
+    files = pack_module("models.encoding.open_clip.files")
     need = pack_module("models.files.encoder_files")
     need.find_encoder([(path.name, path)], need.VIT_H_STATES)
     try:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 from ipadapter_instruct.models.adapter.checkpoint import recognise
-from ipadapter_instruct.models.adapter.write import write_adapter
-from ipadapter_instruct.models.training.accelerator import SingleProcess
+from ipadapter_instruct.models.adapter.trained_files import write_adapter
+from ipadapter_instruct.models.training.accelerator import Accelerator
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, plain_attention, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
 from ipadapter_instruct.models.training.trainable_adapter import TrainableAdapter
@@ -76,7 +76,7 @@ def trainer_for(name: str, steps: int) -> Trainer:
     lessons = WorldLessons(pool, components(), texts, phrasings_for(name))
     numbers = {"learning_rate": RATE, "lr_warmup_steps": WARM_UP, "ema_decay": AVERAGED}
     arguments = TrainingArguments(steps, BATCH, **numbers, mixed_precision=BF16)
-    return Trainer(TrainableAdapter(recognise(start)), base, lessons, arguments, SingleProcess())
+    return Trainer(TrainableAdapter(recognise(start)), base, lessons, arguments, Accelerator())
 
 
 def hold(adapter: TrainableAdapter, done: float) -> None:

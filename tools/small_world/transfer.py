@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from ipadapter_instruct.models.encoding.combining import CONCAT
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.image_encoder import encode_pixels
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, pixel_values
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
-from ipadapter_instruct.models.reference.combining import CONCAT
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.reference import IPAdapterInstructReference

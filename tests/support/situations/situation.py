@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import comfy.samplers
 import torch
 from comfy_extras import nodes_custom_sampler as custom
+from ipadapter_instruct.models.encoding.combining import Combining, combine_references
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.reference.combining import Combining, combine_references
 from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLayers
 from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply

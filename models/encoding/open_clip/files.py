@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..adapter.resampler import highest_number
-from ..files.encoder_files import EncoderSizes
-from ..files.tensor_files import read_file
-from ..messages import some
+from ...adapter.resampler import highest_number
+from ...files.encoder_files import EncoderSizes
+from ...files.tensor_files import read_file
+from ...messages import some
 
 BLOCKS = "transformer.resblocks."
 TOWER_TENSORS_SHOWN = 3  # names in a message

@@ -1,7 +1,8 @@
-"""Write adapter files that were trained."""
+"""Adapter files that were trained here: writing them, and the instructions that they name."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files.atomic_write import cannot_write, whole
-from .trained_instructions import metadata_of
 
+ENTRY = "instructions"
+# A file's head should stay small.
+MOST_INSTRUCTIONS = 500
+LONGEST_INSTRUCTION = 300  # characters
 ANOTHER_PLACE = "choose another place"
 
 
@@ -31,3 +35,19 @@ def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str, instru
     except (OSError, SafetensorError) as error:
         size = sum(weight.nbytes for weight in halves.values())
         raise ValueError(cannot_write("The adapter's weights", target.parent, error, size, ANOTHER_PLACE)) from error
+
+
+def metadata_of(instructions: Iterable[str]) -> dict[str, str]:
+    """Return instructions as metadata for a .safetensors file."""
+    kept = [text for text in dict.fromkeys(instructions) if len(text) <= LONGEST_INSTRUCTION][:MOST_INSTRUCTIONS]
+    return {ENTRY: json.dumps(kept)} if kept else {}
+
+
+def instructions_in(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the instructions that metadata names; none where it names none, or something else."""
+    try:
+        found = json.loads(metadata.get(ENTRY, "[]"))
+    except (ValueError, RecursionError):
+        return ()
+    texts = found[:MOST_INSTRUCTIONS] if isinstance(found, list) else []
+    return tuple(text for text in texts if isinstance(text, str) and len(text) <= LONGEST_INSTRUCTION)

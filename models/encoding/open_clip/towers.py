@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .held_models import HoldsModels
-from .open_clip_files import IMAGE, TEXT, TowerWeights, read_tower
+from ..held_models import HoldsModels
+from .files import IMAGE, TEXT, TowerWeights, read_tower
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import comfy.model_management as mm
 import comfy.utils
 
-from ..files.download import Download, DownloadError, Problem, get, lacking_space, plan
-from ..files.published_files import HUGGING_FACE, MAIN, PublishedFile
-from .open_clip_files import Pretrained
-from .open_clip_towers import open_clip_module
+from ...files.download import Download, DownloadError, Problem, get, lacking_space, plan
+from ...files.published_files import HUGGING_FACE, MAIN, PublishedFile
+from .files import Pretrained
+from .towers import open_clip_module
 
 # What a repository of open_clip's may hold, the better one first; and the suffix here.
 WEIGHTS = {"open_clip_model.safetensors": ".safetensors", "open_clip_pytorch_model.bin": ".bin"}

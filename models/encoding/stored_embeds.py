@@ -5,41 +5,33 @@ Axes: N latents (1: the same for all), T image tokens, D width.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import safetensors
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ..families import FAMILIES, Family
+from ..families import FAMILIES
 from ..files.atomic_write import write_whole
 from ..files.tensor_files import PACK, check_is_file
 from ..guidance.branches import Branch, Branches
 from ..messages import short, some
+
+if TYPE_CHECKING:
+    from .loaded_adapter import LoadedAdapter  # which needs ComfyUI, as reading files does not
 
 EMBEDS_SUFFIX = ".instruct.safetensors"
 FORMAT = "1"
 WORDS = ("instruction", "family", "adapter", "fingerprint")
 TOKENS_PREFIX = "image_tokens."
 TOKEN_WEIGHTS = "token_weights"
-HASHED_VALUES = 65536
 EMBEDS_NAMES_SHOWN = 6
 
 SAVE_AGAIN = "Save them again with Save Instruct Embeds."
-
-
-class Adapter(Protocol):
-    """The part of an adapter that tells it from others: the name of its file, and what it is."""
-
-    name: str
-    family: Family
-    fingerprint: str
-    context_width: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +51,7 @@ class StoredEmbeds:
 
     @classmethod
     def of(
-        cls, adapter: Adapter, instruction: str, image_tokens: Branches[Tensor], token_weights: Tensor | None
+        cls, adapter: LoadedAdapter, instruction: str, image_tokens: Branches[Tensor], token_weights: Tensor | None
     ) -> StoredEmbeds:
         """Return what is to be saved of embeds that `adapter` has made."""
         return cls(instruction, adapter.family.name, adapter.name, adapter.fingerprint, image_tokens, token_weights)
@@ -69,21 +61,6 @@ class StoredEmbeds:
         """The tensors by their names in the file."""
         named = {TOKENS_PREFIX + branch.value: tokens for branch, tokens in self.image_tokens.items()}
         return named if self.token_weights is None else {**named, TOKEN_WEIGHTS: self.token_weights}
-
-
-def fingerprint(tensors: Mapping[str, Tensor], kind: str = "") -> str:
-    """Return a sha256 in hexadecimal, the same for an adapter in any precision, another for any trained otherwise.
-
-    kind: what the tensors alone do not tell. tensors: by the modules' own names. Their names and shapes are hashed, and
-    the signs of the first 65,536 numbers of each, which rounding keeps, zero's too; no digit is sure to be kept, since
-    two roundings may differ from one. So tensors multiplied by a positive number look the same.
-    """
-    digest = hashlib.sha256(kind.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {list(tensor.shape)}\n".encode())
-        signs = torch.signbit(tensor.detach().flatten()[:HASHED_VALUES].float())
-        digest.update(signs.cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
@@ -119,7 +96,7 @@ def read_embeds(path: Path) -> StoredEmbeds:
     return StoredEmbeds(**words, image_tokens=tokens, token_weights=tensors.get(TOKEN_WEIGHTS))
 
 
-def check_adapter(file_name: str, embeds: StoredEmbeds, adapter: Adapter) -> None:
+def check_adapter(file_name: str, embeds: StoredEmbeds, adapter: LoadedAdapter) -> None:
     """Raises ValueError unless `adapter` is the one that the embeds in this file were made with."""
     if embeds.fingerprint != adapter.fingerprint:
         title = next((family.title for family in FAMILIES if family.name == embeds.family), embeds.family)
