@@ -1,22 +1,43 @@
-"""Schema fields that older versions of ComfyUI do not know, in its nodes and in their inputs."""
+"""The nodes' schemas: their words, and what newer versions of ComfyUI know of them."""
 
 from __future__ import annotations
 
-import dataclasses
+import functools
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from comfy_api.latest import io
 
+ENGLISH = Path(__file__).parents[2] / "locales" / "en" / "nodeDefs.json"
 
-def schema(base: io.Schema, **newer) -> io.Schema:
-    """Return `base` with those of the `newer` fields that this ComfyUI has."""
-    known = {field.name for field in dataclasses.fields(io.Schema)}
-    for name, value in newer.items():
-        if name in known:
-            setattr(base, name, value)
-    return base
+
+@dataclass
+class Schema(io.Schema):
+    """A node's schema. Its description and the tooltips of its inputs and outputs are those in `locales/en`.
+
+    search_aliases: other words that the page's search finds the node by; ComfyUI 0.3.75 does not read them.
+    Raises KeyError for a node, an input or an output that has no words there.
+    """
+
+    search_aliases: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        words = _english()[self.node_id]
+        self.description = words["description"]
+        for one in self.inputs:
+            one.tooltip = words["inputs"][one.id]["tooltip"]
+        for place, output in enumerate(self.outputs):
+            output.tooltip = words["outputs"][str(place)]["tooltip"]
+
+
+@functools.cache
+def _english() -> dict:
+    """Return the words of every node, as the page's translations have them."""
+    return json.loads(ENGLISH.read_text(encoding="utf-8"))
 
 
 def advanced(one: io.Input) -> io.Input:
-    """Have the page fold an input away until it is asked for."""
+    """Have the page fold an input away until it is asked for. ComfyUI 0.3.75's inputs have no argument for it."""
     one.extra_dict["advanced"] = True
     return one
