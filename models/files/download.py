@@ -105,11 +105,9 @@ def _check_present(file: PublishedFile, target: Path) -> None:
     facts = [("size", size, lambda: target.stat().st_size), ("sha256", sha256, lambda: sha256_of(target))]
     for what, known, find in facts:
         if known and known != (found := find()):
-            raise DownloadError(
-                Problem.OTHER_IN_PLACE,
-                f"{target} is there already, and is not the published file: its {what} was expected to be {known}, and "
-                f"is {found}.",
-            )
+            message = f"{target} is there already, and is not the published file"
+            fact = f"its {what} was expected to be {known}, and is {found}"
+            raise DownloadError(Problem.OTHER_IN_PLACE, f"{message}: {fact}.")
 
 
 def lacking_space(needs: Iterable[tuple[Path, int]]) -> list[DownloadError]:
@@ -141,7 +139,10 @@ def get(download: Download, tell: Callable[[int], None] | None = None) -> None:
             with _plain_errors(download.url, Problem.BROKEN_OFF):
                 received = _receive(download.file, hidden, tell)
             _check(download, received)
-            _put_in_place(received, download.target)
+            if download.target.exists():
+                message = f"{download.target} appeared during the download, and was left as it is."
+                raise DownloadError(Problem.OTHER_IN_PLACE, f"{message} What was received was removed.")
+            os.replace(received, download.target)
     except OSError as error:
         detail = "the disk is full" if error.errno in DISK_FULL else error.strerror
         message = f"{folder} cannot be written to ({detail})."
@@ -226,13 +227,6 @@ def _check(download: Download, received: Path) -> None:
         if known != found:
             message = f"{download.file.name} was expected to have {what} {known}; what was received has {found}."
             raise DownloadError(Problem.ALTERED, f"{message} It was removed.")
-
-
-def _put_in_place(received: Path, target: Path) -> None:
-    if target.exists():
-        message = f"{target} appeared during the download, and was left as it is. What was received was removed."
-        raise DownloadError(Problem.OTHER_IN_PLACE, message)
-    os.replace(received, target)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..messages import short
-from .pickled_files import ARCHIVE, NotTensorsError, is_pickled, read_pickled
+from .pickled_files import ARCHIVE, NotTensorsError, front_of, is_pickled, read_pickled
 
 SAFETENSORS = (".safetensors", ".sft")
 # What else stands in models folders, by its first bytes.
@@ -28,7 +28,6 @@ BEGINNINGS = (
     (b"\xff\xd8\xff", "a picture"),
 )
 DOWNLOAD_AGAIN = "Download it again and compare its size."
-SOMETHING_ELSE = "something else under this name, such as a web page"
 PACK = "ComfyUI-IPAdapter-Instruct"
 
 
@@ -66,7 +65,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
     try:
         check_is_file(path)
-        if _is_safetensors(path):
+        # A damaged one is known by its name.
+        if _has_header(path) or path.suffix.lower() in SAFETENSORS:
             with safetensors.safe_open(path, framework="pt") as file:
                 return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         return read_pickled(path, device)
@@ -97,18 +97,9 @@ def check_is_file(path: Path) -> None:
     )
 
 
-def _is_safetensors(path: Path) -> bool:
-    """True for a file that begins with a JSON header's length, then the header; a damaged one is known by its name."""
-    return _has_header(path) or path.suffix.lower() in SAFETENSORS
-
-
 def _has_header(path: Path) -> bool:
-    return _front(path)[8:] == b"{"
-
-
-def _front(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(9)
+    """True for a file that begins as one of safetensors does: with a JSON header's length, then the header."""
+    return front_of(path)[8:9] == b"{"
 
 
 def wrong_suffix(path: Path) -> str:
@@ -139,24 +130,22 @@ def _unreadable(path: Path, error: Exception) -> str:
     misnamed = wrong_suffix(path)
     if misnamed:
         return f"{path.name} was expected to be of the format that its name says; {misnamed}"
+    reason, damage = "", "cut short, damaged"
     if isinstance(error, NotTensorsError):
-        return (
-            f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one: it "
-            f"{error}. It is {_other_content(path) or 'damaged, packed, or ' + SOMETHING_ELSE}. Nothing in it was run. "
-            f"{DOWNLOAD_AGAIN}"
-        )
-    reason = f" ({short(error)})" if isinstance(error, safetensors.SafetensorError) else ""
+        reason, damage = f": it {error}", "damaged, packed"
+    elif isinstance(error, safetensors.SafetensorError):
+        reason = f" ({short(error)})"
+    content = _other_content(path) or f"{damage}, or something else under this name, such as a web page"
     return (
         f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one{reason}. "
-        f"It is {_other_content(path) or 'cut short, damaged, or ' + SOMETHING_ELSE}. Nothing in it was run. "
-        f"{DOWNLOAD_AGAIN}"
+        f"It is {content}. Nothing in it was run. {DOWNLOAD_AGAIN}"
     )
 
 
 def _other_content(path: Path) -> str:
     """Say what a file is that holds no tensors, as far as its first bytes tell; "" where they do not."""
     try:
-        front = b"" if _has_header(path) or is_pickled(path) else _front(path)
+        front = b"" if _has_header(path) or is_pickled(path) else front_of(path)
     except OSError:  # gone meanwhile
         return ""
     return next((what for beginning, what in BEGINNINGS if front.startswith(beginning)), "")

@@ -102,10 +102,8 @@ class IPAdapterInstructGrid(io.ComfyNode):
         sampling = {"steps": steps, "sampler_name": sampler_name, "scheduler": scheduler, "denoise": denoise}
         graph = GridGraph(
             GraphBuilder(),
-            encode=_given(
-                {"adapter": adapter, "clip": clip, "task": OWN_WORDS, **texts, "image": image, "references": references}
-            ),
-            apply=_given({"model": model, "start_percent": 0.0, "end_percent": 1.0, "attn_mask": attn_mask}),
+            encode={"adapter": adapter, "clip": clip, **texts, "image": image, "references": references},
+            apply={"model": model, "start_percent": 0.0, "end_percent": 1.0, "attn_mask": attn_mask},
             sample={**sampling, "latent_image": latent},
             vae=vae,
         )
@@ -135,7 +133,9 @@ class GridGraph:
     def picture(self, cell: Cell) -> list:
         """Add a cell's nodes and return the link of its picture. Cells share whatever is alike in them."""
         reading = (cell.instruction,)
-        encoded = self.node("IPAdapterInstructEncode", reading, **self.encode, instruction=cell.instruction)
+        encoded = self.node(
+            "IPAdapterInstructEncode", reading, **self.encode, task=OWN_WORDS, instruction=cell.instruction
+        )
         applying = (*reading, cell.weight, cell.guidance, cell.instruct_guidance, cell.image_guidance)
         applied = self.node(
             "IPAdapterInstructApply",
@@ -157,9 +157,10 @@ class GridGraph:
         return self.node("VAEDecode", sampling, samples=sampled.out(0), vae=self.vae).out(0)
 
     def node(self, kind: str, settings: tuple, **inputs):
-        """Add a node under an id made of its settings: the same settings have the same id in every grid."""
+        """Add a node with what is given, under an id made of its settings: the same have the same id in every grid."""
         own = hashlib.blake2s(repr(settings).encode(), digest_size=6).hexdigest()
-        return self.builder.node(kind, id=f"{kind}-{own}", **inputs)
+        given = {name: value for name, value in inputs.items() if value is not None}
+        return self.builder.node(kind, id=f"{kind}-{own}", **given)
 
 
 def _number(name: str, default: float, step: float) -> io.Input:
@@ -167,13 +168,8 @@ def _number(name: str, default: float, step: float) -> io.Input:
     return io.Float.Input(name, default=default, min=low, max=high, step=step)
 
 
-def _given(inputs: dict) -> dict:
-    return {name: value for name, value in inputs.items() if value is not None}
-
-
 def _description(cells: Sequence[Cell], steps: int) -> str:
-    distinct = set(cells)
-    fewest, most = passes(distinct, steps)
+    fewest, most = passes(set(cells), steps)
     in_all = str(most) if fewest == most else f"{fewest} to {most}"
     instructions = len({cell.instruction for cell in cells})
     return (

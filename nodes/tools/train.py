@@ -95,11 +95,13 @@ class IPAdapterInstructTrain(io.ComfyNode):
         mixed_precision: str = NO,
         preview_every: int = 100,
     ) -> io.NodeOutput:
+        from ...models.adapter.checkpoint import read_checkpoint
         from ...models.encoding.encode import AdapterWithEncoders
         from ...models.encoding.loaded_adapter import LoadedAdapter
         from ...models.encoding.text_encoder import check_clip
         from ...models.training.dataset import Encoders
         from ...models.training.image_pairs import ImagePairs
+        from ...models.training.initial_checkpoint import Shape
         from ...models.training.loss_plot import loss_plot
         from ...models.training.training_setup import TrainingSetup
 
@@ -118,7 +120,8 @@ class IPAdapterInstructTrain(io.ComfyNode):
         encoder = _encoder_file(clip_vision)
         image_encoder = clip_vision if encoder is None else encoder.load()
         encoders = Encoders(clip, vae, image_encoder, pairs.resolution, instruct_clip)
-        setup = TrainingSetup(model, encoders, pairs.pairs(), _initial(initial_adapter), arguments)
+        initial = Shape() if initial_adapter == SCRATCH else read_checkpoint(adapter_path(initial_adapter))
+        setup = TrainingSetup(model, encoders, pairs.pairs(), initial, arguments)
         losses = _train(cls, setup, path, preview_every)
         adapter = LoadedAdapter.read(path)
         name, recent = listed_name(MODEL_FOLDER, path), losses[-10:]
@@ -158,13 +161,6 @@ def _train(node, setup, path: Path, preview_every: int) -> list[float]:
     trainer.train(after_step, save)
     save()
     return losses
-
-
-def _initial(name: str):
-    from ...models.adapter.checkpoint import read_checkpoint
-    from ...models.training.initial_checkpoint import Shape
-
-    return Shape() if name == SCRATCH else read_checkpoint(adapter_path(name))
 
 
 def _encoder_file(clip_vision):
