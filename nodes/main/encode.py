@@ -6,10 +6,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...models.guidance.tasks import OWN_WORDS, TASKS, describe_reading, instruction_of
+from ...models.guidance.tasks import OWN_WORDS, TASKS, instruction_of
 from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Adapter, Embeds, References
-from ..shared.status_text import output_with_text
+from ..shared.status_text import describe_reading, output_with_text
 
 
 class IPAdapterInstructEncode(io.ComfyNode):
