@@ -14,7 +14,6 @@ class IPAdapterInstructLayers(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructLayers",
-            display_name="Instruct Layer Weights",
             category=f"{CATEGORY}/control",
             inputs=[
                 io.Combo.Input("weight_type", options=list(WEIGHT_TYPES), default=LINEAR),

@@ -18,7 +18,6 @@ class IPAdapterInstructSchedule(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructSchedule",
-            display_name="Schedule Instruct Weight",
             category=f"{CATEGORY}/control",
             inputs=[
                 io.String.Input("factors", default="0: 1, 0.35: 0.5", multiline=True),

@@ -22,7 +22,6 @@ class IPAdapterInstructTask(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructTask",
-            display_name="Instruct Task",
             category=f"{CATEGORY}/control",
             inputs=[
                 Adapter.Input("adapter"),

@@ -29,7 +29,6 @@ class IPAdapterInstructGrid(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructGrid",
-            display_name="Instruct Grid",
             category=f"{CATEGORY}/explore",
             inputs=[
                 io.Model.Input("model", **AS_LINK),

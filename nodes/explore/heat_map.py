@@ -36,7 +36,6 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructHeatMap",
-            display_name="Instruct Heat Map",
             category=f"{CATEGORY}/explore",
             inputs=[
                 Watches.Input("watch"),

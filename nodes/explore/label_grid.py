@@ -22,7 +22,6 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructLabelGrid",
-            display_name="Instruct Label Grid",
             category=f"{CATEGORY}/explore",
             inputs=[
                 io.Image.Input("images"),

@@ -15,7 +15,6 @@ class IPAdapterInstructWatch(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructWatch",
-            display_name="Instruct Watch",
             category=f"{CATEGORY}/explore",
             inputs=[io.Model.Input("model")],
             outputs=[io.Model.Output(display_name="model"), Watches.Output(display_name="watch")],

@@ -20,7 +20,6 @@ class IPAdapterInstructLoadFace(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructLoadFace",
-            display_name="Instruct Load Face",
             category=f"{CATEGORY}/faces",
             inputs=[io.Combo.Input("file", options=FACES.names())],
             outputs=[Face.Output(display_name="face")],

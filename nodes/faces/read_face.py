@@ -43,7 +43,6 @@ class IPAdapterInstructReadFace(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructReadFace",
-            display_name="Instruct Read Face",
             category=f"{CATEGORY}/faces",
             inputs=[
                 io.Image.Input("image"),

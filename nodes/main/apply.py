@@ -15,7 +15,6 @@ class IPAdapterInstructApply(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructApply",
-            display_name="Apply IPAdapter-Instruct",
             category=CATEGORY,
             inputs=[
                 io.Model.Input("model"),

@@ -17,7 +17,6 @@ class IPAdapterInstructCombine(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructCombine",
-            display_name="Combine Instruct Embeds",
             category=CATEGORY,
             inputs=[
                 Embeds.Input("embeds_1"),

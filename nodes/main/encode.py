@@ -17,7 +17,6 @@ class IPAdapterInstructEncode(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructEncode",
-            display_name="Encode Instruct Prompt",
             category=CATEGORY,
             inputs=[
                 Adapter.Input("adapter"),

@@ -25,7 +25,6 @@ class IPAdapterInstructLoader(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructLoader",
-            display_name="Load IPAdapter-Instruct",
             category=CATEGORY,
             inputs=[
                 io.Combo.Input("adapter_name", options=folder_paths.get_filename_list("ipadapter")),

@@ -17,7 +17,6 @@ class IPAdapterInstructReference(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructReference",
-            display_name="Instruct Reference",
             category=CATEGORY,
             inputs=[
                 io.String.Input("instruction", default=""),

@@ -18,7 +18,6 @@ class IPAdapterInstructLoadEmbeds(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructLoadEmbeds",
-            display_name="Load Instruct Embeds",
             category=f"{CATEGORY}/prepare",
             inputs=[Adapter.Input("adapter"), io.Combo.Input("file", options=EMBEDS.names())],
             outputs=[Embeds.Output(display_name="embeds")],

@@ -27,7 +27,6 @@ class IPAdapterInstructPrepare(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructPrepare",
-            display_name="Instruct Prepare Reference",
             category=f"{CATEGORY}/prepare",
             inputs=[
                 io.Image.Input("image"),

@@ -19,7 +19,6 @@ class IPAdapterInstructSaveEmbeds(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructSaveEmbeds",
-            display_name="Save Instruct Embeds",
             category=f"{CATEGORY}/prepare",
             inputs=[Embeds.Input("embeds"), io.String.Input("filename_prefix", default="embeds/instruct")],
             outputs=[],

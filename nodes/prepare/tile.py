@@ -23,7 +23,6 @@ class IPAdapterInstructTile(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructTile",
-            display_name="Instruct Tile Reference",
             category=f"{CATEGORY}/prepare",
             inputs=[
                 io.Image.Input("image"),

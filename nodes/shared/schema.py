@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from comfy_api.latest import io
 
-ENGLISH = Path(__file__).parents[2] / "locales" / "en" / "nodeDefs.json"
+LOCALES = Path(__file__).parents[2] / "locales"
+ENGLISH = json.loads((LOCALES / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
 
 
 @dataclass
 class Schema(io.Schema):
-    """A node's schema. Its description and the tooltips of its inputs and outputs are those in `locales/en`.
+    """A node's schema. Its display name, its description and all tooltips are those in `locales/en`.
 
     search_aliases: other words that the page's search finds the node by; ComfyUI 0.3.75 does not read them.
     Raises KeyError for a node, an input or an output that has no words there.
@@ -23,18 +23,12 @@ class Schema(io.Schema):
     search_aliases: list[str] = field(default_factory=list)
 
     def __post_init__(self):
-        words = _english()[self.node_id]
-        self.description = words["description"]
+        words = ENGLISH[self.node_id]
+        self.display_name, self.description = words["display_name"], words["description"]
         for one in self.inputs:
             one.tooltip = words["inputs"][one.id]["tooltip"]
         for place, output in enumerate(self.outputs):
             output.tooltip = words["outputs"][str(place)]["tooltip"]
-
-
-@functools.cache
-def _english() -> dict:
-    """Return the words of every node, as the page's translations have them."""
-    return json.loads(ENGLISH.read_text(encoding="utf-8"))
 
 
 def advanced(one: io.Input) -> io.Input:

@@ -23,7 +23,6 @@ class IPAdapterInstructOpenClip(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructOpenClip",
-            display_name="Load open_clip for Instruct",
             category=f"{CATEGORY}/tools",
             inputs=[
                 io.Combo.Input("image_encoder", options=_choices(IMAGE_FOLDER, IMAGE_WEIGHTS), default=NONE),

@@ -30,7 +30,6 @@ class IPAdapterInstructTrain(io.ComfyNode):
     def define_schema(cls):
         return Schema(
             node_id="IPAdapterInstructTrain",
-            display_name="Train IPAdapter-Instruct",
             category=f"{CATEGORY}/tools",
             inputs=[
                 io.Model.Input("model"),
