@@ -65,10 +65,10 @@ class Look:
                 share, tokens = (
                     placed(maps, area, rows.latent_size) for maps in self._maps(attention, chunk, len(rows.branches))
                 )
-                one = Mean(share.total[:, 0], share.coverage[:, 0])
+                device = share.total.device
                 with self._adding:
-                    _add(self.shares, (one.total.device, number, rows.frames, site[:2]), one)
-                    _add(self.tokens, (one.total.device, number, rows.frames), tokens)
+                    _add(self.shares, (device, number, rows.frames, site[:2]), share[:, 0])
+                    _add(self.tokens, (device, number, rows.frames), tokens)
 
     def _maps(self, seen: Attention, chunk: int, chunks: int) -> tuple[Tensor, Tensor]:
         """Return a chunk's maps: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w].

@@ -199,12 +199,9 @@ def _receive(file: PublishedFile, folder: Path, tell: Callable[[int], None] | No
 def _bar(tell: Callable[[int], None]) -> type:
     """Return what huggingface_hub uses of a tqdm, to tell of its progress."""
 
-    class Bar:
+    class Bar(contextlib.AbstractContextManager):
         def __init__(self, *_, initial: int = 0, **__):
             self.received = initial
-
-        def __enter__(self):
-            return self
 
         def __exit__(self, *_):
             pass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
@@ -41,16 +40,12 @@ def read_file(path: Path) -> dict[str, Tensor]:
     Pickled files are read with weights only: code in them never runs.
     Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
     """
-    return _read(path, "cpu", lambda file, name: file.get_tensor(name))
+    return _read(path, "cpu")
 
 
 def read_shapes(path: Path) -> dict[str, Tensor]:
     """Return the tensors as `read_file` does, but on the meta device: the shapes, without the numbers."""
-
-    def shape_only(file, name: str) -> Tensor:
-        return torch.empty(file.get_slice(name).get_shape(), device="meta")
-
-    return _read(path, "meta", shape_only)
+    return _read(path, "meta")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -62,13 +57,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
+def _read(path: Path, device: str) -> dict[str, Tensor]:
     try:
         check_is_file(path)
         # A damaged one is known by its name.
         if _has_header(path) or path.suffix.lower() in SAFETENSORS:
             with safetensors.safe_open(path, framework="pt") as file:
-                return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                names = file.keys()
+                if device == "meta":
+                    return {name: torch.empty(file.get_slice(name).get_shape(), device=device) for name in names}
+                return {name: file.get_tensor(name) for name in names}
         return read_pickled(path, device)
     except AdapterFileError:
         raise
