@@ -22,8 +22,6 @@ MOST_LINES = 4
 ELLIPSIS = "..."
 LONGEST_LABEL = 1000  # letters that are looked at: fitting n takes n squared, and a font may have some without width
 
-Lines = list[str]
-
 
 def labelled_grid(cells: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "") -> Tensor:
     """Put cells [N, H, W, 3], 0 to 1, row by row on one picture [1, H', W', 3], float32 on the cells' device.
@@ -57,9 +55,9 @@ def grid_shape(cells: int, rows: Sequence[str], columns: Sequence[str]) -> tuple
     return n_rows, n_columns
 
 
-def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> Lines:
+def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> list[str]:
     """Break the text into at most `most` lines of at most this width; what is still too long ends in an ellipsis."""
-    lines: Lines = []
+    lines: list[str] = []
     words = " ".join(text.split())
     rest = words[:LONGEST_LABEL]
     while rest and len(lines) < most:
@@ -98,7 +96,7 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 class _Labels:
     """Labels of one kind, in lines."""
 
-    labels: tuple[Lines, ...]
+    labels: tuple[list[str], ...]
     font: ImageFont.FreeTypeFont
 
     @property

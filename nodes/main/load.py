@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes
 from ...models.messages import check_numbers
-from ..shared.folders import adapter_path, encoder_path, fitting_encoder, paths_in, stamps, stamps_of
+from ..shared.folders import adapter_path, encoder_path, fitting_encoder, stamps_of
 from ..shared.schema import Schema, advanced
 from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
 from ..shared.status_text import output_with_text
@@ -55,9 +55,8 @@ class IPAdapterInstructLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, adapter_name=None, image_encoder=None, **_):
         """Return the files' stamps: other files under the same names are another input. Links are None here."""
-        auto = image_encoder == AUTO
-        encoders = stamps(paths_in("clip_vision").values()) if auto else stamps_of("clip_vision", image_encoder)
-        return [*stamps_of("ipadapter", adapter_name), *encoders]
+        encoders = folder_paths.get_filename_list("clip_vision") if image_encoder == AUTO else [image_encoder]
+        return [*stamps_of("ipadapter", adapter_name), *stamps_of("clip_vision", *encoders)]
 
     @classmethod
     def execute(
