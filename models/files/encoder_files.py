@@ -148,10 +148,9 @@ def check_sizes(sizes: EncoderSizes, need: EncoderNeed, name: str) -> None:
 
 def wrong_encoder(found: str, need: EncoderNeed) -> str:
     """Return the message for an image encoder that does not fit, with the file to get and where to put it."""
-    encoder, get = (
-        need.encoder,
-        "the image encoder that the adapter's page names, into models/clip_vision, and choose it",
-    )
+    encoder = need.encoder
     if encoder is not None and encoder.url:
-        get = f"{encoder.url} , save it as models/clip_vision/{encoder.file} and choose it, or 'auto'"
-    return f"This adapter needs the image encoder {need.title}; {found}. Get {get}."
+        get = f"Get {encoder.url} , save it as models/clip_vision/{encoder.file} and choose it, or 'auto'."
+    else:
+        get = "Get the image encoder that the adapter's page names, into models/clip_vision, and choose it."
+    return f"This adapter needs the image encoder {need.title}; {found}. {get}"
