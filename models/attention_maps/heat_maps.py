@@ -75,8 +75,8 @@ class Mean:
     def __add__(self, other: Mean) -> Mean:
         return Mean(self.total + other.total, self.coverage + other.coverage)
 
-    def __getitem__(self, row: int) -> Mean:
-        return Mean(self.total[row], self.coverage[row])
+    def __getitem__(self, place) -> Mean:
+        return Mean(self.total[place], self.coverage[place])
 
     @property
     def value(self) -> Tensor:

@@ -65,10 +65,10 @@ class Look:
                 share, tokens = (
                     placed(maps, area, rows.latent_size) for maps in self._maps(attention, chunk, len(rows.branches))
                 )
-                one = Mean(share.total[:, 0], share.coverage[:, 0])
+                device = share.total.device
                 with self._adding:
-                    _add(self.shares, (one.total.device, number, rows.frames, site[:2]), one)
-                    _add(self.tokens, (one.total.device, number, rows.frames), tokens)
+                    _add(self.shares, (device, number, rows.frames, site[:2]), share[:, 0])
+                    _add(self.tokens, (device, number, rows.frames), tokens)
 
     def _maps(self, seen: Attention, chunk: int, chunks: int) -> tuple[Tensor, Tensor]:
         """Return a chunk's maps: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w].
@@ -126,13 +126,10 @@ class Watch:
 
     @contextlib.contextmanager
     def step(self, run: Run, conds: Conds, noise_level: Tensor, in_parts: bool) -> Iterator[Look]:
+        """Keep what a call shows. in_parts: it holds some of the latents, and others follow at the same level."""
         look = Look(run, {cond["uuid"]: cond["model_conds"][CROSS_ATTENTION].cond.shape[1] for cond in conds})
         yield look
-        self.take(look, float(noise_level), in_parts)
-
-    def take(self, look: Look, noise_level: float, in_parts: bool) -> None:
-        """Keep what a call shows. in_parts: it holds some of the latents, and others follow at the same level."""
-        maps: dict[Of, Mean] = {}
+        level, maps = float(noise_level), {}
         for (number, frames, block), seen in _of_all_devices(look.shares).items():
             for of, one in _each(number, frames, seen.as_one().to("cpu")):
                 _add(maps, of, one)
@@ -141,7 +138,7 @@ class Watch:
             for of, one in _each(number, frames, seen.to("cpu")):
                 _add(self.tokens, of, one)
         if maps:
-            self._keep(Moment(noise_level, look.run.steps.at(noise_level), maps), in_parts)
+            self._keep(Moment(level, run.steps.at(level), maps), in_parts)
 
     def _keep(self, moment: Moment, in_parts: bool) -> None:
         if in_parts and self.moments and self.moments[-1].noise_level == moment.noise_level:

@@ -56,13 +56,13 @@ class DownloadError(Exception):
 
 @dataclass(frozen=True)
 class Download:
-    """A file to get. size: in bytes. sha256s: those it must have, as the pack knows it and as the server states it."""
+    """A file to get. size: in bytes. sha256: as the pack knows it or else the server states it; "" without either."""
 
     file: PublishedFile
     url: str
     target: Path
     size: int
-    sha256s: frozenset[str]
+    sha256: str
 
 
 def plan(file: PublishedFile, models: Path) -> Download | None:
@@ -80,7 +80,7 @@ def plan(file: PublishedFile, models: Path) -> Download | None:
         if known and stated and known != stated:
             message = f"{url} was expected to have {what} {known}; the server says {stated}."
             raise DownloadError(Problem.OTHER_ON_SERVER, message)
-    return Download(file, url, target, size, frozenset({file.sha256, sha256} - {""}))
+    return Download(file, url, target, size, file.sha256 or sha256)
 
 
 def _ask(file: PublishedFile) -> tuple[str, int, str]:
@@ -102,14 +102,20 @@ def _check_present(file: PublishedFile, target: Path) -> None:
     if not sha256:
         with contextlib.suppress(DownloadError):
             _, size, sha256 = _ask(file)
-    facts = [("size", size, lambda: target.stat().st_size), ("sha256", sha256, lambda: sha256_of(target))]
-    for what, known, find in facts:
-        if known and known != (found := find()):
-            raise DownloadError(
-                Problem.OTHER_IN_PLACE,
-                f"{target} is there already, and is not the published file: its {what} was expected to be {known}, and "
-                f"is {found}.",
-            )
+    if different := _difference(target, size, sha256):
+        what, known, found = different
+        message = f"{target} is there already, and is not the published file"
+        fact = f"its {what} was expected to be {known}, and is {found}"
+        raise DownloadError(Problem.OTHER_IN_PLACE, f"{message}: {fact}.")
+
+
+def _difference(path: Path, size: int, sha256: str) -> tuple[str, int | str, int | str] | None:
+    """Return what of a file is another than known, what was known and what was found; None when nothing is."""
+    if size and size != (found := path.stat().st_size):
+        return "size", size, found
+    if sha256 and sha256 != (found := sha256_of(path)):
+        return "sha256", sha256, found
+    return None
 
 
 def lacking_space(needs: Iterable[tuple[Path, int]]) -> list[DownloadError]:
@@ -140,8 +146,14 @@ def get(download: Download, tell: Callable[[int], None] | None = None) -> None:
         with _folder_for(download) as hidden:
             with _plain_errors(download.url, Problem.BROKEN_OFF):
                 received = _receive(download.file, hidden, tell)
-            _check(download, received)
-            _put_in_place(received, download.target)
+            if different := _difference(received, download.size, download.sha256):
+                what, known, found = different
+                message = f"{download.file.name} was expected to have {what} {known}; what was received has {found}."
+                raise DownloadError(Problem.ALTERED, f"{message} It was removed.")
+            if download.target.exists():
+                message = f"{download.target} appeared during the download, and was left as it is."
+                raise DownloadError(Problem.OTHER_IN_PLACE, f"{message} What was received was removed.")
+            os.replace(received, download.target)
     except OSError as error:
         detail = "the disk is full" if error.errno in DISK_FULL else error.strerror
         message = f"{folder} cannot be written to ({detail})."
@@ -187,12 +199,9 @@ def _receive(file: PublishedFile, folder: Path, tell: Callable[[int], None] | No
 def _bar(tell: Callable[[int], None]) -> type:
     """Return what huggingface_hub uses of a tqdm, to tell of its progress."""
 
-    class Bar:
+    class Bar(contextlib.AbstractContextManager):
         def __init__(self, *_, initial: int = 0, **__):
             self.received = initial
-
-        def __enter__(self):
-            return self
 
         def __exit__(self, *_):
             pass
@@ -214,25 +223,6 @@ def _without_xet() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_DISABLE_XET = before
-
-
-def _check(download: Download, received: Path) -> None:
-    """Compare what was received with its size and every known sha256."""
-    facts: list[tuple[str, int | str, int | str]] = [("size", download.size, received.stat().st_size)]
-    if download.sha256s:
-        found = sha256_of(received)
-        facts += [("sha256", known, found) for known in download.sha256s]
-    for what, known, found in facts:
-        if known != found:
-            message = f"{download.file.name} was expected to have {what} {known}; what was received has {found}."
-            raise DownloadError(Problem.ALTERED, f"{message} It was removed.")
-
-
-def _put_in_place(received: Path, target: Path) -> None:
-    if target.exists():
-        message = f"{target} appeared during the download, and was left as it is. What was received was removed."
-        raise DownloadError(Problem.OTHER_IN_PLACE, message)
-    os.replace(received, target)
 
 
 @contextlib.contextmanager

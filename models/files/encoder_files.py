@@ -148,13 +148,10 @@ def check_sizes(sizes: EncoderSizes, need: EncoderNeed, name: str) -> None:
 
 
 def wrong_encoder(found: str, need: EncoderNeed) -> str:
-    """Return the message for an image encoder that does not fit."""
-    return f"This adapter needs the image encoder {need.title}; {found}. {get_encoder(need)}"
-
-
-def get_encoder(need: EncoderNeed) -> str:
-    """Say which file to get for an adapter, and where to put it."""
+    """Return the message for an image encoder that does not fit, with the file to get and where to put it."""
     encoder = need.encoder
-    if encoder is None or not encoder.url:
-        return "Get the image encoder that the adapter's page names, into models/clip_vision, and choose it."
-    return f"Get {encoder.url} , save it as models/clip_vision/{encoder.file} and choose it, or 'auto'."
+    if encoder is not None and encoder.url:
+        get = f"Get {encoder.url} , save it as models/clip_vision/{encoder.file} and choose it, or 'auto'."
+    else:
+        get = "Get the image encoder that the adapter's page names, into models/clip_vision, and choose it."
+    return f"This adapter needs the image encoder {need.title}; {found}. {get}"

@@ -45,10 +45,14 @@ def read_pickled(path: Path, device: str) -> dict[str, Tensor]:
     return {name: tensor.detach().to(device) for name, tensor in tensors.items()}
 
 
+def front_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(FRONT)
+
+
 def is_pickled(path: Path) -> bool:
     """True for a file of torch.save, by its content; a damaged archive is taken for one."""
-    with path.open("rb") as file:
-        front = file.read(FRONT)
+    front = front_of(path)
     if not front.startswith(ARCHIVE):
         return MAGIC in front
     try:
@@ -84,8 +88,7 @@ def flatten(tree: Mapping) -> dict[str, Tensor]:
 
 def _check_container(path: Path) -> bool:
     """Return True for an archive, in which nothing may be compressed, and False for torch's older format."""
-    with path.open("rb") as file:
-        front = file.read(FRONT)
+    front = front_of(path)
     archive = front.startswith(ARCHIVE)
     if archive:
         pickles = _pickles_of_archive(path)

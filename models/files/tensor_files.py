@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import safetensors
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..messages import short
-from .pickled_files import ARCHIVE, NotTensorsError, is_pickled, read_pickled
+from .pickled_files import ARCHIVE, NotTensorsError, front_of, is_pickled, read_pickled
 
 SAFETENSORS = (".safetensors", ".sft")
 # What else stands in models folders, by its first bytes.
@@ -28,7 +27,6 @@ BEGINNINGS = (
     (b"\xff\xd8\xff", "a picture"),
 )
 DOWNLOAD_AGAIN = "Download it again and compare its size."
-SOMETHING_ELSE = "something else under this name, such as a web page"
 PACK = "ComfyUI-IPAdapter-Instruct"
 
 
@@ -42,16 +40,12 @@ def read_file(path: Path) -> dict[str, Tensor]:
     Pickled files are read with weights only: code in them never runs.
     Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
     """
-    return _read(path, "cpu", lambda file, name: file.get_tensor(name))
+    return _read(path, "cpu")
 
 
 def read_shapes(path: Path) -> dict[str, Tensor]:
     """Return the tensors as `read_file` does, but on the meta device: the shapes, without the numbers."""
-
-    def shape_only(file, name: str) -> Tensor:
-        return torch.empty(file.get_slice(name).get_shape(), device="meta")
-
-    return _read(path, "meta", shape_only)
+    return _read(path, "meta")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -63,12 +57,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _read(path: Path, device: str, get_tensor: Callable[..., Tensor]) -> dict[str, Tensor]:
+def _read(path: Path, device: str) -> dict[str, Tensor]:
     try:
         check_is_file(path)
-        if _is_safetensors(path):
+        # A damaged one is known by its name.
+        if _has_header(path) or path.suffix.lower() in SAFETENSORS:
             with safetensors.safe_open(path, framework="pt") as file:
-                return {name: get_tensor(file, name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                names = file.keys()
+                if device == "meta":
+                    return {name: torch.empty(file.get_slice(name).get_shape(), device=device) for name in names}
+                return {name: file.get_tensor(name) for name in names}
         return read_pickled(path, device)
     except AdapterFileError:
         raise
@@ -97,18 +95,9 @@ def check_is_file(path: Path) -> None:
     )
 
 
-def _is_safetensors(path: Path) -> bool:
-    """True for a file that begins with a JSON header's length, then the header; a damaged one is known by its name."""
-    return _has_header(path) or path.suffix.lower() in SAFETENSORS
-
-
 def _has_header(path: Path) -> bool:
-    return _front(path)[8:] == b"{"
-
-
-def _front(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(9)
+    """True for a file that begins as one of safetensors does: with a JSON header's length, then the header."""
+    return front_of(path)[8:9] == b"{"
 
 
 def wrong_suffix(path: Path) -> str:
@@ -139,24 +128,22 @@ def _unreadable(path: Path, error: Exception) -> str:
     misnamed = wrong_suffix(path)
     if misnamed:
         return f"{path.name} was expected to be of the format that its name says; {misnamed}"
+    reason, damage = "", "cut short, damaged"
     if isinstance(error, NotTensorsError):
-        return (
-            f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one: it "
-            f"{error}. It is {_other_content(path) or 'damaged, packed, or ' + SOMETHING_ELSE}. Nothing in it was run. "
-            f"{DOWNLOAD_AGAIN}"
-        )
-    reason = f" ({short(error)})" if isinstance(error, safetensors.SafetensorError) else ""
+        reason, damage = f": it {error}", "damaged, packed"
+    elif isinstance(error, safetensors.SafetensorError):
+        reason = f" ({short(error)})"
+    content = _other_content(path) or f"{damage}, or something else under this name, such as a web page"
     return (
         f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one{reason}. "
-        f"It is {_other_content(path) or 'cut short, damaged, or ' + SOMETHING_ELSE}. Nothing in it was run. "
-        f"{DOWNLOAD_AGAIN}"
+        f"It is {content}. Nothing in it was run. {DOWNLOAD_AGAIN}"
     )
 
 
 def _other_content(path: Path) -> str:
     """Say what a file is that holds no tensors, as far as its first bytes tell; "" where they do not."""
     try:
-        front = b"" if _has_header(path) or is_pickled(path) else _front(path)
+        front = b"" if _has_header(path) or is_pickled(path) else front_of(path)
     except OSError:  # gone meanwhile
         return ""
     return next((what for beginning, what in BEGINNINGS if front.startswith(beginning)), "")

@@ -69,11 +69,6 @@ def host_coefficients(instruct_scale: float, image_scale: float, text_scale: flo
     )
 
 
-def count_simple(text_scale: float | None = None) -> int:
-    """Return how many branches a step runs in simple guidance: at cfg 1 the sampler asks for the first alone."""
-    return 1 if text_scale == 1 else 2
-
-
 def count_passes(instruct_scale: float, image_scale: float, text_scale: float | None = None) -> int:
     """Return how many branches a step runs in three-way guidance.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 from ..families import SD3, SD15, SDXL, Family, Settings
 from ..messages import check_choice
@@ -90,32 +89,6 @@ def describe_instruction(family: Family, instruction: str, trained: Sequence[str
         more = ", ..." if len(trained) > INSTRUCTIONS_SHOWN else ""
         known = f"{', '.join(trained[:INSTRUCTIONS_SHOWN])}{more}; published ones: {known}"
     return f"instruction: not one that {family.title}'s adapter was trained on ({known}); it may do little"
-
-
-class DescribableKind(Protocol):
-    """A kind of adapter, which str() names."""
-
-    takes_instruction: bool
-
-
-class DescribableAdapter(Protocol):
-    """The part of an adapter that tells what it reads.
-
-    name: its file's. kind: what it is. family: for which base model. instructions: those that this pack trained it on.
-    """
-
-    name: str
-    kind: DescribableKind
-    family: Family
-    instructions: Sequence[str]
-
-
-def describe_reading(adapter: DescribableAdapter, instruction: str, negative_instruction: str = "") -> list[str]:
-    """Return lines for the user: what an instruction means to an adapter."""
-    if adapter.kind.takes_instruction:
-        return [describe_instruction(adapter.family, instruction, adapter.instructions)]
-    what = "instruction and negative_instruction" if negative_instruction else "instruction"
-    return [f"{what}: ignored; {adapter.name} is {adapter.kind}, which takes none"]
 
 
 @dataclass(frozen=True)

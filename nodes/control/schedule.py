@@ -9,74 +9,30 @@ from comfy_api.latest import io
 from ...models.encoding.combining import parse_numbers
 from ...models.guidance.weight_schedule import ALONG, BETWEEN, HOLD, NOISE, Schedule, parse_schedule
 from ...models.messages import check_numbers
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Curve, Schedules
 
 
 class IPAdapterInstructSchedule(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructSchedule",
-                display_name="Schedule Instruct Weight",
-                category=f"{CATEGORY}/control",
-                description="Factors on the weight over the sampling and a batch, and how long guidance is three-way.",
-                inputs=[
-                    io.String.Input(
-                        "factors",
-                        default="0: 1, 0.35: 0.5",
-                        multiline=True,
-                        tooltip=(
-                            "Positions with factors, such as 0: 1, 0.35: 0.5, 1: 0; or factors alone for equal parts, "
-                            "such as 1, 0.8, 0.5. A factor of 0 leaves the adapter out and saves its work. Empty: 1."
-                        ),
-                    ),
-                    io.Combo.Input(
-                        "between",
-                        options=list(BETWEEN),
-                        default=HOLD,
-                        tooltip="From one factor to the next: hold it, go straight, or start and end gently.",
-                    ),
-                    io.Combo.Input(
-                        "along",
-                        options=list(ALONG),
-                        default=NOISE,
-                        tooltip=(
-                            "What positions are measured on: the noise schedule, as start_percent is, or the steps "
-                            "that are run; as many factors as steps are then one a step."
-                        ),
-                    ),
-                    io.String.Input(
-                        "batch_factors",
-                        default="",
-                        tooltip=(
-                            "Besides, a factor for each picture of a batch or frame of an animation, such as 1, 0.8, "
-                            "0.6; from the first again when they are fewer. Empty: all alike."
-                        ),
-                    ),
-                    io.Float.Input(
-                        "three_way_until",
-                        default=1.0,
-                        min=0.0,
-                        max=1.0,
-                        step=0.001,
-                        tooltip="Where in the sampling three-way guidance becomes simple, to save passes.",
-                    ),
-                    io.HookKeyframes.Input(
-                        "hook_keyframes",
-                        optional=True,
-                        tooltip="From Create Hook Keyframe, instead of factors: its strengths, held from each start.",
-                    ),
-                    Curve.Input(
-                        "curve",
-                        optional=True,
-                        tooltip="A curve of ComfyUI, instead of factors: left is the beginning.",
-                        extra_dict={"forceInput": True},  # newer pages would draw an editor, whose curve always counts
-                    ),
-                ],
-                outputs=[Schedules.Output(display_name="schedule", tooltip="Connect it to Apply IPAdapter-Instruct.")],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructSchedule",
+            category=f"{CATEGORY}/control",
+            inputs=[
+                io.String.Input("factors", default="0: 1, 0.35: 0.5", multiline=True),
+                io.Combo.Input("between", options=list(BETWEEN), default=HOLD),
+                io.Combo.Input("along", options=list(ALONG), default=NOISE),
+                io.String.Input("batch_factors", default=""),
+                io.Float.Input("three_way_until", default=1.0, min=0.0, max=1.0, step=0.001),
+                io.HookKeyframes.Input("hook_keyframes", optional=True),
+                Curve.Input(
+                    "curve",
+                    optional=True,
+                    extra_dict={"forceInput": True},  # newer pages would draw an editor, whose curve always counts
+                ),
+            ],
+            outputs=[Schedules.Output(display_name="schedule")],
             search_aliases=["instruct schedule", "weight over steps", "keyframes", "ip adapter weights"],
         )
 

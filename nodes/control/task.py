@@ -5,11 +5,11 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...models.guidance.task_phrasings import phrasing as draw_phrasing
-from ...models.guidance.tasks import AUTO, TASKS, describe_reading, recommended
+from ...models.guidance.tasks import AUTO, TASKS, recommended
 from ...models.messages import check_choice
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Adapter
-from ..shared.status_text import output_with_text
+from ..shared.status_text import describe_reading, output_with_text
 
 Choice = io.Custom("COMBO")  # ComfyUI 0.3.75's Combo.Output has a list for its type, which no V3 combo takes
 
@@ -20,47 +20,24 @@ BY_NAME = {task.name: task for task in TASKS}
 class IPAdapterInstructTask(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructTask",
-                display_name="Instruct Task",
-                category=f"{CATEGORY}/control",
-                description="Gives a trained task's instruction, and what the authors recommend for it.",
-                inputs=[
-                    Adapter.Input("adapter", tooltip="From Load IPAdapter-Instruct. It decides what is recommended."),
-                    io.Combo.Input(
-                        "task",
-                        options=list(BY_NAME),
-                        default="style",
-                        tooltip="What to take from the picture. foreground, background and object are for SD1.5.",
-                    ),
-                    io.Combo.Input(
-                        "phrasing",
-                        options=[PLAIN_WORDS, RANDOM],
-                        default=PLAIN_WORDS,
-                        tooltip="plain: the usual words for the task. random: others, which the seed draws.",
-                    ),
-                    io.Int.Input(
-                        "seed",
-                        default=0,
-                        min=0,
-                        max=2**64 - 1,
-                        control_after_generate=True,
-                        tooltip="Draws a random phrasing: the same one for the same seed.",
-                    ),
-                ],
-                outputs=[
-                    io.String.Output(
-                        display_name="instruction", tooltip="To Encode's instruction; choose own words there."
-                    ),
-                    io.Float.Output(display_name="weight", tooltip="To Apply's weight."),
-                    Choice.Output(display_name="guidance", tooltip="To Apply's guidance. It is auto."),
-                    io.Float.Output(display_name="instruct_guidance", tooltip="To Apply's instruct_guidance."),
-                    io.Float.Output(display_name="image_guidance", tooltip="To Apply's image_guidance."),
-                    io.Float.Output(display_name="cfg", tooltip="To the sampler's cfg."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructTask",
+            category=f"{CATEGORY}/control",
+            inputs=[
+                Adapter.Input("adapter"),
+                io.Combo.Input("task", options=list(BY_NAME), default="style"),
+                io.Combo.Input("phrasing", options=[PLAIN_WORDS, RANDOM], default=PLAIN_WORDS),
+                io.Int.Input("seed", default=0, min=0, max=2**64 - 1, control_after_generate=True),
+            ],
+            outputs=[
+                io.String.Output(display_name="instruction"),
+                io.Float.Output(display_name="weight"),
+                Choice.Output(display_name="guidance"),
+                io.Float.Output(display_name="instruct_guidance"),
+                io.Float.Output(display_name="image_guidance"),
+                io.Float.Output(display_name="cfg"),
+            ],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["instruct presets", "recommended settings", "random instruction"],
         )
 

@@ -13,7 +13,7 @@ from comfy_execution.graph_utils import GraphBuilder
 from ...models.guidance.tasks import OWN_WORDS
 from ...models.messages import check_letters
 from ..main.encode import check_either
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Adapter, References
 from ..shared.status_text import output_with_text
 from .grid_cells import GUIDANCES, NOTHING, NUMBERS, SEEDS, VARIED, Axis, Cell, axis, cells_of, passes
@@ -27,26 +27,39 @@ NO_NODE = "unseen"  # no node of the page has this id, so that the page shows no
 class IPAdapterInstructGrid(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructGrid",
-                display_name="Instruct Grid",
-                category=f"{CATEGORY}/explore",
-                description="Makes a picture for every pair of two settings' values, on one sheet with labels.",
-                inputs=[
-                    *_links(),
-                    *_settings(),
-                    *_axis("rows", "instruction", "use the style\nuse the composition"),
-                    *_axis("columns", "weight", "0.4, 0.8"),
-                    *_options(),
-                ],
-                outputs=[
-                    io.Image.Output(display_name="grid", tooltip="The sheet, one picture. Preview it or save it."),
-                    io.Image.Output(display_name="images", tooltip="The pictures as one batch, row by row."),
-                ],
-                hidden=[io.Hidden.unique_id],
-                enable_expand=True,
-            ),
+        return Schema(
+            node_id="IPAdapterInstructGrid",
+            category=f"{CATEGORY}/explore",
+            inputs=[
+                io.Model.Input("model", **AS_LINK),
+                Adapter.Input("adapter", **AS_LINK),
+                io.Clip.Input("clip", **AS_LINK),
+                io.Vae.Input("vae", **AS_LINK),
+                io.Latent.Input("latent", **AS_LINK),
+                io.String.Input("instruction", default="use the style"),
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True),
+                io.String.Input("negative_prompt", multiline=True, dynamic_prompts=True),
+                _number("weight", 0.8, 0.05),
+                io.Combo.Input("guidance", options=list(GUIDANCES), default=GUIDANCES[0]),
+                _number("instruct_guidance", 2.0, 0.1),
+                _number("image_guidance", 1.0, 0.1),
+                io.Int.Input("seed", default=0, min=SEEDS[0], max=SEEDS[1], control_after_generate=True),
+                io.Int.Input("steps", default=20, min=1, max=10000),
+                _number("cfg", 5.0, 0.1),
+                io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS),
+                io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS),
+                io.Float.Input("denoise", default=1.0, min=0.0, max=1.0, step=0.01),
+                io.Combo.Input("rows", options=[NOTHING, *VARIED], default="instruction"),
+                io.String.Input("row_values", multiline=True, default="use the style\nuse the composition"),
+                io.Combo.Input("columns", options=[NOTHING, *VARIED], default="weight"),
+                io.String.Input("column_values", multiline=True, default="0.4, 0.8"),
+                io.Image.Input("image", optional=True, **AS_LINK),
+                References.Input("references", optional=True, **AS_LINK),
+                io.Mask.Input("attn_mask", optional=True, **AS_LINK),
+            ],
+            outputs=[io.Image.Output(display_name="grid"), io.Image.Output(display_name="images")],
+            hidden=[io.Hidden.unique_id],
+            enable_expand=True,
             search_aliases=["xy plot", "xyz grid", "compare instructions", "parameter sweep"],
         )
 
@@ -88,10 +101,8 @@ class IPAdapterInstructGrid(io.ComfyNode):
         sampling = {"steps": steps, "sampler_name": sampler_name, "scheduler": scheduler, "denoise": denoise}
         graph = GridGraph(
             GraphBuilder(),
-            encode=_given(
-                {"adapter": adapter, "clip": clip, "task": OWN_WORDS, **texts, "image": image, "references": references}
-            ),
-            apply=_given({"model": model, "start_percent": 0.0, "end_percent": 1.0, "attn_mask": attn_mask}),
+            encode={"adapter": adapter, "clip": clip, **texts, "image": image, "references": references},
+            apply={"model": model, "start_percent": 0.0, "end_percent": 1.0, "attn_mask": attn_mask},
             sample={**sampling, "latent_image": latent},
             vae=vae,
         )
@@ -121,7 +132,9 @@ class GridGraph:
     def picture(self, cell: Cell) -> list:
         """Add a cell's nodes and return the link of its picture. Cells share whatever is alike in them."""
         reading = (cell.instruction,)
-        encoded = self.node("IPAdapterInstructEncode", reading, **self.encode, instruction=cell.instruction)
+        encoded = self.node(
+            "IPAdapterInstructEncode", reading, **self.encode, task=OWN_WORDS, instruction=cell.instruction
+        )
         applying = (*reading, cell.weight, cell.guidance, cell.instruct_guidance, cell.image_guidance)
         applied = self.node(
             "IPAdapterInstructApply",
@@ -143,110 +156,22 @@ class GridGraph:
         return self.node("VAEDecode", sampling, samples=sampled.out(0), vae=self.vae).out(0)
 
     def node(self, kind: str, settings: tuple, **inputs):
-        """Add a node under an id made of its settings: the same settings have the same id in every grid."""
+        """Add a node with what is given, under an id made of its settings: the same have the same id in every grid."""
         own = hashlib.blake2s(repr(settings).encode(), digest_size=6).hexdigest()
-        return self.builder.node(kind, id=f"{kind}-{own}", **inputs)
+        given = {name: value for name, value in inputs.items() if value is not None}
+        return self.builder.node(kind, id=f"{kind}-{own}", **given)
 
 
-def _given(inputs: dict) -> dict:
-    return {name: value for name, value in inputs.items() if value is not None}
+def _number(name: str, default: float, step: float) -> io.Input:
+    low, high = NUMBERS[name]
+    return io.Float.Input(name, default=default, min=low, max=high, step=step)
 
 
 def _description(cells: Sequence[Cell], steps: int) -> str:
-    distinct = set(cells)
-    fewest, most = passes(distinct, steps)
+    fewest, most = passes(set(cells), steps)
     in_all = str(most) if fewest == most else f"{fewest} to {most}"
     instructions = len({cell.instruction for cell in cells})
     return (
         f"{len(cells)} picture(s) of {steps} steps, {instructions} instruction(s); {in_all} passes of the model, with "
         "samplers of one a step"
     )
-
-
-# Inputs
-
-
-def _links() -> list[io.Input]:
-    return [
-        io.Model.Input("model", tooltip="The model without an adapter; LoRAs are fine.", **AS_LINK),
-        Adapter.Input("adapter", tooltip="From Load IPAdapter-Instruct.", **AS_LINK),
-        io.Clip.Input("clip", tooltip="The checkpoint's CLIP.", **AS_LINK),
-        io.Vae.Input("vae", tooltip="The checkpoint's VAE, which makes the pictures.", **AS_LINK),
-        io.Latent.Input("latent", tooltip="Where every cell begins, such as Empty Latent Image.", **AS_LINK),
-    ]
-
-
-def _settings() -> list[io.Input]:
-    """Return the inputs for the cells' settings, of which an axis may vary one."""
-    return [
-        io.String.Input("instruction", default="use the style", tooltip="What to take from the picture."),
-        io.String.Input("prompt", multiline=True, dynamic_prompts=True, tooltip="What the new pictures show."),
-        io.String.Input("negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What they should not show."),
-        _number("weight", 0.8, 0.05, "How strongly the picture acts, as on Apply."),
-        io.Combo.Input(
-            "guidance",
-            options=list(GUIDANCES),
-            default=GUIDANCES[0],
-            tooltip="simple, three-way, or the authors' choice for the instruction, as on Apply.",
-        ),
-        _number("instruct_guidance", 2.0, 0.1, "Three-way only. Guides the instruction, as on Apply."),
-        _number("image_guidance", 1.0, 0.1, "Three-way only. Guides the picture as such, as on Apply."),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=SEEDS[0],
-            max=SEEDS[1],
-            control_after_generate=True,
-            tooltip="The noise that every cell begins with, as in KSampler.",
-        ),
-        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Steps of sampling for each cell."),
-        _number("cfg", 5.0, 0.1, "The sampler's guidance by the prompt."),
-        io.Combo.Input("sampler_name", options=comfy.samplers.KSampler.SAMPLERS, tooltip="As in KSampler."),
-        io.Combo.Input("scheduler", options=comfy.samplers.KSampler.SCHEDULERS, tooltip="As in KSampler."),
-        io.Float.Input(
-            "denoise",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="How much is made anew; below 1 the latent shows through.",
-        ),
-    ]
-
-
-def _number(name: str, default: float, step: float, tooltip: str) -> io.Input:
-    low, high = NUMBERS[name]
-    return io.Float.Input(name, default=default, min=low, max=high, step=step, tooltip=tooltip)
-
-
-def _axis(name: str, default: str, values: str) -> list[io.Input]:
-    one = name[:-1]
-    return [
-        io.Combo.Input(
-            name,
-            options=[NOTHING, *VARIED],
-            default=default,
-            tooltip=f"What changes from {one} to {one}. Everything else is as set above.",
-        ),
-        io.String.Input(
-            f"{one}_values",
-            multiline=True,
-            default=values,
-            tooltip=f"Its values, one a line for each {one}; numbers also between commas.",
-        ),
-    ]
-
-
-def _options() -> list[io.Input]:
-    return [
-        io.Image.Input(
-            "image", optional=True, tooltip="The reference picture, as in Encode Instruct Prompt.", **AS_LINK
-        ),
-        References.Input(
-            "references",
-            optional=True,
-            tooltip="Instead of image: from Instruct Reference. Those without an instruction have each cell's.",
-            **AS_LINK,
-        ),
-        io.Mask.Input("attn_mask", optional=True, tooltip="Where in the new pictures to act.", **AS_LINK),
-    ]

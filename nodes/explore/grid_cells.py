@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
 
 from ...models.encoding.combining import parse_numbers
 from ...models.families import FAMILIES, Family
@@ -21,13 +21,12 @@ NUMBERS = {  # from, to
     "cfg": (0.0, 100.0),
 }
 SEEDS = (0, 2**64 - 1)
-VARIED = ("instruction", "weight", "guidance", "instruct_guidance", "image_guidance", "cfg", "seed")
 MOST_CELLS = 100
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The settings of one cell, in the order of VARIED."""
+    """The settings of one cell."""
 
     instruction: str
     weight: float
@@ -36,6 +35,9 @@ class Cell:
     image_guidance: float
     cfg: float
     seed: int
+
+
+VARIED = tuple(setting.name for setting in fields(Cell))
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,11 @@ def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
     return [one for row in rows.cells(cell) for one in columns.cells(row)]
 
 
-def passes(cells: Iterable[Cell], steps: int) -> tuple[int, int]:
+def passes(cells: Collection[Cell], steps: int) -> tuple[int, int]:
     """Return the fewest and the most passes of the model that all cells take, over the families that it may be of.
 
     A step counts once, as with samplers of the first order.
     """
-    cells = list(cells)
     in_all = [steps * sum(_passes_a_step(cell, family) for cell in cells) for family in FAMILIES]
     return min(in_all), max(in_all)
 
@@ -117,7 +118,9 @@ def _read(what: str, text: str, of_input: str) -> tuple:
     if what == "instruction":
         return tuple(line.strip() for line in text.splitlines() if line.strip())
     if what == "guidance":
-        return _guidances(text, of_input)
+        for word in _words(text):
+            check_choice(of_input, word, GUIDANCES)
+        return _words(text)
     if what == "seed":
         return _seeds(text, of_input)
     numbers = parse_numbers(text, of_input)
@@ -129,13 +132,6 @@ def _read(what: str, text: str, of_input: str) -> tuple:
                 "Correct it."
             )
     return numbers
-
-
-def _guidances(text: str, of_input: str) -> tuple[str, ...]:
-    values = _words(text)
-    for value in values:
-        check_choice(of_input, value, GUIDANCES)
-    return values
 
 
 def _seeds(text: str, of_input: str) -> tuple[int, ...]:

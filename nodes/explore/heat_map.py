@@ -17,7 +17,7 @@ from torch import Tensor
 from ...models.attention_maps.heat_maps import EACH_MAP, SCALES, enlarged, normalised, overlaid
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice, check_numbers
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY
 from ..shared.status_text import output_with_text
 from .label_sheet import labelled_grid
@@ -34,51 +34,18 @@ COLUMNS = 8  # of a sheet, at most
 class IPAdapterInstructHeatMap(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructHeatMap",
-                display_name="Instruct Heat Map",
-                category=f"{CATEGORY}/explore",
-                description="Draws where a sampled picture has looked at its references, and how much.",
-                inputs=[
-                    Watches.Input("watch", tooltip="From Instruct Watch."),
-                    io.Image.Input("image", tooltip="The picture that was sampled, decoded; all of a batch."),
-                    io.Combo.Input(
-                        "view",
-                        options=list(VIEWS),
-                        default=PICTURE,
-                        tooltip=(
-                            "picture: the mean of all steps and blocks. over steps: parts of the sampling side by "
-                            "side. over blocks: parts of the model. tokens: each image token by itself."
-                        ),
-                    ),
-                    io.Float.Input(
-                        "opacity",
-                        default=0.6,
-                        min=0.0,
-                        max=1.0,
-                        step=0.05,
-                        tooltip="How much the colours cover the picture; 1 shows them alone.",
-                    ),
-                    io.Combo.Input(
-                        "scale",
-                        options=list(SCALES),
-                        default=EACH_MAP,
-                        tooltip=(
-                            "What is brightest. each map: its own highest value, to see where. all alike: the highest "
-                            "of all maps shown, to compare them."
-                        ),
-                    ),
-                ],
-                outputs=[
-                    io.Image.Output(display_name="overlay", tooltip="The picture under its colours, or a sheet."),
-                    io.Mask.Output(
-                        display_name="maps",
-                        tooltip="The mean share of the attention, 0 to 1, for each adapter and each picture.",
-                    ),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructHeatMap",
+            category=f"{CATEGORY}/explore",
+            inputs=[
+                Watches.Input("watch"),
+                io.Image.Input("image"),
+                io.Combo.Input("view", options=list(VIEWS), default=PICTURE),
+                io.Float.Input("opacity", default=0.6, min=0.0, max=1.0, step=0.05),
+                io.Combo.Input("scale", options=list(SCALES), default=EACH_MAP),
+            ],
+            outputs=[io.Image.Output(display_name="overlay"), io.Mask.Output(display_name="maps")],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["attention map", "ip adapter heatmap", "where does the reference act", "saliency"],
         )
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_length, check_letters, check_numbers
-from ..shared.schema import advanced, schema
+from ..shared.schema import Schema, advanced
 from ..shared.sockets import CATEGORY
 from .label_sheet import grid_shape, labelled_grid
 
@@ -20,42 +20,16 @@ MOST_PIXELS = 1 << 28  # of all cells together: 3 GB
 class IPAdapterInstructLabelGrid(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructLabelGrid",
-                display_name="Instruct Label Grid",
-                category=f"{CATEGORY}/explore",
-                description="Lays pictures out in rows and columns on one sheet, with labels.",
-                inputs=[
-                    io.Image.Input("images", tooltip="The pictures as one batch, row by row."),
-                    io.String.Input(
-                        "row_labels",
-                        multiline=True,
-                        default="",
-                        tooltip="One label a line, for each row. Empty: none.",
-                    ),
-                    io.String.Input(
-                        "column_labels",
-                        multiline=True,
-                        default="",
-                        tooltip="One label a line: there are as many columns as lines, one at least.",
-                    ),
-                    advanced(
-                        io.Int.Input(
-                            "cell_width",
-                            default=0,
-                            min=0,
-                            max=WIDEST,
-                            optional=True,
-                            tooltip="How wide a picture becomes on the sheet, in pixels. 0: as wide as it is.",
-                        )
-                    ),
-                ],
-                outputs=[
-                    io.Image.Output(display_name="grid", tooltip="The sheet, one picture. Preview it or save it."),
-                    io.Image.Output(display_name="images", tooltip="The pictures as they came, one batch."),
-                ],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructLabelGrid",
+            category=f"{CATEGORY}/explore",
+            inputs=[
+                io.Image.Input("images"),
+                io.String.Input("row_labels", multiline=True, default=""),
+                io.String.Input("column_labels", multiline=True, default=""),
+                advanced(io.Int.Input("cell_width", default=0, min=0, max=WIDEST, optional=True)),
+            ],
+            outputs=[io.Image.Output(display_name="grid"), io.Image.Output(display_name="images")],
             search_aliases=["xy plot", "contact sheet", "image grid", "compare"],
         )
 

@@ -22,8 +22,6 @@ MOST_LINES = 4
 ELLIPSIS = "..."
 LONGEST_LABEL = 1000  # letters that are looked at: fitting n takes n squared, and a font may have some without width
 
-Lines = list[str]
-
 
 def labelled_grid(cells: Tensor, rows: Sequence[str], columns: Sequence[str], title: str = "") -> Tensor:
     """Put cells [N, H, W, 3], 0 to 1, row by row on one picture [1, H', W', 3], float32 on the cells' device.
@@ -57,9 +55,9 @@ def grid_shape(cells: int, rows: Sequence[str], columns: Sequence[str]) -> tuple
     return n_rows, n_columns
 
 
-def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> Lines:
+def wrapped(text: str, font: ImageFont.FreeTypeFont, width: float, most: int) -> list[str]:
     """Break the text into at most `most` lines of at most this width; what is still too long ends in an ellipsis."""
-    lines: Lines = []
+    lines: list[str] = []
     words = " ".join(text.split())
     rest = words[:LONGEST_LABEL]
     while rest and len(lines) < most:
@@ -98,7 +96,7 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 class _Labels:
     """Labels of one kind, in lines."""
 
-    labels: tuple[Lines, ...]
+    labels: tuple[list[str], ...]
     font: ImageFont.FreeTypeFont
 
     @property
@@ -126,15 +124,19 @@ class _Labels:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The places on a sheet. Sizes are height, width; a slot is a cell's room, which a label may widen."""
+    """The places on a sheet. A slot, height and width, is a cell's room, which a label may widen.
 
-    count: tuple[int, int]
+    tops, lefts: of the rows of slots, and of the columns.
+    """
+
     cell: tuple[int, int]
     slot: tuple[int, int]
     gap: int
     title: _Labels
     above: _Labels
     beside: _Labels
+    tops: list[int]
+    lefts: list[int]
 
     @classmethod
     def of(cls, count: tuple[int, int], cell: tuple[int, int], rows, columns, title: str) -> _Sheet:
@@ -148,43 +150,28 @@ class _Sheet:
         above = labels(columns, max(cell[1], NARROWEST * letter if any(columns) else 0))
         beside = labels(rows, max(cell[1] // 2, NARROWEST * letter), max(cell[0] // above.line, 1))
         slot = max(cell[0], beside.height), max(cell[1], above.width)
-        return cls(count, cell, slot, gap, labels([title], _span(slot, count, gap, 1)), above, beside)
-
-    @property
-    def origin(self) -> tuple[int, int]:
-        """The first slot's top and left."""
-        heads = sum(part.height + self.gap for part in (self.title, self.above) if part.height)
-        return self.gap + heads, self.gap + (self.beside.width + 2 * self.gap if self.beside.width else 0)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        grid = (_span(self.slot, self.count, self.gap, axis) for axis in (0, 1))
-        height, width = (start + length + self.gap for start, length in zip(self.origin, grid, strict=True))
-        return height, width
-
-    def slots(self, axis: int) -> list[int]:
-        return [self.origin[axis] + n * (self.slot[axis] + self.gap) for n in range(self.count[axis])]
+        head = labels([title], count[1] * (slot[1] + gap) - gap)
+        top = gap + sum(part.height + gap for part in (head, above) if part.height)
+        left = gap + (beside.width + 2 * gap if beside.width else 0)
+        tops = [top + row * (slot[0] + gap) for row in range(count[0])]
+        lefts = [left + column * (slot[1] + gap) for column in range(count[1])]
+        return cls(cell, slot, gap, head, above, beside, tops, lefts)
 
     def corners(self) -> list[tuple[int, int]]:
         """Each cell's top and left, in the middle of its slot, row by row."""
         spare = [(slot - cell) // 2 for slot, cell in zip(self.slot, self.cell, strict=True)]
-        return [(y + spare[0], x + spare[1]) for y, x in itertools.product(self.slots(0), self.slots(1))]
+        return [(top + spare[0], left + spare[1]) for top, left in itertools.product(self.tops, self.lefts)]
 
     def drawn(self) -> Tensor:
         """The sheet with its labels and without its cells, [H', W', 3]."""
-        height, width = self.size
+        height, width = self.tops[-1] + self.slot[0] + self.gap, self.lefts[-1] + self.slot[1] + self.gap
         sheet = Image.new("L", (width, height), PAPER)
         canvas = ImageDraw.Draw(sheet)
         self.title.draw(canvas, 0, width / 2, self.gap, self.title.height)
-        for number, left in enumerate(self.slots(1) if self.above.labels else ()):
-            top = self.origin[0] - self.above.height - self.gap
+        for number, left in enumerate(self.lefts if self.above.labels else ()):
+            top = self.tops[0] - self.above.height - self.gap
             self.above.draw(canvas, number, left + self.slot[1] / 2, top, self.above.height)
-        for number, top in enumerate(self.slots(0) if self.beside.labels else ()):
+        for number, top in enumerate(self.tops if self.beside.labels else ()):
             self.beside.draw(canvas, number, self.gap + self.beside.width / 2, top, self.slot[0])
         grey = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8).view(height, width, 1)
         return (grey / 255).repeat(1, 1, 3)
-
-
-def _span(slot: tuple[int, int], count: tuple[int, int], gap: int, axis: int) -> int:
-    """Return the length of all slots together."""
-    return count[axis] * (slot[axis] + gap) - gap

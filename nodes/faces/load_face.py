@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ...models.reference.faces import FACE_SUFFIX, Faces, read_faces
 from ..shared.output_files import OutputFiles
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Face
 from ..shared.status_text import output_with_text
 
@@ -18,27 +18,12 @@ FACES = OutputFiles(
 class IPAdapterInstructLoadFace(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructLoadFace",
-                display_name="Instruct Load Face",
-                category=f"{CATEGORY}/faces",
-                description="Loads a face that was saved. It needs no photo and no insightface.",
-                inputs=[
-                    io.Combo.Input(
-                        "file",
-                        options=FACES.names(),
-                        tooltip=(
-                            f"A file *{FACE_SUFFIX} in the input folder, or in output/{FACES.saved}, where Instruct "
-                            "Read Face puts it."
-                        ),
-                    ),
-                ],
-                outputs=[
-                    Face.Output(display_name="face", tooltip="Connect it to Instruct Reference."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructLoadFace",
+            category=f"{CATEGORY}/faces",
+            inputs=[io.Combo.Input("file", options=FACES.names())],
+            outputs=[Face.Output(display_name="face")],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["faceid", "load face", "import face", "face embedding"],
         )
 

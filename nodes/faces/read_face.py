@@ -26,8 +26,8 @@ from ...models.reference.face_analysis import (
     see_faces,
     why_not,
 )
-from ...models.reference.faces import FACE_SUFFIX, write_faces
-from ..shared.schema import schema
+from ...models.reference.faces import write_faces
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Face, FaceAnalysis
 from ..shared.status_text import output_with_text
 from .load_face import FACES
@@ -41,65 +41,21 @@ PICTURES_SHOWN = 8
 class IPAdapterInstructReadFace(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructReadFace",
-                display_name="Instruct Read Face",
-                category=f"{CATEGORY}/faces",
-                description="Finds the face in a photo and reads it as FaceID adapters need it, by your insightface.",
-                inputs=[
-                    io.Image.Input("image", tooltip="A photo, or a batch of them."),
-                    io.Combo.Input(
-                        "model_pack",
-                        options=pack_names(model_roots()),
-                        default=BUFFALO,
-                        tooltip=(
-                            "A folder of .onnx files in models/insightface/models. The FaceID adapters for SD1.5 and "
-                            "SDXL were trained with buffalo_l."
-                        ),
-                    ),
-                    io.Combo.Input(
-                        "device",
-                        options=list(DEVICES),
-                        default=CPU,
-                        tooltip="What onnxruntime runs on. Without the chosen one: the CPU, which the node then says.",
-                    ),
-                    io.Combo.Input(
-                        "which",
-                        options=[LARGEST, ALL],
-                        default=LARGEST,
-                        tooltip="The largest face of each photo, or all of them, the largest first.",
-                    ),
-                    io.Combo.Input(
-                        "together",
-                        options=[EACH, AVERAGE],
-                        default=EACH,
-                        tooltip="average makes one face of all that are taken: for several photos of one person.",
-                    ),
-                    io.String.Input(
-                        "save_as",
-                        default="",
-                        tooltip=(
-                            f"Empty: not saved. Else where in the output folder, such as {FACES.example}, for Instruct "
-                            f"Load Face. A number and {FACE_SUFFIX} are added; no file is replaced."
-                        ),
-                    ),
-                    FaceAnalysis.Input(
-                        "face_analysis",
-                        optional=True,
-                        tooltip="Instead of model_pack and device: from IPAdapter Plus's InsightFace Loader.",
-                    ),
-                ],
-                outputs=[
-                    Face.Output(display_name="face", tooltip="Connect it to Instruct Reference."),
-                    io.Image.Output(
-                        display_name="crop",
-                        tooltip="Every face that was taken, upright, 224 x 224: the picture that FaceID-Plus needs.",
-                    ),
-                ],
-                hidden=[io.Hidden.unique_id],
-                is_output_node=True,  # to save a face, nothing needs to be connected
-            ),
+        return Schema(
+            node_id="IPAdapterInstructReadFace",
+            category=f"{CATEGORY}/faces",
+            inputs=[
+                io.Image.Input("image"),
+                io.Combo.Input("model_pack", options=pack_names(model_roots()), default=BUFFALO),
+                io.Combo.Input("device", options=list(DEVICES), default=CPU),
+                io.Combo.Input("which", options=[LARGEST, ALL], default=LARGEST),
+                io.Combo.Input("together", options=[EACH, AVERAGE], default=EACH),
+                io.String.Input("save_as", default=""),
+                FaceAnalysis.Input("face_analysis", optional=True),
+            ],
+            outputs=[Face.Output(display_name="face"), io.Image.Output(display_name="crop")],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,  # to save a face, nothing needs to be connected
             search_aliases=["faceid", "face embedding", "insightface", "arcface", "face crop", "save face"],
         )
 

@@ -6,58 +6,34 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ...models.guidance.tasks import OWN_WORDS, TASKS, describe_reading, instruction_of
-from ..shared.schema import schema
+from ...models.guidance.tasks import OWN_WORDS, TASKS, instruction_of
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Adapter, Embeds, References
-from ..shared.status_text import output_with_text
+from ..shared.status_text import describe_reading, output_with_text
 
 
 class IPAdapterInstructEncode(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructEncode",
-                display_name="Encode Instruct Prompt",
-                category=CATEGORY,
-                description="Reads a picture as the instruction says, and encodes the prompts for the sampler.",
-                inputs=[
-                    Adapter.Input("adapter", tooltip="From Load IPAdapter-Instruct."),
-                    io.Clip.Input("clip", tooltip="The checkpoint's CLIP. Its CLIP-L reads the instruction."),
-                    io.Combo.Input(
-                        "task",
-                        options=[OWN_WORDS, *(task.name for task in TASKS)],
-                        default="style",
-                        tooltip=(
-                            "What to take from the picture; foreground, background and object are for SD1.5. With own "
-                            "words, what the instruction says."
-                        ),
-                    ),
-                    io.String.Input(
-                        "instruction",
-                        default="use the style",
-                        tooltip="For the task own words: what to take, such as: use the object, a helmet.",
-                    ),
-                    io.String.Input(
-                        "prompt", multiline=True, dynamic_prompts=True, tooltip="What the new picture shows."
-                    ),
-                    io.String.Input(
-                        "negative_prompt", multiline=True, dynamic_prompts=True, tooltip="What it should not show."
-                    ),
-                    io.Image.Input(
-                        "image", optional=True, tooltip="The reference picture. A batch is several references together."
-                    ),
-                    References.Input(
-                        "references", optional=True, tooltip="Instead of image: from the last Instruct Reference."
-                    ),
-                ],
-                outputs=[
-                    Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
-                    io.Conditioning.Output(display_name="positive", tooltip="The prompt, as by CLIP Text Encode."),
-                    io.Conditioning.Output(display_name="negative", tooltip="The negative prompt, likewise."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructEncode",
+            category=CATEGORY,
+            inputs=[
+                Adapter.Input("adapter"),
+                io.Clip.Input("clip"),
+                io.Combo.Input("task", options=[OWN_WORDS, *(task.name for task in TASKS)], default="style"),
+                io.String.Input("instruction", default="use the style"),
+                io.String.Input("prompt", multiline=True, dynamic_prompts=True),
+                io.String.Input("negative_prompt", multiline=True, dynamic_prompts=True),
+                io.Image.Input("image", optional=True),
+                References.Input("references", optional=True),
+            ],
+            outputs=[
+                Embeds.Output(display_name="embeds"),
+                io.Conditioning.Output(display_name="positive"),
+                io.Conditioning.Output(display_name="negative"),
+            ],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["instruct", "ip adapter encode", "reference image", "image prompt"],
         )
 

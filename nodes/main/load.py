@@ -9,8 +9,8 @@ from comfy_api.latest import io
 
 from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes
 from ...models.messages import check_numbers
-from ..shared.folders import adapter_path, encoder_path, fitting_encoder, paths_in, stamps, stamps_of
-from ..shared.schema import advanced, schema
+from ..shared.folders import adapter_path, encoder_path, fitting_encoder, stamps_of
+from ..shared.schema import Schema, advanced
 from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
 from ..shared.status_text import output_with_text
 
@@ -23,46 +23,20 @@ AUTO = "auto"
 class IPAdapterInstructLoader(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructLoader",
-                display_name="Load IPAdapter-Instruct",
-                category=CATEGORY,
-                description="Loads an IPAdapter-Instruct file, or a plain IP-Adapter, and the image encoder it needs.",
-                inputs=[
-                    io.Combo.Input(
-                        "adapter_name",
-                        options=folder_paths.get_filename_list("ipadapter"),
-                        tooltip="A file in models/ipadapter. What it is for is read off its tensors, not its name.",
-                    ),
-                    io.Combo.Input(
-                        "image_encoder",
-                        options=[AUTO, *folder_paths.get_filename_list("clip_vision")],
-                        default=AUTO,
-                        tooltip="A file in models/clip_vision. auto takes the one that fits the adapter.",
-                    ),
-                    advanced(
-                        io.Float.Input(
-                            "lora_strength",
-                            default=1.0,
-                            min=-2.0,
-                            max=2.0,
-                            step=0.05,
-                            tooltip="FaceID only. Of the LoRA in its file, which acts at every step, but for weight 0.",
-                        )
-                    ),
-                    io.ClipVision.Input(
-                        "clip_vision", optional=True, tooltip="An image encoder to use instead of image_encoder."
-                    ),
-                    instruct_clip_input(
-                        "A CLIP with CLIP-L to read instructions, where the checkpoint's has none or a changed one."
-                    ),
-                ],
-                outputs=[
-                    Adapter.Output(display_name="adapter", tooltip="Connect it to Encode Instruct Prompt."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructLoader",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input("adapter_name", options=folder_paths.get_filename_list("ipadapter")),
+                io.Combo.Input(
+                    "image_encoder", options=[AUTO, *folder_paths.get_filename_list("clip_vision")], default=AUTO
+                ),
+                advanced(io.Float.Input("lora_strength", default=1.0, min=-2.0, max=2.0, step=0.05)),
+                io.ClipVision.Input("clip_vision", optional=True),
+                instruct_clip_input(),
+            ],
+            outputs=[Adapter.Output(display_name="adapter")],
+            hidden=[io.Hidden.unique_id],
             search_aliases=[
                 "ip adapter instruct",
                 "ipadapter loader",
@@ -81,9 +55,8 @@ class IPAdapterInstructLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, adapter_name=None, image_encoder=None, **_):
         """Return the files' stamps: other files under the same names are another input. Links are None here."""
-        auto = image_encoder == AUTO
-        encoders = stamps(paths_in("clip_vision").values()) if auto else stamps_of("clip_vision", image_encoder)
-        return [*stamps_of("ipadapter", adapter_name), *encoders]
+        encoders = folder_paths.get_filename_list("clip_vision") if image_encoder == AUTO else [image_encoder]
+        return [*stamps_of("ipadapter", adapter_name), *stamps_of("clip_vision", *encoders)]
 
     @classmethod
     def execute(

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ...models.encoding.combining import CONCAT, MODES
 from ...models.encoding.pixels import CENTER_CROP, FITS
 from ...models.encoding.references import MOST_STRUCTURE, MOST_WEIGHT
-from ..shared.schema import advanced, schema
+from ..shared.schema import Schema, advanced
 from ..shared.sockets import CATEGORY, Face, PlusEmbeds, References
 from ..shared.status_text import output_with_text
 
@@ -15,101 +15,28 @@ from ..shared.status_text import output_with_text
 class IPAdapterInstructReference(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructReference",
-                display_name="Instruct Reference",
-                category=CATEGORY,
-                description="One reference of a row: a picture or what was read of it, with words and a weight.",
-                inputs=[
-                    io.String.Input(
-                        "instruction",
-                        default="",
-                        tooltip="What to take from it, such as: use the style. Empty: what Encode says.",
-                    ),
-                    io.String.Input(
-                        "negative_instruction",
-                        default="",
-                        tooltip="What to leave behind, such as: the composition. Costs nothing a step.",
-                    ),
-                    io.Float.Input(
-                        "weight",
-                        default=1.0,
-                        min=-MOST_WEIGHT,
-                        max=MOST_WEIGHT,
-                        step=0.05,
-                        tooltip="How much of it beside the others; 0 leaves it out. Apply's weight is for all.",
-                    ),
-                    io.Combo.Input(
-                        "combine",
-                        options=list(MODES),
-                        default=CONCAT,
-                        tooltip=(
-                            "How the pictures of the row act: all together, as their average, or the first on the "
-                            "first picture of a batch of latents, and so on. The last of the row decides."
-                        ),
-                    ),
-                    io.Image.Input(
-                        "image", optional=True, tooltip="The reference picture. A batch is several, read alike."
-                    ),
-                    References.Input(
-                        "references", optional=True, tooltip="From another Instruct Reference: those before this one."
-                    ),
-                    io.Mask.Input(
-                        "image_mask", optional=True, tooltip="Where to look in the picture. The rest counts as blank."
-                    ),
-                    advanced(
-                        io.Combo.Input(
-                            "fit",
-                            options=list(FITS),
-                            default=CENTER_CROP,
-                            optional=True,
-                            tooltip=(
-                                "How a picture becomes the encoder's square: cut the longer sides off (as trained), "
-                                "add blank borders, or squeeze."
-                            ),
-                        )
-                    ),
-                    Face.Input(
-                        "face",
-                        optional=True,
-                        tooltip="For FaceID adapters: from Instruct Read Face or Instruct Load Face.",
-                    ),
-                    advanced(
-                        io.Float.Input(
-                            "face_structure",
-                            default=1.0,
-                            min=0.0,
-                            max=MOST_STRUCTURE,
-                            step=0.05,
-                            optional=True,
-                            tooltip="FaceID-PlusV2 only. How much of the picture of the face is added.",
-                        )
-                    ),
-                    io.ClipVisionOutput.Input(
-                        "clip_vision_output",
-                        optional=True,
-                        tooltip="Instead of image: from CLIP Vision Encode, with the encoder that the adapter needs.",
-                    ),
-                    PlusEmbeds.Input(
-                        "embeds",
-                        optional=True,
-                        tooltip="Instead of image: pos_embed of IPAdapter Encoder, or IPAdapter Load Embeds.",
-                    ),
-                    PlusEmbeds.Input(
-                        "neg_embeds",
-                        optional=True,
-                        tooltip=(
-                            "Beside embeds: what stands for no picture, so that no image encoder is needed. IPAdapter "
-                            "Encoder's neg_embed is a black picture; unconnected it is a blank one, as trained."
-                        ),
-                    ),
-                ],
-                outputs=[
-                    References.Output(display_name="references", tooltip="To another Instruct Reference, or to Encode.")
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructReference",
+            category=CATEGORY,
+            inputs=[
+                io.String.Input("instruction", default=""),
+                io.String.Input("negative_instruction", default=""),
+                io.Float.Input("weight", default=1.0, min=-MOST_WEIGHT, max=MOST_WEIGHT, step=0.05),
+                io.Combo.Input("combine", options=list(MODES), default=CONCAT),
+                io.Image.Input("image", optional=True),
+                References.Input("references", optional=True),
+                io.Mask.Input("image_mask", optional=True),
+                advanced(io.Combo.Input("fit", options=list(FITS), default=CENTER_CROP, optional=True)),
+                Face.Input("face", optional=True),
+                advanced(
+                    io.Float.Input("face_structure", default=1.0, min=0.0, max=MOST_STRUCTURE, step=0.05, optional=True)
+                ),
+                io.ClipVisionOutput.Input("clip_vision_output", optional=True),
+                PlusEmbeds.Input("embeds", optional=True),
+                PlusEmbeds.Input("neg_embeds", optional=True),
+            ],
+            outputs=[References.Output(display_name="references")],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["several references", "ip adapter batch", "negative instruction", "ip adapter embeds"],
         )
 

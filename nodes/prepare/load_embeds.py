@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ...models.encoding.stored_embeds import EMBEDS_SUFFIX, check_adapter, read_embeds
 from ..shared.output_files import OutputFiles
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Adapter, Embeds
 from ..shared.status_text import output_with_text
 
@@ -16,29 +16,12 @@ EMBEDS = OutputFiles(EMBEDS_SUFFIX, "embeds", "embeds/cat", saved="embeds", save
 class IPAdapterInstructLoadEmbeds(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructLoadEmbeds",
-                display_name="Load Instruct Embeds",
-                category=f"{CATEGORY}/prepare",
-                description="Loads embeds that Save Instruct Embeds has saved. They need no picture and no encoder.",
-                inputs=[
-                    Adapter.Input("adapter", tooltip="The adapter that the embeds were made with, in any precision."),
-                    io.Combo.Input(
-                        "file",
-                        options=EMBEDS.names(),
-                        tooltip=(
-                            f"A file *{EMBEDS_SUFFIX} in the input folder, or in output/{EMBEDS.saved}, where Save "
-                            "Instruct "
-                            "Embeds puts it."
-                        ),
-                    ),
-                ],
-                outputs=[
-                    Embeds.Output(display_name="embeds", tooltip="Connect it to Apply IPAdapter-Instruct."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructLoadEmbeds",
+            category=f"{CATEGORY}/prepare",
+            inputs=[Adapter.Input("adapter"), io.Combo.Input("file", options=EMBEDS.names())],
+            outputs=[Embeds.Output(display_name="embeds")],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["instruct load", "ip adapter embeds", "load embeds", "import embeds"],
         )
 

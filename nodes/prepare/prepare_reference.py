@@ -10,7 +10,7 @@ from torch import Tensor
 from ...models.encoding.masks import mask_frames
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice, check_numbers, shown
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY
 from ..shared.status_text import output_with_text
 
@@ -25,75 +25,21 @@ MOST_PADDING = 2.0
 class IPAdapterInstructPrepare(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructPrepare",
-                display_name="Instruct Prepare Reference",
-                category=f"{CATEGORY}/prepare",
-                description=(
-                    "Puts what a mask marks on a plain colour, which taking an object needs; or takes a square around "
-                    "it, such as a face, so that the encoder sees it large."
-                ),
-                inputs=[
-                    io.Image.Input("image", tooltip="The picture, or a batch of them."),
-                    io.Mask.Input(
-                        "mask", tooltip="White on the thing or face. One mask for all pictures, or one for each."
-                    ),
-                    io.Combo.Input(
-                        "action",
-                        options=list(ACTIONS),
-                        default=CUT_OUT,
-                        tooltip="cut out puts it on a colour. crop takes a square around it.",
-                    ),
-                    io.String.Input(
-                        "background",
-                        default=RANDOM,
-                        tooltip=(
-                            "To cut out. random draws a colour for each picture, far from what is kept. Or a colour: "
-                            "#808080, #888, or a name such as orange."
-                        ),
-                    ),
-                    io.Int.Input(
-                        "seed",
-                        default=0,
-                        min=0,
-                        max=MOST_SEED,
-                        control_after_generate=False,
-                        tooltip="To cut out. Draws the random colours. The same seed draws the same.",
-                    ),
-                    io.Float.Input(
-                        "feather",
-                        default=0.0,
-                        min=0.0,
-                        max=MOST_FEATHER,
-                        step=0.5,
-                        tooltip=(
-                            "To cut out. Over about how many pixels the edge between picture and colour fades. 0: none."
-                        ),
-                    ),
-                    io.Float.Input(
-                        "padding",
-                        default=0.25,
-                        min=0.0,
-                        max=MOST_PADDING,
-                        step=0.05,
-                        tooltip=(
-                            "To crop. What to take beside it on every side, as a fraction of its longer side. Less "
-                            "where the picture ends."
-                        ),
-                    ),
-                    io.Boolean.Input(
-                        "invert",
-                        default=False,
-                        tooltip="Keep what is black. Load Image's mask is white where a picture is transparent.",
-                    ),
-                ],
-                outputs=[
-                    io.Image.Output(display_name="image", tooltip="To Encode Instruct Prompt or Instruct Reference."),
-                    io.Mask.Output(display_name="mask", tooltip="What was kept, white, in the new picture."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructPrepare",
+            category=f"{CATEGORY}/prepare",
+            inputs=[
+                io.Image.Input("image"),
+                io.Mask.Input("mask"),
+                io.Combo.Input("action", options=list(ACTIONS), default=CUT_OUT),
+                io.String.Input("background", default=RANDOM),
+                io.Int.Input("seed", default=0, min=0, max=MOST_SEED, control_after_generate=False),
+                io.Float.Input("feather", default=0.0, min=0.0, max=MOST_FEATHER, step=0.5),
+                io.Float.Input("padding", default=0.25, min=0.0, max=MOST_PADDING, step=0.05),
+                io.Boolean.Input("invert", default=False),
+            ],
+            outputs=[io.Image.Output(display_name="image"), io.Mask.Output(display_name="mask")],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["remove background", "cut out", "crop face", "square crop", "crop by mask"],
         )
 

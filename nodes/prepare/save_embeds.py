@@ -7,8 +7,8 @@ import os
 import folder_paths
 from comfy_api.latest import io
 
-from ...models.encoding.stored_embeds import EMBEDS_SUFFIX, StoredEmbeds, write_embeds
-from ..shared.schema import schema
+from ...models.encoding.stored_embeds import StoredEmbeds, write_embeds
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Embeds
 from ..shared.status_text import output_with_text
 from .load_embeds import EMBEDS
@@ -17,26 +17,13 @@ from .load_embeds import EMBEDS
 class IPAdapterInstructSaveEmbeds(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructSaveEmbeds",
-                display_name="Save Instruct Embeds",
-                category=f"{CATEGORY}/prepare",
-                description="Saves what Encode made of a picture and its texts, to be used again without them.",
-                inputs=[
-                    Embeds.Input("embeds", tooltip="From Encode Instruct Prompt or Combine."),
-                    io.String.Input(
-                        "filename_prefix",
-                        default="embeds/instruct",
-                        tooltip=(
-                            f"Where in the output folder. A number and {EMBEDS_SUFFIX} are added; no file is replaced."
-                        ),
-                    ),
-                ],
-                outputs=[],
-                hidden=[io.Hidden.unique_id],
-                is_output_node=True,
-            ),
+        return Schema(
+            node_id="IPAdapterInstructSaveEmbeds",
+            category=f"{CATEGORY}/prepare",
+            inputs=[Embeds.Input("embeds"), io.String.Input("filename_prefix", default="embeds/instruct")],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
             search_aliases=["instruct save", "ip adapter embeds", "save embeds", "export embeds"],
         )
 

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_numbers
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY
 from ..shared.status_text import output_with_text
 
@@ -21,43 +21,17 @@ MOST_TILES = 16
 class IPAdapterInstructTile(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructTile",
-                display_name="Instruct Tile Reference",
-                category=f"{CATEGORY}/prepare",
-                description="Cuts a large or elongated picture into square tiles: more of its detail is encoded.",
-                inputs=[
-                    io.Image.Input("image", tooltip="The picture. Of a batch, every picture is cut alike."),
-                    io.Int.Input(
-                        "max_tiles",
-                        default=4,
-                        min=1,
-                        max=MOST_TILES,
-                        tooltip="At most so many tiles for a picture. Their shape and number follow its proportions.",
-                    ),
-                    io.Float.Input(
-                        "overlap",
-                        default=0.1,
-                        min=0.0,
-                        max=0.5,
-                        step=0.05,
-                        tooltip="Which part of a tile its neighbour shares, at least.",
-                    ),
-                    io.Boolean.Input(
-                        "whole",
-                        default=True,
-                        tooltip="Before its tiles, give the whole picture as well, in a square with blank borders.",
-                    ),
-                ],
-                outputs=[
-                    io.Image.Output(
-                        display_name="image", tooltip="All of them, for Encode Instruct Prompt: references together."
-                    ),
-                    io.Int.Output(display_name="count", tooltip="How many there are."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructTile",
+            category=f"{CATEGORY}/prepare",
+            inputs=[
+                io.Image.Input("image"),
+                io.Int.Input("max_tiles", default=4, min=1, max=MOST_TILES),
+                io.Float.Input("overlap", default=0.1, min=0.0, max=0.5, step=0.05),
+                io.Boolean.Input("whole", default=True),
+            ],
+            outputs=[io.Image.Output(display_name="image"), io.Int.Output(display_name="count")],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["tiled ip adapter", "split image", "large reference", "panorama"],
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +42,7 @@ def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
     """Return the file in models/clip_vision to use for an adapter, as `find_encoder` chooses it; None without one."""
     from ...models.encoding.image_encoder import EncoderFile
 
-    paths = paths_in("clip_vision")
+    paths = _paths("clip_vision", *folder_paths.get_filename_list("clip_vision"))
     found = find_encoder(paths.items(), need)
     return None if found is None else EncoderFile(found, paths[found])
 
@@ -75,21 +74,17 @@ def _why_not(place: str) -> str:
     return ""
 
 
-def paths_in(folder: str) -> dict[str, Path]:
-    """Return the files of a folder that are there, by name. A link that leads nowhere is listed, but is no file."""
-    found = ((name, _path(folder, name)) for name in folder_paths.get_filename_list(folder))
-    return {name: path for name, path in found if path is not None}
+def stamps_of(folder: str, *names: str | None) -> list[list]:
+    """Return stamps of files chosen by name, which change once a file has been replaced or changed. None is read.
+
+    There is none for a link (None), nor for a file that is not there.
+    """
+    return [[str(path), *_stamp(path)] for path in _paths(folder, *names).values()]
 
 
-def stamps(paths: Iterable[Path]) -> list[list]:
-    """Return stamps that change once a file has been replaced or changed, without reading it."""
-    return [[str(path), *_stamp(path)] for path in paths]
-
-
-def stamps_of(folder: str, name: str | None) -> list[list]:
-    """Return the `stamps` of a file chosen by name; none for a link (None) and for a file that is not there."""
-    path = _path(folder, name) if name else None
-    return stamps([path] if path else [])
+def _paths(folder: str, *names: str | None) -> dict[str, Path]:
+    """Return the files that are there, by name. A link that leads nowhere is listed by the host, but is no file."""
+    return {name: path for name in names if name and (path := _path(folder, name))}
 
 
 def _path(folder: str, name: str) -> Path | None:

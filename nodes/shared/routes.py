@@ -28,11 +28,7 @@ def add_routes() -> None:
 
 
 async def get_tasks(_: web.Request) -> web.Response:
-    return web.json_response(task_table())
-
-
-def task_table() -> dict:
-    """The families by name, and the tasks in their order with what is recommended for each family trained on it."""
+    """Answer the families by name, and the tasks in their order with what is recommended for each family."""
     tasks = [
         {
             "name": task.name,
@@ -42,7 +38,7 @@ def task_table() -> dict:
         }
         for task in TASKS
     ]
-    return {"families": {family.name: family.title for family in FAMILIES}, "tasks": tasks}
+    return web.json_response({"families": {family.name: family.title for family in FAMILIES}, "tasks": tasks})
 
 
 async def get_family(request: web.Request) -> web.Response:

@@ -18,6 +18,6 @@ FaceAnalysis = io.Custom("INSIGHTFACE")  # insightface's own object, as in Comfy
 Curve = io.Custom("CURVE")  # ComfyUI's own, in versions that have it
 
 
-def instruct_clip_input(tooltip: str) -> io.Input:
+def instruct_clip_input() -> io.Input:
     """Return an input for the instruction's text encoder: a CLIP, or one that reads nothing else."""
-    return io.MultiType.Input("instruct_clip", types=[io.Clip, InstructClip], optional=True, tooltip=tooltip)
+    return io.MultiType.Input("instruct_clip", types=[io.Clip, InstructClip], optional=True)

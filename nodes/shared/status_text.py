@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import logging
+from typing import TYPE_CHECKING
 
 from comfy_api.latest import io
 from server import PromptServer
+
+from ...models.guidance.tasks import describe_instruction
+
+if TYPE_CHECKING:
+    from ...models.encoding.loaded_adapter import LoadedAdapter
 
 log = logging.getLogger(__name__)
 
@@ -20,3 +26,11 @@ def output_with_text(node: type[io.ComfyNode], lines: list[str], *outputs) -> io
     if server is not None and node.hidden.unique_id is not None:
         server.send_progress_text("\n".join(lines), node.hidden.unique_id)
     return io.NodeOutput(*outputs, ui={"text": tuple(lines)})
+
+
+def describe_reading(adapter: LoadedAdapter, instruction: str, negative_instruction: str = "") -> list[str]:
+    """Return lines for the user: what an instruction means to an adapter."""
+    if adapter.kind.takes_instruction:
+        return [describe_instruction(adapter.family, instruction, adapter.instructions)]
+    what = "instruction and negative_instruction" if negative_instruction else "instruction"
+    return [f"{what}: ignored; {adapter.name} is {adapter.kind}, which takes none"]

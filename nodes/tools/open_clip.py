@@ -10,7 +10,7 @@ from comfy_execution.graph import ExecutionBlocker
 
 from ...models.encoding.open_clip.files import IMAGE_WEIGHTS, TEXT_WEIGHTS, Pretrained
 from ..shared.folders import encoder_path, stamps_of
-from ..shared.schema import schema
+from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, InstructClip
 from ..shared.status_text import output_with_text
 
@@ -21,40 +21,18 @@ NONE = "none"
 class IPAdapterInstructOpenClip(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructOpenClip",
-                display_name="Load open_clip for Instruct",
-                category=f"{CATEGORY}/tools",
-                description=(
-                    "Loads CLIP's ViT-H-14, ViT-bigG-14 or ViT-L-14 image encoder, OpenAI's ViT-L-14 text encoder, or "
-                    "both, as open_clip computes them."
-                ),
-                inputs=[
-                    io.Combo.Input(
-                        "image_encoder",
-                        options=_choices(IMAGE_FOLDER, IMAGE_WEIGHTS),
-                        default=NONE,
-                        tooltip="A file in models/clip_vision, in open_clip's or transformers' layout. What it is is "
-                        "read off its tensors. The entries marked (download) are fetched once, into that folder.",
-                    ),
-                    io.Combo.Input(
-                        "text_encoder",
-                        options=_choices(TEXT_FOLDER, TEXT_WEIGHTS),
-                        default=NONE,
-                        tooltip="A file in models/text_encoders or models/clip with CLIP-L's text encoder, such as "
-                        "clip_l.safetensors, in open_clip's or transformers' layout. The entry marked (download) is "
-                        "fetched once, into models/text_encoders.",
-                    ),
-                ],
-                outputs=[
-                    io.ClipVision.Output(
-                        display_name="clip_vision", tooltip="For every input that takes a CLIP_VISION."
-                    ),
-                    InstructClip.Output(display_name="instruct_clip", tooltip="Connect it to Load IPAdapter-Instruct."),
-                ],
-                hidden=[io.Hidden.unique_id],
-            ),
+        return Schema(
+            node_id="IPAdapterInstructOpenClip",
+            category=f"{CATEGORY}/tools",
+            inputs=[
+                io.Combo.Input("image_encoder", options=_choices(IMAGE_FOLDER, IMAGE_WEIGHTS), default=NONE),
+                io.Combo.Input("text_encoder", options=_choices(TEXT_FOLDER, TEXT_WEIGHTS), default=NONE),
+            ],
+            outputs=[
+                io.ClipVision.Output(display_name="clip_vision"),
+                InstructClip.Output(display_name="instruct_clip"),
+            ],
+            hidden=[io.Hidden.unique_id],
             search_aliases=["open_clip", "clip vision loader", "ViT-H", "ViT-bigG", "clip_l", "text encoder loader"],
         )
 

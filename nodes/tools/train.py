@@ -14,7 +14,7 @@ from ...models.messages import check_letters
 from ...models.training.training_arguments import MIXED_PRECISIONS, NO, TrainingArguments
 from ..shared.folders import adapter_path, fitting_encoder, listed_name, stamps_of
 from ..shared.output_files import OutputFiles
-from ..shared.schema import advanced, schema
+from ..shared.schema import Schema, advanced
 from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
 from ..shared.status_text import output_with_text
 
@@ -28,88 +28,38 @@ TRAINED = OutputFiles(".safetensors", "adapter", "brush strokes", saved=MODEL_FO
 class IPAdapterInstructTrain(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        return schema(
-            io.Schema(
-                node_id="IPAdapterInstructTrain",
-                display_name="Train IPAdapter-Instruct",
-                category=f"{CATEGORY}/tools",
-                description="Trains an adapter on what an instruction means, from a few pairs of images.",
-                inputs=[
-                    io.Model.Input("model", tooltip="The base model. It is frozen: only the adapter is trained."),
-                    io.Clip.Input("clip", tooltip="The checkpoint's CLIP. Its CLIP-L reads the instruction."),
-                    io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
-                    io.Image.Input("references", tooltip="The images to take something from, as one batch."),
-                    io.Image.Input("targets", tooltip="What should come out of each, in the same order, as one batch."),
-                    io.String.Input(
-                        "instruction",
-                        default="use the brush strokes",
-                        multiline=True,
-                        tooltip="What is taken from the reference. A single line is said in other words, too.",
-                    ),
-                    io.String.Input(
-                        "captions",
-                        default="",
-                        multiline=True,
-                        tooltip="What the targets show, without what is taken: a line for each, or one for all.",
-                    ),
-                    io.Combo.Input(
-                        "initial_adapter",
-                        options=[SCRATCH, *folder_paths.get_filename_list(MODEL_FOLDER)],
-                        default=SCRATCH,
-                        tooltip="An IPAdapter-Instruct is trained further; a Plus adapter is given layers for texts.",
-                    ),
-                    io.Int.Input("steps", default=500, min=1, max=1_000_000, tooltip="Changes of the weights."),
-                    io.Int.Input(
-                        "batch_size", default=4, min=1, max=256, tooltip="Pairs a step. More need more memory."
-                    ),
-                    io.Float.Input(
-                        "learning_rate",
-                        default=1e-4,
-                        min=1e-8,
-                        max=0.1,
-                        step=1e-8,
-                        round=1e-9,
-                        tooltip="1e-4 from scratch, about 1e-5 to train an adapter on one thing more.",
-                    ),
-                    io.Int.Input("seed", default=0, min=0, max=2**53, tooltip="The same seed trains the same adapter."),
-                    io.String.Input(
-                        "filename_prefix",
-                        default="trained",
-                        tooltip="Where in output/ipadapter. A number is added; no file is replaced.",
-                    ),
-                    io.ClipVision.Input(
-                        "clip_vision", optional=True, tooltip="ViT-H. Without one, the file that fits is taken."
-                    ),
-                    instruct_clip_input("A CLIP with CLIP-L to read the instruction, where clip has none."),
-                    advanced(
-                        io.Combo.Input(
-                            "mixed_precision",
-                            options=list(MIXED_PRECISIONS),
-                            default=NO,
-                            optional=True,
-                            tooltip="bf16 is quicker and takes less memory on cards that have it.",
-                        )
-                    ),
-                    advanced(
-                        io.Int.Input(
-                            "preview_every",
-                            default=100,
-                            min=0,
-                            max=1_000_000,
-                            optional=True,
-                            tooltip="Steps between images made of the first reference. 0: none.",
-                        )
-                    ),
-                ],
-                outputs=[
-                    Adapter.Output(display_name="adapter", tooltip="Connect it to Encode Instruct Prompt."),
-                    io.Image.Output(display_name="loss_plot", tooltip="The loss of every step, and its running mean."),
-                    io.String.Output(display_name="file_name", tooltip="The new file, as the loader lists it."),
-                    io.LossMap.Output(display_name="loss_map", tooltip="The losses, for ComfyUI's Plot Loss Graph."),
-                ],
-                hidden=[io.Hidden.unique_id],
-                is_output_node=True,
-            ),
+        return Schema(
+            node_id="IPAdapterInstructTrain",
+            category=f"{CATEGORY}/tools",
+            inputs=[
+                io.Model.Input("model"),
+                io.Clip.Input("clip"),
+                io.Vae.Input("vae"),
+                io.Image.Input("references"),
+                io.Image.Input("targets"),
+                io.String.Input("instruction", default="use the brush strokes", multiline=True),
+                io.String.Input("captions", default="", multiline=True),
+                io.Combo.Input(
+                    "initial_adapter", options=[SCRATCH, *folder_paths.get_filename_list(MODEL_FOLDER)], default=SCRATCH
+                ),
+                io.Int.Input("steps", default=500, min=1, max=1_000_000),
+                io.Int.Input("batch_size", default=4, min=1, max=256),
+                io.Float.Input("learning_rate", default=1e-4, min=1e-8, max=0.1, step=1e-8, round=1e-9),
+                io.Int.Input("seed", default=0, min=0, max=2**53),
+                io.String.Input("filename_prefix", default="trained"),
+                io.ClipVision.Input("clip_vision", optional=True),
+                instruct_clip_input(),
+                advanced(io.Combo.Input("mixed_precision", options=list(MIXED_PRECISIONS), default=NO, optional=True)),
+                advanced(io.Int.Input("preview_every", default=100, min=0, max=1_000_000, optional=True)),
+            ],
+            outputs=[
+                Adapter.Output(display_name="adapter"),
+                io.Image.Output(display_name="loss_plot"),
+                io.String.Output(display_name="file_name"),
+                io.LossMap.Output(display_name="loss_map"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
             search_aliases=["instruct train", "ip adapter training", "fine-tune", "teach", "finetune"],
         )
 
@@ -144,11 +94,13 @@ class IPAdapterInstructTrain(io.ComfyNode):
         mixed_precision: str = NO,
         preview_every: int = 100,
     ) -> io.NodeOutput:
+        from ...models.adapter.checkpoint import read_checkpoint
         from ...models.encoding.encode import AdapterWithEncoders
         from ...models.encoding.loaded_adapter import LoadedAdapter
         from ...models.encoding.text_encoder import check_clip
         from ...models.training.dataset import Encoders
         from ...models.training.image_pairs import ImagePairs
+        from ...models.training.initial_checkpoint import Shape
         from ...models.training.loss_plot import loss_plot
         from ...models.training.trainer import TrainingSetup
 
@@ -167,7 +119,8 @@ class IPAdapterInstructTrain(io.ComfyNode):
         encoder = _encoder_file(clip_vision)
         image_encoder = clip_vision if encoder is None else encoder.load()
         encoders = Encoders(clip, vae, image_encoder, pairs.resolution, instruct_clip)
-        setup = TrainingSetup(model, encoders, pairs.pairs(), _initial(initial_adapter), arguments)
+        initial = Shape() if initial_adapter == SCRATCH else read_checkpoint(adapter_path(initial_adapter))
+        setup = TrainingSetup(model, encoders, pairs.pairs(), initial, arguments)
         losses = _train(cls, setup, path, preview_every)
         adapter = LoadedAdapter.read(path)
         name, recent = listed_name(MODEL_FOLDER, path), losses[-10:]
@@ -207,13 +160,6 @@ def _train(node, setup, path: Path, preview_every: int) -> list[float]:
     trainer.train(after_step, save)
     save()
     return losses
-
-
-def _initial(name: str):
-    from ...models.adapter.checkpoint import read_checkpoint
-    from ...models.training.initial_checkpoint import Shape
-
-    return Shape() if name == SCRATCH else read_checkpoint(adapter_path(name))
 
 
 def _encoder_file(clip_vision):

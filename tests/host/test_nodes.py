@@ -1,6 +1,7 @@
 """The nodes as users see them: what shared workflows depend on, the model folder, and what a run hands out."""
 
 import asyncio
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -17,7 +18,6 @@ from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
-from ipadapter_instruct.nodes.shared.schema import schema
 from support import pack_nodes, readable_adapters, small_encoders, small_files, small_models
 from support.imported_comfyui import COMFYUI
 from support.pack_nodes import run_node
@@ -105,10 +105,10 @@ def test_the_extension_hands_out_the_nodes(folders):
     assert all(issubclass(node, io.ComfyNode) for node in found)
 
 
-def test_fields_that_this_comfyui_does_not_know_are_left_out():
-    made = schema(io.Schema(node_id="x"), display_name="Known", of_a_later_version=1)
-    assert made.display_name == "Known"
-    assert not hasattr(made, "of_a_later_version")
+def test_fields_that_this_comfyui_does_not_know_are_left_out(info):
+    known = {field.name for field in dataclasses.fields(io.Schema)}
+    assert all(node.GET_SCHEMA().search_aliases for node in NODES)
+    assert all("search_aliases" in node_info for node_info in info.values()) == ("search_aliases" in known)
 
 
 def test_for_an_adapter_of_faces_the_loader_says_that_no_encoder_is_needed(folders):

@@ -80,7 +80,7 @@ def test_a_file_comes_whole_under_its_name_with_nothing_beside_it(models, served
 def test_planning_writes_nothing_and_fetches_no_content(models, served):
     served.linked = True
     planned = plan(FILE, models)
-    assert (planned.size, planned.sha256s) == (len(CONTENT), {served.sha256})
+    assert (planned.size, planned.sha256) == (len(CONTENT), served.sha256)
     assert planned.url.endswith("/owner/name/resolve/main/some/adapter.bin")
     assert planned.target == models / "ipadapter" / "mine.bin"
     assert (served.asked, served.sent, list(models.iterdir())) == (["HEAD"], [], [])
