@@ -59,7 +59,7 @@ class Projection(nn.Module):
 
 
 class LinearProjection(Projection):
-    """IP-Adapter's projection: one linear layer makes all tokens of a picture's pooled embedding."""
+    """IP-Adapter's projection: one linear layer makes all tokens of an image's embedding."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -71,13 +71,13 @@ class LinearProjection(Projection):
         (rows, image_width), out_width = state["proj.weight"].shape, state["norm.weight"].shape[0]
         return ProjectionSizes(rows // out_width, out_width, image_width)
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, image_embeds: Tensor) -> Tensor:
         """Return image tokens: [B, D] -> [B, T, out width]."""
-        return self.norm(self.in_tokens(self.proj(pooled)))
+        return self.norm(self.in_tokens(self.proj(image_embeds)))
 
 
 class PlusProjection(Projection):
-    """IP-Adapter Plus's projection: learned queries read the encoder's states, as `Resampler`'s first stack does."""
+    """IP-Adapter Plus's projection: learned queries read the hidden states, as `Resampler`'s first stack does."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -98,10 +98,10 @@ class PlusProjection(Projection):
             **_stack_sizes(state),
         )
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """Return image tokens: [B, N, D] -> [B, T, out width]."""
-        queries = self.latents.to(states).expand(len(states), -1, -1)
-        queries = _read(self.layers, self.proj_in(states), queries)
+        queries = self.latents.to(hidden_states).expand(len(hidden_states), -1, -1)
+        queries = _read(self.layers, self.proj_in(hidden_states), queries)
         return self.norm_out(self.proj_out(queries))
 
 
@@ -119,7 +119,7 @@ class FaceResamplerProjection(PlusProjection):
 
 
 class FullFaceProjection(Projection):
-    """The full-face adapter's projection: each of the encoder's states becomes a token."""
+    """The full-face adapter's projection: each of the encoder's hidden states becomes a token."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -135,9 +135,9 @@ class FullFaceProjection(Projection):
         inner, image_width = state["proj.0.weight"].shape
         return ProjectionSizes(0, state["proj.2.weight"].shape[0], image_width, inner=inner)
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """Return image tokens: [B, N, D] -> [B, N, out width]."""
-        return self.proj(states)
+        return self.proj(hidden_states)
 
 
 class FaceProjection(Projection):
@@ -164,7 +164,7 @@ class FaceProjection(Projection):
 
 
 class FacePlusProjection(FaceProjection):
-    """FaceID-Plus's projection: FaceID's tokens are the queries that read the encoder's states."""
+    """FaceID-Plus's projection: FaceID's tokens are the queries that read the encoder's hidden states."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes, operations)
@@ -181,21 +181,21 @@ class FacePlusProjection(FaceProjection):
             }
         )
 
-    def forward(self, face: Tensor, states: Tensor) -> Tensor:
-        """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width]."""
-        return self.perceiver_resampler(super().forward(face), states)
+    def forward(self, face: Tensor, hidden_states: Tensor) -> Tensor:
+        """Return image tokens: face [B, face width], hidden states [B, N, D] -> [B, T, out width]."""
+        return self.perceiver_resampler(super().forward(face), hidden_states)
 
 
 class FacePlusV2Projection(FacePlusProjection):
-    """FaceID-PlusV2's projection: what the encoder's states tell of the face is added to FaceID's tokens."""
+    """FaceID-PlusV2's projection: what the encoder's hidden states tell of the face is added to FaceID's tokens."""
 
-    def forward(self, face: Tensor, states: Tensor, structure: float = 1.0) -> Tensor:
-        """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width].
+    def forward(self, face: Tensor, hidden_states: Tensor, structure: float = 1.0) -> Tensor:
+        """Return image tokens: face [B, face width], hidden states [B, N, D] -> [B, T, out width].
 
-        structure: how much of what the states tell is added, `s_scale` in the source. 0 is the embedding alone.
+        structure: how much of what the hidden states tell is added, `s_scale` in the source. 0 is the embedding alone.
         """
         tokens = FaceProjection.forward(self, face)
-        return tokens + structure * self.perceiver_resampler(tokens, states)
+        return tokens + structure * self.perceiver_resampler(tokens, hidden_states)
 
 
 class FaceReader(nn.Module):
@@ -208,8 +208,8 @@ class FaceReader(nn.Module):
         self.proj_out = operations.Linear(sizes.width, sizes.out_width)
         self.norm_out = operations.LayerNorm(sizes.out_width)
 
-    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
-        return self.norm_out(self.proj_out(_read(self.layers, self.proj_in(states), queries)))
+    def forward(self, queries: Tensor, hidden_states: Tensor) -> Tensor:
+        return self.norm_out(self.proj_out(_read(self.layers, self.proj_in(hidden_states), queries)))
 
 
 def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:

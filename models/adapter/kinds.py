@@ -42,9 +42,10 @@ class Kind:
 
     matches: whether the tensors of an image projection, by their published names, are of this kind.
     projection: the module, made of sizes and operations; read_sizes: its sizes, read off the tensors.
-    takes_instruction: whether it reads texts. reads_states, reads_pooled, reads_face: what else it reads.
+    takes_instruction: whether it reads texts. reads_hidden_states, reads_image_embeds, reads_face: more
+    that it reads.
     normed_face: whether the face embedding is one of length 1. has_structure: whether its projection takes `structure`.
-    Without a picture, states are those of a zero image; a pooled or a face embedding is zeros.
+    Without an image, hidden states are those of a zero image; image or face embeds are zeros.
 
     Source: tencent-ailab/IP-Adapter@cfcdf8c, `get_image_embeds` of each class.
     """
@@ -55,16 +56,16 @@ class Kind:
     projection: Callable[..., ImageProjection]
     read_sizes: Callable[[Tensors], ProjectionSizes | ResamplerSizes]
     takes_instruction: bool = False
-    reads_states: bool = False
-    reads_pooled: bool = False
+    reads_hidden_states: bool = False
+    reads_image_embeds: bool = False
     reads_face: bool = False
     normed_face: bool = True
     has_structure: bool = False
 
     def encoder_need(self, sizes: ProjectionSizes | ResamplerSizes) -> EncoderNeed | None:
         """Return the part of an encoded picture that adapters of these sizes read; None when they read a face alone."""
-        if self.reads_states or self.reads_pooled:
-            return EncoderNeed(sizes.image_width, pooled=self.reads_pooled)
+        if self.reads_hidden_states or self.reads_image_embeds:
+            return EncoderNeed(sizes.image_width, image_embeds=self.reads_image_embeds)
         return None
 
     def __str__(self) -> str:
@@ -93,18 +94,18 @@ INSTRUCT = Kind(
     Resampler,
     ResamplerSizes.from_state_dict,
     takes_instruction=True,
-    reads_states=True,
+    reads_hidden_states=True,
 )
-BASE = _plain("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_pooled=True)
-PLUS = _plain("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_states=True)
-FULL_FACE = _plain("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_states=True)
+BASE = _plain("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_image_embeds=True)
+PLUS = _plain("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_hidden_states=True)
+FULL_FACE = _plain("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_hidden_states=True)
 FACE_ID = _plain("faceid", "IP-Adapter FaceID", _has("proj.0.", "proj.2."), FaceProjection, reads_face=True)
 FACE_ID_PLUS = _plain(
     "faceid-plus",
     "IP-Adapter FaceID-Plus",
     _has(OF_FACE),
     FacePlusProjection,
-    reads_states=True,
+    reads_hidden_states=True,
     reads_face=True,
 )
 FACE_ID_PLUS_V2 = _plain(
@@ -112,7 +113,7 @@ FACE_ID_PLUS_V2 = _plain(
     "IP-Adapter FaceID-PlusV2",
     lambda tensors: False,  # its tensors are FaceID-Plus's: see `told_as_v2`
     FacePlusV2Projection,
-    reads_states=True,
+    reads_hidden_states=True,
     reads_face=True,
     has_structure=True,
 )

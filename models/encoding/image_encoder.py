@@ -97,8 +97,8 @@ def sizes_of(clip_vision) -> EncoderSizes | None:
     projection = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
     return EncoderSizes(
         width=embeddings.patch_embedding.weight.shape[0],
-        pooled_width=None if projection is None else projection.shape[0],
-        places=embeddings.position_embedding.weight.shape[0],
+        projection_width=None if projection is None else projection.shape[0],
+        positions=embeddings.position_embedding.weight.shape[0],
     )
 
 
@@ -110,9 +110,9 @@ def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: 
     return FeatureCache.of(clip_vision).features(pixel_values(clip_vision, image, mask, fit))
 
 
-def zero_image_states(clip_vision) -> Tensor:
-    """Return the states [1, N, D] of an image that is zero after normalisation: the unconditional image."""
-    return FeatureCache.of(clip_vision).zero_states()
+def zero_hidden_states(clip_vision) -> Tensor:
+    """Return the hidden states [1, N, D] of an image that is zero after normalisation: the unconditional image."""
+    return FeatureCache.of(clip_vision).zero_hidden_states()
 
 
 class FeatureCache(LastUsed[Features]):
@@ -133,10 +133,10 @@ class FeatureCache(LastUsed[Features]):
         self.forget_oldest()
         return stacked(found)
 
-    def zero_states(self) -> Tensor:
+    def zero_hidden_states(self) -> Tensor:
         if self._zero is None:
             size = self.owner().image_size
-            self._zero = cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].states)
+            self._zero = cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].hidden_states)
         return self._zero
 
     def _encode(self, pixels: Tensor) -> list[Features]:
@@ -151,7 +151,7 @@ class FeatureCache(LastUsed[Features]):
 def encode_pixels(clip_vision, pixels: Tensor) -> Features:
     """Return the encoder's features of normalised pixels [B, 3, size, size], float32.
 
-    States before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model; and its
+    Hidden states before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model; and its
     `image_embeds`, where the encoder has a projection.
     """
     mm.load_models_gpu([clip_vision.patcher])
@@ -159,6 +159,6 @@ def encode_pixels(clip_vision, pixels: Tensor) -> Features:
         outputs = clip_vision.model(
             pixel_values=pixels.to(clip_vision.load_device, torch.float32), intermediate_output=-2
         )
-    states, pooled = (x.to(mm.intermediate_device(), torch.float32) for x in outputs[1:3])
+    hidden_states, image_embeds = (x.to(mm.intermediate_device(), torch.float32) for x in outputs[1:3])
     sizes = sizes_of(clip_vision)
-    return Features(states, pooled if sizes and sizes.pooled_width else None)
+    return Features(hidden_states, image_embeds if sizes and sizes.projection_width else None)

@@ -16,12 +16,12 @@ from ..messages import check_letters
 from .text_encoder import encode_texts
 
 T = TypeVar("T")
-TEXTS_KEPT = 32  # a text's states: 0.24 MB for the resampler, 3 MB as SD3's conditioning
+TEXTS_KEPT = 32  # a text's hidden states: 0.24 MB for the resampler, 3 MB as SD3's conditioning
 
 
-def text_states(clip, texts: Iterable[str]) -> dict[str, Tensor]:
-    """Return each text's states [1, L, D], as `encode_texts` gives them."""
-    return KeptTexts.of(clip).encoded("states", texts, lambda text: encode_texts(clip, [text])[text])
+def text_hidden_states(clip, texts: Iterable[str]) -> dict[str, Tensor]:
+    """Return each text's hidden states [1, L, D], as `encode_texts` gives them."""
+    return KeptTexts.of(clip).encoded("hidden states", texts, lambda text: encode_texts(clip, [text])[text])
 
 
 def conditionings(clip, texts: Iterable[str]) -> list[list]:
@@ -33,7 +33,7 @@ def conditionings(clip, texts: Iterable[str]) -> list[list]:
 
     texts = list(texts)
     found = KeptTexts.of(clip).encoded(("conditioning", clip.layer_idx), texts, encode)
-    return [[[states, dict(more)] for states, more in found[text]] for text in texts]
+    return [[[hidden_states, dict(more)] for hidden_states, more in found[text]] for text in texts]
 
 
 class KeptTexts(LastUsed):

@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
-from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
+from ipadapter_instruct.models.encoding.image_encoder import zero_hidden_states
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
@@ -63,8 +63,8 @@ def test_the_branches_are_the_picture_and_without_it_nothing(kind):
     adapter = plain.adapter(kind)
     found, sizes, reads = plain.embeds(adapter).image_tokens, adapter.sizes, adapter.kind
     nothing = [torch.zeros(1, 512)] if reads.reads_face else []
-    nothing += [zero_image_states(plain.image_encoder())] if reads.reads_states else []
-    nothing += [torch.zeros(1, sizes.image_width)] if reads.reads_pooled else []
+    nothing += [zero_hidden_states(plain.image_encoder())] if reads.reads_hidden_states else []
+    nothing += [torch.zeros(1, sizes.image_width)] if reads.reads_image_embeds else []
     same(found.uncond, adapter.image_tokens(*nothing))
     same(found.full, found.everything)
     same(found.full, found.image_only)
