@@ -8,6 +8,6 @@ adapter         what a file holds: kinds, checkpoint, resampler, projections, co
 reference       a reference before it is encoded: preparing, combining, faces, stored embeds
 encoding        reference and texts to embeds
 patching        embeds into sampling. Start here, after guidance
-attention_maps  which parts of a picture look at the reference
+attention_maps  which parts of an image look at the reference
 training        adapters of one's own
 """

@@ -68,7 +68,7 @@ class AdapterCheckpoint:
 
     @property
     def encoder_need(self) -> EncoderNeed | None:
-        """The part of an encoded picture the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
+        """The part of an encoded image the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
         sizes = _sizes(self.kind.read_sizes, self.image_projection, IMAGE_PROJECTION)
         return self.kind.encoder_need(sizes)
 

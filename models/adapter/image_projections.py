@@ -1,4 +1,4 @@
-"""The image projections of adapters that take no instruction: what makes image tokens of a picture or a face.
+"""The image projections of adapters that take no instruction: what makes image tokens of an image or a face.
 
 Axes: B batch, N image patches and class token, T image tokens, D width.
 Parameter names are the published ones. `operations` supplies LayerNorm and Linear, as for `Resampler`.
@@ -27,7 +27,7 @@ FACE_WIDTH = 512  # numbers of an ArcFace embedding
 class ProjectionSizes:
     """The sizes that set a projection's shapes; one that it does not have is 0.
 
-    image_width: of what is read of a picture. face_width: of a face embedding. inner: of the hidden layer.
+    image_width: of what is read of an image. face_width: of a face embedding. inner: of the hidden layer.
     width, heads, blocks, ff: of the resampler.
     """
 

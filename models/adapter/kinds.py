@@ -63,7 +63,7 @@ class Kind:
     has_structure: bool = False
 
     def encoder_need(self, sizes: ProjectionSizes | ResamplerSizes) -> EncoderNeed | None:
-        """Return the part of an encoded picture that adapters of these sizes read; None when they read a face alone."""
+        """Return the part of an encoded image that adapters of these sizes read; None when they read a face alone."""
         if self.reads_hidden_states or self.reads_image_embeds:
             return EncoderNeed(sizes.image_width, image_embeds=self.reads_image_embeds)
         return None

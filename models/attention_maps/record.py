@@ -1,4 +1,4 @@
-"""Watch the attention to the image tokens while a model samples. It changes nothing of the picture.
+"""Watch the attention to the image tokens while a model samples. It changes nothing of the image.
 
 Axes: R rows of a batch (chunks x latents), C chunks, b latents of a chunk, N image positions, L other tokens,
 T image tokens, D width, h and w a map's height and width.
@@ -57,7 +57,7 @@ class Look:
     _adding: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def see(self, adapter: StepAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None:
-        """Add the attention at a site. Tiles of a picture are left out, since nothing tells where they belong."""
+        """Add the attention at a site. Tiles of an image are left out, since nothing tells where they belong."""
         number = self.run.adapters.index(adapter.prepared)
         for chunk, (branch, area) in enumerate(zip(rows.branches, rows.areas, strict=True)):
             whole = rows.input_size == (rows.latent_size if area is None else area[:2])

@@ -70,7 +70,7 @@ class BatchRows:
 
 
 class SiteMask(Protocol):
-    """A mask that tells where in the picture an adapter acts, at the resolution of each site."""
+    """A mask that tells where in the image an adapter acts, at the resolution of each site."""
 
     def at(
         self,

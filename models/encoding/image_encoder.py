@@ -103,7 +103,7 @@ def sizes_of(clip_vision) -> EncoderSizes | None:
 
 
 def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Features:
-    """Return the encoder's features of pictures [B, H, W, C] in 0..1, float32.
+    """Return the encoder's features of images [B, H, W, C] in 0..1, float32.
 
     mask: [B or 1, h, w]; outside it the encoder sees zeros, what the unconditional image is made of.
     """
@@ -140,7 +140,7 @@ class FeatureCache(LastUsed[Features]):
         return self._zero
 
     def _encode(self, pixels: Tensor) -> list[Features]:
-        """Return features for each picture."""
+        """Return features for each image."""
         features = []
         for batch in pixels.split(BATCH):
             mm.throw_exception_if_processing_interrupted()

@@ -190,7 +190,7 @@ class TowerWeights:
 
     @property
     def positions(self) -> int:
-        """The number of positions: a picture's patches and its class token, or a text's tokens."""
+        """The number of positions: an image's patches and its class token, or a text's tokens."""
         return self.tensors["positional_embedding"].shape[0]
 
     @property
@@ -205,7 +205,7 @@ class TowerWeights:
 
     @property
     def image_size(self) -> int:
-        """The side of the square picture that an image tower takes, in pixels."""
+        """The side of the square image that an image tower takes, in pixels."""
         return round((self.positions - 1) ** 0.5) * self.patch_size
 
 

@@ -25,7 +25,7 @@ TokenEncoder = Callable[[Features], Branches[Tensor]]
 class Texts:
     """The texts that a user typed. Prompt weights and embeddings in them mean nothing to the resampler.
 
-    negative_instruction: what to leave behind of the picture; "" for nothing.
+    negative_instruction: what to leave behind of the image; "" for nothing.
     """
 
     instruction: str

@@ -16,7 +16,7 @@ SUFFIXES = (".safetensors", ".sft")
 class EncoderSizes:
     """The sizes that tell image encoders apart.
 
-    width: of the hidden states. projection_width: of the projected embedding of the whole picture, None without one.
+    width: of the hidden states. projection_width: of the projected embedding of the whole image, None without one.
     positions: how many hidden states there are, the class token's among them; None where a file does not tell.
     """
 
@@ -86,7 +86,7 @@ class EncoderNeed:
         return (sizes.projection_width if self.image_embeds else sizes.width) == self.width
 
     def is_trained_with(self, sizes: EncoderSizes) -> bool:
-        """True when the picture's size, too, is the known encoder's, which no tensor of an adapter tells."""
+        """True when the image's size, too, is the known encoder's, which no tensor of an adapter tells."""
         return self.matches(sizes) and (self.encoder is None or sizes.positions in (None, self.encoder.sizes.positions))
 
 

@@ -63,7 +63,7 @@ def frames_of_call(transformer_options: dict, latents: int, whole: WholeLatent) 
 def divide_call(
     transformer_options: dict, rows: int, chunks: int, latents: int, whole: WholeLatent, alike: bool = True
 ) -> tuple[tuple[int, ...], int]:
-    """Return the latents that each chunk of a model call holds, and how many tiles of the picture the call holds.
+    """Return the latents that each chunk of a model call holds, and how many tiles of the image the call holds.
 
     The tiles follow one another, each with all its chunks.
     rows: of the call's input. latents: of the step, where the host does not state the call's.
@@ -96,7 +96,7 @@ def divide_call(
     return frames, tiles
 
 
-def is_part_of_picture(transformer_options: dict) -> bool:
+def is_part_of_image(transformer_options: dict) -> bool:
     """Return whether the host says that a call holds a window along the latent's height or width."""
     return getattr(transformer_options.get(CONTEXT_WINDOW), "dim", BATCH_DIM) > BATCH_DIM
 

@@ -1,4 +1,4 @@
-"""The attention masks: where in the picture an adapter acts.
+"""The attention masks: where in the image an adapter acts.
 
 Axes: F frames, C chunks of a batch, b latents of a chunk, N image positions of a site.
 """

@@ -12,7 +12,7 @@ from ..denoisers.denoiser import Denoiser, block_layers, denoiser_of
 from ..denoisers.rows import Area, BatchRows, Observer
 from ..denoisers.site_checks import check_reached
 from ..guidance.coefficients import HostCoefficients, host_coefficients
-from .batch_index import WholeLatent, divide_call, frames_of_call, is_part_of_picture
+from .batch_index import WholeLatent, divide_call, frames_of_call, is_part_of_image
 from .chain import CHAIN, Chain
 from .model_calls import FUNCTION_WRAPPER, ModelCalls
 from .passes import Plan, plan_passes
@@ -100,7 +100,7 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
         return executor(model, conds, x_in, timestep, _with_step(model_options, None))
     plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
     height, width = x_in.shape[-2:]
-    size = run.whole.size if is_part_of_picture(options) else (height, width)
+    size = run.whole.size if is_part_of_image(options) else (height, width)
     with (
         _observed(options, run, plan, x_in, timestep) as observer,
         run.calls.step(model_options),

@@ -55,7 +55,7 @@ def adapters_in_reverse(patch):
     patch(Chain, "then", lambda self, *applied: Chain((*applied, *self.applied)))
 
 
-def pictures_of_the_next_latent(patch):
+def images_of_the_next_latent(patch):
     at = BranchKeysValues.at
     patch(BranchKeysValues, "at", lambda self, a, b, frames: at(self, a, b, [frame + 1 for frame in frames]))
 
@@ -97,7 +97,7 @@ ORACLE = [
     schedule_one_step_late,
     schedule_along_noise_late,
     adapters_in_reverse,
-    pictures_of_the_next_latent,
+    images_of_the_next_latent,
     keys_in_bfloat16,
     windows_ignored,
 ]

@@ -22,7 +22,7 @@ from support.published.layer_weights import V_ONLY, on_negative, published_facto
 from support.sampling.oracle_model import INJECTIONS, OracleAdapter, Place, around
 from support.sampling.scenes import Text, text
 from support.situations.prompts import has_begun, is_over, weights
-from support.situations.situation import BASIC, Link, Mask, Pictures, Schedule, Situation, picture_tokens
+from support.situations.situation import BASIC, Images, Link, Mask, Schedule, Situation, made_up_tokens
 
 SAME_PLACE = 1e-6  # a step that begins at a schedule's point has its factor
 
@@ -41,7 +41,7 @@ class Acting:
     """Pictures of a link in the part of the sampling where they act, with what `auto` chose."""
 
     link: Link
-    pictures: Pictures
+    images: Images
     weight: float
     three_way: bool
     chosen: bool
@@ -51,20 +51,20 @@ class Acting:
 
 
 def turns(situation: Situation, link: Link) -> list[Acting]:
-    """One, or two where other pictures take over."""
+    """One, or two where other images take over."""
     guidance, weight, chosen = link.guidance, link.weight, False
     if guidance == "auto":
         guidance, change = AUTO[link.instruction][situation.family]
         weight, chosen = (round(weight + change, 4) if weight else 0.0), True
-    parts = [(link.pictures, 0.0, 1.0)]
+    parts = [(link.images, 0.0, 1.0)]
     if link.then:
-        pictures, at = link.then
-        parts = [part for part in ((link.pictures, 0.0, at), (pictures, at, 1.0)) if part[1] < part[2]]
+        images, at = link.then
+        parts = [part for part in ((link.images, 0.0, at), (images, at, 1.0)) if part[1] < part[2]]
     acting = []
-    for pictures, start, end in parts:
+    for images, start, end in parts:
         both = max(start, link.start), min(end, link.end)
         followed = end < 1 and both[1] == end
-        acting.append(Acting(link, pictures, weight, guidance == "three-way", chosen, *both, followed))
+        acting.append(Acting(link, images, weight, guidance == "three-way", chosen, *both, followed))
     return [one for one in acting if one.start <= one.end]
 
 
@@ -150,15 +150,15 @@ def layer_factor(family: str, link: Link, place: Place, moved: bool) -> float:
     return published_factor(family, layers.weight_type, place.group, place.part)
 
 
-def tokens_of(family: str, pictures: Pictures, branch: str, latent: int) -> tuple[Tensor, Tensor | None, float]:
+def tokens_of(family: str, images: Images, branch: str, latent: int) -> tuple[Tensor, Tensor | None, float]:
     """Tokens [1, T, D] for a latent, their own weights [T] or None, and a weight of all of them."""
-    weights = pictures.weights or (1.0,) * len(pictures.numbers)
-    own = [getattr(picture_tokens(family, number), branch) for number in pictures.numbers]
-    if pictures.several == "one per batch index":
+    weights = images.weights or (1.0,) * len(images.numbers)
+    own = [getattr(made_up_tokens(family, number), branch) for number in images.numbers]
+    if images.several == "one per batch index":
         number = latent % len(own)
         return own[number], None, weights[number]
     used = [(tokens, weight) for tokens, weight in zip(own, weights, strict=True) if weight]
-    if pictures.several == "average":
+    if images.several == "average":
         return sum(weight * tokens for tokens, weight in used) / sum(weight for _, weight in used), None, 1.0
     tokens = torch.cat([tokens for tokens, _ in used], dim=1)
     if len({weight for _, weight in used}) == 1:  # alike for all tokens: the whole attention's
@@ -172,8 +172,8 @@ def mask_of(mask: Mask | None, latent: int) -> Tensor | None:
 
 def has_weight(one: Acting) -> bool:
     """Whether any latent and any layer has some; else the model is bare, also of three-way guidance."""
-    link, pictures = one.link, one.pictures
-    own = pictures.weights if pictures.several == "one per batch index" and pictures.weights else (1.0,)
+    link, images = one.link, one.images
+    own = images.weights if images.several == "one per batch index" and images.weights else (1.0,)
     frames = link.batch_factors or (1.0,)
     latents = [own[n % len(own)] * frames[n % len(frames)] for n in range(len(own) * len(frames))]
     layers = [factor for _, factor in link.layers.own] if link.layers else []
@@ -276,7 +276,7 @@ class SituationOracle(small_models.SmallModel):
 
     def _adapter(self, one: Acting, strength: float, branch: str, latent: int, moved: bool, x: Tensor):
         link, frames = one.link, one.link.batch_factors or (1.0,)
-        tokens, weights, weight = tokens_of(self.family, one.pictures, branch, latent)
+        tokens, weights, weight = tokens_of(self.family, one.images, branch, latent)
         adapter = RowAdapter(
             weights=golden_case(self.family).adapter_weights,
             strength=strength * weight * frames[latent % len(frames)],
