@@ -67,8 +67,8 @@ class Look:
                 )
                 one = Mean(share.total[:, 0], share.coverage[:, 0])
                 with self._adding:
-                    _add(self.shares, (one.total.device, number, rows.frames, site[:2]), one)
-                    _add(self.tokens, (one.total.device, number, rows.frames), tokens)
+                    _add(self.shares, (one.total.device, number, rows.batch_indices, site[:2]), one)
+                    _add(self.tokens, (one.total.device, number, rows.batch_indices), tokens)
 
     def _maps(self, seen: Attention, chunk: int, chunks: int) -> tuple[Tensor, Tensor]:
         """Return a chunk's maps: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w].
@@ -133,12 +133,12 @@ class Watch:
     def take(self, look: Look, noise_level: float, in_parts: bool) -> None:
         """Keep what a call shows. in_parts: it holds some of the latents, and others follow at the same level."""
         maps: dict[Of, Mean] = {}
-        for (number, frames, block), seen in _of_all_devices(look.shares).items():
-            for of, one in _each(number, frames, seen.as_one().to("cpu")):
+        for (number, batch_indices, block), seen in _of_all_devices(look.shares).items():
+            for of, one in _each(number, batch_indices, seen.as_one().to("cpu")):
                 _add(maps, of, one)
                 _add(self.blocks.setdefault(block, {}), of, one)
-        for (number, frames), seen in _of_all_devices(look.tokens).items():
-            for of, one in _each(number, frames, seen.to("cpu")):
+        for (number, batch_indices), seen in _of_all_devices(look.tokens).items():
+            for of, one in _each(number, batch_indices, seen.to("cpu")):
                 _add(self.tokens, of, one)
         if maps:
             self._keep(Moment(noise_level, look.run.steps.at(noise_level), maps), in_parts)
@@ -198,8 +198,8 @@ def _of_all_devices(sums: Mapping[tuple, Mean]) -> dict[tuple, Mean]:
     return together
 
 
-def _each(number: int, frames: Sequence[int], seen: Mean) -> Iterator[tuple[Of, Mean]]:
-    return (((number, frame), seen[row]) for row, frame in enumerate(frames))
+def _each(number: int, batch_indices: Sequence[int], seen: Mean) -> Iterator[tuple[Of, Mean]]:
+    return (((number, batch_index), seen[row]) for row, batch_index in enumerate(batch_indices))
 
 
 def _merged(moments: Sequence[Moment], parts: int) -> list[Moment]:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..reference.masks import mask_frames
+from ..reference.masks import mask_batch
 
 CENTER_CROP, PAD, STRETCH = "center crop", "pad", "stretch"
 FITS = (CENTER_CROP, PAD, STRETCH)
@@ -40,7 +40,7 @@ def check_image(image: Tensor) -> None:
 
 def check_mask(mask: Tensor, images: int) -> None:
     """Raises ValueError unless `mask` is finite and one, or as many as the images."""
-    masks = len(mask_frames(mask, "image_mask"))
+    masks = len(mask_batch(mask, "image_mask"))
     if masks not in (1, images):
         raise ValueError(
             f"image_mask was expected to be one mask for all, or one for each of the {images} picture(s); it is "
@@ -70,7 +70,7 @@ def _preprocess(image: Tensor, size: int, mean: list[float], std: list[float], c
 
 
 def _resize(mask: Tensor, size: Sequence[int]) -> Tensor:
-    mask = mask_frames(mask, "image_mask").unsqueeze(1)
+    mask = mask_batch(mask, "image_mask").unsqueeze(1)
     return F.interpolate(mask, size=tuple(size), mode="bilinear").squeeze(1)
 
 

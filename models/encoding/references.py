@@ -12,7 +12,7 @@ from ..files.encoder_files import EncoderNeed, encoder_title
 from ..messages import check_choice, check_numbers
 from ..reference.combining import CONCAT, MODES
 from ..reference.faces import Faces
-from ..reference.masks import mask_frames
+from ..reference.masks import mask_batch
 from .pixels import CENTER_CROP, FITS, check_image, check_mask
 
 MOST_WEIGHT = 3.0
@@ -37,7 +37,7 @@ class Images:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield at most `size` images at a time, with their masks."""
-        masks = None if self.mask is None else mask_frames(self.mask, "image_mask")
+        masks = None if self.mask is None else mask_batch(self.mask, "image_mask")
         for start in range(0, len(self.image), size):
             part = slice(start, start + size)
             yield self.image[part], masks if masks is None or len(masks) == 1 else masks[part]

@@ -18,7 +18,7 @@ from ..guidance.coefficients import count_passes
 from ..guidance.layer_weights import layer_factors
 from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
 from ..messages import check_choice, check_numbers
-from ..reference.masks import MOST_CHANNELS, mask_frames
+from ..reference.masks import MOST_CHANNELS, mask_batch
 from . import wrappers
 from .chain import CHAIN, Applied, ApplySettings, Chain
 from .face_lora import add_lora
@@ -76,25 +76,25 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
             f"start_percent was expected to be at most end_percent; they are {settings.start_percent:g} and "
             f"{settings.end_percent:g}. Swap them, or set 0 and 1 to act all the time."
         )
-    frames = None if mask is None else mask_frames(mask, "attn_mask")
+    masks = None if mask is None else mask_batch(mask, "attn_mask")
     turns = turns_of(embeds)
     added, lines = [], []
     for turn in turns:
-        applied, choices = _applied(model, turn, settings, frames)
+        applied, choices = _applied(model, turn, settings, masks)
         added.append(applied)
         lines += choices if len(turns) == 1 else [f"{turn.start:g} to {turn.end:g}: {line}" for line in choices]
     family = turns[0].embeds.adapter.family
     notes = denoiser_of(family).notes(ModelView(model))
     before = model.model_options["transformer_options"].get(CHAIN, Chain())
     patched = _with_applied(model, added)
-    return patched, [*lines, *notes, *_narrow_masks(frames), *_with_loras(patched, added, before)]
+    return patched, [*lines, *notes, *_narrow_masks(masks), *_with_loras(patched, added, before)]
 
 
-def _narrow_masks(frames: Tensor | None) -> list[str]:
+def _narrow_masks(masks: Tensor | None) -> list[str]:
     """Return a note on several masks [F, H, W] that are as narrow as a channel axis: [H, W, 1] looks the same."""
-    if frames is None or len(frames) == 1 or frames.shape[-1] > MOST_CHANNELS:
+    if masks is None or len(masks) == 1 or masks.shape[-1] > MOST_CHANNELS:
         return []
-    count, height, width = frames.shape
+    count, height, width = masks.shape
     return [f"attn_mask: {count} masks of {height} x {width} (height x width), one for each latent in turn"]
 
 

@@ -12,7 +12,7 @@ from ..denoisers.denoiser import Denoiser, block_layers, denoiser_of
 from ..denoisers.rows import Area, BatchRows, Observer
 from ..denoisers.site_checks import check_reached
 from ..guidance.coefficients import HostCoefficients, host_coefficients
-from .batch_index import WholeLatent, divide_call, frames_of_call, is_part_of_image
+from .batch_index import WholeLatent, batch_indices_of_call, divide_call, is_part_of_image
 from .chain import CHAIN, Chain
 from .model_calls import FUNCTION_WRAPPER, ModelCalls
 from .passes import Plan, plan_passes
@@ -43,7 +43,7 @@ class Step:
         """Return the rows that a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
         uuids = options["uuids"]
         alike = not any(a.tells_latents_apart for a in self.adapters)
-        frames, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
+        batch_indices, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
         areas = tuple(self.plan.area_of[i] for i in uuids) * tiles
         height, width = x.shape[-2:]
         if any(a.masks is not None for a in self.adapters):
@@ -53,7 +53,7 @@ class Step:
             areas=areas,
             latent_size=self.latent_size,
             input_size=(height, width),
-            frames=frames,
+            batch_indices=batch_indices,
             reached=set() if options[RUN].doubted else None,
             observer=self.observer,
         )
@@ -141,7 +141,7 @@ def _observed(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) 
     if observer is None:
         return nullcontext()
     conds = [cond for own in plan.conds.values() for cond in own]
-    in_parts = frames_of_call(options, len(x), run.whole) is not None
+    in_parts = batch_indices_of_call(options, len(x), run.whole) is not None
     return observer.step(run, conds, timestep[0], in_parts)
 
 

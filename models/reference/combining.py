@@ -141,7 +141,7 @@ def combine_two(first: ImageTokens, second: ImageTokens, method: str, weights: t
     a, b = weights
     if not a or not b:  # what is left out need not fit
         first = second = first if a else second
-    first, second = _same_frames(first, second)
+    first, second = _same_latents(first, second)
     if method == CONCAT:
         return concatenate(((first, a), (second, b)))
     _check_alike(first, second, method)
@@ -161,23 +161,23 @@ def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
     return ImageTokens(Branches(**together), _or_none(weights))
 
 
-def _same_frames(first: ImageTokens, second: ImageTokens) -> tuple[ImageTokens, ImageTokens]:
+def _same_latents(first: ImageTokens, second: ImageTokens) -> tuple[ImageTokens, ImageTokens]:
     """Return both for as many latents: a set that is the same for all of them is repeated."""
-    frames = max(first.shape[0], second.shape[0])
+    latents = max(first.shape[0], second.shape[0])
     for one in (first, second):
-        if one.shape[0] not in (1, frames):
+        if one.shape[0] not in (1, latents):
             raise ValueError(
                 f"Embeds for as many latents were expected, or for all alike; they are for {first.shape[0]} and "
                 f"{second.shape[0]}. Encode as many pictures for both."
             )
-    return _repeated(first, frames), _repeated(second, frames)
+    return _repeated(first, latents), _repeated(second, latents)
 
 
-def _repeated(tokens: ImageTokens, frames: int) -> ImageTokens:
-    if tokens.shape[0] == frames:
+def _repeated(tokens: ImageTokens, latents: int) -> ImageTokens:
+    if tokens.shape[0] == latents:
         return tokens
-    weights = None if tokens.weights is None else tokens.weights.expand(frames, -1)
-    return ImageTokens(tokens.branches.map(lambda x: x.expand(frames, -1, -1)), weights)
+    weights = None if tokens.weights is None else tokens.weights.expand(latents, -1)
+    return ImageTokens(tokens.branches.map(lambda x: x.expand(latents, -1, -1)), weights)
 
 
 def _check_alike(first: ImageTokens, second: ImageTokens, method: str) -> None:

@@ -1,7 +1,7 @@
 """Reference images made ready to be encoded: cut out on a colour, cropped around a mask, cut into tiles.
 
 Images hold values from 0 to 1 and come out in RGB, without an alpha channel. Masks are 1 where an image counts.
-Axes: B images, F frames of a mask, N tiles, H height, W width, C channels, S side of a square.
+Axes: B images, F masks, N tiles, H height, W width, C channels, S side of a square.
 """
 
 from __future__ import annotations

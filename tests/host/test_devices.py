@@ -184,10 +184,10 @@ def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
     monkeypatch.setattr(masks, "KEPT", 1)
     site_masks, like = masks.SiteMasks(soft_masks()), torch.zeros(1)
 
-    def of(frame: int) -> torch.Tensor:
-        return site_masks.at((1, 1), (2, 2), (None,), (frame,), like)
+    def of(batch_index: int) -> torch.Tensor:
+        return site_masks.at((1, 1), (2, 2), (None,), (batch_index,), like)
 
-    own = [of(frame) for frame in (0, 1)]
+    own = [of(batch_index) for batch_index in (0, 1)]
     for expected, found in zip(own, in_two_threads(of, Interrupted(0), Interrupted(1)), strict=True):
         assert all(torch.equal(mask, expected) for mask in found)
 
@@ -197,10 +197,12 @@ def test_factors_are_found_though_another_thread_has_them_forgotten(monkeypatch)
     adapter = Prepared(SimpleNamespace(batch_weights=(1.0, 0.5)), None, None, None)
     like = torch.zeros(1)
 
-    def of(frame: int) -> torch.Tensor:
-        return adapter.latent_factors(BatchRows((Branch.FULL,), (None,), (2, 2), (2, 2), (frame,)), like, 3.0, False)
+    def of(batch_index: int) -> torch.Tensor:
+        return adapter.latent_factors(
+            BatchRows((Branch.FULL,), (None,), (2, 2), (2, 2), (batch_index,)), like, 3.0, False
+        )
 
-    own = [of(frame) for frame in (0, 1)]
+    own = [of(batch_index) for batch_index in (0, 1)]
     for expected, found in zip(own, in_two_threads(of, Interrupted(0), Interrupted(1)), strict=True):
         assert all(torch.equal(factors, expected) for factors in found)
 

@@ -136,9 +136,9 @@ def test_any_two_sets_are_combined_or_refused_in_the_packs_words(first, second, 
     kept = one if weights[0] else other
     assert all(values.dtype == kept.branches.full.dtype for _, values in found.branches.items())
     if not all(weights):
-        frames = found.shape[0]
+        latents = found.shape[0]
         expected = kept if method != CONCAT or weights[0] + weights[1] == 1 else None
-        assert frames in (one.shape[0], other.shape[0])
+        assert latents in (one.shape[0], other.shape[0])
         if expected and method in (AVERAGE, CONCAT):
             same(found, expected)
 

@@ -174,8 +174,8 @@ def has_weight(one: Acting) -> bool:
     """Whether any latent and any layer has some; else the model is bare, also of three-way guidance."""
     link, images = one.link, one.images
     own = images.weights if images.several == "one per batch index" and images.weights else (1.0,)
-    frames = link.batch_factors or (1.0,)
-    latents = [own[n % len(own)] * frames[n % len(frames)] for n in range(len(own) * len(frames))]
+    factors = link.batch_factors or (1.0,)
+    latents = [own[n % len(own)] * factors[n % len(factors)] for n in range(len(own) * len(factors))]
     layers = [factor for _, factor in link.layers.own] if link.layers else []
     return any(latents) and (not layers or any(layers))
 
@@ -275,11 +275,11 @@ class SituationOracle(small_models.SmallModel):
         )
 
     def _adapter(self, one: Acting, strength: float, branch: str, latent: int, moved: bool, x: Tensor):
-        link, frames = one.link, one.link.batch_factors or (1.0,)
+        link, factors = one.link, one.link.batch_factors or (1.0,)
         tokens, weights, weight = tokens_of(self.family, one.images, branch, latent)
         adapter = RowAdapter(
             weights=golden_case(self.family).adapter_weights,
-            strength=strength * weight * frames[latent % len(frames)],
+            strength=strength * weight * factors[latent % len(factors)],
             factor=functools.partial(self._factor, link, moved),
             scaling=link.layers.scaling if link.layers else V_ONLY,
             weights_of_tokens=weights,
