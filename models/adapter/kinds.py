@@ -111,7 +111,7 @@ FACE_ID_PLUS = _plain(
 FACE_ID_PLUS_V2 = _plain(
     "faceid-plus-v2",
     "IP-Adapter FaceID-PlusV2",
-    lambda tensors: False,  # its tensors are FaceID-Plus's: see `told_as_v2`
+    lambda tensors: False,  # its tensors are FaceID-Plus's: see `recognise_v2`
     FacePlusV2Projection,
     reads_hidden_states=True,
     reads_face=True,
@@ -134,7 +134,7 @@ def kind_of(tensors: Tensors) -> Kind | None:
     return next((kind for kind in KINDS if kind.matches(tensors)), None)
 
 
-def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:
+def recognise_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:
     """Return True for a FaceID-Plus file that is a V2, which no tensor tells, and in words how that is known.
 
     The name counts, with `plusv2` as it was published (ip-adapter-faceid-plusv2_*) however it is written, or with `v2`
@@ -143,9 +143,9 @@ def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) 
     if metadata.get("kind") in (FACE_ID_PLUS.name, FACE_ID_PLUS_V2.name):
         v2 = metadata["kind"] == FACE_ID_PLUS_V2.name
         return v2, f"read as FaceID-Plus{'V2' if v2 else ''}, as the file says"
-    told_by = next((word for word, pattern in V2_NAMES.items() if re.search(pattern, file_name.lower())), None)
-    if told_by:
-        return True, f"read as FaceID-PlusV2, by '{told_by}' in its name"
+    word = next((word for word, pattern in V2_NAMES.items() if re.search(pattern, file_name.lower())), None)
+    if word:
+        return True, f"read as FaceID-PlusV2, by '{word}' in its name"
     if context_width == SDXL.context_width:
         return True, "read as FaceID-PlusV2, the only one published for SDXL"
     return False, f"read as FaceID-Plus, not V2: its name has no '{V2}'"

@@ -15,13 +15,13 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ..bounded_cache import LastUsed
+from ..bounded_cache import EncoderCache
 from ..files.encoder_files import EncoderNeed, EncoderSizes, check_sizes, wrong_encoder
 from ..files.tensor_files import wrong_suffix
 from ..reference.features import Features, stacked
 from .pixels import CENTER_CROP, pixel_values
 
-KEPT_IMAGES = 32  # 1.3 MB each at ViT-H
+CACHED_IMAGES = 32  # 1.3 MB each at ViT-H
 BATCH = 4
 
 
@@ -115,13 +115,13 @@ def zero_hidden_states(clip_vision) -> Tensor:
     return FeatureCache.of(clip_vision).zero_hidden_states()
 
 
-class FeatureCache(LastUsed[Features]):
+class FeatureCache(EncoderCache[Features]):
     """The features of one encoder's last images.
 
     ComfyUI runs the whole Encode node again when a text changes; the image encoder must not run again with it.
     """
 
-    most = KEPT_IMAGES
+    most = CACHED_IMAGES
     _zero: Tensor | None = None
 
     def features(self, pixels: Tensor) -> Features:

@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bounded_cache import Kept
+from ..bounded_cache import RunCache
 from ..denoisers.rows import Area
 
-KEPT = 256  # 0.3 MB each for 16 frames of 4,096 positions in two chunks, fp16
+MOST_CACHED = 256  # 0.3 MB each for 16 frames of 4,096 positions in two chunks, fp16
 
 
 class SiteMasks:
@@ -25,7 +25,8 @@ class SiteMasks:
 
     def __init__(self, mask: Tensor):
         self._mask = mask
-        self._made: Kept[Tensor] = Kept(KEPT)  # windows of frames that move from step to step ask for ever new ones
+        # Windows of frames that move from step to step ask for ever new ones.
+        self._cached: RunCache[Tensor] = RunCache(MOST_CACHED)
 
     @property
     def latents(self) -> int:
@@ -46,7 +47,7 @@ class SiteMasks:
         def make() -> Tensor:
             return torch.cat([self._chunk(site_size, latent_size, area, batch_indices) for area in areas]).to(like)
 
-        return self._made.get(key, make)
+        return self._cached.get(key, make)
 
     def _chunk(
         self, site_size: tuple[int, int], latent_size: tuple[int, int], area: Area, batch_indices: Sequence[int]

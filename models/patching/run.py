@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..bounded_cache import Kept
+from ..bounded_cache import RunCache
 from ..denoisers.rows import BatchRows, Observer
 from ..denoisers.site import SiteKey
 from ..guidance.branches import Branch
@@ -32,7 +32,7 @@ OBSERVER = "ipadapter_instruct_observer"
 THREE_WAY_ROWS = (Branch.UNCOND, Branch.FULL, Branch.EVERYTHING, Branch.IMAGE_ONLY)
 SIMPLE_ROWS = (Branch.UNCOND, Branch.FULL)
 
-KEPT = 256
+MOST_CACHED = 256
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,9 @@ class Prepared:
     masks: SiteMasks | None
     three_way: SigmaWindow | None = None
     step_factor: Callable[[float], float] | None = None
-    _factors: Kept[Tensor] = field(default_factory=lambda: Kept(KEPT), init=False)  # schedules ask for ever new ones
-    _copies: Kept = field(default_factory=lambda: Kept(KEPT), init=False)
+    # Schedules ask for ever new factors.
+    _factors: RunCache[Tensor] = field(default_factory=lambda: RunCache(MOST_CACHED), init=False)
+    _copies: RunCache = field(default_factory=lambda: RunCache(MOST_CACHED), init=False)
 
     def at(self, sigma: Callable[[], float]) -> StepAdapter | None:
         """Return the adapter at a noise level, which is asked for if it matters; None when it does not act."""

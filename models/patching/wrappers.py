@@ -19,7 +19,7 @@ from .passes import Plan, plan_passes
 from .pooled_texts import Conds
 from .prepare_run import prepare_run
 from .run import OBSERVER, RUN, Run, RunObserver, StepAdapter
-from .sides import SIDES, sides_of, told_controls, told_wrapper
+from .sides import SIDES, controls_with_sides, sides_of, wrapper_with_sides
 
 STEP = "ipadapter_instruct_step"
 LOOK_AT_PREDICTIONS = frozenset(
@@ -104,7 +104,7 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     with (
         _observed(options, run, plan, x_in, timestep) as observer,
         run.calls.step(model_options),
-        told_controls(plan.conds.values(), plan.branch_of),
+        controls_with_sides(plan.conds.values(), plan.branch_of),
     ):
         step = Step(adapters, plan, run.calls, size, len(x_in), run.whole, observer)
         own_options = _with_step(model_options, step)
@@ -149,7 +149,7 @@ def _with_step(model_options: dict, step: Step | None) -> dict:
     """Return the options of a step's calls. step: None where no adapter acts."""
     options = {**model_options, "transformer_options": {**model_options["transformer_options"], STEP: step}}
     if step is not None and FUNCTION_WRAPPER in options:
-        options[FUNCTION_WRAPPER] = told_wrapper(options[FUNCTION_WRAPPER], step.plan.branch_of)
+        options[FUNCTION_WRAPPER] = wrapper_with_sides(options[FUNCTION_WRAPPER], step.plan.branch_of)
     return options
 
 

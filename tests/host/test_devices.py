@@ -142,14 +142,14 @@ def test_on_one_device_nothing_is_copied(family, bare, embeds, batch):
 
 
 def test_what_was_copied_goes_with_the_run(bare, embeds, batch, monkeypatch):
-    made, take = [], bounded_cache.Kept.get
+    made, take = [], bounded_cache.RunCache.get
 
     def noting(self, *args):
         found = take(self, *args)
         made.append(weakref.ref(self))
         return found
 
-    monkeypatch.setattr(bounded_cache.Kept, "get", noting)
+    monkeypatch.setattr(bounded_cache.RunCache, "get", noting)
     sample(spread(small_models.applied(bare, embeds)), batch)
     assert made and not any(kept() for kept in made)
 
@@ -181,7 +181,7 @@ def in_two_threads(work, *arguments) -> list[list]:
 
 
 def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
-    monkeypatch.setattr(masks, "KEPT", 1)
+    monkeypatch.setattr(masks, "MOST_CACHED", 1)
     site_masks, like = masks.SiteMasks(soft_masks()), torch.zeros(1)
 
     def of(batch_index: int) -> torch.Tensor:
@@ -193,7 +193,7 @@ def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
 
 
 def test_factors_are_found_though_another_thread_has_them_forgotten(monkeypatch):
-    monkeypatch.setattr(run, "KEPT", 1)
+    monkeypatch.setattr(run, "MOST_CACHED", 1)
     adapter = Prepared(SimpleNamespace(batch_weights=(1.0, 0.5)), None, None, None)
     like = torch.zeros(1)
 

@@ -12,7 +12,7 @@ import comfy.clip_vision
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.image_encoder import (
-    KEPT_IMAGES,
+    CACHED_IMAGES,
     EncoderFile,
     FeatureCache,
     encode_pixels,
@@ -244,13 +244,13 @@ def test_another_fit_or_mask_of_the_same_picture_is_another_picture(tiny):
 def test_the_zero_image_is_run_once_ever(tiny):
     counter = Runs(tiny)
     zero_hidden_states(tiny)
-    hidden_states(tiny, pictures(KEPT_IMAGES + 8, 28, 28))
+    hidden_states(tiny, pictures(CACHED_IMAGES + 8, 28, 28))
     zero_hidden_states(tiny)
-    assert sum(counter.sizes) == 1 + KEPT_IMAGES + 8
+    assert sum(counter.sizes) == 1 + CACHED_IMAGES + 8
 
 
 def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first(tiny):
-    images = pictures(KEPT_IMAGES + 1, 28, 28)
+    images = pictures(CACHED_IMAGES + 1, 28, 28)
     hidden_states(tiny, images[:-1])
     hidden_states(tiny, images[:1])  # used again, so that the second is the oldest
     hidden_states(tiny, images[-1:])

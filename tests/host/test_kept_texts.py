@@ -6,7 +6,7 @@ import comfy.hooks
 import pytest
 import torch
 from ipadapter_instruct.models.encoding import text_cache
-from ipadapter_instruct.models.encoding.text_cache import TEXTS_KEPT, KeptTexts, conditionings, text_hidden_states
+from ipadapter_instruct.models.encoding.text_cache import CACHED_TEXTS, TextCache, conditionings, text_hidden_states
 from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 from support import small_encoders
 
@@ -106,7 +106,7 @@ def test_a_text_that_fails_leaves_the_others_kept(clip, monkeypatch):
 
 
 def test_the_oldest_are_forgotten_first(clip):
-    text_hidden_states(clip, [f"text {number}" for number in range(TEXTS_KEPT)])
+    text_hidden_states(clip, [f"text {number}" for number in range(CACHED_TEXTS)])
     text_hidden_states(clip, ["text 0"])
     text_hidden_states(clip, ["one more"])
     with counted(clip) as runs:
@@ -119,6 +119,6 @@ def test_the_oldest_are_forgotten_first(clip):
 def test_they_go_with_their_clip():
     clip = small_encoders.small_clip().clone()
     text_hidden_states(clip, TEXTS)
-    before = len(KeptTexts._by_owner)
+    before = len(TextCache._by_owner)
     del clip
-    assert len(KeptTexts._by_owner) == before - 1
+    assert len(TextCache._by_owner) == before - 1

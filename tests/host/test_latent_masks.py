@@ -4,7 +4,7 @@ import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks
+from ipadapter_instruct.models.patching.masks import MOST_CACHED, SiteMasks
 from ipadapter_instruct.models.reference.masks import mask_batch
 from support import small_models
 from support.sampling.host_samplers import CFG, SEED, STEPS
@@ -169,7 +169,7 @@ def test_windows_that_move_on_and_on_do_not_gather_masks():
     masks, like = SiteMasks(soft_masks(1000, 4, 4)), torch.zeros(1)
     for batch_index in range(1000):
         found = masks.at((2, 2), (4, 4), (None,), (batch_index,), like)
-    assert len(masks._made) <= KEPT
+    assert len(masks._cached) <= MOST_CACHED
     same(found, SiteMasks(masks._mask).at((2, 2), (4, 4), (None,), (999,), like))
 
 

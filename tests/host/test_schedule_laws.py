@@ -63,7 +63,7 @@ def test_more_factors_than_are_kept_change_nothing(bare, embeds, monkeypatch):
     own = schedule("1, 0.5, 0.25", along="steps")
     model, batch = small_models.applied(bare, embeds, batch_factors=(1.0, -0.25), schedule=own), noise(bare, 2, 8, 12)
     expected = sample(model, batch)
-    monkeypatch.setattr(run, "KEPT", 1)
+    monkeypatch.setattr(run, "MOST_CACHED", 1)
     same(sample(model, batch), expected)
 
 

@@ -49,11 +49,11 @@ def sometimes(strategy: st.SearchStrategy, nothing=None, when=rarely) -> st.Sear
 @st.composite
 def images(draw) -> Images:
     numbers = tuple(draw(st.lists(st.integers(0, 9), min_size=1, max_size=3)))
-    several = draw(st.sampled_from(("concat", "average", "one per batch index")))
+    mode = draw(st.sampled_from(("concat", "average", "one per batch index")))
     weights = draw(sometimes(st.tuples(*[factors] * len(numbers)), ()))
-    if weights and several == "average" and abs(sum(weights)) < 0.2:
+    if weights and mode == "average" and abs(sum(weights)) < 0.2:
         weights = ()
-    return Images(numbers, several, weights if any(weights) else ())
+    return Images(numbers, mode, weights if any(weights) else ())
 
 
 masks = st.builds(Mask, st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.booleans())
@@ -174,7 +174,7 @@ def note(situation: Situation) -> None:
     event(f"cfg 1: {situation.cfg == 1}")
     event(f"one row or column: {1 in (situation.height, situation.width)}")
     for link in situation.links:
-        event(f"several: {len(link.images.numbers)} {link.images.several}")
+        event(f"references: {len(link.images.numbers)} {link.images.mode}")
         for name in SETTINGS:
             if getattr(link, name):
                 event(f"with {name}")

@@ -38,7 +38,7 @@ class Images:
     """Made-up references by their numbers, and how they act together. weights: one each, or none."""
 
     numbers: tuple[int, ...] = (0,)
-    several: str = "concat"
+    mode: str = "concat"
     weights: tuple[float, ...] = ()
 
 
@@ -224,5 +224,5 @@ def _embeds(family: str, link: Link, images: Images) -> InstructEmbeds:
     """What Encode makes of them."""
     own = [made_up_tokens(family, number) for number in images.numbers]
     together = Branches(*(torch.cat(rows) for rows in zip(*(vars(t).values() for t in own), strict=True)))
-    tokens = combine_references(together, Combining(images.several, images.weights))
+    tokens = combine_references(together, Combining(images.mode, images.weights))
     return InstructEmbeds.of(adapter_and_tokens(family)[0], link.instruction, tokens)

@@ -47,10 +47,10 @@ class Acting:
     chosen: bool
     start: float
     end: float
-    followed: bool
+    end_is_exclusive: bool
 
 
-def turns(situation: Situation, link: Link) -> list[Acting]:
+def keyframes(situation: Situation, link: Link) -> list[Acting]:
     """One, or two where other images take over."""
     guidance, weight, chosen = link.guidance, link.weight, False
     if guidance == "auto":
@@ -63,8 +63,8 @@ def turns(situation: Situation, link: Link) -> list[Acting]:
     acting = []
     for images, start, end in parts:
         both = max(start, link.start), min(end, link.end)
-        followed = end < 1 and both[1] == end
-        acting.append(Acting(link, images, weight, guidance == "three-way", chosen, *both, followed))
+        end_is_exclusive = end < 1 and both[1] == end
+        acting.append(Acting(link, images, weight, guidance == "three-way", chosen, *both, end_is_exclusive))
     return [one for one in acting if one.start <= one.end]
 
 
@@ -154,11 +154,11 @@ def tokens_of(family: str, images: Images, branch: str, latent: int) -> tuple[Te
     """Tokens [1, T, D] for a latent, their own weights [T] or None, and a weight of all of them."""
     weights = images.weights or (1.0,) * len(images.numbers)
     own = [getattr(made_up_tokens(family, number), branch) for number in images.numbers]
-    if images.several == "one per batch index":
+    if images.mode == "one per batch index":
         number = latent % len(own)
         return own[number], None, weights[number]
     used = [(tokens, weight) for tokens, weight in zip(own, weights, strict=True) if weight]
-    if images.several == "average":
+    if images.mode == "average":
         return sum(weight * tokens for tokens, weight in used) / sum(weight for _, weight in used), None, 1.0
     tokens = torch.cat([tokens for tokens, _ in used], dim=1)
     if len({weight for _, weight in used}) == 1:  # alike for all tokens: the whole attention's
@@ -173,7 +173,7 @@ def mask_of(mask: Mask | None, latent: int) -> Tensor | None:
 def has_weight(one: Acting) -> bool:
     """Whether any latent and any layer has some; else the model is bare, also of three-way guidance."""
     link, images = one.link, one.images
-    own = images.weights if images.several == "one per batch index" and images.weights else (1.0,)
+    own = images.weights if images.mode == "one per batch index" and images.weights else (1.0,)
     factors = link.batch_factors or (1.0,)
     latents = [own[n % len(own)] * factors[n % len(factors)] for n in range(len(own) * len(factors))]
     layers = [factor for _, factor in link.layers.own] if link.layers else []
@@ -184,7 +184,7 @@ class SituationOracle(small_models.SmallModel):
     """Evaluates each row of a batch by itself, as so many evaluations of the bare model as its branches need."""
 
     situation: Situation
-    turns: Sequence[Acting]
+    keyframes: Sequence[Acting]
     sigmas: Tensor  # of the run's steps
     alone: bool  # at this step the host asks for the positive alone
     has_negative: bool
@@ -220,7 +220,7 @@ class SituationOracle(small_models.SmallModel):
 
     def _acting(self, level: Tensor) -> tuple[list, list]:
         """What acts at a noise level, with its strength; and those of it in three-way guidance."""
-        acting = [(one, strength) for one in self.turns if (strength := self._strength(one, level))]
+        acting = [(one, strength) for one in self.keyframes if (strength := self._strength(one, level))]
         return acting, [one for one, _ in acting if self._is_three_way(one, level)]
 
     def coefficients(self, level: Tensor, side: int) -> dict[str, float]:
@@ -235,7 +235,7 @@ class SituationOracle(small_models.SmallModel):
     def _strength(self, one: Acting, level: Tensor) -> float:
         sampling, sigma = self.model_sampling, float(level)
         if one.start > 0 or one.end < 1:
-            is_last = has_begun if one.followed else is_over
+            is_last = has_begun if one.end_is_exclusive else is_over
             if not has_begun(sampling, level, one.start) or is_last(sampling, level, one.end):
                 return 0.0
         if not has_weight(one):
@@ -328,7 +328,7 @@ def expected(situation: Situation) -> Tensor:
     model = patcher.model
     model.situation, model.has_negative = situation, situation.through != BASIC
     model.positive, model.branch = situation.positive, ""
-    model.turns = [one for link in situation.links for one in turns(situation, link)]
+    model.keyframes = [one for link in situation.links for one in keyframes(situation, link)]
 
     def run(executor, guider, sigmas, *args, **kwargs):
         model.sigmas, model.guider = sigmas, guider
