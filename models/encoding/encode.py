@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..files.encoder_files import EncoderNeed, wrong_encoder
 from ..guidance.branches import Branch, Branches
-from ..reference.combining import PER_INDEX, Combining, check_weights, combine_references
+from ..reference.combining import PER_INDEX, check_weights, combine_references
 from ..reference.features import Features
 from .embeds import InstructEmbeds, joined_instructions
 from .held_models import HoldsModels
@@ -92,7 +92,7 @@ def encode_references(loaded: AdapterWithEncoders, clip, references: References,
     tokens = _tokens(adapter, reader, sources, texts)
     together = Branches(**{branch.value: torch.cat([one[branch] for one in tokens]) for branch in Branch})
     instruction = joined_instructions([one.instruction or texts.instruction for one in references.row], weights)
-    combined = combine_references(together, Combining(references.mode, own_weights))
+    combined = combine_references(together, references.mode, own_weights)
     return InstructEmbeds.of(adapter, instruction if adapter.kind.takes_instruction else "", combined)
 
 

@@ -15,7 +15,7 @@ from ipadapter_instruct.models.adapter.checkpoint import recognise
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.encoding.tokens import Texts, token_encoder
-from ipadapter_instruct.models.reference.combining import Combining, combine_references
+from ipadapter_instruct.models.reference.combining import combine_references
 from ipadapter_instruct.models.reference.features import Features
 from support import small_models, small_plain_adapters
 from support.sampling import diffusers_oracle as oracle
@@ -82,7 +82,7 @@ class Pair:
         self.features, self.zero_hidden_states = features_of(self.case)
         texts = Texts("use the style", "", "")
         encode = token_encoder(self.adapter, None, texts, lambda: self.zero_hidden_states, structure=0.7)
-        self.embeds = InstructEmbeds.of(self.adapter, "", combine_references(encode(self.features), Combining()))
+        self.embeds = InstructEmbeds.of(self.adapter, "", combine_references(encode(self.features)))
         self.pipeline = oracle.with_adapter(self.family, tensors)
 
     def image_embeds(self, positive: bool) -> list[Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_INDEX, Combining, combine_references
+from ipadapter_instruct.models.reference.combining import AVERAGE, CONCAT, PER_INDEX, combine_references
 from support import small_models
 from support.other_nodes.with_other_node import in_parts
 from support.sampling.short_runs import close, noise, same, sample
@@ -28,7 +28,7 @@ def references(tokens: Branches, number: int = REFERENCES) -> Branches:
 
 def combined(embeds: InstructEmbeds, mode: str, weights=(), number: int = REFERENCES) -> InstructEmbeds:
     """What Encode makes of `number` pictures."""
-    tokens = combine_references(references(embeds.image_tokens, number), Combining(mode, weights))
+    tokens = combine_references(references(embeds.image_tokens, number), mode, weights)
     return InstructEmbeds.of(embeds.adapter, "", tokens)
 
 

@@ -15,7 +15,6 @@ from ipadapter_instruct.models.reference.combining import (
     MODES,
     PER_INDEX,
     SUBTRACT,
-    Combining,
     ImageTokens,
     check_weights,
     combine_references,
@@ -117,56 +116,56 @@ def test_small_weights_can_be_averaged():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("weights", [(), (1.0,)])
 def test_one_reference_is_itself_in_every_mode(mode, weights):
-    same(combine_references(tokens(), Combining(mode, weights)), of())
+    same(combine_references(tokens(), mode, weights), of())
 
 
 def test_one_reference_averaged_with_a_weight_is_itself():
-    same(combine_references(tokens(), Combining(AVERAGE, (0.3,))), of())
+    same(combine_references(tokens(), AVERAGE, (0.3,)), of())
 
 
 def test_weights_that_do_not_fit_the_references_are_refused_by_the_inputs_name():
     for weights in ((1.0,), (1.0, 1.0, 1.0), (0.0, 0.0)):
         with pytest.raises(ValueError, match="umber .*was expected in the references' weights"):
-            combine_references(tokens(2), Combining(weights=weights))
+            combine_references(tokens(2), weights=weights)
     with pytest.raises(ValueError, match="^To average, a sum other than 0 was expected of the references' weights"):
-        combine_references(tokens(2), Combining(AVERAGE, (1.0, -1.0)))
+        combine_references(tokens(2), AVERAGE, (1.0, -1.0))
 
 
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="^mode was expected to be one of concat.*average.*one per batch index.*'sum'"):
-        combine_references(tokens(), Combining("sum"))
+        combine_references(tokens(), "sum")
 
 
 def test_tokens_that_are_concatenated_keep_the_references_order():
     given = tokens(3)
     expected = given.map(lambda x: torch.cat([x[0], x[1], x[2]])[None])
-    same(combine_references(given, Combining(CONCAT)), ImageTokens(expected))
+    same(combine_references(given, CONCAT), ImageTokens(expected))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_weights_of_1_are_no_weights(mode):
-    without = combine_references(tokens(3), Combining(mode))
-    same(combine_references(tokens(3), Combining(mode, (1.0, 1.0, 1.0))), without)
+    without = combine_references(tokens(3), mode)
+    same(combine_references(tokens(3), mode, (1.0, 1.0, 1.0)), without)
     assert without.weights is None
 
 
 def test_each_reference_has_its_weight_on_all_its_tokens():
-    found = combine_references(tokens(2), Combining(CONCAT, (0.5, 2.0)))
+    found = combine_references(tokens(2), CONCAT, (0.5, 2.0))
     assert found.weights.tolist() == [[0.5] * T + [2.0] * T]
-    same_branches(found.branches, combine_references(tokens(2), Combining(CONCAT)).branches)
+    same_branches(found.branches, combine_references(tokens(2), CONCAT).branches)
 
 
 @pytest.mark.parametrize("mode", [CONCAT, AVERAGE])
 def test_a_reference_of_weight_0_is_left_out(mode):
     given = tokens(3)
     others = given.map(lambda x: x[[0, 2]])
-    found = combine_references(given, Combining(mode, (1.0, 0.0, 0.5)))
-    same(found, combine_references(others, Combining(mode, (1.0, 0.5))))
+    found = combine_references(given, mode, (1.0, 0.0, 0.5))
+    same(found, combine_references(others, mode, (1.0, 0.5)))
 
 
 def test_the_average_is_the_weighted_mean():
     given = tokens(2)
-    found = combine_references(given, Combining(AVERAGE, (1.0, 3.0)))
+    found = combine_references(given, AVERAGE, (1.0, 3.0))
     assert found.weights is None
     for branch, values in given.items():
         torch.testing.assert_close(found.branches[branch], (0.25 * values[0] + 0.75 * values[1])[None])
@@ -175,13 +174,13 @@ def test_the_average_is_the_weighted_mean():
 @pytest.mark.parametrize("references", [2, 3, 7])
 def test_the_average_of_equal_tokens_is_each_of_them(references):
     given = tokens()
-    found = combine_references(given.map(lambda x: x.expand(references, -1, -1)), Combining(AVERAGE))
+    found = combine_references(given.map(lambda x: x.expand(references, -1, -1)), AVERAGE)
     for branch, values in given.items():
         torch.testing.assert_close(found.branches[branch], values)
 
 
 def test_each_latent_gets_its_reference_and_its_weight():
-    found = combine_references(tokens(3), Combining(PER_INDEX, (1.0, 0.0, 0.5)))
+    found = combine_references(tokens(3), PER_INDEX, (1.0, 0.0, 0.5))
     same_branches(found.branches, tokens(3))
     assert found.weights.tolist() == [[1.0] * T, [0.0] * T, [0.5] * T]
 
@@ -191,7 +190,7 @@ def test_each_latent_gets_its_reference_and_its_weight():
 def test_combining_changes_no_dtype_and_not_what_it_was_given(mode, weights):
     given = tokens(2).map(torch.Tensor.half)
     before = given.map(torch.clone)
-    assert combine_references(given, Combining(mode, weights)).branches.full.dtype == torch.float16
+    assert combine_references(given, mode, weights).branches.full.dtype == torch.float16
     same_branches(given, before)
 
 
@@ -270,7 +269,7 @@ def test_nothing_subtracted_leaves_the_first_set_as_it_is():
 @pytest.mark.parametrize("method", METHODS)
 def test_a_set_of_weight_0_need_not_fit_the_other(method):
     first = of(2)
-    same(combine_two(first, combine_references(tokens(4, 2), Combining()), method, (1.0, 0.0)), first)
+    same(combine_two(first, combine_references(tokens(4, 2)), method, (1.0, 0.0)), first)
     same(combine_two(first, of(3, seed=2), method, (1.0, 0.0)), first)
 
 
@@ -321,7 +320,7 @@ def test_sets_for_other_numbers_of_latents_are_refused(method):
 
 @pytest.mark.parametrize("method", [AVERAGE, ADD, SUBTRACT])
 def test_sets_that_differ_in_tokens_or_their_weights_can_only_be_concatenated(method):
-    longer = combine_references(tokens(2, 2), Combining())
+    longer = combine_references(tokens(2, 2))
     weighted = of(seed=2, weights=torch.tensor([[1.0, 2.0, 3.0]]))
     for other, number in ((longer, 2 * T), (weighted, T)):
         with pytest.raises(ValueError, match=f"For {method}.*they have {T} and {number} tokens.*choose concat"):
@@ -372,4 +371,4 @@ def test_many_sets_are_concatenated_as_two_by_two(weights):
 def test_references_of_a_batch_with_weights_are_sets_with_these_weights():
     weights = (0.5, 0.0, -1.5)
     apart = [(ImageTokens(tokens(3).map(lambda x, n=number: x[n : n + 1])), w) for number, w in enumerate(weights)]
-    same(combine_references(tokens(3), Combining(CONCAT, weights)), concatenate(apart))
+    same(combine_references(tokens(3), CONCAT, weights), concatenate(apart))

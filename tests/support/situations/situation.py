@@ -13,7 +13,7 @@ import torch
 from comfy_extras import nodes_custom_sampler as custom
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.reference.combining import Combining, combine_references
+from ipadapter_instruct.models.reference.combining import combine_references
 from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLayers
 from ipadapter_instruct.nodes.control.schedule import IPAdapterInstructSchedule
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
@@ -224,5 +224,5 @@ def _embeds(family: str, link: Link, images: Images) -> InstructEmbeds:
     """What Encode makes of them."""
     own = [made_up_tokens(family, number) for number in images.numbers]
     together = Branches(*(torch.cat(rows) for rows in zip(*(vars(t).values() for t in own), strict=True)))
-    tokens = combine_references(together, Combining(images.mode, images.weights))
+    tokens = combine_references(together, images.mode, images.weights)
     return InstructEmbeds.of(adapter_and_tokens(family)[0], link.instruction, tokens)
