@@ -28,7 +28,7 @@ def test_the_sizes_are_read_off_the_header_in_both_layouts(tmp_path, layout, wid
     assert encoder_sizes(path) == EncoderSizes(width, 96, 257)
 
 
-def test_a_file_without_a_projection_has_no_pooled_width(tmp_path):
+def test_a_file_without_a_projection_has_no_projection_width(tmp_path):
     path = save_encoder_header(tmp_path / "encoder.safetensors", VIT_H)
     assert encoder_sizes(path) == EncoderSizes(VIT_H, None, None)
 

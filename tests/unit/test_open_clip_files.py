@@ -123,7 +123,7 @@ def test_an_image_tower_and_its_sizes_are_read_off_its_tensors(width, title, pat
     assert found.encoder_sizes == EncoderSizes(width, 1024, patches + 1)
 
 
-def test_an_image_tower_without_projection_has_no_pooled_width():
+def test_an_image_tower_without_projection_has_no_projection_width():
     tensors = image_tensors()
     del tensors["visual_projection.weight"]
     assert find_tower(tensors, IMAGE, "a file").encoder_sizes == EncoderSizes(1280, None, 5)

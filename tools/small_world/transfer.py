@@ -83,10 +83,10 @@ class Transfer:
         return list(torch.cat(hidden_states).split(1))
 
     @torch.inference_mode()
-    def encoded(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor]) -> list[Encoded]:
+    def encoded(self, adapter: Path, tried: Sequence[Condition], hidden_states: Sequence[Tensor]) -> list[Encoded]:
         """Conditions in batches."""
         loaded = AdapterWithEncoders(LoadedAdapter.read(adapter))
-        each = [self._encoded(loaded, c, s) for c, s in zip(tried, states, strict=True)]
+        each = [self._encoded(loaded, c, s) for c, s in zip(tried, hidden_states, strict=True)]
         return [joined(each[at : at + BATCH]) for at in range(0, len(each), BATCH)]
 
     @torch.inference_mode()
