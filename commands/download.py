@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..models.families import FAMILIES
 from ..models.files.download import Download, DownloadError, Problem, get, in_words, lacking_space, plan
-from ..models.files.encoder_files import VIT_H_STATES, find_encoder
+from ..models.files.encoder_files import VIT_H_HIDDEN_STATES, find_encoder
 from ..models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER, PublishedFile
 from . import ROOT
 
@@ -117,7 +117,7 @@ def another_encoder(encoder: PublishedFile, models: Path) -> bool:
     if (folder / encoder.name).exists():
         return False
     files = ((str(path), path) for path in sorted(folder.rglob("*")) if path.is_file())
-    found = find_encoder(files, VIT_H_STATES)
+    found = find_encoder(files, VIT_H_HIDDEN_STATES)
     if found:
         print(f"There already, the image encoder: {found}")
     return found is not None

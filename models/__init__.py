@@ -8,6 +8,6 @@ adapter         what a file holds: kinds, checkpoint, resampler, projections, co
 reference       a reference before it is encoded: preparing, faces
 encoding        references and texts to embeds, alone, combined or stored
 patching        embeds into sampling. Start here, after guidance
-attention_maps  which parts of a picture look at the reference
+attention_maps  which parts of an image look at the reference
 training        adapters of one's own
 """

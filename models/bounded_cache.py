@@ -1,7 +1,7 @@
 """The two caches of the pack: for what is made while a model samples, and for what an encoder has made last.
 
-They are two, since a hit in the first changes nothing: ComfyUI may sample on several devices at once, in a thread each,
-and a compiled model would be compiled anew when a dict changes. Only the second can tell what was used last.
+They are two, since a hit in `RunCache` changes nothing: ComfyUI may sample on several devices at once, in a thread
+each, and a compiled model would be compiled anew when a dict changes. Only `EncoderCache` can tell what was used last.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Kept(Generic[T]):
-    """A store of things by their keys, made when first asked for. All are forgotten before they are more than `most`.
+class RunCache(Generic[T]):
+    """A cache of things by their keys, made when first asked for. All are forgotten before they are more than `most`.
 
     Threads may ask at the same time: each gets what belongs to its key, whatever another forgets meanwhile. There is no
     lock, which a compiled model could not take; two threads that miss one key at once both make it.
@@ -29,7 +29,7 @@ class Kept(Generic[T]):
         return len(self._made)
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is kept under `key`, else what `make` gives, which is not None."""
+        """Return what is cached under `key`, else what `make` gives, which is not None."""
         found = self._made.get(key)
         if found is None:
             found = make()
@@ -39,7 +39,7 @@ class Kept(Generic[T]):
         return found
 
 
-class LastUsed(Generic[T]):
+class EncoderCache(Generic[T]):
     """The last things that an owner, such as an encoder, has made, by their keys. They go when the owner goes.
 
     Each class that is derived from it holds things of its own.
@@ -66,7 +66,7 @@ class LastUsed(Generic[T]):
         return key in self._made
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is kept under `key`, else what `make` gives."""
+        """Return what is cached under `key`, else what `make` gives."""
         found = self._made[key] = self._made[key] if key in self._made else make()
         self._made.move_to_end(key)
         return found

@@ -50,12 +50,12 @@ def check_numbers(low: float = -math.inf, high: float = math.inf, **numbers: flo
     """Raises ValueError unless each is a number in this range, its ends included, and finite."""
     for name, number in numbers.items():
         try:
-            said, right = f"{number:g}", math.isfinite(number) and low <= number <= high
+            given, right = f"{number:g}", math.isfinite(number) and low <= number <= high
         except OverflowError:  # a whole number that no float can hold
-            said, right = "larger than any such number", False
+            given, right = "larger than any such number", False
         if not right:
             span = "a finite number" if math.inf in (-low, high) else f"a number from {low:g} to {high:g}"
-            raise ValueError(f"{name} was expected to be {span}; it is {said}. Correct it, or the node it is from.")
+            raise ValueError(f"{name} was expected to be {span}; it is {given}. Correct it, or the node it is from.")
 
 
 def called_alike(name: object, names: Sequence[str]) -> str:

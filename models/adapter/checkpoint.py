@@ -20,7 +20,7 @@ from ..families import SD15, Family, family_of_adapter
 from ..files.encoder_files import EncoderNeed
 from ..files.tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
 from ..messages import short, some
-from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, ImageProjection, Kind, kind_of, told_as_v2
+from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, ImageProjection, Kind, kind_of, recognise_v2
 from .trained_files import instructions_in
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class AdapterCheckpoint:
 
     @property
     def encoder_need(self) -> EncoderNeed | None:
-        """The part of an encoded picture the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
+        """The part of an encoded image the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
         sizes = _sizes(self.kind.projection.read_sizes, self.image_projection, IMAGE_PROJECTION)
         return self.kind.encoder_need(sizes)
 
@@ -142,7 +142,7 @@ def _family(width: int, denoiser: Denoiser) -> Family:
 def _version(kind: Kind, file_name: str, metadata: Mapping[str, str], width: int) -> tuple[Kind, tuple[str, ...]]:
     if kind is not FACE_ID_PLUS:
         return kind, ()
-    v2, how = told_as_v2(file_name, metadata, width)
+    v2, how = recognise_v2(file_name, metadata, width)
     return (FACE_ID_PLUS_V2 if v2 else kind), (how,)
 
 

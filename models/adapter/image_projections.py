@@ -1,4 +1,4 @@
-"""The image projections of adapters that take no instruction: what makes image tokens of a picture or a face.
+"""The image projections of adapters that take no instruction: what makes image tokens of an image or a face.
 
 Axes: B batch, N image patches and class token, T image tokens, D width.
 Parameter names are the published ones. `operations` supplies LayerNorm and Linear, as for `Resampler`.
@@ -26,7 +26,7 @@ OF_FACE = "perceiver_resampler."
 class ProjectionSizes:
     """The sizes that set a projection's shapes; one that it does not have is 0.
 
-    image_width: of what is read of a picture. face_width: of a face embedding. inner: of the hidden layer.
+    image_width: of what is read of an image. face_width: of a face embedding. inner: of the hidden layer.
     width, heads, blocks, ff: of the resampler.
     """
 
@@ -58,7 +58,7 @@ class Projection(nn.Module):
 
 
 class LinearProjection(Projection):
-    """IP-Adapter's projection: one linear layer makes all tokens of a picture's pooled embedding."""
+    """IP-Adapter's projection: one linear layer makes all tokens of an image's embedding."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -70,13 +70,13 @@ class LinearProjection(Projection):
         (rows, image_width), out_width = state["proj.weight"].shape, state["norm.weight"].shape[0]
         return ProjectionSizes(rows // out_width, out_width, image_width)
 
-    def forward(self, pooled: Tensor) -> Tensor:
+    def forward(self, image_embeds: Tensor) -> Tensor:
         """Return image tokens: [B, D] -> [B, T, out width]."""
-        return self.norm(self.in_tokens(self.proj(pooled)))
+        return self.norm(self.in_tokens(self.proj(image_embeds)))
 
 
 class StatesReader(Projection):
-    """The layers of a resampler, whose queries read the encoder's states, as `Resampler`'s first stack does."""
+    """The layers of a resampler, whose queries read the hidden states, as `Resampler`'s first stack does."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -112,9 +112,9 @@ class PlusProjection(StatesReader):
             **_stack_sizes(state),
         )
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """Return image tokens: [B, N, D] -> [B, T, out width]."""
-        return super().forward(self.latents.to(states).expand(len(states), -1, -1), states)
+        return super().forward(self.latents.to(hidden_states).expand(len(hidden_states), -1, -1), hidden_states)
 
 
 class FaceResamplerProjection(PlusProjection):
@@ -131,7 +131,7 @@ class FaceResamplerProjection(PlusProjection):
 
 
 class FullFaceProjection(Projection):
-    """The full-face adapter's projection: each of the encoder's states becomes a token."""
+    """The full-face adapter's projection: each of the encoder's hidden states becomes a token."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
@@ -147,9 +147,9 @@ class FullFaceProjection(Projection):
         inner, image_width = state["proj.0.weight"].shape
         return ProjectionSizes(0, state["proj.2.weight"].shape[0], image_width, inner=inner)
 
-    def forward(self, states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """Return image tokens: [B, N, D] -> [B, N, out width]."""
-        return self.proj(states)
+        return self.proj(hidden_states)
 
 
 class FaceProjection(Projection):
@@ -176,7 +176,7 @@ class FaceProjection(Projection):
 
 
 class FacePlusProjection(FaceProjection):
-    """FaceID-Plus's projection: FaceID's tokens are the queries that read the encoder's states."""
+    """FaceID-Plus's projection: FaceID's tokens are the queries that read the encoder's hidden states."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes, operations)
@@ -188,21 +188,21 @@ class FacePlusProjection(FaceProjection):
         into = state[f"{OF_FACE}proj_in.weight"].shape
         return replace(sizes, width=into[0], image_width=into[1], **_stack_sizes(state, OF_FACE))
 
-    def forward(self, face: Tensor, states: Tensor) -> Tensor:
-        """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width]."""
-        return self.perceiver_resampler(super().forward(face), states)
+    def forward(self, face: Tensor, hidden_states: Tensor) -> Tensor:
+        """Return image tokens: face [B, face width], hidden states [B, N, D] -> [B, T, out width]."""
+        return self.perceiver_resampler(super().forward(face), hidden_states)
 
 
 class FacePlusV2Projection(FacePlusProjection):
-    """FaceID-PlusV2's projection: what the encoder's states tell of the face is added to FaceID's tokens."""
+    """FaceID-PlusV2's projection: what the encoder's hidden states tell of the face is added to FaceID's tokens."""
 
-    def forward(self, face: Tensor, states: Tensor, structure: float = 1.0) -> Tensor:
-        """Return image tokens: face [B, face width], states [B, N, D] -> [B, T, out width].
+    def forward(self, face: Tensor, hidden_states: Tensor, structure: float = 1.0) -> Tensor:
+        """Return image tokens: face [B, face width], hidden states [B, N, D] -> [B, T, out width].
 
-        structure: how much of what the states tell is added, `s_scale` in the source. 0 is the embedding alone.
+        structure: how much of what the hidden states tell is added, `s_scale` in the source. 0 is the embedding alone.
         """
         tokens = FaceProjection.forward(self, face)
-        return tokens + structure * self.perceiver_resampler(tokens, states)
+        return tokens + structure * self.perceiver_resampler(tokens, hidden_states)
 
 
 def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:

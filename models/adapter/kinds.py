@@ -42,9 +42,9 @@ class Kind:
 
     matches: whether the tensors of an image projection, by their published names, are of this kind.
     projection: an ImageProjection, made of sizes and operations; its `read_sizes` reads the sizes off the tensors.
-    takes_instruction: whether it reads texts. reads_states, reads_pooled, reads_face: what else it reads.
+    takes_instruction: whether it reads texts. reads_hidden_states, reads_image_embeds, reads_face: what else it reads.
     normed_face: whether the face embedding is one of length 1. has_structure: whether its projection takes `structure`.
-    Without a picture, states are those of a zero image; a pooled or a face embedding is zeros.
+    Without an image, hidden states are those of a zero image; image or face embeds are zeros.
 
     Source: tencent-ailab/IP-Adapter@cfcdf8c, `get_image_embeds` of each class.
     """
@@ -54,16 +54,16 @@ class Kind:
     matches: Callable[[Tensors], bool]
     projection: type[Any]
     takes_instruction: bool = False
-    reads_states: bool = False
-    reads_pooled: bool = False
+    reads_hidden_states: bool = False
+    reads_image_embeds: bool = False
     reads_face: bool = False
     normed_face: bool = True
     has_structure: bool = False
 
     def encoder_need(self, sizes: ProjectionSizes | ResamplerSizes) -> EncoderNeed | None:
-        """Return the part of an encoded picture that adapters of these sizes read; None when they read a face alone."""
-        if self.reads_states or self.reads_pooled:
-            return EncoderNeed(sizes.image_width, pooled=self.reads_pooled)
+        """Return the part of an encoded image that adapters of these sizes read; None when they read a face alone."""
+        if self.reads_hidden_states or self.reads_image_embeds:
+            return EncoderNeed(sizes.image_width, image_embeds=self.reads_image_embeds)
         return None
 
     def __str__(self) -> str:
@@ -85,21 +85,26 @@ INSTRUCT = Kind(
     _has("proj_new_input.", "new_input_layers."),
     Resampler,
     takes_instruction=True,
-    reads_states=True,
+    reads_hidden_states=True,
 )
-BASE = Kind("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_pooled=True)
-PLUS = Kind("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_states=True)
-FULL_FACE = Kind("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_states=True)
+BASE = Kind("base", "IP-Adapter", _has("proj.weight", "proj.bias"), LinearProjection, reads_image_embeds=True)
+PLUS = Kind("plus", "IP-Adapter Plus", _has("latents", "layers."), PlusProjection, reads_hidden_states=True)
+FULL_FACE = Kind("full-face", "IP-Adapter full-face", _has("proj.3."), FullFaceProjection, reads_hidden_states=True)
 FACE_ID = Kind("faceid", "IP-Adapter FaceID", _has("proj.0.", "proj.2."), FaceProjection, reads_face=True)
 FACE_ID_PLUS = Kind(
-    "faceid-plus", "IP-Adapter FaceID-Plus", _has(OF_FACE), FacePlusProjection, reads_states=True, reads_face=True
+    "faceid-plus",
+    "IP-Adapter FaceID-Plus",
+    _has(OF_FACE),
+    FacePlusProjection,
+    reads_hidden_states=True,
+    reads_face=True,
 )
 FACE_ID_PLUS_V2 = Kind(
     "faceid-plus-v2",
     "IP-Adapter FaceID-PlusV2",
-    lambda tensors: False,  # its tensors are FaceID-Plus's: see `told_as_v2`
+    lambda tensors: False,  # its tensors are FaceID-Plus's: see `recognise_v2`
     FacePlusV2Projection,
-    reads_states=True,
+    reads_hidden_states=True,
     reads_face=True,
     has_structure=True,
 )
@@ -120,7 +125,7 @@ def kind_of(tensors: Tensors) -> Kind | None:
     return next((kind for kind in KINDS if kind.matches(tensors)), None)
 
 
-def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:
+def recognise_v2(file_name: str, metadata: Mapping[str, str], context_width: int) -> tuple[bool, str]:
     """Return True for a FaceID-Plus file that is a V2, which no tensor tells, and in words how that is known.
 
     The name counts, with `plusv2` as it was published (ip-adapter-faceid-plusv2_*) however it is written, or with `v2`
@@ -129,9 +134,9 @@ def told_as_v2(file_name: str, metadata: Mapping[str, str], context_width: int) 
     if metadata.get("kind") in (FACE_ID_PLUS.name, FACE_ID_PLUS_V2.name):
         v2 = metadata["kind"] == FACE_ID_PLUS_V2.name
         return v2, f"read as FaceID-Plus{'V2' if v2 else ''}, as the file says"
-    told_by = next((word for word, pattern in V2_NAMES.items() if re.search(pattern, file_name.lower())), None)
-    if told_by:
-        return True, f"read as FaceID-PlusV2, by '{told_by}' in its name"
+    word = next((word for word, pattern in V2_NAMES.items() if re.search(pattern, file_name.lower())), None)
+    if word:
+        return True, f"read as FaceID-PlusV2, by '{word}' in its name"
     if context_width == SDXL.context_width:
         return True, "read as FaceID-PlusV2, the only one published for SDXL"
     return False, f"read as FaceID-Plus, not V2: its name has no '{V2}'"

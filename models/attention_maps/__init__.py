@@ -1,4 +1,4 @@
-"""Watch which parts of a picture look at the reference while it is sampled. Nothing is changed by it.
+"""Watch which parts of an image look at the reference while it is sampled. Nothing is changed by it.
 
 record       what a run shows, noted by `patching`'s run
 heat_maps    the mathematics

@@ -1,4 +1,4 @@
-"""The attention that a reference gets, place by place, and such maps as pictures.
+"""The attention that a reference gets, place by place, and such maps as images.
 
 Axes: B rows, N positions, L other tokens, T image tokens, D width, h and w a map's height and width.
 """
@@ -47,7 +47,7 @@ def attention_to(queries: Tensor, keys: Tensor, others: Tensor, heads: int) -> t
 
     keys: the image tokens', [B or 1, T, D]. others: those of whatever else the queries may look at, [B, L, D].
     Gives the image tokens' share of one softmax over both, [B, N], and the softmax over the image tokens alone,
-    [B, T, N]. A few positions at a time, so that no whole attention matrix of a large picture is held.
+    [B, T, N]. A few positions at a time, so that no whole attention matrix of a large image is held.
 
     Source: arXiv 1706.03762 equation 1, whose softmax this is.
     """
@@ -115,7 +115,7 @@ def _at_its_place(maps: Tensor, area: tuple[int, int, int, int], latent_size: Si
     return F.pad(maps, (left, latent_size[1] - left - width, top, latent_size[0] - top - height))
 
 
-# Pictures
+# Images
 
 
 def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
@@ -138,6 +138,6 @@ def coloured(maps: Tensor) -> Tensor:
     return torch.lerp(colours[before], colours[before + 1], (place - before).unsqueeze(-1))
 
 
-def overlaid(pictures: Tensor, maps: Tensor, opacity: float) -> Tensor:
-    """Return pictures [B, H, W, 3] under the colours of maps [B, h, w] in 0..1; opacity 1 hides the pictures."""
-    return torch.lerp(pictures, coloured(enlarged(maps, pictures.shape[1:3])), opacity)
+def overlaid(images: Tensor, maps: Tensor, opacity: float) -> Tensor:
+    """Return images [B, H, W, 3] under the colours of maps [B, h, w] in 0..1; opacity 1 hides the images."""
+    return torch.lerp(images, coloured(enlarged(maps, images.shape[1:3])), opacity)

@@ -1,4 +1,4 @@
-"""Watch the attention to the image tokens while a model samples. It changes nothing of the picture.
+"""Watch the attention to the image tokens while a model samples. It changes nothing of the image.
 
 Axes: R rows of a batch (chunks x latents), C chunks, b latents of a chunk, N image positions, L other tokens,
 T image tokens, D width, h and w a map's height and width.
@@ -57,7 +57,7 @@ class Look:
     _adding: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def see(self, adapter: StepAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None:
-        """Add the attention at a site. Tiles of a picture are left out, since nothing tells where they belong."""
+        """Add the attention at a site. Tiles of an image are left out, since nothing tells where they belong."""
         number = self.run.adapters.index(adapter.prepared)
         for chunk, (branch, area) in enumerate(zip(rows.branches, rows.areas, strict=True)):
             whole = rows.input_size == (rows.latent_size if area is None else area[:2])
@@ -67,8 +67,8 @@ class Look:
                 )
                 device = share.total.device
                 with self._adding:
-                    _add(self.shares, (device, number, rows.frames, site[:2]), share[:, 0])
-                    _add(self.tokens, (device, number, rows.frames), tokens)
+                    _add(self.shares, (device, number, rows.batch_indices, site[:2]), share[:, 0])
+                    _add(self.tokens, (device, number, rows.batch_indices), tokens)
 
     def _maps(self, seen: Attention, chunk: int, chunks: int) -> tuple[Tensor, Tensor]:
         """Return a chunk's maps: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w].
@@ -130,12 +130,12 @@ class Watch:
         look = Look(run, {cond["uuid"]: cond["model_conds"][CROSS_ATTENTION].cond.shape[1] for cond in conds})
         yield look
         level, maps = float(noise_level), {}
-        for (number, frames, block), seen in _of_all_devices(look.shares).items():
-            for of, one in _each(number, frames, seen.as_one().to("cpu")):
+        for (number, batch_indices, block), seen in _of_all_devices(look.shares).items():
+            for of, one in _each(number, batch_indices, seen.as_one().to("cpu")):
                 _add(maps, of, one)
                 _add(self.blocks.setdefault(block, {}), of, one)
-        for (number, frames), seen in _of_all_devices(look.tokens).items():
-            for of, one in _each(number, frames, seen.to("cpu")):
+        for (number, batch_indices), seen in _of_all_devices(look.tokens).items():
+            for of, one in _each(number, batch_indices, seen.to("cpu")):
                 _add(self.tokens, of, one)
         if maps:
             self._keep(Moment(level, run.steps.at(level), maps), in_parts)
@@ -195,8 +195,8 @@ def _of_all_devices(sums: Mapping[tuple, Mean]) -> dict[tuple, Mean]:
     return together
 
 
-def _each(number: int, frames: Sequence[int], seen: Mean) -> Iterator[tuple[Of, Mean]]:
-    return (((number, frame), seen[row]) for row, frame in enumerate(frames))
+def _each(number: int, batch_indices: Sequence[int], seen: Mean) -> Iterator[tuple[Of, Mean]]:
+    return (((number, batch_index), seen[row]) for row, batch_index in enumerate(batch_indices))
 
 
 def _merged(moments: Sequence[Moment], parts: int) -> list[Moment]:

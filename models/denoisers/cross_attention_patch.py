@@ -40,7 +40,7 @@ class CrossAttentionPatch:
         return out
 
     def _check_rows(self, found: int) -> None:
-        expected = len(self.rows.branches) * len(self.rows.frames)
+        expected = len(self.rows.branches) * len(self.rows.batch_indices)
         if found != expected:
             raise ValueError(
                 f"Cross-attention with {expected} rows was expected, one for each latent of each condition; it has "
@@ -66,7 +66,7 @@ class CrossAttentionPatch:
         if adapter.masks is None:
             return out
         size = _grid(extra_options)
-        return out * adapter.masks.at(size, self.rows.latent_size, self.rows.areas, self.rows.frames, q)
+        return out * adapter.masks.at(size, self.rows.latent_size, self.rows.areas, self.rows.batch_indices, q)
 
 
 def _grid(extra_options: dict) -> tuple[int, int]:

@@ -50,7 +50,7 @@ class BatchRows:
     """The chunks of one model call: a branch and an area for each, of a latent of `latent_size`.
 
     input_size: height and width of what the call is for, which is smaller for an area.
-    frames: which latents of the whole batch each chunk holds.
+    batch_indices: which latents of the whole batch each chunk holds.
     reached: the sites that the call has come to by now; None where nobody asks, as a compiled model would for each.
     observer: sees the call's attention, if there is one.
     """
@@ -59,7 +59,7 @@ class BatchRows:
     areas: tuple[Area, ...]
     latent_size: tuple[int, int]
     input_size: tuple[int, int]
-    frames: tuple[int, ...]
+    batch_indices: tuple[int, ...]
     reached: set[SiteKey] | None = field(default=None, compare=False)
     observer: Observer | None = field(default=None, compare=False)
 
@@ -70,14 +70,14 @@ class BatchRows:
 
 
 class SiteMask(Protocol):
-    """A mask that tells where in the picture an adapter acts, at the resolution of each site."""
+    """A mask that tells where in the image an adapter acts, at the resolution of each site."""
 
     def at(
         self,
         site_size: tuple[int, int],
         latent_size: tuple[int, int],
         areas: Sequence[Area],
-        frames: Sequence[int],
+        batch_indices: Sequence[int],
         like: Tensor,
     ) -> Tensor:
         """Return factors [R, N, 1] for the rows of a batch."""

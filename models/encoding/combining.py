@@ -23,18 +23,6 @@ METHODS = (CONCAT, AVERAGE, ADD, SUBTRACT)
 LONGEST_CYCLE = 1_000_000
 
 
-@dataclass(frozen=True)
-class Combining:
-    """The way the references of a batch act together: `mode` is one of MODES, `weights` one number each, or none.
-
-    concat: their tokens follow one another. average: one set of mean tokens. one per batch index: the first reference
-    for the first latent of the batch, and so on.
-    """
-
-    mode: str = CONCAT
-    weights: tuple[float, ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class ImageTokens:
     """The image tokens of each branch, and their weights.
@@ -85,19 +73,23 @@ def check_weights(weights: Sequence[float], references: int, name: str, mode: st
         raise ValueError(f"To average, a sum other than 0 was expected of {name}: {list(weights)}. Change one.")
 
 
-def combine_references(tokens: Branches[Tensor], how: Combining) -> ImageTokens:
-    """Combine tokens [B, T, D] of B references into one set for a sampling run."""
-    check_choice("mode", how.mode, MODES)
+def combine_references(tokens: Branches[Tensor], mode: str = CONCAT, weights: Sequence[float] = ()) -> ImageTokens:
+    """Combine tokens [B, T, D] of B references into one set for a sampling run.
+
+    concat: the tokens follow one another. average: one set of mean tokens. one per batch index: the first reference for
+    the first latent of the batch, and so on. weights: one for each reference; none for 1.
+    """
+    check_choice("mode", mode, MODES)
     references = len(tokens.full)
-    check_weights(how.weights, references, "the references' weights", how.mode)
-    weights = torch.tensor(how.weights or [1.0] * references)
-    if how.mode == PER_INDEX:
-        return ImageTokens(tokens, _or_none(weights[:, None].expand(-1, tokens.full.shape[1])))
-    used = weights != 0
-    tokens, weights = tokens.map(lambda x: x[used]), weights[used]
-    if how.mode == AVERAGE:
-        return ImageTokens(tokens.map(lambda x: _mean(x, weights)))
-    spread = weights.repeat_interleave(tokens.full.shape[1])[None]
+    check_weights(weights, references, "the references' weights", mode)
+    own = torch.tensor(weights or [1.0] * references)
+    if mode == PER_INDEX:
+        return ImageTokens(tokens, _or_none(own[:, None].expand(-1, tokens.full.shape[1])))
+    used = own != 0
+    tokens, own = tokens.map(lambda x: x[used]), own[used]
+    if mode == AVERAGE:
+        return ImageTokens(tokens.map(lambda x: _mean(x, own)))
+    spread = own.repeat_interleave(tokens.full.shape[1])[None]
     return ImageTokens(tokens.map(lambda x: x.flatten(0, 1)[None]), _or_none(spread))
 
 
@@ -141,7 +133,7 @@ def combine_two(first: ImageTokens, second: ImageTokens, method: str, weights: t
     a, b = weights
     if not a or not b:  # what is left out need not fit
         first = second = first if a else second
-    first, second = _same_frames(first, second)
+    first, second = _same_latents(first, second)
     if method == CONCAT:
         return concatenate(((first, a), (second, b)))
     _check_alike(first, second, method)
@@ -161,23 +153,23 @@ def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
     return ImageTokens(Branches(**together), _or_none(weights))
 
 
-def _same_frames(first: ImageTokens, second: ImageTokens) -> tuple[ImageTokens, ImageTokens]:
+def _same_latents(first: ImageTokens, second: ImageTokens) -> tuple[ImageTokens, ImageTokens]:
     """Return both for as many latents: a set that is the same for all of them is repeated."""
-    frames = max(first.shape[0], second.shape[0])
+    latents = max(first.shape[0], second.shape[0])
     for one in (first, second):
-        if one.shape[0] not in (1, frames):
+        if one.shape[0] not in (1, latents):
             raise ValueError(
                 f"Embeds for as many latents were expected, or for all alike; they are for {first.shape[0]} and "
                 f"{second.shape[0]}. Encode as many pictures for both."
             )
-    return _repeated(first, frames), _repeated(second, frames)
+    return _repeated(first, latents), _repeated(second, latents)
 
 
-def _repeated(tokens: ImageTokens, frames: int) -> ImageTokens:
-    if tokens.shape[0] == frames:
+def _repeated(tokens: ImageTokens, latents: int) -> ImageTokens:
+    if tokens.shape[0] == latents:
         return tokens
-    weights = None if tokens.weights is None else tokens.weights.expand(frames, -1)
-    return ImageTokens(tokens.branches.map(lambda x: x.expand(frames, -1, -1)), weights)
+    weights = None if tokens.weights is None else tokens.weights.expand(latents, -1)
+    return ImageTokens(tokens.branches.map(lambda x: x.expand(latents, -1, -1)), weights)
 
 
 def _check_alike(first: ImageTokens, second: ImageTokens, method: str) -> None:

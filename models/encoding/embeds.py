@@ -1,4 +1,4 @@
-"""The embeds that Encode hands to Apply: image tokens of a reference, and embeds that take turns while sampling."""
+"""The embeds that Encode hands to Apply: image tokens of a reference, and embeds that change while sampling."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class InstructEmbeds(HoldsModels):
 
 
 @dataclass(frozen=True)
-class Turn:
-    """A turn of embeds, and the fractions of the sampling schedule from which and to which they act."""
+class Keyframe:
+    """Embeds, and the fractions of the sampling schedule from which and to which they act."""
 
     embeds: InstructEmbeds
     start: float = 0.0
@@ -54,16 +54,16 @@ class Turn:
 
 @dataclass(frozen=True)
 class TimedEmbeds(HoldsModels):
-    """A row of turns by rising start, each ending where the next begins."""
+    """A row of keyframes by rising start, each ending where the next begins."""
 
-    turns: tuple[Turn, ...]
+    keyframes: tuple[Keyframe, ...]
 
     @property
     def patcher(self):
-        return self.turns[0].embeds.patcher
+        return self.keyframes[0].embeds.patcher
 
     def get_models(self) -> list:
-        return [model for turn in self.turns for model in turn.embeds.get_models()]
+        return [model for keyframe in self.keyframes for model in keyframe.embeds.get_models()]
 
 
 def combine_embeds(
@@ -78,20 +78,20 @@ def combine_embeds(
     )
 
 
-def take_turns(
+def switch_embeds(
     first: InstructEmbeds | TimedEmbeds,
     second: InstructEmbeds | TimedEmbeds,
     at: float,
     weights: tuple[float, float] = (1.0, 1.0),
 ) -> TimedEmbeds:
-    """Return `first` until the fraction `at`, and `second` from then on, as far as each has a turn there.
+    """Return `first` until the fraction `at`, and `second` from then on, as far as each has a keyframe there.
 
     weights: a factor on the tokens of each. Raises ValueError for numbers that are none.
     """
     check_numbers(0.0, 1.0, at_percent=at)
     check_numbers(weight_1=weights[0], weight_2=weights[1])
-    turns = (*_between(first, 0.0, at, weights[0]), *_between(second, at, 1.0, weights[1]))
-    return TimedEmbeds(turns)
+    keyframes = (*_between(first, 0.0, at, weights[0]), *_between(second, at, 1.0, weights[1]))
+    return TimedEmbeds(keyframes)
 
 
 def check_one_adapter(first: LoadedAdapter, second: LoadedAdapter) -> None:
@@ -115,12 +115,12 @@ def joined_instructions(instructions: Sequence[str], weights: Sequence[float]) -
     return "; ".join(dict.fromkeys(text for text, weight in zip(instructions, weights, strict=True) if weight))
 
 
-def turns_of(embeds: InstructEmbeds | TimedEmbeds) -> tuple[Turn, ...]:
-    return embeds.turns if isinstance(embeds, TimedEmbeds) else (Turn(embeds),)
+def keyframes_of(embeds: InstructEmbeds | TimedEmbeds) -> tuple[Keyframe, ...]:
+    return embeds.keyframes if isinstance(embeds, TimedEmbeds) else (Keyframe(embeds),)
 
 
 def check_untimed(*all_embeds: InstructEmbeds | TimedEmbeds) -> None:
-    """Raises ValueError for embeds that take turns, where one set of tokens is needed."""
+    """Raises ValueError for embeds that change while sampling, where one set of tokens is needed."""
     if any(isinstance(embeds, TimedEmbeds) for embeds in all_embeds):
         raise ValueError(
             "Embeds of one moment were expected; these change while sampling (method then). Put the Combine Instruct "
@@ -128,9 +128,9 @@ def check_untimed(*all_embeds: InstructEmbeds | TimedEmbeds) -> None:
         )
 
 
-def _between(embeds: InstructEmbeds | TimedEmbeds, start: float, end: float, weight: float) -> list[Turn]:
-    turns = [(_weighted(turn.embeds, weight), max(turn.start, start), min(turn.end, end)) for turn in turns_of(embeds)]
-    return [Turn(*turn) for turn in turns if turn[1] < turn[2]]
+def _between(embeds: InstructEmbeds | TimedEmbeds, start: float, end: float, weight: float) -> list[Keyframe]:
+    parts = [(one.embeds, max(one.start, start), min(one.end, end)) for one in keyframes_of(embeds)]
+    return [Keyframe(_weighted(part, weight), first, last) for part, first, last in parts if first < last]
 
 
 def _weighted(embeds: InstructEmbeds, weight: float) -> InstructEmbeds:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..files.encoder_files import EncoderNeed, wrong_encoder
 from ..guidance.branches import Branch, Branches
-from .combining import PER_INDEX, Combining, check_weights, combine_references
+from .combining import PER_INDEX, check_weights, combine_references
 from .embeds import InstructEmbeds, joined_instructions
 from .features import Features
 from .held_models import HoldsModels
-from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_image_states
+from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_hidden_states
 from .loaded_adapter import LoadedAdapter
 from .references import Images, Reference, References
 from .text_encoder import check_clip_l
@@ -64,13 +64,13 @@ class AdapterWithEncoders(HoldsModels):
 class Source:
     """The features of one reference, read a few images at a time, so that a long batch takes no more memory.
 
-    zero_states: gives a zero image's, [1, N, D], to adapters that ask.
+    zero_hidden_states: gives a zero image's, [1, N, D], to adapters that ask.
     """
 
     reference: Reference
     count: int
     batches: Callable[[], Iterable[Features]]
-    zero_states: Callable[[], Tensor]
+    zero_hidden_states: Callable[[], Tensor]
 
 
 def encode_references(loaded: AdapterWithEncoders, clip, references: References, texts: Texts) -> InstructEmbeds:
@@ -92,7 +92,7 @@ def encode_references(loaded: AdapterWithEncoders, clip, references: References,
     tokens = _tokens(adapter, reader, sources, texts)
     together = Branches(**{branch.value: torch.cat([one[branch] for one in tokens]) for branch in Branch})
     instruction = joined_instructions([one.instruction or texts.instruction for one in references.row], weights)
-    combined = combine_references(together, Combining(references.mode, own_weights))
+    combined = combine_references(together, references.mode, own_weights)
     return InstructEmbeds.of(adapter, instruction if adapter.kind.takes_instruction else "", combined)
 
 
@@ -107,7 +107,7 @@ def _tokens(adapter: LoadedAdapter, clip, sources: list[Source], texts: Texts) -
             instruction=one.instruction or texts.instruction,
             negative_instruction=one.negative_instruction or texts.negative_instruction,
         )
-        encode = token_encoder(adapter, clip, own, source.zero_states, one.structure)
+        encode = token_encoder(adapter, clip, own, source.zero_hidden_states, one.structure)
         for features in source.batches():
             tokens.append(encode(features))
             if progress:
@@ -125,21 +125,21 @@ def source_of(loaded: AdapterWithEncoders, reference: Reference) -> Source:
     faces, need = face_embeddings(adapter, reference.faces), adapter.encoder_need
     if need is None:
         known = Features(face=faces)
-        return Source(reference, known.rows, lambda: known.split(BATCH), _no_states)
+        return Source(reference, known.rows, lambda: known.split(BATCH), _no_hidden_states)
     if reference.images is not None:
         return _image_source(loaded.encoder, reference, reference.images, faces)
     if reference.stored is None:
         raise ValueError(
             f"Connect a picture to image: {adapter.name} is {adapter.kind}, which reads one; this reference has none."
         )
-    states, blank = reference.stored.image_states(need), reference.stored.blank_states(need)
-    faces = for_images(faces, len(states))
-    if need.pooled:
-        known, zero_states = Features(pooled=states, face=faces), _no_states
+    stored, blank = reference.stored.features(need), reference.stored.blank_features(need)
+    faces = for_images(faces, len(stored))
+    if need.image_embeds:
+        known, zeros = Features(image_embeds=stored, face=faces), _no_hidden_states
     else:
-        known, encoder = Features(states=states, face=faces), loaded.encoder if blank is None else None
-        zero_states = lambda: zero_image_states(encoder) if blank is None else blank  # noqa: E731
-    return Source(reference, known.rows, lambda: known.split(BATCH), zero_states)
+        known, encoder = Features(hidden_states=stored, face=faces), loaded.encoder if blank is None else None
+        zeros = lambda: zero_hidden_states(encoder) if blank is None else blank  # noqa: E731
+    return Source(reference, known.rows, lambda: known.split(BATCH), zeros)
 
 
 def _image_source(encoder, reference: Reference, images: Images, faces: Tensor | None) -> Source:
@@ -151,8 +151,8 @@ def _image_source(encoder, reference: Reference, images: Images, faces: Tensor |
             part = None if own_faces is None else own_faces[number * BATCH : (number + 1) * BATCH]
             yield replace(features, face=part)
 
-    return Source(reference, len(images.image), batches, lambda: zero_image_states(encoder))
+    return Source(reference, len(images.image), batches, lambda: zero_hidden_states(encoder))
 
 
-def _no_states() -> Tensor:
-    return cast(Tensor, None)  # adapters that ask for a zero image's states have an encoder
+def _no_hidden_states() -> Tensor:
+    return cast(Tensor, None)  # adapters that ask for a zero image's hidden states have an encoder

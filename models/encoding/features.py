@@ -19,12 +19,12 @@ Batch = TypeVar("Batch")
 class Features:
     """The features of references that are known; None for those that nothing asked for.
 
-    states: an image encoder's hidden states before its last layer, [B, N, D]. pooled: its projected embedding of each
-    picture, [B, D]. face: a face embedding each, [B, D].
+    hidden_states: an image encoder's before its last layer, [B, N, D]. image_embeds: its projected embedding of each
+    image, [B, D]. face: a face embedding each, [B, D].
     """
 
-    states: Tensor | None = None
-    pooled: Tensor | None = None
+    hidden_states: Tensor | None = None
+    image_embeds: Tensor | None = None
     face: Tensor | None = None
 
     @property

@@ -15,13 +15,13 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
-from ..bounded_cache import LastUsed
+from ..bounded_cache import EncoderCache
 from ..files.encoder_files import EncoderNeed, EncoderSizes, check_sizes, wrong_encoder
 from ..files.tensor_files import wrong_suffix
 from .features import Features, stacked
 from .pixels import CENTER_CROP, pixel_values
 
-KEPT_IMAGES = 32  # 1.3 MB each at ViT-H
+CACHED_IMAGES = 32  # 1.3 MB each at ViT-H
 BATCH = 4
 
 
@@ -97,31 +97,31 @@ def sizes_of(clip_vision) -> EncoderSizes | None:
     projection = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
     return EncoderSizes(
         width=embeddings.patch_embedding.weight.shape[0],
-        pooled_width=None if projection is None else projection.shape[0],
-        places=embeddings.position_embedding.weight.shape[0],
+        projection_width=None if projection is None else projection.shape[0],
+        positions=embeddings.position_embedding.weight.shape[0],
     )
 
 
 def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: str = CENTER_CROP) -> Features:
-    """Return the encoder's features of pictures [B, H, W, C] in 0..1, float32.
+    """Return the encoder's features of images [B, H, W, C] in 0..1, float32.
 
     mask: [B or 1, h, w]; outside it the encoder sees zeros, what the unconditional image is made of.
     """
     return FeatureCache.of(clip_vision).features(pixel_values(clip_vision, image, mask, fit))
 
 
-def zero_image_states(clip_vision) -> Tensor:
-    """Return the states [1, N, D] of an image that is zero after normalisation: the unconditional image."""
-    return FeatureCache.of(clip_vision).zero_states()
+def zero_hidden_states(clip_vision) -> Tensor:
+    """Return the hidden states [1, N, D] of an image that is zero after normalisation: the unconditional image."""
+    return FeatureCache.of(clip_vision).zero_hidden_states()
 
 
-class FeatureCache(LastUsed[Features]):
+class FeatureCache(EncoderCache[Features]):
     """The features of one encoder's last images.
 
     ComfyUI runs the whole Encode node again when a text changes; the image encoder must not run again with it.
     """
 
-    most = KEPT_IMAGES
+    most = CACHED_IMAGES
     _zero: Tensor | None = None
 
     def features(self, pixels: Tensor) -> Features:
@@ -133,10 +133,10 @@ class FeatureCache(LastUsed[Features]):
         self.forget_oldest()
         return stacked(found)
 
-    def zero_states(self) -> Tensor:
+    def zero_hidden_states(self) -> Tensor:
         if self._zero is None:
             size = self.owner().image_size
-            self._zero = cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].states)
+            self._zero = cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].hidden_states)
         return self._zero
 
     def _encode(self, pixels: Tensor) -> list[Features]:
@@ -150,7 +150,7 @@ class FeatureCache(LastUsed[Features]):
 def encode_pixels(clip_vision, pixels: Tensor) -> Features:
     """Return the encoder's features of normalised pixels [B, 3, size, size], float32.
 
-    States before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model; and its
+    Hidden states before the last layer, without the closing norm: `hidden_states[-2]` of transformers' model; and its
     `image_embeds`, where the encoder has a projection.
     """
     mm.load_models_gpu([clip_vision.patcher])
@@ -158,6 +158,6 @@ def encode_pixels(clip_vision, pixels: Tensor) -> Features:
         outputs = clip_vision.model(
             pixel_values=pixels.to(clip_vision.load_device, torch.float32), intermediate_output=-2
         )
-    states, pooled = (x.to(mm.intermediate_device(), torch.float32) for x in outputs[1:3])
+    hidden_states, image_embeds = (x.to(mm.intermediate_device(), torch.float32) for x in outputs[1:3])
     sizes = sizes_of(clip_vision)
-    return Features(states, pooled if sizes and sizes.pooled_width else None)
+    return Features(hidden_states, image_embeds if sizes and sizes.projection_width else None)

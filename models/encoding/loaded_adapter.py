@@ -23,7 +23,7 @@ Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.M
 
 
 class Sizes(Protocol):
-    """The widths of an adapter's image projection; those of a picture and of a face where it reads them."""
+    """The widths of an adapter's image projection; those of an image and of a face where it reads them."""
 
     out_width: int
     image_width: int
@@ -34,7 +34,7 @@ class LoadedAdapter(HoldsModels):
     """An adapter in memory.
 
     image_projection: in the host's memory management; runs while encoding.
-    encoder_need: what it reads of a picture, None for nothing. notes: what is known of it by its name, in words.
+    encoder_need: what it reads of an image, None for nothing. notes: what is known of it by its name, in words.
     instructions: those that this pack trained it on.
     lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU. lora_strength: the user's.
     projections: run once a sampling run, and so stay where they are; a layer's weight visits the device when used.

@@ -1,6 +1,6 @@
 """Masks that a user connects, brought to one form.
 
-Axes: F frames.
+Axes: F masks, one for each latent or image, or one for all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 MOST_CHANNELS = 4
 
 
-def mask_frames(mask: Tensor, name: str) -> Tensor:
+def mask_batch(mask: Tensor, name: str) -> Tensor:
     """Return as [F, H, W] in 0..1 a MASK [F, H, W] or [H, W], with or without a channel axis behind or before H, W.
 
     Further axes of one entry may stand in front. Three axes are always [F, H, W], ComfyUI's order.
@@ -44,8 +44,8 @@ def _not_a_mask(mask: object) -> tuple[str, str]:
     shape, channels = list(mask.shape), _channels(mask.shape)
     if channels > 1:
         return f"{shape}, a picture of {channels} channels", "Put Convert Image to Mask between"
-    frames = shape[:-3] if channels else shape[:-2]
-    if len(shape) < 2 or 0 in shape or sum(count > 1 for count in frames) > 1:
+    in_batch = shape[:-3] if channels else shape[:-2]
+    if len(shape) < 2 or 0 in shape or sum(count > 1 for count in in_batch) > 1:
         return str(shape), check
     if not torch.isfinite(mask).all():
         return f"{shape} with values that are not numbers (NaN or infinite)", check

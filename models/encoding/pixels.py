@@ -1,4 +1,4 @@
-"""Turn pictures into the pixels that an image encoder takes.
+"""Turn images into the pixels that an image encoder takes.
 
 Axes: B images, H height, W width, C channels.
 """
@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .masks import mask_frames
+from .masks import mask_batch
 
 CENTER_CROP, PAD, STRETCH = "center crop", "pad", "stretch"
 FITS = (CENTER_CROP, PAD, STRETCH)
 
 
 def check_image(image: Tensor) -> None:
-    """Raises ValueError unless `image` is a batch of finite pictures, [B, H, W, 3 or 4]."""
+    """Raises ValueError unless `image` is a batch of finite images, [B, H, W, 3 or 4]."""
     if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[-1] not in (3, 4):
         found = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise ValueError(
@@ -38,12 +38,12 @@ def check_image(image: Tensor) -> None:
         )
 
 
-def check_mask(mask: Tensor, pictures: int) -> None:
-    """Raises ValueError unless `mask` is finite and one, or as many as the pictures."""
-    masks = len(mask_frames(mask, "image_mask"))
-    if masks not in (1, pictures):
+def check_mask(mask: Tensor, images: int) -> None:
+    """Raises ValueError unless `mask` is finite and one, or as many as the images."""
+    masks = len(mask_batch(mask, "image_mask"))
+    if masks not in (1, images):
         raise ValueError(
-            f"image_mask was expected to be one mask for all, or one for each of the {pictures} picture(s); it is "
+            f"image_mask was expected to be one mask for all, or one for each of the {images} picture(s); it is "
             f"{masks} masks. Connect a single mask, or a batch as long as the image's."
         )
 
@@ -70,7 +70,7 @@ def _preprocess(image: Tensor, size: int, mean: list[float], std: list[float], c
 
 
 def _resize(mask: Tensor, size: Sequence[int]) -> Tensor:
-    mask = mask_frames(mask, "image_mask").unsqueeze(1)
+    mask = mask_batch(mask, "image_mask").unsqueeze(1)
     return F.interpolate(mask, size=tuple(size), mode="bilinear").squeeze(1)
 
 

@@ -12,7 +12,7 @@ from ..files.encoder_files import EncoderNeed, encoder_title
 from ..messages import check_choice, check_numbers
 from ..reference.faces import Faces
 from .combining import CONCAT, MODES
-from .masks import mask_frames
+from .masks import mask_batch
 from .pixels import CENTER_CROP, FITS, check_image, check_mask
 
 MOST_WEIGHT = 3.0
@@ -37,7 +37,7 @@ class Images:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield at most `size` images at a time, with their masks."""
-        masks = None if self.mask is None else mask_frames(self.mask, "image_mask")
+        masks = None if self.mask is None else mask_batch(self.mask, "image_mask")
         for start in range(0, len(self.image), size):
             part = slice(start, start + size)
             yield self.image[part], masks if masks is None or len(masks) == 1 else masks[part]
@@ -45,7 +45,7 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """Hidden states that another node has read of images.
+    """Features that another node has read of images.
 
     output: ComfyUI's CLIP_VISION_OUTPUT, or None. embeds, blank: IPAdapter Plus's embeds of the images and of no
     image, or None.
@@ -55,32 +55,32 @@ class Stored:
     embeds: Tensor | None = None
     blank: Tensor | None = None
 
-    def image_states(self, need: EncoderNeed) -> Tensor:
-        """Return what an adapter needs of the images: [n, N, D], or pooled [n, D]. Raises ValueError."""
+    def features(self, need: EncoderNeed) -> Tensor:
+        """Return what an adapter needs of the images: hidden states [n, N, D], or embeds [n, D]. Raises ValueError."""
         if self.embeds is not None:
-            return _states("embeds", self.embeds, need)
-        part = "image_embeds" if need.pooled else "penultimate_hidden_states"
-        return _states("clip_vision_output", getattr(self.output, part, None), need)
+            return _checked("embeds", self.embeds, need)
+        part = "image_embeds" if need.image_embeds else "penultimate_hidden_states"
+        return _checked("clip_vision_output", getattr(self.output, part, None), need)
 
-    def blank_states(self, need: EncoderNeed) -> Tensor | None:
+    def blank_features(self, need: EncoderNeed) -> Tensor | None:
         """Return what stands for no image, [1, ...]; None where it is not known.
 
         Raises ValueError, also for several different images.
         """
         if self.blank is None:
             return None
-        states = _states("neg_embeds", self.blank, need)
-        if not torch.equal(states, states[:1].expand_as(states)):
+        blank = _checked("neg_embeds", self.blank, need)
+        if not torch.equal(blank, blank[:1].expand_as(blank)):
             raise ValueError(
-                f"neg_embeds was expected to be one blank picture's; it is {len(states)} different pictures'. Connect "
+                f"neg_embeds was expected to be one blank picture's; it is {len(blank)} different pictures'. Connect "
                 "the neg_embed of one IPAdapter Encoder, or nothing."
             )
-        return states[:1]
+        return blank[:1]
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """One reference: images or stored states or neither, and a face for adapters that read one.
+    """One reference: images or stored features or neither, and a face for adapters that read one.
 
     instruction: "" for Encode's. negative_instruction: what to leave behind; "" for nothing. weight: beside the other
     references. structure: how much FaceID-PlusV2 takes from the image of the face.
@@ -128,32 +128,32 @@ def one_image(image: Tensor) -> References:
     return References((Reference(Images(image)),))
 
 
-def _states(name: str, states, need: EncoderNeed) -> Tensor:
-    places = (need.encoder and need.encoder.sizes.places) or VIT_LENGTH
-    shape = [need.width] if need.pooled else [places, need.width]
-    what = "pooled embeds" if need.pooled else "penultimate states"
+def _checked(name: str, features, need: EncoderNeed) -> Tensor:
+    positions = (need.encoder and need.encoder.sizes.positions) or VIT_LENGTH
+    shape = [need.width] if need.image_embeds else [positions, need.width]
+    what = "pooled embeds" if need.image_embeds else "penultimate states"
     expected = f"{name} was expected to be the {what} of {need.title}, [n, {', '.join(map(str, shape))}]"
-    if not isinstance(states, Tensor):
-        raise ValueError(f"{expected}; it is {type(states).__name__}. {_remedy(need)}")
-    found = list(states.shape)
+    if not isinstance(features, Tensor):
+        raise ValueError(f"{expected}; it is {type(features).__name__}. {_remedy(need)}")
+    found = list(features.shape)
     if 0 in found or found[1:] != shape:
         raise ValueError(f"{expected}; it is {found}, {_what(found, need)}. {_remedy(need)}")
-    if not torch.isfinite(states).all():
+    if not torch.isfinite(features).all():
         raise ValueError(f"{expected}; some of its values are NaN or infinite. Encode the picture again.")
-    return states.float()
+    return features.float()
 
 
 def _what(shape: list[int], need: EncoderNeed) -> str:
     """Return in words what tensors of this shape are."""
     if 0 in shape:
         return "no picture at all"
-    if len(shape) == 2 and need.pooled:
+    if len(shape) == 2 and need.image_embeds:
         return f"pooled embeds {shape[1]} wide, of another encoder"
     if len(shape) == 2:
         return "pooled embeds, as of a base IP-Adapter or a FaceID one, which have lost the picture's places"
     if len(shape) == 4:
         return "embeds that an old IPAdapter Plus saved, with and without the picture in one"
-    if len(shape) == 3 and (need.pooled or shape[2] != need.width):
+    if len(shape) == 3 and (need.image_embeds or shape[2] != need.width):
         return f"states of {encoder_title(shape[2])}"
     if len(shape) == 3:
         return f"states of {shape[1]} places, of pictures in another size than 224 pixels, or of something else"
@@ -161,7 +161,7 @@ def _what(shape: list[int], need: EncoderNeed) -> str:
 
 
 def _remedy(need: EncoderNeed) -> str:
-    kind = "base" if need.pooled else "Plus"
+    kind = "base" if need.image_embeds else "Plus"
     return (
         f"Encode the picture with {need.title}: CLIP Vision Encode, or IPAdapter Encoder with a {kind} model; "
         "or connect the picture itself to image."

@@ -11,17 +11,17 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from ..bounded_cache import LastUsed
+from ..bounded_cache import EncoderCache
 from ..messages import check_letters
 from .text_encoder import encode_texts
 
 T = TypeVar("T")
-TEXTS_KEPT = 32  # a text's states: 0.24 MB for the resampler, 3 MB as SD3's conditioning
+CACHED_TEXTS = 32  # a text's hidden states: 0.24 MB for the resampler, 3 MB as SD3's conditioning
 
 
-def text_states(clip, texts: Iterable[str]) -> dict[str, Tensor]:
-    """Return each text's states [1, L, D], as `encode_texts` gives them."""
-    return KeptTexts.of(clip).encoded("states", texts, lambda text: encode_texts(clip, [text])[text])
+def text_hidden_states(clip, texts: Iterable[str]) -> dict[str, Tensor]:
+    """Return each text's hidden states [1, L, D], as `encode_texts` gives them."""
+    return TextCache.of(clip).encoded("hidden states", texts, lambda text: encode_texts(clip, [text])[text])
 
 
 def conditionings(clip, texts: Iterable[str]) -> list[list]:
@@ -32,20 +32,20 @@ def conditionings(clip, texts: Iterable[str]) -> list[list]:
         return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
     texts = list(texts)
-    found = KeptTexts.of(clip).encoded(("conditioning", clip.layer_idx), texts, encode)
-    return [[[states, dict(more)] for states, more in found[text]] for text in texts]
+    found = TextCache.of(clip).encoded(("conditioning", clip.layer_idx), texts, encode)
+    return [[[hidden_states, dict(more)] for hidden_states, more in found[text]] for text in texts]
 
 
-class KeptTexts(LastUsed):
-    """The last encoded texts of one CLIP.
+class TextCache(EncoderCache):
+    """A cache of the texts that one CLIP has encoded last.
 
     A CLIP that a node has changed is another one, or has other patches; one with hooks is encoded anew each time.
     """
 
-    most = TEXTS_KEPT
+    most = CACHED_TEXTS
 
     def encoded(self, kind: Hashable, texts: Iterable[str], encode: Callable[[str], T]) -> dict[str, T]:
-        """Encode each text that is not kept; one at a time, since in a batch the last digits depend on the others."""
+        """Encode each text that is not cached; one at a time, since in a batch the last digits depend on the others."""
         patcher = self.owner().patcher
         if patcher.forced_hooks:
             return {text: encode(text) for text in dict.fromkeys(texts)}

@@ -39,10 +39,10 @@ def check_clip_l(clip) -> None:
 
 
 def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
-    """Return each text's states [1, L, D]: CLIP-L's last hidden state after the final layer norm, float32.
+    """Return each text's hidden states [1, L, D]: CLIP-L's last, after the final layer norm, float32.
 
     Tokens are start, text, end, padded with end and cut to 77, without prompt weights or embeddings. A tower with more
-    places, such as Long-CLIP's 248, gives its first 77 states; one with fewer gives all it has.
+    positions, such as Long-CLIP's 248, gives its first 77; one with fewer gives all it has.
     Neither a clip-skip set on `clip` nor its own later encoding has anything to do with it.
     Raises ValueError for half a character, which a tokenizer refuses without words.
 
@@ -52,8 +52,8 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
     for text in whole:
         check_letters("A text", text)
     texts = list(dict.fromkeys(whole.values()))
-    states = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
-    return {text: states[read] for text, read in whole.items()}
+    hidden_states = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
+    return {text: hidden_states[read] for text, read in whole.items()}
 
 
 def _beginning(text: str) -> str:
@@ -63,15 +63,15 @@ def _beginning(text: str) -> str:
 
 def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
     encoder = getattr(clip.cond_stage_model, CLIP_L)
-    places = encoder.transformer.text_model.embeddings.position_embedding.num_embeddings
-    tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts, places)
+    positions = encoder.transformer.text_model.embeddings.position_embedding.num_embeddings
+    tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts, positions)
     clip.load_model()
     encoder.reset_clip_options()
     # "layer": None is the last layer with its norm; execution_device counts from ComfyUI 0.8.
     encoder.set_clip_options({"layer": None, "execution_device": clip.patcher.load_device})
     try:
         with torch.no_grad():
-            states = encoder.encode(tokens)[0][:, :TEXT_LENGTH].float().cpu()
+            hidden_states = encoder.encode(tokens)[0][:, :TEXT_LENGTH].float().cpu()
     finally:
         encoder.reset_clip_options()
-    return {text: state.unsqueeze(0) for text, state in zip(texts, states, strict=True)}
+    return {text: state.unsqueeze(0) for text, state in zip(texts, hidden_states, strict=True)}

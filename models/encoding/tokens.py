@@ -16,7 +16,7 @@ from ..guidance.branches import Branch, Branches, branch_texts
 from ..reference.faces import Faces
 from .features import Features
 from .loaded_adapter import LoadedAdapter
-from .text_cache import text_states
+from .text_cache import text_hidden_states
 
 TokenEncoder = Callable[[Features], Branches[Tensor]]
 
@@ -25,7 +25,7 @@ TokenEncoder = Callable[[Features], Branches[Tensor]]
 class Texts:
     """The texts that a user typed. Prompt weights and embeddings in them mean nothing to the resampler.
 
-    negative_instruction: what to leave behind of the picture; "" for nothing.
+    negative_instruction: what to leave behind of the image; "" for nothing.
     """
 
     instruction: str
@@ -66,37 +66,38 @@ def for_images(rows: Tensor | None, images: int) -> Tensor | None:
 
 
 def token_encoder(
-    adapter: LoadedAdapter, clip, texts: Texts, zero_states: Callable[[], Tensor], structure: float = 1.0
+    adapter: LoadedAdapter, clip, texts: Texts, zero_hidden_states: Callable[[], Tensor], structure: float = 1.0
 ) -> TokenEncoder:
-    """Return an adapter's encoder of references. zero_states: gives a zero image's, [1, N, D], if the adapter asks."""
+    """Return an adapter's encoder of references. zero_hidden_states: gives a zero image's, [1, N, D], if asked."""
     if adapter.kind.takes_instruction:
-        return InstructTokens(adapter, clip, texts, zero_states())
-    return PlainTokens(adapter, zero_states, structure)
+        return InstructTokens(adapter, clip, texts, zero_hidden_states())
+    return PlainTokens(adapter, zero_hidden_states, structure)
 
 
 class InstructTokens:
     """Encodes references under texts that are encoded once. The zero image's tokens are the same for all references."""
 
-    def __init__(self, adapter: LoadedAdapter, clip, texts: Texts, zero_states: Tensor):
+    def __init__(self, adapter: LoadedAdapter, clip, texts: Texts, zero_hidden_states: Tensor):
         negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
         self._texts = branch_texts(texts.instruction, texts.prompt, negative_prompt, texts.negative_instruction)
-        self._states = text_states(clip, (text for _, t in self._texts.items() for text in (t.instruct, t.prompt)))
+        given = (text for _, branch in self._texts.items() for text in (branch.instruct, branch.prompt))
+        self._of_text = text_hidden_states(clip, given)
         self._adapter = adapter
-        self._zero = None if texts.negative_instruction else self._tokens(zero_states, Branch.UNCOND)
+        self._zero = None if texts.negative_instruction else self._tokens(zero_hidden_states, Branch.UNCOND)
 
     def __call__(self, features: Features) -> Branches[Tensor]:
         """Return tokens [B, T, width] for each branch."""
-        states = cast(Tensor, features.states)
-        return Branches(**{branch.value: self._of(states, branch) for branch in Branch})
+        hidden_states = cast(Tensor, features.hidden_states)
+        return Branches(**{branch.value: self._of(hidden_states, branch) for branch in Branch})
 
-    def _of(self, states: Tensor, branch: Branch) -> Tensor:
+    def _of(self, hidden_states: Tensor, branch: Branch) -> Tensor:
         if branch is Branch.UNCOND and self._zero is not None:
-            return self._zero.expand(len(states), -1, -1)
-        return self._tokens(states, branch)
+            return self._zero.expand(len(hidden_states), -1, -1)
+        return self._tokens(hidden_states, branch)
 
-    def _tokens(self, states: Tensor, branch: Branch) -> Tensor:
+    def _tokens(self, hidden_states: Tensor, branch: Branch) -> Tensor:
         texts = self._texts[branch]
-        return self._adapter.image_tokens(states, self._states[texts.instruct], self._states[texts.prompt])
+        return self._adapter.image_tokens(hidden_states, self._of_text[texts.instruct], self._of_text[texts.prompt])
 
 
 class PlainTokens:
@@ -107,26 +108,26 @@ class PlainTokens:
     Source: tencent-ailab/IP-Adapter@cfcdf8c, `get_image_embeds` of each class.
     """
 
-    def __init__(self, adapter: LoadedAdapter, zero_states: Callable[[], Tensor], structure: float):
+    def __init__(self, adapter: LoadedAdapter, zero_hidden_states: Callable[[], Tensor], structure: float):
         self._adapter, self._kind = adapter, adapter.kind
         self._options = {"structure": structure} if adapter.kind.has_structure else {}
-        self._zero = self._tokens(self._nothing(zero_states))
+        self._zero = self._tokens(self._nothing(zero_hidden_states))
 
     def __call__(self, features: Features) -> Branches[Tensor]:
         """Return tokens [B, T, width] for each branch."""
         tokens = self._tokens(features)
         return Branches(tokens, tokens, tokens, self._zero.expand_as(tokens))
 
-    def _nothing(self, zero_states: Callable[[], Tensor]) -> Features:
+    def _nothing(self, zero_hidden_states: Callable[[], Tensor]) -> Features:
         sizes = self._adapter.sizes
         return Features(
-            states=zero_states() if self._kind.reads_states else None,
-            pooled=torch.zeros(1, sizes.image_width) if self._kind.reads_pooled else None,
+            hidden_states=zero_hidden_states() if self._kind.reads_hidden_states else None,
+            image_embeds=torch.zeros(1, sizes.image_width) if self._kind.reads_image_embeds else None,
             face=torch.zeros(1, sizes.face_width) if self._kind.reads_face else None,
         )
 
     def _tokens(self, features: Features) -> Tensor:
-        reads = (self._kind.reads_face, self._kind.reads_states, self._kind.reads_pooled)
-        known = (features.face, features.states, features.pooled)
+        reads = (self._kind.reads_face, self._kind.reads_hidden_states, self._kind.reads_image_embeds)
+        known = (features.face, features.hidden_states, features.image_embeds)
         inputs = [cast(Tensor, part) for part, is_read in zip(known, reads, strict=True) if is_read]
         return self._adapter.image_tokens(*inputs, **self._options)

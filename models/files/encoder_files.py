@@ -17,13 +17,13 @@ FACE_WIDTH = 512  # numbers of an ArcFace embedding
 class EncoderSizes:
     """The sizes that tell image encoders apart.
 
-    width: of the hidden states. pooled_width: of the projected embedding of the whole picture, None without one.
-    places: how many hidden states there are, the class token's among them; None where a file does not tell.
+    width: of the hidden states. projection_width: of the projected embedding of the whole image, None without one.
+    positions: how many hidden states there are, the class token's among them; None where a file does not tell.
     """
 
     width: int
-    pooled_width: int | None = None
-    places: int | None = None
+    projection_width: int | None = None
+    positions: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,37 +61,41 @@ ENCODERS = (
 
 @dataclass(frozen=True)
 class EncoderNeed:
-    """The part of an encoded picture that an adapter reads: states [N, width], or the projected embedding [width]."""
+    """The part of an encoded image that an adapter reads: hidden states [N, width], or image embeds [width]."""
 
     width: int
-    pooled: bool = False
+    image_embeds: bool = False
 
     @property
     def encoder(self) -> Encoder | None:
-        """The known encoder with such states; the first, where several have them."""
+        """The known encoder of that width; the first, where several have it."""
         return next((one for one in ENCODERS if self.matches(one.sizes)), None)
 
     @property
     def title(self) -> str:
         """A name that people know for the encoder, and what is read of it."""
         if self.encoder is None:
-            return f"an encoder with a pooled embedding {self.width} wide" if self.pooled else encoder_title(self.width)
-        pooled = f", pooled embedding {self.width}" if self.pooled else ""
-        return f"{self.encoder.title} ({self.encoder.sizes.width} wide{pooled})"
+            return (
+                f"an encoder with a pooled embedding {self.width} wide"
+                if self.image_embeds
+                else encoder_title(self.width)
+            )
+        embedding = f", pooled embedding {self.width}" if self.image_embeds else ""
+        return f"{self.encoder.title} ({self.encoder.sizes.width} wide{embedding})"
 
     def matches(self, sizes: EncoderSizes) -> bool:
-        return (sizes.pooled_width if self.pooled else sizes.width) == self.width
+        return (sizes.projection_width if self.image_embeds else sizes.width) == self.width
 
     def is_trained_with(self, sizes: EncoderSizes) -> bool:
-        """True when the picture's size, too, is the known encoder's, which no tensor of an adapter tells."""
-        return self.matches(sizes) and (self.encoder is None or sizes.places in (None, self.encoder.sizes.places))
+        """True when the image's size, too, is the known encoder's, which no tensor of an adapter tells."""
+        return self.matches(sizes) and (self.encoder is None or sizes.positions in (None, self.encoder.sizes.positions))
 
 
-VIT_H_STATES = EncoderNeed(1280)
+VIT_H_HIDDEN_STATES = EncoderNeed(1280)
 
 # Names in transformers' layout and in open_clip's, and which dimension of the tensor is the size.
 WIDTHS = (("vision_model.embeddings.patch_embedding.weight", 0), ("visual.conv1.weight", 0))
-POOLED_WIDTHS = (("visual_projection.weight", 0), ("visual.proj", 1))
+PROJECTION_WIDTHS = (("visual_projection.weight", 0), ("visual.proj", 1))
 POSITION_TENSORS = (("vision_model.embeddings.position_embedding.weight", 0), ("visual.positional_embedding", 0))
 
 
@@ -112,10 +116,12 @@ def encoder_sizes(path: Path) -> EncoderSizes | None:
 
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            width, pooled_width, places = (_size(file, names) for names in (WIDTHS, POOLED_WIDTHS, POSITION_TENSORS))
+            width, projection_width, positions = (
+                _size(file, names) for names in (WIDTHS, PROJECTION_WIDTHS, POSITION_TENSORS)
+            )
     except (safetensors.SafetensorError, OSError, RuntimeError):
         return None
-    return None if width is None else EncoderSizes(width, pooled_width, places)
+    return None if width is None else EncoderSizes(width, projection_width, positions)
 
 
 def _size(file, candidates: Iterable[tuple[str, int]]) -> int | None:
@@ -142,7 +148,7 @@ def check_sizes(sizes: EncoderSizes, need: EncoderNeed, name: str) -> None:
     if need.matches(sizes):
         return
     found = encoder_title(sizes.width)
-    if need.pooled and sizes.pooled_width is None:
+    if need.image_embeds and sizes.projection_width is None:
         found += " without a projection (visual_projection), which makes the pooled embedding"
     raise ValueError(wrong_encoder(f"{name} is {found}", need))
 

@@ -58,7 +58,7 @@ TABLES: dict[str, dict[str, dict[int, float]]] = {
 TABLE_NAMES = tuple(TABLES[SD15.name])
 WEIGHT_TYPES = (LINEAR, *EASES, *PARTS, *TABLE_NAMES)
 
-# In a precise type these groups push the negative instead: it gets the picture, and the positive gets none of it.
+# In a precise type these groups push the negative instead: it gets the image, and the positive gets none of it.
 # Source: cubiq/ComfyUI_IPAdapter_plus@f204d6fc, CrossAttentionPatch.py, `ipadapter_attention`.
 COMPOSITION_GROUPS = {SD15.name: frozenset({4, 5}), SDXL.name: frozenset({3})}
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from ..denoisers.denoiser import denoiser_of, family_of_model
 from ..denoisers.model_view import ModelView, Site, class_name
 from ..denoisers.site_checks import check_fit
-from ..encoding.embeds import InstructEmbeds, TimedEmbeds, Turn, turns_of
+from ..encoding.embeds import InstructEmbeds, Keyframe, TimedEmbeds, keyframes_of
 from ..encoding.loaded_adapter import LoadedAdapter
-from ..encoding.masks import MOST_CHANNELS, mask_frames
+from ..encoding.masks import MOST_CHANNELS, mask_batch
 from ..guidance.coefficients import count_passes
 from ..guidance.layer_weights import layer_factors
 from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
@@ -38,8 +38,8 @@ def resolve(settings: ApplySettings, adapter: LoadedAdapter, instruction: str) -
         advice = advise(adapter.family, instruction)
         weight = round(weight + advice.weight_change, 4) if weight else 0.0  # 0 stays the bare model
         guidance, reasons = advice.guidance, advice.reasons
-    said = f"guidance: {guidance}, weight: {weight:g}"
-    return weight, guidance, [said, *(f"{settings.guidance}: {reason}" for reason in reasons)]
+    chosen = f"guidance: {guidance}, weight: {weight:g}"
+    return weight, guidance, [chosen, *(f"{settings.guidance}: {reason}" for reason in reasons)]
 
 
 def passes(guidance: str, settings: ApplySettings) -> str:
@@ -74,38 +74,40 @@ def apply_instruct(model, embeds: InstructEmbeds | TimedEmbeds, settings: ApplyS
             f"start_percent was expected to be at most end_percent; they are {settings.start_percent:g} and "
             f"{settings.end_percent:g}. Swap them, or set 0 and 1 to act all the time."
         )
-    frames = None if mask is None else mask_frames(mask, "attn_mask")
-    turns = turns_of(embeds)
+    masks = None if mask is None else mask_batch(mask, "attn_mask")
+    keyframes = keyframes_of(embeds)
     added, lines = [], []
-    for turn in turns:
-        applied, choices = _applied(model, turn, settings, frames)
+    for keyframe in keyframes:
+        applied, choices = _applied(model, keyframe, settings, masks)
         added.append(applied)
-        lines += choices if len(turns) == 1 else [f"{turn.start:g} to {turn.end:g}: {line}" for line in choices]
-    family = turns[0].embeds.adapter.family
+        lines += (
+            choices if len(keyframes) == 1 else [f"{keyframe.start:g} to {keyframe.end:g}: {line}" for line in choices]
+        )
+    family = keyframes[0].embeds.adapter.family
     notes = denoiser_of(family).notes(ModelView(model))
     before = model.model_options["transformer_options"].get(CHAIN, Chain())
     patched = _with_applied(model, added)
-    return patched, [*lines, *notes, *_narrow_masks(frames), *_with_loras(patched, added, before)]
+    return patched, [*lines, *notes, *_narrow_masks(masks), *_with_loras(patched, added, before)]
 
 
-def _narrow_masks(frames: Tensor | None) -> list[str]:
+def _narrow_masks(masks: Tensor | None) -> list[str]:
     """Return a note on several masks [F, H, W] that are as narrow as a channel axis: [H, W, 1] looks the same."""
-    if frames is None or len(frames) == 1 or frames.shape[-1] > MOST_CHANNELS:
+    if masks is None or len(masks) == 1 or masks.shape[-1] > MOST_CHANNELS:
         return []
-    count, height, width = frames.shape
+    count, height, width = masks.shape
     return [f"attn_mask: {count} masks of {height} x {width} (height x width), one for each latent in turn"]
 
 
-def _applied(model, turn: Turn, settings: ApplySettings, mask: Tensor | None) -> tuple[Applied, list[str]]:
-    """Return one turn's adapter, and what was chosen for it, in words."""
-    embeds, adapter = turn.embeds, turn.embeds.adapter
+def _applied(model, keyframe: Keyframe, settings: ApplySettings, mask: Tensor | None) -> tuple[Applied, list[str]]:
+    """Return one keyframe's adapter, and what was chosen for it, in words."""
+    embeds, adapter = keyframe.embeds, keyframe.embeds.adapter
     denoiser = denoiser_of(adapter.family)
     own = ModelView(model)
     sites = _sites(own, adapter)
     weight, guidance, choices = resolve(settings, adapter, embeds.instruction)
     keys = tuple(site.key for site in sites)
     layers = layer_factors(settings.layers, adapter.family, denoiser.layers(keys), denoiser.scalings)
-    applied = Applied(turn, settings, weight, guidance, dict(zip(keys, layers, strict=True)), mask)
+    applied = Applied(keyframe, settings, weight, guidance, dict(zip(keys, layers, strict=True)), mask)
     applied.batch_weights  # noqa: B018 (raises ValueError for weights that do not go together)
     denoiser.check_open(own, [site for site in sites if site.key in applied.acting_sites])
     return applied, [*choices, passes(guidance, settings)]
@@ -152,7 +154,7 @@ def _with_applied(model, added: Sequence[Applied]):
 def _with_loras(patched, added: Sequence[Applied], before: Chain) -> list[str]:
     """Add the LoRAs of adapters that act to a model that is being made; return in words what was done.
 
-    An adapter's LoRA is added once, however many Applies or turns it has: it changes the model, not a reference.
+    An adapter's LoRA is added once, however many Applies or keyframes it has: it changes the model, not a reference.
     """
     present = {one.adapter for one in before.applied if one.lora_strength}
     lines = []

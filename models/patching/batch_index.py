@@ -39,7 +39,7 @@ class WholeLatent:
         return cls(shape[0], (height, width), tuple(kept))
 
 
-def frames_of_call(transformer_options: dict, latents: int, whole: WholeLatent) -> tuple[int, ...] | None:
+def batch_indices_of_call(transformer_options: dict, latents: int, whole: WholeLatent) -> tuple[int, ...] | None:
     """Return the indices in the whole batch of the latents that each chunk of a call holds; None: none are stated.
 
     latents: how many those are. A window stays in the options when the call that it was for is over, so one beside
@@ -50,7 +50,7 @@ def frames_of_call(transformer_options: dict, latents: int, whole: WholeLatent) 
     comfy/context_windows.py: `evaluate_context_windows`.
     """
     windows = _windows(transformer_options, whole)
-    fitting = next((frames for frames in windows if len(frames) == latents), None)
+    fitting = next((window for window in windows if len(window) == latents), None)
     if fitting is None and windows and latents != whole.latents:
         raise ValueError(
             f"A call of the model with the context window of {len(windows[0])} latents {windows[0]} was expected; it "
@@ -63,7 +63,7 @@ def frames_of_call(transformer_options: dict, latents: int, whole: WholeLatent) 
 def divide_call(
     transformer_options: dict, rows: int, chunks: int, latents: int, whole: WholeLatent, alike: bool = True
 ) -> tuple[tuple[int, ...], int]:
-    """Return the latents that each chunk of a model call holds, and how many tiles of the picture the call holds.
+    """Return the latents that each chunk of a model call holds, and how many tiles of the image the call holds.
 
     The tiles follow one another, each with all its chunks.
     rows: of the call's input. latents: of the step, where the host does not state the call's.
@@ -72,39 +72,39 @@ def divide_call(
 
     Source: shiimizu/ComfyUI-TiledDiffusion@1169db00, tiled_diffusion.py: `MultiDiffusion.__call__`.
     """
-    fitting = [frames for frames in _windows(transformer_options, whole) if len(frames) * chunks == rows]
+    fitting = [window for window in _windows(transformer_options, whole) if len(window) * chunks == rows]
     if fitting:
         return fitting[0], 1
     stated = transformer_options[SIGMAS].numel()  # the host's own batch has one for each latent, or one for all
     latents = stated if stated > 1 else latents
-    frames = frames_of_call(transformer_options, latents, whole)
-    if frames is None:
+    batch_indices = batch_indices_of_call(transformer_options, latents, whole)
+    if batch_indices is None:
         if latents != whole.latents and not alike:
             raise ValueError(
                 f"With masks, references or weights for each latent, calls of the model with all latents were "
                 f"expected; one holds {latents} of {whole.latents} latents. Another node calls it with parts of the "
                 "batch and does not say which: bypass that node, or give all latents the same."
             )
-        frames = tuple(range(latents))
-    tiles, rest = divmod(rows, chunks * len(frames))
+        batch_indices = tuple(range(latents))
+    tiles, rest = divmod(rows, chunks * len(batch_indices))
     if rest or not tiles:
         raise ValueError(
-            f"A call of the model with {len(frames)} latent(s) for each of its {chunks} conditions was expected; it "
-            f"has {rows} in all. Another node calls it with parts of the batch and does not say which: bypass that "
-            "node, or IPAdapter-Instruct."
+            f"A call of the model with {len(batch_indices)} latent(s) for each of its {chunks} conditions was "
+            f"expected; it has {rows} in all. Another node calls it with parts of the batch and does not say which: "
+            "bypass that node, or IPAdapter-Instruct."
         )
-    return frames, tiles
+    return batch_indices, tiles
 
 
-def is_part_of_picture(transformer_options: dict) -> bool:
+def is_part_of_image(transformer_options: dict) -> bool:
     """Return whether the host says that a call holds a window along the latent's height or width."""
     return getattr(transformer_options.get(CONTEXT_WINDOW), "dim", BATCH_DIM) > BATCH_DIM
 
 
 def _windows(options: dict, whole: WholeLatent) -> list[tuple[int, ...]]:
-    animatediffs = (options.get(AD_PARAMS) or {}).get("sub_idxs")  # None for all frames
+    animatediffs = (options.get(AD_PARAMS) or {}).get("sub_idxs")  # None for all of the batch
     windows = (animatediffs, _host_window(options, whole))
-    return [tuple(frames) for frames in windows if frames is not None]
+    return [tuple(window) for window in windows if window is not None]
 
 
 def _host_window(options: dict, whole: WholeLatent) -> Sequence[int] | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..denoisers.model_view import SiteKey
 from ..encoding.combining import ImageTokens, latent_weights, product_of_cycles
-from ..encoding.embeds import Turn
+from ..encoding.embeds import Keyframe
 from ..encoding.loaded_adapter import LoadedAdapter
 from ..guidance.layer_weights import LayerFactor, LayerWeights
 from ..guidance.tasks import AUTO, THREE_WAY
@@ -42,11 +42,11 @@ class ApplySettings:
 class Applied:
     """One Apply: whose tokens, how strongly, when and where.
 
-    turn: the embeds, and when they have a turn. settings: as the user set them. weight, guidance: what `auto` made of
+    keyframe: the embeds, and when they act. settings: as the user set them. weight, guidance: what `auto` made of
     them. layers: the factor at each of the adapter's sites, in its order. mask: [F, H, W] in 0..1, one for each latent.
     """
 
-    turn: Turn
+    keyframe: Keyframe
     settings: ApplySettings
     weight: float
     guidance: str
@@ -55,30 +55,30 @@ class Applied:
 
     @property
     def adapter(self) -> LoadedAdapter:
-        return self.turn.embeds.adapter
+        return self.keyframe.embeds.adapter
 
     @property
     def instruction(self) -> str:
-        return self.turn.embeds.instruction
+        return self.keyframe.embeds.instruction
 
     @property
     def start_percent(self) -> float:
         """The fraction of the sampling schedule from which on it acts."""
-        return max(self.settings.start_percent, self.turn.start)
+        return max(self.settings.start_percent, self.keyframe.start)
 
     @property
     def end_percent(self) -> float:
         """The fraction up to which it acts."""
-        return min(self.settings.end_percent, self.turn.end)
+        return min(self.settings.end_percent, self.keyframe.end)
 
     @property
     def end_is_exclusive(self) -> bool:
-        """True when the next turn takes over at its end."""
-        return self.end_percent == self.turn.end < 1.0
+        """True when the next keyframe takes over at its end."""
+        return self.end_percent == self.keyframe.end < 1.0
 
     @cached_property
     def _tokens_and_weights(self) -> tuple[ImageTokens, tuple[float, ...]]:
-        return latent_weights(self.turn.embeds.tokens)
+        return latent_weights(self.keyframe.embeds.tokens)
 
     @property
     def tokens(self) -> ImageTokens:

@@ -1,6 +1,6 @@
-"""The attention masks: where in the picture an adapter acts.
+"""The attention masks: where in the image an adapter acts.
 
-Axes: F frames, C chunks of a batch, b latents of a chunk, N image positions of a site.
+Axes: F latents with a mask of their own, C chunks of a batch, b latents of a chunk, N image positions of a site.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..bounded_cache import Kept
+from ..bounded_cache import RunCache
 from ..denoisers.rows import Area
 
-KEPT = 256  # 0.3 MB each for 16 frames of 4,096 positions in two chunks, fp16
+MOST_CACHED = 256  # 0.3 MB each for 16 frames of 4,096 positions in two chunks, fp16
 
 
 class SiteMasks:
@@ -25,10 +25,11 @@ class SiteMasks:
 
     def __init__(self, mask: Tensor):
         self._mask = mask
-        self._made: Kept[Tensor] = Kept(KEPT)  # windows of frames that move from step to step ask for ever new ones
+        # Windows of frames that move from step to step ask for ever new ones.
+        self._cached: RunCache[Tensor] = RunCache(MOST_CACHED)
 
     @property
-    def frames(self) -> int:
+    def latents(self) -> int:
         """The number of latents that have a mask of their own, from the first on again; 1: all have the same."""
         return len(self._mask)
 
@@ -37,21 +38,21 @@ class SiteMasks:
         site_size: tuple[int, int],
         latent_size: tuple[int, int],
         areas: Sequence[Area],
-        frames: Sequence[int],
+        batch_indices: Sequence[int],
         like: Tensor,
     ) -> Tensor:
-        """Return factors [C b, N, 1] for the rows of a batch: `areas` has one entry a chunk, `frames` one a latent."""
-        key = (site_size, latent_size, tuple(areas), tuple(frames), like.device, like.dtype)
+        """Return factors [C b, N, 1] for a call's rows: `areas` has one entry a chunk, `batch_indices` one a latent."""
+        key = (site_size, latent_size, tuple(areas), tuple(batch_indices), like.device, like.dtype)
 
         def make() -> Tensor:
-            return torch.cat([self._chunk(site_size, latent_size, area, frames) for area in areas]).to(like)
+            return torch.cat([self._chunk(site_size, latent_size, area, batch_indices) for area in areas]).to(like)
 
-        return self._made.get(key, make)
+        return self._cached.get(key, make)
 
     def _chunk(
-        self, site_size: tuple[int, int], latent_size: tuple[int, int], area: Area, frames: Sequence[int]
+        self, site_size: tuple[int, int], latent_size: tuple[int, int], area: Area, batch_indices: Sequence[int]
     ) -> Tensor:
-        mask = self._mask[[frame % len(self._mask) for frame in frames]].unsqueeze(1)
+        mask = self._mask[[batch_index % len(self._mask) for batch_index in batch_indices]].unsqueeze(1)
         if area is not None:
             height, width, top, left = area
             mask = F.interpolate(mask, size=latent_size, mode="area")

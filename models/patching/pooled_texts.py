@@ -1,7 +1,7 @@
 """The pooled texts of a step's positives (SDXL, SD3), each where and as strongly as its positives act.
 
 The branches `everything` and `image_only` carry the negative's text and the positive's pooled text. Several positives
-may share the picture by areas, masks and defaults, and the sampling by time ranges. Then the negative runs once with
+may share the image by areas, masks and defaults, and the sampling by time ranges. Then the negative runs once with
 each of the pooled texts, and the predictions are averaged as the host averages the positives', so that every place has
 what its own positives alone would give.
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..bounded_cache import Kept
+from ..bounded_cache import RunCache
 from ..denoisers.model_view import SiteKey
 from ..denoisers.rows import BatchRows, Observer
 from ..guidance.branches import Branch
@@ -30,7 +30,7 @@ OBSERVER = "ipadapter_instruct_observer"
 THREE_WAY_ROWS = (Branch.UNCOND, Branch.FULL, Branch.EVERYTHING, Branch.IMAGE_ONLY)
 SIMPLE_ROWS = (Branch.UNCOND, Branch.FULL)
 
-KEPT = 256
+MOST_CACHED = 256
 
 
 def level_at(percent: float, model_sampling) -> float:
@@ -69,16 +69,16 @@ class SigmaWindow:
 
 @dataclass(frozen=True)
 class BranchKeysValues:
-    """The keys and values of an adapter's sites: for each branch in `rows`, one row a frame that has its own."""
+    """The keys and values of an adapter's sites: for each branch in `rows`, one row a latent that has its own."""
 
     rows: tuple[Branch, ...]
     sites: Mapping[SiteKey, tuple[Tensor, Tensor]]
-    frames: int = 1
+    latents: int = 1
 
-    def at(self, site: SiteKey, branches: Sequence[Branch], frames: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return keys and values for each of `branches`, [C, T, site width]; [C b, ..] with frames of their own."""
-        latents = (0,) if self.frames == 1 else [frame % self.frames for frame in frames]
-        rows = [self.rows.index(branch) * self.frames + latent for branch in branches for latent in latents]
+    def at(self, site: SiteKey, branches: Sequence[Branch], batch_indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return keys and values for each of `branches`, [C, T, site width]; [C b, ..] where latents have their own."""
+        own = (0,) if self.latents == 1 else [batch_index % self.latents for batch_index in batch_indices]
+        rows = [self.rows.index(branch) * self.latents + latent for branch in branches for latent in own]
         keys, values = self.sites[site]
         return _take(keys, rows), _take(values, rows)
 
@@ -103,8 +103,9 @@ class Prepared:
     masks: SiteMasks | None
     three_way: SigmaWindow | None = None
     step_factor: Callable[[float], float] | None = None
-    _factors: Kept[Tensor] = field(default_factory=lambda: Kept(KEPT), init=False)  # schedules ask for ever new ones
-    _copies: Kept = field(default_factory=lambda: Kept(KEPT), init=False)
+    # Schedules ask for ever new factors.
+    _factors: RunCache[Tensor] = field(default_factory=lambda: RunCache(MOST_CACHED), init=False)
+    _copies: RunCache = field(default_factory=lambda: RunCache(MOST_CACHED), init=False)
 
     def at(self, sigma: Callable[[], float]) -> StepAdapter | None:
         """Return the adapter at a noise level, which is asked for if it matters; None when it does not act."""
@@ -118,11 +119,11 @@ class Prepared:
 
     def latent_factors(self, rows: BatchRows, like: Tensor, weight: float, on_negative: bool) -> Tensor:
         """Return `weight` times each row's own factors, [C b, 1, 1]; kept, since the copy to the device waits."""
-        key = (rows.frames, rows.branches, weight, on_negative, like.device, like.dtype)
+        key = (rows.batch_indices, rows.branches, weight, on_negative, like.device, like.dtype)
 
         def make() -> Tensor:
             own = self.applied.batch_weights or (1.0,)
-            latents = [weight * own[frame % len(own)] for frame in rows.frames]
+            latents = [weight * own[batch_index % len(own)] for batch_index in rows.batch_indices]
             acts = [not (on_negative and branch.is_conditional) for branch in rows.branches]
             factors = [latent if act else 0.0 for act in acts for latent in latents]
             return like.new_tensor(factors)[:, None, None]
@@ -176,8 +177,8 @@ class StepAdapter:
     def tells_latents_apart(self) -> bool:
         """True when it matters which latents of the batch a call holds."""
         weights = set(self.applied.batch_weights)
-        several_masks = self.masks is not None and self.masks.frames > 1
-        return self.prepared.keys_values.frames > 1 or len(weights) > 1 or several_masks
+        several_masks = self.masks is not None and self.masks.latents > 1
+        return self.prepared.keys_values.latents > 1 or len(weights) > 1 or several_masks
 
     def is_on_negative(self, site: SiteKey) -> bool:
         return self.applied.layers[site].on_negative
@@ -188,7 +189,7 @@ class StepAdapter:
             branches = (Branch.FULL,) * len(branches)
         elif not self.is_three_way:
             branches = tuple(branch.in_simple_guidance for branch in branches)
-        return self.prepared.keys_values_on(like).at(site, branches, rows.frames)
+        return self.prepared.keys_values_on(like).at(site, branches, rows.batch_indices)
 
     def stream_layers(self, site: SiteKey, like: Tensor) -> nn.Module | SimpleNamespace:
         return self.prepared.stream_layers(site[1], like)

@@ -23,7 +23,7 @@ def sides_of(branches: Sequence[Branch]) -> list[int]:
     return [0 if branch.is_conditional else 1 for branch in branches]
 
 
-def told_wrapper(wrapper: Callable, branch_of: BranchOf) -> Callable:
+def wrapper_with_sides(wrapper: Callable, branch_of: BranchOf) -> Callable:
     """Return another pack's model function wrapper as one that is told sides.
 
     branch_of: each condition's, by its id.
@@ -39,7 +39,7 @@ def told_wrapper(wrapper: Callable, branch_of: BranchOf) -> Callable:
 
 
 @contextlib.contextmanager
-def told_controls(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator[None]:
+def controls_with_sides(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator[None]:
     """Tell the ControlNets of a step its two sides, for as long as the context lasts.
 
     lists: the step's conditions. branch_of: each condition's, by its id.

@@ -12,14 +12,14 @@ from ..denoisers.denoiser import Denoiser, block_layers, denoiser_of
 from ..denoisers.rows import Area, BatchRows, Observer
 from ..denoisers.site_checks import check_reached
 from ..guidance.coefficients import HostCoefficients, host_coefficients
-from .batch_index import WholeLatent, divide_call, frames_of_call, is_part_of_picture
+from .batch_index import WholeLatent, batch_indices_of_call, divide_call, is_part_of_image
 from .chain import CHAIN, Chain
 from .model_calls import FUNCTION_WRAPPER, ModelCalls
 from .passes import Plan, plan_passes
 from .pooled_texts import Conds
 from .prepare_run import prepare_run
 from .run import OBSERVER, RUN, Run, RunObserver, StepAdapter
-from .sides import SIDES, sides_of, told_controls, told_wrapper
+from .sides import SIDES, controls_with_sides, sides_of, wrapper_with_sides
 
 STEP = "ipadapter_instruct_step"
 LOOK_AT_PREDICTIONS = frozenset(
@@ -43,7 +43,7 @@ class Step:
         """Return the rows that a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
         uuids = options["uuids"]
         alike = not any(a.tells_latents_apart for a in self.adapters)
-        frames, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
+        batch_indices, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
         areas = tuple(self.plan.area_of[i] for i in uuids) * tiles
         height, width = x.shape[-2:]
         if any(a.masks is not None for a in self.adapters):
@@ -53,7 +53,7 @@ class Step:
             areas=areas,
             latent_size=self.latent_size,
             input_size=(height, width),
-            frames=frames,
+            batch_indices=batch_indices,
             reached=set() if options[RUN].doubted else None,
             observer=self.observer,
         )
@@ -100,11 +100,11 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
         return executor(model, conds, x_in, timestep, _with_step(model_options, None))
     plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
     height, width = x_in.shape[-2:]
-    size = run.whole.size if is_part_of_picture(options) else (height, width)
+    size = run.whole.size if is_part_of_image(options) else (height, width)
     with (
         _observed(options, run, plan, x_in, timestep) as observer,
         run.calls.step(model_options),
-        told_controls(plan.conds.values(), plan.branch_of),
+        controls_with_sides(plan.conds.values(), plan.branch_of),
     ):
         step = Step(adapters, plan, run.calls, size, len(x_in), run.whole, observer)
         own_options = _with_step(model_options, step)
@@ -141,7 +141,7 @@ def _observed(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) 
     if observer is None:
         return nullcontext()
     conds = [cond for own in plan.conds.values() for cond in own]
-    in_parts = frames_of_call(options, len(x), run.whole) is not None
+    in_parts = batch_indices_of_call(options, len(x), run.whole) is not None
     return observer.step(run, conds, timestep[0], in_parts)
 
 
@@ -149,7 +149,7 @@ def _with_step(model_options: dict, step: Step | None) -> dict:
     """Return the options of a step's calls. step: None where no adapter acts."""
     options = {**model_options, "transformer_options": {**model_options["transformer_options"], STEP: step}}
     if step is not None and FUNCTION_WRAPPER in options:
-        options[FUNCTION_WRAPPER] = told_wrapper(options[FUNCTION_WRAPPER], step.plan.branch_of)
+        options[FUNCTION_WRAPPER] = wrapper_with_sides(options[FUNCTION_WRAPPER], step.plan.branch_of)
     return options
 
 

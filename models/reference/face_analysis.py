@@ -1,7 +1,7 @@
-"""Faces found and read in pictures by insightface, which is imported when it is first used.
+"""Faces found and read in images by insightface, which is imported when it is first used.
 
 The pack is whole without insightface; embeddings saved as files need none.
-Axes: B pictures, H height, W width, C channels.
+Axes: B images, H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ DEVICES = {
 
 @dataclass(frozen=True, eq=False)
 class SeenFace:
-    """A face in a picture.
+    """A face in an image.
 
     embedding: [512], as the recognition model gives it. crop: [224, 224, 3] in 0..1, upright, RGB.
-    width, height: of the face in the picture, in pixels. detected_at: the side of the square it was detected in.
+    width, height: of the face in the image, in pixels. detected_at: the side of the square it was detected in.
     """
 
     embedding: Tensor
@@ -174,18 +174,18 @@ def _pack_does_not_load(folder: Path, error: Exception) -> str:
     )
 
 
-# Pictures
+# Images
 
 
 def see_faces(analysis: Any, image: Tensor, largest: bool = True) -> list[list[SeenFace]]:
-    """Return the faces in each picture, the largest first; `largest`: that one alone.
+    """Return the faces in each image, the largest first; `largest`: that one alone.
 
-    image: [B, H, W, 3 or 4] in 0..1, finite. Raises ValueError, which says what to try, for pictures without a face.
+    image: [B, H, W, 3 or 4] in 0..1, finite. Raises ValueError, which says what to try, for images without a face.
     """
     check_analysis(analysis)
     pixels = (image[..., :3].clamp(0, 1) * 255).round().to("cpu", torch.uint8)
     bgr = pixels.flip(-1).contiguous().numpy()  # as insightface takes them
-    seen = [_see(analysis, picture, largest) for picture in bgr]
+    seen = [_see(analysis, one, largest) for one in bgr]
     without = [str(number) for number, faces in enumerate(seen, start=1) if not faces]
     if without:
         raise ValueError(
@@ -208,31 +208,31 @@ def crops_of(seen: Iterable[SeenFace]) -> Tensor:
     return torch.stack([face.crop for face in seen])
 
 
-def _see(analysis: Any, picture: Any, largest: bool) -> list[SeenFace]:
-    boxes, landmarks, size = _detect(analysis, picture)
+def _see(analysis: Any, image: Any, largest: bool) -> list[SeenFace]:
+    boxes, landmarks, size = _detect(analysis, image)
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     order = (-areas).argsort(kind="stable")[: 1 if largest else None]
-    return [_seen(analysis, picture, boxes[i], landmarks[i], size) for i in order]
+    return [_seen(analysis, image, boxes[i], landmarks[i], size) for i in order]
 
 
-def _detect(analysis: Any, picture: Any) -> tuple[Any, Any, int]:
+def _detect(analysis: Any, image: Any) -> tuple[Any, Any, int]:
     """Return boxes [faces, 5], landmarks [faces, 5, 2] and the first size at which there is any face.
 
-    A face that fills a picture is too large for the detection model at first. The analysis is left as it was.
+    A face that fills an image is too large for the detection model at first. The analysis is left as it was.
     """
     for size in DETECTION_SIZES:
-        boxes, landmarks = analysis.det_model.detect(picture, input_size=(size, size))
+        boxes, landmarks = analysis.det_model.detect(image, input_size=(size, size))
         if len(boxes):
             break
     return boxes, landmarks, size
 
 
-def _seen(analysis: Any, picture: Any, box: Any, landmarks: Any, size: int) -> SeenFace:
+def _seen(analysis: Any, image: Any, box: Any, landmarks: Any, size: int) -> SeenFace:
     with _imported():
         from insightface.app.common import Face
         from insightface.utils.face_align import norm_crop
     face = Face(bbox=box[:4], kps=landmarks, det_score=box[4])
-    embedding = torch.from_numpy(analysis.models["recognition"].get(picture, face)).float()
-    crop = torch.from_numpy(norm_crop(picture, landmark=landmarks, image_size=CROP_SIZE)).flip(-1) / 255
+    embedding = torch.from_numpy(analysis.models["recognition"].get(image, face)).float()
+    crop = torch.from_numpy(norm_crop(image, landmark=landmarks, image_size=CROP_SIZE)).flip(-1) / 255
     left, top, right, bottom = (float(edge) for edge in box[:4])
     return SeenFace(embedding, crop, right - left, bottom - top, size)

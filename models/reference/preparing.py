@@ -1,7 +1,7 @@
-"""Reference pictures made ready to be encoded: cut out on a colour, cropped around a mask, cut into tiles.
+"""Reference images made ready to be encoded: cut out on a colour, cropped around a mask, cut into tiles.
 
-Pictures hold values from 0 to 1 and come out in RGB, without an alpha channel. Masks are 1 where a picture counts.
-Axes: B pictures, F frames of a mask, N tiles, H height, W width, C channels, S side of a square.
+Images hold values from 0 to 1 and come out in RGB, without an alpha channel. Masks are 1 where an image counts.
+Axes: B images, F masks, N tiles, H height, W width, C channels, S side of a square.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ BLANK = (0.48145466, 0.4578275, 0.40821073)  # CLIP's mean colour: zero to the e
 
 
 def mask_for_each(mask: Tensor, image: Tensor) -> Tensor:
-    """Return a mask for each picture, at its size: mask [F, h, w], one for all or one for each -> [B, H, W].
+    """Return a mask for each image, at its size: mask [F, h, w], one for all or one for each -> [B, H, W].
 
     Raises ValueError for another number of masks.
     """
-    pictures, *size = image.shape[:3]
-    if len(mask) not in (1, pictures):
+    images, *size = image.shape[:3]
+    if len(mask) not in (1, images):
         raise ValueError(
-            f"mask was expected to be one mask for all, or one for each of the {pictures} picture(s); it is "
+            f"mask was expected to be one mask for all, or one for each of the {images} picture(s); it is "
             f"{len(mask)} masks. Connect a single mask, or a batch as long as the image's."
         )
     masks = _resized(mask.to(image.device, torch.float32).unsqueeze(-1), size, "bilinear")[..., 0]
-    return masks.expand(pictures, -1, -1).contiguous()
+    return masks.expand(images, -1, -1).contiguous()
 
 
 # Cutting out
@@ -42,7 +42,7 @@ def cut_out(image: Tensor, mask: Tensor, colours: Tensor) -> Tensor:
 
 
 def random_colours(image: Tensor, mask: Tensor, seed: int) -> Tensor:
-    """Return a colour for each picture, [B, 3], drawn by `seed` and far from the mean colour of what the mask keeps.
+    """Return a colour for each image, [B, 3], drawn by `seed` and far from the mean colour of what the mask keeps.
 
     Two colours half the range of every channel apart are sqrt(3) / 2 from each other, so that the farther one is
     at least sqrt(3) / 4 = 0.43 from any third. Every channel is a whole number of 255ths, as colours are typed.
@@ -77,26 +77,26 @@ def crop_around(image: Tensor, mask: Tensor, padding: float) -> tuple[Tensor, Te
     """Return squares [B, S, S, 3] of image [B, H, W, C] around what mask [B, H, W] marks, and their masks [B, S, S].
 
     padding: what is taken beside the mark on every side, as a fraction of its longer side, and less than that
-    where the picture ends. A square that is still larger than the picture goes on with the picture's edges, where
+    where the image ends. A square that is still larger than the image goes on with the image's edges, where
     its mask is 0. S is the largest of the batch; smaller squares are enlarged.
     Raises ValueError for an empty mask.
     """
     size = mask.shape[1:]
     squares = [_square_around(frame, number, padding) for number, frame in enumerate(mask, start=1)]
     side = max(square.side for square in squares)
-    pictures, masks = [], []
-    for picture, frame, square in zip(_rgb(image), mask, squares, strict=True):
-        rows, columns = square.rows(picture.device), square.columns(picture.device)
-        pictures.append(_resized(_at(picture, rows, columns).unsqueeze(0), (side, side), "bicubic"))
+    crops, masks = [], []
+    for pixels, kept, square in zip(_rgb(image), mask, squares, strict=True):
+        rows, columns = square.rows(pixels.device), square.columns(pixels.device)
+        crops.append(_resized(_at(pixels, rows, columns).unsqueeze(0), (side, side), "bicubic"))
         inside = (rows == rows.clamp(0, size[0] - 1))[:, None] & (columns == columns.clamp(0, size[1] - 1))
-        frame = _at(frame, rows, columns) * inside
-        masks.append(_resized(frame[None, :, :, None], (side, side), "bilinear")[..., 0])
-    return torch.cat(pictures), torch.cat(masks)
+        kept = _at(kept, rows, columns) * inside
+        masks.append(_resized(kept[None, :, :, None], (side, side), "bilinear")[..., 0])
+    return torch.cat(crops), torch.cat(masks)
 
 
 @dataclass(frozen=True)
 class Square:
-    """A square of pixels, which may reach beyond the picture."""
+    """A square of pixels, which may reach beyond the image."""
 
     top: int
     left: int
@@ -139,7 +139,7 @@ def _start(first: int, last: int, side: int, length: int) -> int:
 
 @dataclass(frozen=True)
 class Grid:
-    """Square tiles of one size, evenly spread over a picture."""
+    """Square tiles of one size, evenly spread over an image."""
 
     rows: int
     columns: int
@@ -156,10 +156,10 @@ class Grid:
 
 
 def tile_grid(height: int, width: int, max_tiles: int, overlap: float) -> Grid:
-    """Return the grid of at most `max_tiles` whose tiles are smallest, so that each keeps most of the picture's detail.
+    """Return the grid of at most `max_tiles` whose tiles are smallest, so that each keeps most of the image's detail.
 
     overlap: the least part of a tile, 0 to 0.5, that its neighbour shares; it gives way where tiles would otherwise
-    reach beyond the picture.
+    reach beyond the image.
     """
 
     def grid(rows: int, columns: int) -> Grid:
@@ -174,10 +174,10 @@ def tile_grid(height: int, width: int, max_tiles: int, overlap: float) -> Grid:
 
 
 def tiles(image: Tensor, grid: Grid, whole: bool) -> Tensor:
-    """Cut image [B, H, W, C] into every picture's tiles [N, S, S, 3], row by row, together covering every pixel.
+    """Cut image [B, H, W, C] into every image's tiles [N, S, S, 3], row by row, together covering every pixel.
 
-    whole: each picture's tiles begin with all of it, shrunk to a tile's size, unless there is but one tile.
-    What a square holds beyond the picture is blank.
+    whole: each image's tiles begin with all of it, shrunk to a tile's size, unless there is but one tile.
+    What a square holds beyond the image is blank.
     """
     image = _rgb(image)
     cut = [_on_blank(image, square) for square in grid.squares(*image.shape[1:3])]
@@ -203,7 +203,7 @@ def _spread(length: int, side: int, count: int) -> list[int]:
 
 
 def _on_blank(image: Tensor, square: Square) -> Tensor:
-    """Return a square of image [B, H, W, 3] as [B, S, S, 3], blank beyond the picture."""
+    """Return a square of image [B, H, W, 3] as [B, S, S, 3], blank beyond the image."""
     top, left = max(square.top, 0), max(square.left, 0)
     inside = image[:, top : square.top + square.side, left : square.left + square.side]
     canvas = torch.tensor(BLANK).to(image).expand(len(image), square.side, square.side, 3).clone()
@@ -219,9 +219,9 @@ def _rgb(image: Tensor) -> Tensor:
     return image[..., :3].float()
 
 
-def _at(picture: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return rows and columns of a picture [H, W, ...], those beyond it as its edges."""
-    return picture[rows.clamp(0, picture.shape[0] - 1)][:, columns.clamp(0, picture.shape[1] - 1)]
+def _at(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return rows and columns of an image [H, W, ...], those beyond it as its edges."""
+    return image[rows.clamp(0, image.shape[0] - 1)][:, columns.clamp(0, image.shape[1] - 1)]
 
 
 def _resized(image: Tensor, size: Sequence[int], mode: str) -> Tensor:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..adapter.checkpoint import fingerprint
-from ..encoding.image_encoder import image_features, zero_image_states
+from ..encoding.image_encoder import image_features, zero_hidden_states
 from ..encoding.text_cache import conditionings
 from ..encoding.text_encoder import check_clip_l, encode_texts
 from ..files.tensor_cache import TensorCache
@@ -44,7 +44,7 @@ class Encoders:
 
     def encode_reference(self, image: Tensor) -> dict[str, Tensor]:
         """Return the features [N, 1280] of an image [H, W, 3], fp16."""
-        features = cast(Tensor, image_features(self.clip_vision, image[None]).states)
+        features = cast(Tensor, image_features(self.clip_vision, image[None]).hidden_states)
         return {"image_features": features[0].half()}
 
     def encode_target(self, image: Tensor, base: FrozenBase) -> dict[str, Tensor]:
@@ -150,7 +150,7 @@ def encode_pairs(
         mm.throw_exception_if_processing_interrupted()
         files[number] = _encode_images(pair, encoders, base, cache, marks)
         progress(done := done + 1, count, "images")
-    return PairDataset(pairs, files, zero_image_states(encoders.clip_vision))
+    return PairDataset(pairs, files, zero_hidden_states(encoders.clip_vision))
 
 
 def _encode_images(

@@ -97,7 +97,7 @@ def load_models(job: Job) -> tuple:
     for part, found in (("text encoder", clip), ("autoencoder", vae), ("image encoder", clip_vision)):
         if found is None:
             raise ValueError(f"A {part} was expected; none of the files holds one. Give its file, too.")
-    check_encoder(clip_vision, EncoderNeed(IMAGE_WIDTH, pooled=False), job.clip_vision.name)
+    check_encoder(clip_vision, EncoderNeed(IMAGE_WIDTH, image_embeds=False), job.clip_vision.name)
     return model, Encoders(clip, vae, clip_vision, (job.resolution, job.resolution))
 
 

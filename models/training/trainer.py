@@ -76,8 +76,8 @@ class Trainer:
         self.adapter, self.base, self.dataset = adapter, base, dataset
         self.arguments, self.accelerator = arguments, accelerator
         adapter.to(base.device)
-        rate, decay = arguments.learning_rate, arguments.weight_decay
-        optimizer = torch.optim.AdamW(adapter.trainable_parameters(), lr=rate, betas=BETAS, weight_decay=decay)
+        parameters, learning_rate = adapter.trainable_parameters(), arguments.learning_rate
+        optimizer = torch.optim.AdamW(parameters, learning_rate, BETAS, weight_decay=arguments.weight_decay)
         self.model, self.optimizer = accelerator.prepare(AdapterLoss(adapter, base), optimizer)
         self.ema = {name: weight.detach().clone() for name, weight in adapter.named_parameters()}
         self.unconditional = dataset.unconditional.to(base.device)
@@ -147,10 +147,10 @@ class Trainer:
         return torch.Generator().manual_seed(random.Random(name).getrandbits(63))
 
     @torch.no_grad()
-    def _update_ema(self, decay: float) -> None:
+    def _update_ema(self, ema_decay: float) -> None:
         weights = dict(self.adapter.named_parameters())
         functions: Any = torch  # whose stubs lack this one
-        functions._foreach_lerp_(list(self.ema.values()), [weights[name] for name in self.ema], 1 - decay)
+        functions._foreach_lerp_(list(self.ema.values()), [weights[name] for name in self.ema], 1 - ema_decay)
 
     def trained_weights(self) -> dict[str, Tensor]:
         """Return the averaged weights under the names of published files: what a finished adapter is."""

@@ -124,12 +124,12 @@ class GridGraph:
 
     def sheet(self, cells: Sequence[Cell], rows: Axis, columns: Axis):
         """Add the last node, which joins the cells, and return it."""
-        first, *others = (self.picture(cell) for cell in cells)
-        more = {f"more_{number:03}": picture for number, picture in enumerate(others)}
+        first, *others = (self.image(cell) for cell in cells)
+        more = {f"more_{number:03}": image for number, image in enumerate(others)}
         labels = {"row_labels": "\n".join(rows.labels), "column_labels": "\n".join(columns.labels)}
         return self.node("IPAdapterInstructLabelGrid", (), images=first, **labels, **more)
 
-    def picture(self, cell: Cell) -> list:
+    def image(self, cell: Cell) -> list:
         """Add a cell's nodes and return the link of its picture. Cells share whatever is alike in them."""
         reading = (cell.instruction,)
         encoded = self.node(

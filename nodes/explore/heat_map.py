@@ -40,7 +40,7 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
             inputs=[
                 Watches.Input("watch"),
                 io.Image.Input("image"),
-                io.Combo.Input("view", options=list(VIEWS), default=PICTURE),
+                io.Combo.Input("view", options=list(VIEWS), default=IMAGE_VIEW),
                 io.Float.Input("opacity", default=0.6, min=0.0, max=1.0, step=0.05),
                 io.Combo.Input("scale", options=list(SCALES), default=EACH_MAP),
             ],
@@ -56,14 +56,14 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
         check_numbers(0.0, 1.0, opacity=opacity)
         check_image(image)
         check_seen(watch, len(image))
-        pictures = image[..., :3].float().cpu()
+        images = image[..., :3].float().cpu()
         shares = watch.mean()
-        overlay = VIEWS[view](watch, pictures, opacity, scale)
-        maps = enlarged(shares.flatten(0, 1), (pictures.shape[1], pictures.shape[2]))
+        overlay = VIEWS[view](watch, images, opacity, scale)
+        maps = enlarged(shares.flatten(0, 1), (images.shape[1], images.shape[2]))
         return output_with_text(cls, _summary(watch, shares), overlay, maps)
 
 
-def check_seen(watch: Watch, pictures: int) -> None:
+def check_seen(watch: Watch, images: int) -> None:
     """Raises ValueError when nothing was sampled under the watch, or another number of pictures."""
     if not watch.latents:
         raise ValueError(
@@ -72,35 +72,35 @@ def check_seen(watch: Watch, pictures: int) -> None:
             "where Apply has a weight of 0, or three-way guidance an instruct_guidance of 0, or where another node "
             "samples in tiles."
         )
-    if pictures != watch.latents:
+    if images != watch.latents:
         raise ValueError(
-            f"All pictures of the watched sampling were expected, {watch.latents}; image holds {pictures}. Connect the "
+            f"All pictures of the watched sampling were expected, {watch.latents}; image holds {images}. Connect the "
             "decoded batch of the sampler that was watched."
         )
 
 
-def picture_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+def image_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
     """Show every picture for the first adapter, then for the next: [A L, H, W, 3]."""
     shares = watch.mean()
     maps = normalised(shares.flatten(0, 1), scale)
-    return overlaid(pictures.repeat(len(shares), 1, 1, 1), maps, opacity)
+    return overlaid(images.repeat(len(shares), 1, 1, 1), maps, opacity)
 
 
-def steps_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+def steps_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
     """Show a row for each adapter and picture, with its shares from the beginning of sampling to the end."""
     positions, shares = zip(*watch.over_steps(PARTS_SHOWN), strict=True)
     maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
-    return sheet(maps, _rows(watch), [f"{100 * position:.0f} %" for position in positions], pictures, opacity)
+    return sheet(maps, _rows(watch), [f"{100 * position:.0f} %" for position in positions], images, opacity)
 
 
-def blocks_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+def blocks_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
     """Show a row for each adapter and picture, with its shares in one block after another."""
     blocks, shares = zip(*watch.over_blocks().items(), strict=True)
     maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
-    return sheet(maps, _rows(watch), blocks, pictures, opacity)
+    return sheet(maps, _rows(watch), blocks, images, opacity)
 
 
-def tokens_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> Tensor:
+def tokens_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
     """Show each adapter's tokens on a sheet of its own, since their numbers differ."""
     every = watch.token_maps()
     scaled = normalised(torch.cat([own.flatten(0, 1) for own in every.values()]), scale)
@@ -108,25 +108,25 @@ def tokens_view(watch: Watch, pictures: Tensor, opacity: float, scale: str) -> T
     sheets = []
     for (adapter, own), maps in zip(every.items(), parts, strict=True):
         columns = [f"token {number}" for number in range(1, own.shape[1] + 1)]
-        sheets.append(sheet(maps.view_as(own), _labels(watch)[adapter], columns, pictures, opacity))
+        sheets.append(sheet(maps.view_as(own), _labels(watch)[adapter], columns, images, opacity))
     return below_one_another(sheets)
 
 
-PICTURE = "picture"
+IMAGE_VIEW = "picture"
 VIEWS: dict[str, Callable[[Watch, Tensor, float, str], Tensor]] = {
-    PICTURE: picture_view,
+    IMAGE_VIEW: image_view,
     "over steps": steps_view,
     "over blocks": blocks_view,
     "tokens": tokens_view,
 }
 
 
-def sheet(maps: Tensor, rows: Sequence[str], columns: Sequence[str], pictures: Tensor, opacity: float) -> Tensor:
+def sheet(maps: Tensor, rows: Sequence[str], columns: Sequence[str], images: Tensor, opacity: float) -> Tensor:
     """Lay maps [R, C, h, w] in 0..1 over the pictures, from the first again, with labels: [1, H', W', 3].
 
     Many columns are broken into lines below one another.
     """
-    shown = _small(pictures).repeat(len(rows) // len(pictures), 1, 1, 1)
+    shown = _small(images).repeat(len(rows) // len(images), 1, 1, 1)
     at_once = math.ceil(len(columns) / math.ceil(len(columns) / COLUMNS))
     lines = []
     for start in range(0, len(columns), at_once):
@@ -142,12 +142,12 @@ def below_one_another(sheets: Sequence[Tensor]) -> Tensor:
     return torch.cat([F.pad(one, (0, 0, 0, width - one.shape[2]), value=1.0) for one in sheets], dim=1)
 
 
-def _small(pictures: Tensor) -> Tensor:
+def _small(images: Tensor) -> Tensor:
     """Shrink pictures [L, H, W, 3] to the size of a sheet's cells; smaller ones keep their size."""
-    size = pictures.shape[1:3]
+    size = images.shape[1:3]
     factor = min(CELL / max(size), 1)
     size = [max(round(side * factor), 1) for side in size]
-    return F.interpolate(pictures.movedim(-1, 1), size=size, mode="bilinear", antialias=True).movedim(1, -1)
+    return F.interpolate(images.movedim(-1, 1), size=size, mode="bilinear", antialias=True).movedim(1, -1)
 
 
 def _names(watch: Watch) -> list[str]:

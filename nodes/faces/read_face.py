@@ -35,7 +35,7 @@ from .load_face import FACES
 FOLDER = "insightface"
 LARGEST, ALL = "largest", "all"
 EACH, AVERAGE = "each", "average"
-PICTURES_SHOWN = 8
+IMAGES_SHOWN = 8
 
 
 class IPAdapterInstructReadFace(io.ComfyNode):
@@ -112,5 +112,5 @@ def _sizes(seen: list[list[SeenFace]]) -> list[str]:
         f"detected at {faces[0].detected_at}"
         for number, faces in enumerate(seen, start=1)
     ]
-    more = len(lines) - PICTURES_SHOWN
-    return lines if more <= 0 else [*lines[:PICTURES_SHOWN], f"and {more} more"]
+    more = len(lines) - IMAGES_SHOWN
+    return lines if more <= 0 else [*lines[:IMAGES_SHOWN], f"and {more} more"]

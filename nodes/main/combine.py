@@ -34,10 +34,10 @@ class IPAdapterInstructCombine(io.ComfyNode):
     def execute(
         cls, embeds_1, embeds_2, method: str, weight_1: float, weight_2: float, at_percent: float
     ) -> io.NodeOutput:
-        from ...models.encoding.embeds import combine_embeds, take_turns
+        from ...models.encoding.embeds import combine_embeds, switch_embeds
 
         check_choice("method", method, (*METHODS, THEN))
         weights = weight_1, weight_2
         if method == THEN:
-            return io.NodeOutput(take_turns(embeds_1, embeds_2, at_percent, weights))
+            return io.NodeOutput(switch_embeds(embeds_1, embeds_2, at_percent, weights))
         return io.NodeOutput(combine_embeds(embeds_1, embeds_2, method, weights))

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from PIL import ImageColor
 from torch import Tensor
 
-from ...models.encoding.masks import mask_frames
+from ...models.encoding.masks import mask_batch
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice, check_numbers, shown
 from ..shared.schema import Schema
@@ -55,8 +55,8 @@ class IPAdapterInstructPrepare(io.ComfyNode):
         check_numbers(0.0, MOST_FEATHER, feather=feather)
         check_numbers(0, MOST_SEED, seed=seed)
         check_numbers(0.0, MOST_PADDING, padding=padding)
-        frames = mask_frames(mask, "mask")
-        kept, lines = mask_for_each(1 - frames if invert else frames, image), []
+        masks = mask_batch(mask, "mask")
+        kept, lines = mask_for_each(1 - masks if invert else masks, image), []
         if action != CROP:
             kept = feathered(kept, feather)
             colours = random_colours(image, kept, seed) if colour is None else colour

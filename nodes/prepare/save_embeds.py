@@ -36,5 +36,5 @@ class IPAdapterInstructSaveEmbeds(io.ComfyNode):
         output = os.path.abspath(folder_paths.get_output_directory())
         target = EMBEDS.next_path(filename_prefix, output)
         write_embeds(stored, target)
-        said = f"{target.relative_to(output).as_posix()} ({target.stat().st_size / 1e6:.1f} MB), in {output}"
-        return output_with_text(cls, [said, f"instruction: {stored.instruction}"])
+        text = f"{target.relative_to(output).as_posix()} ({target.stat().st_size / 1e6:.1f} MB), in {output}"
+        return output_with_text(cls, [text, f"instruction: {stored.instruction}"])

@@ -9,7 +9,7 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ...models.files.encoder_files import VIT_H_STATES, wrong_encoder
+from ...models.files.encoder_files import VIT_H_HIDDEN_STATES, wrong_encoder
 from ...models.messages import check_letters
 from ...models.training.training_arguments import MIXED_PRECISIONS, NO, TrainingArguments
 from ..shared.folders import adapter_path, fitting_encoder, listed_name, stamps_of
@@ -167,10 +167,10 @@ def _encoder_file(clip_vision):
     from ...models.encoding.image_encoder import check_encoder
 
     if clip_vision is not None:
-        check_encoder(clip_vision, VIT_H_STATES, "the connected one")
+        check_encoder(clip_vision, VIT_H_HIDDEN_STATES, "the connected one")
         return None
-    encoder = fitting_encoder(VIT_H_STATES)
+    encoder = fitting_encoder(VIT_H_HIDDEN_STATES)
     if encoder is None:
-        missing = wrong_encoder("no .safetensors file in models/clip_vision is one", VIT_H_STATES)
+        missing = wrong_encoder("no .safetensors file in models/clip_vision is one", VIT_H_HIDDEN_STATES)
         raise ValueError(f"{missing} Or connect one.")
     return encoder

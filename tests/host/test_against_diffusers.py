@@ -12,7 +12,7 @@ import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import recognise
-from ipadapter_instruct.models.encoding.combining import Combining, combine_references
+from ipadapter_instruct.models.encoding.combining import combine_references
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.features import Features
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
@@ -58,15 +58,15 @@ def tensors_of(case: Case) -> dict[str, Tensor]:
 
 
 def features_of(case: Case) -> tuple[Features, Tensor]:
-    """Random features of one reference, and states of no picture."""
+    """Random features of one reference, and hidden states of no image."""
     generator = torch.Generator().manual_seed(7)
     drawn = lambda *shape: torch.randn(1, *shape, generator=generator)  # noqa: E731
     kind, image = case.sizes.kind, case.sizes.image
-    states, zeros = drawn(17, image), drawn(17, image)
+    hidden_states, zeros = drawn(17, image), drawn(17, image)
     face = torch.nn.functional.normalize(drawn(512), dim=-1) if kind.startswith("faceid") else None
     return Features(
-        states=states if kind in ("plus", "full-face", "faceid-plus") else None,
-        pooled=drawn(image) if kind == "base" else None,
+        hidden_states=hidden_states if kind in ("plus", "full-face", "faceid-plus") else None,
+        image_embeds=drawn(image) if kind == "base" else None,
         face=face,
     ), zeros
 
@@ -79,23 +79,23 @@ class Pair:
         self.family = self.case.family
         tensors = tensors_of(self.case)
         self.adapter = LoadedAdapter(self.case.file, recognise(tensors, self.case.file))
-        self.features, self.zero_states = features_of(self.case)
+        self.features, self.zero_hidden_states = features_of(self.case)
         texts = Texts("use the style", "", "")
-        encode = token_encoder(self.adapter, None, texts, lambda: self.zero_states, structure=0.7)
-        self.embeds = InstructEmbeds.of(self.adapter, "", combine_references(encode(self.features), Combining()))
+        encode = token_encoder(self.adapter, None, texts, lambda: self.zero_hidden_states, structure=0.7)
+        self.embeds = InstructEmbeds.of(self.adapter, "", combine_references(encode(self.features)))
         self.pipeline = oracle.with_adapter(self.family, tensors)
 
     def image_embeds(self, positive: bool) -> list[Tensor]:
         """What diffusers is given for the picture, or for none."""
         read, layer = self.features, self.pipeline.unet.encoder_hid_proj.image_projection_layers[0]
-        if read.face is not None and read.states is not None:
-            layer.clip_embeds = (read.states if positive else self.zero_states)[None]
+        if read.face is not None and read.hidden_states is not None:
+            layer.clip_embeds = (read.hidden_states if positive else self.zero_hidden_states)[None]
             layer.shortcut, layer.shortcut_scale = "plusv2" in self.case.file, 0.7
         if read.face is not None:
             return [(read.face if positive else torch.zeros_like(read.face))[None]]
-        if read.pooled is not None:
-            return [(read.pooled if positive else torch.zeros_like(read.pooled))[None]]
-        return [(read.states if positive else self.zero_states)[None]]
+        if read.image_embeds is not None:
+            return [(read.image_embeds if positive else torch.zeros_like(read.image_embeds))[None]]
+        return [(read.hidden_states if positive else self.zero_hidden_states)[None]]
 
 
 @pytest.fixture(scope="module", params=CASES)

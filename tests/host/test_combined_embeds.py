@@ -13,7 +13,7 @@ from support import readable_adapters, small_models, small_plain_adapters
 from support.pack_nodes import run_node
 from support.readable_adapters import (
     COLOUR,
-    PICTURES,
+    IMAGES,
     POSE,
     ROW,
     Runs,
@@ -37,7 +37,7 @@ def combined(first, second, method: str = "concat", weight_1: float = 1.0, weigh
 
 
 def test_two_encodes_concatenated_are_their_tokens_in_order(encode):
-    first, second = encode(), encode(image=PICTURES[1:3], instruction=COLOUR)
+    first, second = encode(), encode(image=IMAGES[1:3], instruction=COLOUR)
     found = combined(first, second)
     for branch, tokens in found.image_tokens.items():
         same(tokens, torch.cat([first.image_tokens[branch], second.image_tokens[branch]], dim=1))
@@ -46,8 +46,8 @@ def test_two_encodes_concatenated_are_their_tokens_in_order(encode):
 
 
 def test_pictures_of_one_batch_are_encodes_concatenated(encode):
-    together = encode(references=row_of({}, {"image": PICTURES[1:2], "weight": 0.5}, image=PICTURES[:1]))
-    apart = combined(encode(), encode(image=PICTURES[1:2]), weight_2=0.5)
+    together = encode(references=row_of({}, {"image": IMAGES[1:2], "weight": 0.5}, image=IMAGES[:1]))
+    apart = combined(encode(), encode(image=IMAGES[1:2]), weight_2=0.5)
     for branch, tokens in together.image_tokens.items():
         torch.testing.assert_close(apart.image_tokens[branch], tokens, rtol=0, atol=1e-5)
     same(apart.token_weights, together.token_weights)
@@ -65,7 +65,7 @@ def test_a_set_of_weight_0_leaves_the_other_and_its_instruction(encode, method):
 def test_a_combination_samples(family, encode, method, guidance):
     model = small_models.small_model(family)
     embeds = combined(
-        encode(), encode(instruction=COLOUR, combine="one per batch index", image=PICTURES[:2]), method, 0.7
+        encode(), encode(instruction=COLOUR, combine="one per batch index", image=IMAGES[:2]), method, 0.7
     )
     found = sample(small_models.applied(model, embeds, guidance=guidance), noise(model, 2, 8, 12), last_step=1)
     assert found.isfinite().all()
@@ -126,12 +126,12 @@ def test_references_are_their_encodes_concatenated_with_their_weights(adapter, v
     mask[..., :4] = 0
     own = (
         {},
-        {"image": PICTURES[1:3], "instruction": COLOUR, "image_mask": mask},
-        {"image": PICTURES[3:4], "instruction": "use the style", "fit": "stretch"},
+        {"image": IMAGES[1:3], "instruction": COLOUR, "image_mask": mask},
+        {"image": IMAGES[3:4], "instruction": "use the style", "fit": "stretch"},
     )
     weights = (1.0, 0.5, -0.25)
     settings = ({**each, "weight": weight} for each, weight in zip(own, weights, strict=True))
-    made = row_of(*settings, image=PICTURES[:1])
+    made = row_of(*settings, image=IMAGES[:1])
     output = readable_adapters.encoded(adapter, vit_h, references=made)
     expected = concatenate([(encode(**each).tokens, weight) for each, weight in zip(own, weights, strict=True)])
 
@@ -145,13 +145,13 @@ def test_references_are_their_encodes_concatenated_with_their_weights(adapter, v
 
 
 def test_a_single_reference_is_its_encode(encode):
-    same_embeds(encode(references=row_of({"image": PICTURES[:1]})), encode())
+    same_embeds(encode(references=row_of({"image": IMAGES[:1]})), encode())
 
 
 def test_a_reference_of_weight_0_is_left_out_and_not_encoded(adapter, encode):
     encoder = image_encoder()
     runs = Runs(encoder)
-    made = row_of({"image": PICTURES[:1]}, {"image": PICTURES[1:2], "weight": 0.0, "instruction": COLOUR})
+    made = row_of({"image": IMAGES[:1]}, {"image": IMAGES[1:2], "weight": 0.0, "instruction": COLOUR})
     found = readable_adapters.encode(adapter, encoder, references=made)
     same_embeds(found, encode())
     assert found.instruction == POSE
@@ -160,13 +160,13 @@ def test_a_reference_of_weight_0_is_left_out_and_not_encoded(adapter, encode):
 
 def test_references_of_nothing_but_weight_0_are_refused(encode):
     with pytest.raises(ValueError, match="other than 0"):
-        encode(references=row_of({"weight": 0.0}, {"weight": 0.0}, image=PICTURES[:1]))
+        encode(references=row_of({"weight": 0.0}, {"weight": 0.0}, image=IMAGES[:1]))
 
 
 def test_references_are_checked_before_any_is_encoded(adapter):
     encoder = image_encoder()
     runs = Runs(encoder)
-    made = row_of({"image": PICTURES[:1]}, {"embeds": torch.zeros(1, 257, 1280)}, {"face": FACE})
+    made = row_of({"image": IMAGES[:1]}, {"embeds": torch.zeros(1, 257, 1280)}, {"face": FACE})
     with pytest.raises(ValueError, match="Connect a picture to image: .* this reference has none"):
         readable_adapters.encode(adapter, encoder, references=made)
     assert runs.sizes == []
@@ -176,26 +176,26 @@ def test_references_are_checked_before_any_is_encoded(adapter):
 
 @pytest.mark.parametrize("combine", ["concat", "average"])
 def test_a_row_is_combined_as_its_last_node_says(encode, combine):
-    pictures = ({"image": PICTURES[:1]}, {"image": PICTURES[1:2], "combine": combine})
-    found = encode(references=row_of(*pictures))
-    apart = [encode(image=PICTURES[n : n + 1]) for n in range(2)]
+    images = ({"image": IMAGES[:1]}, {"image": IMAGES[1:2], "combine": combine})
+    found = encode(references=row_of(*images))
+    apart = [encode(image=IMAGES[n : n + 1]) for n in range(2)]
     same_embeds(found, combined(*apart, combine))
 
 
 def test_a_row_with_two_ways_of_combining_is_refused():
     with pytest.raises(ValueError, match="^Choose average in combine here, too: .* this one concat"):
-        row_of({"combine": "average"}, {}, image=PICTURES[:1])
+        row_of({"combine": "average"}, {}, image=IMAGES[:1])
 
 
 def test_a_reference_without_an_instruction_has_encodes(encode):
-    made = row_of({}, {"instruction": COLOUR}, image=PICTURES[:1])
+    made = row_of({}, {"instruction": COLOUR}, image=IMAGES[:1])
     found = encode(references=made)
     same_embeds(found, combined(encode(), encode(instruction=COLOUR)))
     assert found.instruction == f"{POSE}; {COLOUR}"
 
 
 UNUSED = {
-    "image and embeds": ({"image": PICTURES[:1], "embeds": torch.zeros(1, 2, 3)}, "connected: image and embeds"),
+    "image and embeds": ({"image": IMAGES[:1], "embeds": torch.zeros(1, 2, 3)}, "connected: image and embeds"),
     "nothing": ({}, "connected: none"),
     "a mask without an image": (
         {"face": FACE, "image_mask": torch.ones(1, 8, 8)},
@@ -236,9 +236,7 @@ def test_a_task_that_is_none_is_refused(encode):
 
 
 def test_adding_a_reference_leaves_those_before_it_as_they_are():
-    before = row_of({"image": PICTURES[:1]})
-    after = run_node(IPAdapterInstructReference, **{**ROW, "weight": 0.5}, image=PICTURES[:1], references=before).args[
-        0
-    ]
+    before = row_of({"image": IMAGES[:1]})
+    after = run_node(IPAdapterInstructReference, **{**ROW, "weight": 0.5}, image=IMAGES[:1], references=before).args[0]
     assert (len(before.row), len(after.row)) == (1, 2)
     assert after.row[0] is before.row[0]

@@ -142,14 +142,14 @@ def test_on_one_device_nothing_is_copied(family, bare, embeds, batch):
 
 
 def test_what_was_copied_goes_with_the_run(bare, embeds, batch, monkeypatch):
-    made, take = [], bounded_cache.Kept.get
+    made, take = [], bounded_cache.RunCache.get
 
     def noting(self, *args):
         found = take(self, *args)
         made.append(weakref.ref(self))
         return found
 
-    monkeypatch.setattr(bounded_cache.Kept, "get", noting)
+    monkeypatch.setattr(bounded_cache.RunCache, "get", noting)
     sample(spread(small_models.applied(bare, embeds)), batch)
     assert made and not any(kept() for kept in made)
 
@@ -181,26 +181,28 @@ def in_two_threads(work, *arguments) -> list[list]:
 
 
 def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
-    monkeypatch.setattr(masks, "KEPT", 1)
+    monkeypatch.setattr(masks, "MOST_CACHED", 1)
     site_masks, like = masks.SiteMasks(soft_masks()), torch.zeros(1)
 
-    def of(frame: int) -> torch.Tensor:
-        return site_masks.at((1, 1), (2, 2), (None,), (frame,), like)
+    def of(batch_index: int) -> torch.Tensor:
+        return site_masks.at((1, 1), (2, 2), (None,), (batch_index,), like)
 
-    own = [of(frame) for frame in (0, 1)]
+    own = [of(batch_index) for batch_index in (0, 1)]
     for expected, found in zip(own, in_two_threads(of, Interrupted(0), Interrupted(1)), strict=True):
         assert all(torch.equal(mask, expected) for mask in found)
 
 
 def test_factors_are_found_though_another_thread_has_them_forgotten(monkeypatch):
-    monkeypatch.setattr(run, "KEPT", 1)
+    monkeypatch.setattr(run, "MOST_CACHED", 1)
     adapter = Prepared(SimpleNamespace(batch_weights=(1.0, 0.5)), None, None, None)
     like = torch.zeros(1)
 
-    def of(frame: int) -> torch.Tensor:
-        return adapter.latent_factors(BatchRows((Branch.FULL,), (None,), (2, 2), (2, 2), (frame,)), like, 3.0, False)
+    def of(batch_index: int) -> torch.Tensor:
+        return adapter.latent_factors(
+            BatchRows((Branch.FULL,), (None,), (2, 2), (2, 2), (batch_index,)), like, 3.0, False
+        )
 
-    own = [of(frame) for frame in (0, 1)]
+    own = [of(batch_index) for batch_index in (0, 1)]
     for expected, found in zip(own, in_two_threads(of, Interrupted(0), Interrupted(1)), strict=True):
         assert all(torch.equal(factors, expected) for factors in found)
 

@@ -9,7 +9,7 @@ from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from support import small_models
 from support.pack_nodes import run_node
-from support.readable_adapters import PICTURES, Runs, image_encoder, inputs_for, readable_adapter, same_embeds
+from support.readable_adapters import IMAGES, Runs, image_encoder, inputs_for, readable_adapter, same_embeds
 from support.sampling.counting import passes
 from support.sampling.short_runs import same, sample
 
@@ -34,9 +34,9 @@ def test_what_to_leave_behind_changes_what_guidance_moves_away_from_alone(encode
 
 
 def test_what_to_leave_behind_is_read_off_each_picture(encode):
-    together = encode(image=PICTURES[:5], negative_instruction="the colour").image_tokens.uncond
+    together = encode(image=IMAGES[:5], negative_instruction="the colour").image_tokens.uncond
     apart = [
-        encode(image=picture[None], negative_instruction="the colour").image_tokens.uncond for picture in PICTURES[:5]
+        encode(image=picture[None], negative_instruction="the colour").image_tokens.uncond for picture in IMAGES[:5]
     ]
     torch.testing.assert_close(together, torch.cat(apart, dim=1), rtol=0, atol=1e-5)
     assert not torch.allclose(apart[0], apart[1], atol=1e-3)
@@ -70,11 +70,11 @@ def test_forty_pictures_are_encoded_a_few_at_a_time_and_the_progress_ends(monkey
     monkeypatch.setattr(
         comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *args, **kwargs: progress.append((value, total))
     )
-    inputs = {"image": PICTURES, **inputs_for(adapter, encoder)}
+    inputs = {"image": IMAGES, **inputs_for(adapter, encoder)}
     embeds = run_node(IPAdapterInstructEncode, **inputs).args[0]
 
-    parts = len(PICTURES) // BATCH
-    assert embeds.image_tokens.full.shape[:2] == (1, 16 * len(PICTURES))
+    parts = len(IMAGES) // BATCH
+    assert embeds.image_tokens.full.shape[:2] == (1, 16 * len(IMAGES))
     assert sorted(of_encoder.sizes) == [1] + [BATCH] * parts  # the zero image by itself
     assert sorted(of_resampler.sizes) == [1] + [BATCH] * 3 * parts  # the zero image's tokens once, for uncond
     assert progress == [(part + 1, parts) for part in range(parts)]
@@ -84,16 +84,16 @@ def test_pictures_of_a_long_batch_have_their_own_masks(encode):
     masks = torch.zeros(6, 10, 10)
     for number, mask in enumerate(masks):
         mask[:, : number + 2] = 1
-    together = encode(image=PICTURES[:6], image_mask=masks).image_tokens.full
-    apart = [encode(image=PICTURES[n][None], image_mask=masks[n]).image_tokens.full for n in range(6)]
+    together = encode(image=IMAGES[:6], image_mask=masks).image_tokens.full
+    apart = [encode(image=IMAGES[n][None], image_mask=masks[n]).image_tokens.full for n in range(6)]
     torch.testing.assert_close(together, torch.cat(apart, dim=1), rtol=0, atol=1e-5)
 
 
 def test_masks_of_a_long_batch_may_have_further_dimensions(encode):
     masks = (torch.rand(6, 10, 10, generator=torch.Generator().manual_seed(1)) > 0.5).float()
-    expected = encode(image=PICTURES[:6], image_mask=masks)
+    expected = encode(image=IMAGES[:6], image_mask=masks)
     for shape in ((6, 1, 10, 10), (1, 6, 10, 10), (6, 10, 10, 1), (1, 6, 10, 10, 1)):
-        same_embeds(encode(image=PICTURES[:6], image_mask=masks.reshape(shape)), expected)
+        same_embeds(encode(image=IMAGES[:6], image_mask=masks.reshape(shape)), expected)
 
 
 def test_an_interruption_stops_a_long_batch_before_its_next_part(monkeypatch):
@@ -102,7 +102,7 @@ def test_an_interruption_stops_a_long_batch_before_its_next_part(monkeypatch):
     monkeypatch.setattr(
         comfy.utils, "PROGRESS_BAR_HOOK", lambda value, *args, **kwargs: mm.interrupt_current_processing()
     )
-    inputs = {"image": PICTURES, **inputs_for(adapter, encoder)}
+    inputs = {"image": IMAGES, **inputs_for(adapter, encoder)}
     with pytest.raises(mm.InterruptProcessingException):
         run_node(IPAdapterInstructEncode, **inputs)
     assert runs.sizes == [1, BATCH]
@@ -124,7 +124,7 @@ def test_no_tensor_but_the_tokens_grows_with_the_batch():
     adapter, encoder = readable_adapter("sd15"), image_encoder(patches=16)
 
     def largest(number: int) -> int:
-        inputs = {"image": PICTURES[:number], **inputs_for(adapter, encoder)}
+        inputs = {"image": IMAGES[:number], **inputs_for(adapter, encoder)}
         FeatureCache._by_owner.pop(encoder, None)
         with Peak() as peak:
             embeds = run_node(IPAdapterInstructEncode, **inputs).args[0]
@@ -132,4 +132,4 @@ def test_no_tensor_but_the_tokens_grows_with_the_batch():
         return peak.elements
 
     few = largest(2 * BATCH)
-    assert largest(len(PICTURES)) == few
+    assert largest(len(IMAGES)) == few

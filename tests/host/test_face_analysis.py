@@ -19,7 +19,7 @@ from ipadapter_instruct.models.reference.face_analysis import find_packs, load_a
 from ipadapter_instruct.nodes.faces.load_face import IPAdapterInstructLoadFace  # noqa: E402
 from ipadapter_instruct.nodes.faces.read_face import IPAdapterInstructReadFace  # noqa: E402
 from support import face_models  # noqa: E402
-from support.face_models import Mark, picture_of  # noqa: E402
+from support.face_models import Mark, image_of  # noqa: E402
 from support.refusals import refused  # noqa: E402
 
 pytestmark = [
@@ -95,7 +95,7 @@ def directly(loaded, image: torch.Tensor) -> list:
 
 
 def test_the_largest_face_is_insightfaces_own_embedding_and_crop(analysis, incumbent):
-    image = picture_of([SMALL, LARGE])
+    image = image_of([SMALL, LARGE])
     faces, crop = read(analysis, image).args
     expected = directly(incumbent, image)[0]
 
@@ -108,7 +108,7 @@ def test_the_largest_face_is_insightfaces_own_embedding_and_crop(analysis, incum
 
 
 def test_all_faces_come_the_largest_first(analysis, incumbent):
-    image = picture_of([SMALL, LARGE, Mark(96, 480, reach=3)])
+    image = image_of([SMALL, LARGE, Mark(96, 480, reach=3)])
     faces, crops = read(analysis, image, which="all").args
     expected = directly(incumbent, image)
 
@@ -119,7 +119,7 @@ def test_all_faces_come_the_largest_first(analysis, incumbent):
 
 
 def test_another_packs_insightface_is_taken_and_left_as_it_was(analysis, incumbent):
-    image, detector = picture_of([SMALL, LARGE]), incumbent.det_model
+    image, detector = image_of([SMALL, LARGE]), incumbent.det_model
     before = (detector.input_size, list(detector.input_sizes), incumbent.det_size)
     (found, _), (expected, _) = (read(each, image).args for each in (incumbent, analysis))
 
@@ -128,16 +128,16 @@ def test_another_packs_insightface_is_taken_and_left_as_it_was(analysis, incumbe
 
 
 def test_a_batch_is_its_pictures_one_by_one(analysis):
-    pictures = [picture_of([mark], seed=seed) for seed, mark in enumerate([SMALL, LARGE, Mark(256, 64)])]
+    pictures = [image_of([mark], seed=seed) for seed, mark in enumerate([SMALL, LARGE, Mark(256, 64)])]
     faces, crops = read(analysis, torch.cat(pictures)).args
-    alone = [read(analysis, picture).args for picture in pictures]
+    alone = [read(analysis, image).args for image in pictures]
 
     assert torch.equal(faces.embeddings, torch.cat([each.embeddings for each, _ in alone]))
     assert torch.equal(crops, torch.cat([crop for _, crop in alone]))
 
 
 def test_photos_of_one_person_are_averaged_and_every_crop_is_kept(analysis):
-    batch = torch.cat([picture_of([mark]) for mark in (SMALL, LARGE)])
+    batch = torch.cat([image_of([mark]) for mark in (SMALL, LARGE)])
     each, crops = read(analysis, batch).args
     one, same_crops = read(analysis, batch, together="average").args
 
@@ -147,7 +147,7 @@ def test_photos_of_one_person_are_averaged_and_every_crop_is_kept(analysis):
 
 
 def test_an_alpha_channel_and_values_beyond_white_change_nothing(analysis):
-    image = picture_of([LARGE])
+    image = image_of([LARGE])
     bright = torch.where(image == 1, 1.5, image)
     with_alpha = torch.cat([image, torch.rand(1, 640, 640, 1)], dim=-1)
     expected = read(analysis, image).args[0].embeddings
@@ -156,20 +156,20 @@ def test_an_alpha_channel_and_values_beyond_white_change_nothing(analysis):
 
 
 def test_a_picture_of_another_shape_is_read_where_its_face_is(analysis, incumbent):
-    image = picture_of([Mark(600, 200, reach=3, side=64)], width=1280, height=720)
+    image = image_of([Mark(600, 200, reach=3, side=64)], width=1280, height=720)
     faces, _ = read(analysis, image).args
     assert torch.equal(faces.embeddings[0], torch.from_numpy(directly(incumbent, image)[0].embedding))
 
 
 def test_the_embedding_names_its_recognition_model(analysis, incumbent):
     for each in (analysis, incumbent):
-        assert read(each, picture_of([LARGE])).args[0].recognition == "w600k_r50.onnx"
+        assert read(each, image_of([LARGE])).args[0].recognition == "w600k_r50.onnx"
 
 
 @pytest.mark.parametrize(("largest_input", "size"), [(640, 640), (639, 576), (500, 448), (256, 256)])
 def test_a_face_too_large_at_first_is_found_at_a_smaller_size(tmp_path, largest_input, size):
     loaded = load_analysis(face_models.save_pack(tmp_path / "models" / "buffalo_l", largest_input))
-    image = picture_of([Mark(256, 256, reach=3, side=192)])
+    image = image_of([Mark(256, 256, reach=3, side=192)])
     output = read(loaded, image)
     boxes, landmarks = loaded.det_model.detect(bgr(image), input_size=(size, size))
 
@@ -180,7 +180,7 @@ def test_a_face_too_large_at_first_is_found_at_a_smaller_size(tmp_path, largest_
 
 
 def test_the_node_says_what_was_found(analysis):
-    batch = torch.cat([picture_of([SMALL, LARGE]), picture_of([SMALL])])
+    batch = torch.cat([image_of([SMALL, LARGE]), image_of([SMALL])])
     assert read(analysis, batch, which="all", together="average").ui["text"] == (
         "3 face(s) of 2 picture(s) -> 1 embedding(s)",
         "picture 1: 257 x 257, 128 x 128 pixels, detected at 640",
@@ -189,7 +189,7 @@ def test_the_node_says_what_was_found(analysis):
 
 
 def test_of_many_pictures_the_node_shows_the_first(analysis):
-    said = read(analysis, picture_of([SMALL]).expand(10, -1, -1, -1)).ui["text"]
+    said = read(analysis, image_of([SMALL]).expand(10, -1, -1, -1)).ui["text"]
     assert len(said) == 10
     assert said[-1] == "and 2 more"
 
@@ -198,7 +198,7 @@ def test_of_many_pictures_the_node_shows_the_first(analysis):
 
 
 def test_pictures_without_a_face_are_named_with_what_to_try(analysis):
-    batch = torch.cat([picture_of(marks) for marks in ([], [SMALL], [])])
+    batch = torch.cat([image_of(marks) for marks in ([], [SMALL], [])])
     refused(
         lambda: read(analysis, batch),
         "A face was expected in each of the 3 picture(s); none was found in number 1, 3,",
@@ -214,7 +214,7 @@ def test_pictures_of_nan_and_empty_batches_are_refused(analysis):
 
 def test_an_analysis_without_recognition_and_another_object_are_refused(packs):
     detection = FaceAnalysis(name="buffalo_l", root=str(packs), allowed_modules=["detection"])
-    image = picture_of([LARGE])
+    image = image_of([LARGE])
     refused(
         lambda: read(detection, image),
         "FaceAnalysis has no recognition",
@@ -226,12 +226,12 @@ def test_an_analysis_without_recognition_and_another_object_are_refused(packs):
 def test_a_recognition_model_of_another_width_is_refused(packs, tmp_path):
     folder = face_models.save_pack(tmp_path / "models" / "small")
     face_models.onnx.save(face_models.recognition_model(width=128), folder / "w600k_r50.onnx")
-    refused(lambda: read(load_analysis(folder), picture_of([LARGE])), "expected to be [faces, 512]; they are [1, 128]")
+    refused(lambda: read(load_analysis(folder), image_of([LARGE])), "expected to be [faces, 512]; they are [1, 128]")
 
 
 def test_two_recognition_models_read_a_face_differently(analysis, tmp_path):
     other = load_analysis(face_models.save_pack(tmp_path / "models" / "other", seed=1))
-    found, expected = (read(each, picture_of([LARGE])).args[0].normed for each in (other, analysis))
+    found, expected = (read(each, image_of([LARGE])).args[0].normed for each in (other, analysis))
     assert abs(float((found * expected).sum())) < 0.5
 
 
@@ -239,7 +239,7 @@ def test_two_recognition_models_read_a_face_differently(analysis, tmp_path):
 
 
 def load(pack: str = "buffalo_l", device: str = "CPU"):
-    return read(None, picture_of([LARGE]), model_pack=pack, device=device)
+    return read(None, image_of([LARGE]), model_pack=pack, device=device)
 
 
 def offered() -> list[str]:
@@ -249,7 +249,7 @@ def offered() -> list[str]:
 def test_the_node_loads_insightfaces_models_and_says_where_they_run(places, no_network, incumbent):
     face_models.save_pack(places / "models" / "insightface" / "models" / "buffalo_l")
     output = load()
-    expected = directly(incumbent, picture_of([LARGE]))[0]
+    expected = directly(incumbent, image_of([LARGE]))[0]
 
     assert output.ui["text"][0] == "buffalo_l: detection, recognition; runs on CPU"
     assert torch.equal(output.args[0].embeddings[0], torch.from_numpy(expected.embedding))
@@ -365,7 +365,7 @@ def test_without_insightface_or_onnxruntime_the_node_says_how_to_install_them(pl
 
 
 def test_a_face_that_was_read_is_saved_and_loaded_bit_for_bit(places, analysis):
-    reading = read(analysis, picture_of([SMALL, LARGE]), which="all", save_as="faces/face")
+    reading = read(analysis, image_of([SMALL, LARGE]), which="all", save_as="faces/face")
     output = run_node(IPAdapterInstructLoadFace, file="faces/face_00001_.face.safetensors [output]")
 
     assert torch.equal(output.args[0].embeddings, reading.args[0].embeddings)
@@ -375,7 +375,7 @@ def test_a_face_that_was_read_is_saved_and_loaded_bit_for_bit(places, analysis):
 
 def test_saved_faces_are_numbered_and_none_is_written_over_nor_written_unasked(places, analysis):
     for save_as in ("faces/face", "faces/face", "", "  "):
-        read(analysis, picture_of([LARGE]), save_as=save_as)
+        read(analysis, image_of([LARGE]), save_as=save_as)
     names = [f"face_0000{number}_.face.safetensors" for number in (1, 2)]
     assert sorted(path.name for path in (places / "output" / "faces").iterdir()) == names
 
@@ -383,7 +383,7 @@ def test_saved_faces_are_numbered_and_none_is_written_over_nor_written_unasked(p
 @pytest.mark.parametrize("prefix", ["../ann", "/tmp/ann", "a/../../ann"])
 def test_a_place_outside_the_output_folder_is_refused_before_anything_is_read(places, prefix):
     refused(
-        lambda: read(object(), picture_of([LARGE]), save_as=prefix),
+        lambda: read(object(), image_of([LARGE]), save_as=prefix),
         "save_as was expected to be a place",
         "inside",
         str(places / "output"),
@@ -394,12 +394,12 @@ def test_a_place_outside_the_output_folder_is_refused_before_anything_is_read(pl
 
 @pytest.mark.parametrize("prefix", [".", "..", "/"])
 def test_a_place_that_names_nothing_is_refused(places, analysis, prefix):
-    refused(lambda: read(analysis, picture_of([LARGE]), save_as=prefix), "was expected to be a name", "Write one")
+    refused(lambda: read(analysis, image_of([LARGE]), save_as=prefix), "was expected to be a name", "Write one")
 
 
 def test_a_folder_that_cannot_be_made_is_said(places, analysis):
     (places / "output" / "faces").write_text("a file in the folder's place")
-    refused(lambda: read(analysis, picture_of([LARGE]), save_as="faces/x"), "faces", "the system refused")
+    refused(lambda: read(analysis, image_of([LARGE]), save_as="faces/x"), "faces", "the system refused")
 
 
 def test_every_input_and_output_of_the_face_nodes_has_a_tooltip():
@@ -410,7 +410,7 @@ def test_every_input_and_output_of_the_face_nodes_has_a_tooltip():
 
 
 def test_seeing_faces_leaves_the_picture_as_it_was(analysis):
-    image = picture_of([LARGE])
+    image = image_of([LARGE])
     before = image.clone()
     see_faces(analysis, image)
     assert torch.equal(image, before)

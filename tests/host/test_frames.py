@@ -8,7 +8,7 @@ from comfy.context_windows import IndexListContextHandler, IndexListContextWindo
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_context_windows import ContextWindowsManualNode
 from ipadapter_instruct.models.attention_maps.record import watched
-from ipadapter_instruct.models.patching.batch_index import WholeLatent, divide_call, frames_of_call
+from ipadapter_instruct.models.patching.batch_index import WholeLatent, batch_indices_of_call, divide_call
 from ipadapter_instruct.models.patching.run import RUN
 from support import small_models
 from support.host_node import host_node
@@ -24,29 +24,29 @@ def taken(function, **newer) -> dict:
     return {name: value for name, value in newer.items() if name in inspect.signature(function).parameters}
 
 
-def host_options(frames, dim=0) -> dict:
+def host_options(batch_indices, dim=0) -> dict:
     newer = taken(IndexListContextWindow, total_frames=WHOLE.latents)
-    return {"context_window": IndexListContextWindow(frames, dim, **newer)}
+    return {"context_window": IndexListContextWindow(batch_indices, dim, **newer)}
 
 
-def animatediff_options(frames, full_length=16) -> dict:
-    return {"ad_params": {"full_length": full_length, "context_length": 4, "sub_idxs": frames}}
+def animatediff_options(batch_indices, full_length=16) -> dict:
+    return {"ad_params": {"full_length": full_length, "context_length": 4, "sub_idxs": batch_indices}}
 
 
 @pytest.mark.parametrize("options", [host_options, animatediff_options])
-@pytest.mark.parametrize("frames", [[0, 1, 2], [14, 15, 0], [4, 6, 8]], ids=["start", "loop", "stride"])
-def test_a_call_in_a_window_holds_the_windows_frames(options, frames):
-    assert frames_of_call(options(frames), 3, WHOLE) == tuple(frames)
+@pytest.mark.parametrize("batch_indices", [[0, 1, 2], [14, 15, 0], [4, 6, 8]], ids=["start", "loop", "stride"])
+def test_a_call_in_a_window_holds_the_windows_frames(options, batch_indices):
+    assert batch_indices_of_call(options(batch_indices), 3, WHOLE) == tuple(batch_indices)
 
 
 @pytest.mark.parametrize("options", [{}, {"ad_params": None}, animatediff_options(None), {"context_window": object()}])
 def test_a_call_outside_any_window_holds_the_whole_batch(options):
-    assert frames_of_call(options, 16, WHOLE) is None
+    assert batch_indices_of_call(options, 16, WHOLE) is None
 
 
 @pytest.mark.parametrize("options", [host_options, animatediff_options])
 def test_a_window_left_behind_by_an_earlier_call_counts_no_more(options):
-    assert frames_of_call(options([4, 5, 6]), 16, WHOLE) is None
+    assert batch_indices_of_call(options([4, 5, 6]), 16, WHOLE) is None
     assert divide_call(stated(16, **options([4, 5, 6])), 32, 2, 16, WHOLE) == (tuple(range(16)), 1)
 
 
@@ -55,18 +55,18 @@ def test_a_window_left_behind_by_an_earlier_call_counts_no_more(options):
 def test_a_window_that_does_not_fit_its_call_stops_the_run(options, latents):
     match = rf"window of 3 .*\(4, 5, 6\).* holds {latents} of 16 latents.*bypass"
     with pytest.raises(ValueError, match=match):
-        frames_of_call(options([4, 5, 6]), latents, WHOLE)
+        batch_indices_of_call(options([4, 5, 6]), latents, WHOLE)
     with pytest.raises(ValueError, match=match):
         divide_call(stated(latents, **options([4, 5, 6])), 2 * latents, 2, latents, WHOLE)
 
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_window_along_another_dimension_holds_no_frames(dim):
-    assert frames_of_call(host_options([4, 5, 6], dim), 3, WHOLE) is None
+    assert batch_indices_of_call(host_options([4, 5, 6], dim), 3, WHOLE) is None
 
 
 def test_animatediff_without_a_window_leaves_the_hosts_window_to_count():
-    assert frames_of_call({**animatediff_options(None), **host_options([2, 3])}, 2, WHOLE) == (2, 3)
+    assert batch_indices_of_call({**animatediff_options(None), **host_options([2, 3])}, 2, WHOLE) == (2, 3)
 
 
 def stated(latents: int, **options) -> dict:
@@ -134,13 +134,13 @@ def in_animatediff_windows(model):
         options = model_options["transformer_options"]
         options["ad_params"] = {"full_length": len(x_in), "context_length": WINDOW, **left}
         totals, counts = [torch.zeros_like(x_in) for _ in conds], torch.zeros(len(x_in), 1, 1, 1)
-        for frames in ([0, 1, 2], [2, 3, 4], [4, 0, 1]):
-            options["ad_params"]["sub_idxs"] = left["sub_idxs"] = frames
+        for batch_indices in ([0, 1, 2], [2, 3, 4], [4, 0, 1]):
+            options["ad_params"]["sub_idxs"] = left["sub_idxs"] = batch_indices
             lists = [None if own is None else [cond.copy() for cond in own] for own in conds]
-            found = executor(base, lists, x_in[frames], timestep[frames], model_options)
+            found = executor(base, lists, x_in[batch_indices], timestep[batch_indices], model_options)
             for total, part in zip(totals, found, strict=True):
-                total[frames] += part
-            counts[frames] += 1
+                total[batch_indices] += part
+            counts[batch_indices] += 1
         return [total / counts for total in totals]
 
     model = model.clone()
@@ -214,7 +214,7 @@ def test_the_frames_of_a_call_are_the_latents_it_holds(windows, bare, embeds, an
     def look(executor, x, t, *args):
         options = args[-1]
         latents = len(x) // len(options["uuids"])
-        seen.append((x, frames_of_call(options, latents, options[RUN].whole), latents))
+        seen.append((x, batch_indices_of_call(options, latents, options[RUN].whole), latents))
         return executor(x, t, *args)
 
     def calls(model):
@@ -224,15 +224,15 @@ def test_the_frames_of_a_call_are_the_latents_it_holds(windows, bare, embeds, an
         sample(model, animation, last_step=1)
         return list(seen)
 
-    ((whole, frames, _),) = calls(small_models.applied(bare, embeds, guidance=guidance))
-    assert frames is None
+    ((whole, batch_indices, _),) = calls(small_models.applied(bare, embeds, guidance=guidance))
+    assert batch_indices is None
     for model in both_orders(windows, bare, embeds, guidance=guidance):
         found = calls(model)
-        assert {frame for _, frames, _ in found for frame in frames} == set(range(FRAMES))
-        for x, frames, latents in found:
-            assert len(frames) == latents < FRAMES
+        assert {batch_index for _, batch_indices, _ in found for batch_index in batch_indices} == set(range(FRAMES))
+        for x, batch_indices, latents in found:
+            assert len(batch_indices) == latents < FRAMES
             for chunk in x.split(latents):
-                same(chunk, whole[list(frames)])
+                same(chunk, whole[list(batch_indices)])
 
 
 def test_every_frame_keeps_its_own_weight_in_windows(windows, bare, embeds, animation):

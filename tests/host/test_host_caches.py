@@ -6,7 +6,7 @@ import comfy.model_patcher
 import comfy_execution.caching
 import pytest
 from ipadapter_instruct.models.encoding import loaded_adapter
-from ipadapter_instruct.models.encoding.embeds import take_turns
+from ipadapter_instruct.models.encoding.embeds import switch_embeds
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.image_encoder import EncoderFile
 from support import small_encoders, small_models
@@ -30,7 +30,7 @@ def outputs(family: str) -> dict:
     return {
         "adapter": AdapterWithEncoders(embeds.adapter, None),
         "embeds": embeds,
-        "timed embeds": take_turns(embeds, small_models.golden_embeds(family), 0.5),
+        "timed embeds": switch_embeds(embeds, small_models.golden_embeds(family), 0.5),
     }
 
 
@@ -53,7 +53,7 @@ def test_the_models_of_a_running_prompt_are_in_use_until_it_ends(family, is_dyna
     for output, expected in (
         (AdapterWithEncoders(embeds.adapter, encoder), models(embeds)),
         (embeds, models(embeds)),
-        (take_turns(embeds, other, 0.5), models(embeds) | models(other)),
+        (switch_embeds(embeds, other, 0.5), models(embeds) | models(other)),
     ):
         tracker = comfy.model_patcher.PromptModelTracker()
         tracker.start()

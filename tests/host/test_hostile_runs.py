@@ -44,7 +44,7 @@ PREPARING = {
     **dict(seed=0, feather=2.0, padding=0.1, invert=False),
 }
 DOWNLOAD = "ViT-L-14 openai (download)"
-FACE = face_models.picture_of([face_models.Mark(128, 128)])
+FACE = face_models.image_of([face_models.Mark(128, 128)])
 GRID = {
     **dict(instruction="use the style", weight=0.8, guidance="auto", instruct_guidance=2.0, image_guidance=1.0),
     **dict(seed=1, steps=1, cfg=4.0, sampler_name="euler", scheduler="normal", denoise=1.0),

@@ -12,12 +12,12 @@ import comfy.clip_vision
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.image_encoder import (
-    KEPT_IMAGES,
+    CACHED_IMAGES,
     EncoderFile,
     FeatureCache,
     encode_pixels,
     image_features,
-    zero_image_states,
+    zero_hidden_states,
 )
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, FITS, PAD, STRETCH, pixel_values
 from safetensors.torch import save_file
@@ -31,8 +31,8 @@ REAL = {"width": 1280, "layers": 32}
 TINY = {"width": 80, "layers": 2, "patches": 2}
 
 
-def image_states(*inputs, **options):
-    return image_features(*inputs, **options).states
+def hidden_states(*inputs, **options):
+    return image_features(*inputs, **options).hidden_states
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,9 @@ def test_states_of_an_image_and_of_zeros_are_the_references(encoder, reference):
     expected = REFERENCES[reference]({}, pixels)
 
     assert expected.shape == (2, 257, 160)
-    assert_same(encode_pixels(encoder, pixels).states, expected)
-    assert_same(image_states(encoder, pictures(1)), expected[:1])
-    assert_same(zero_image_states(encoder), expected[1:])
+    assert_same(encode_pixels(encoder, pixels).hidden_states, expected)
+    assert_same(hidden_states(encoder, pictures(1)), expected[:1])
+    assert_same(zero_hidden_states(encoder), expected[1:])
     assert not torch.allclose(*expected, atol=0.1)
 
 
@@ -102,7 +102,7 @@ def test_comfyuis_loader_and_a_vit_h_of_real_size_give_transformers_states():
     image = pixel_values(encoder, pictures(1), None, CENTER_CROP)
     pixels = torch.cat([image, torch.zeros_like(image)])
 
-    found = encode_pixels(encoder, pixels).states
+    found = encode_pixels(encoder, pixels).hidden_states
 
     assert found.shape == (2, 257, 1280)
     assert found.dtype == torch.float32
@@ -117,7 +117,7 @@ def test_comfyuis_loader_and_a_vit_h_of_real_size_give_transformers_states():
 def test_features_are_bit_for_bit_those_of_comfyuis_own_encode_image(encoder, fit, crop, size):
     image = pictures(2, *size)
     expected = encoder.encode_image(image, crop=crop).penultimate_hidden_states
-    assert torch.equal(image_states(encoder, image, fit=fit), expected)
+    assert torch.equal(hidden_states(encoder, image, fit=fit), expected)
 
 
 def test_an_alpha_channel_is_left_out(encoder):
@@ -168,14 +168,14 @@ def test_padding_a_square_picture_changes_nothing(encoder):
 @pytest.mark.parametrize("size", [(224, 224), (150, 260)], ids=str)
 def test_a_full_mask_is_no_mask_bit_for_bit(encoder, fit, size):
     image = pictures(2, *size)
-    found = image_states(encoder, image, torch.ones(1, 64, 64), fit)
-    assert torch.equal(found, image_states(encoder, image, None, fit))
+    found = hidden_states(encoder, image, torch.ones(1, 64, 64), fit)
+    assert torch.equal(found, hidden_states(encoder, image, None, fit))
 
 
 @pytest.mark.parametrize("fit", FITS)
 def test_an_empty_mask_leaves_the_unconditional_image(encoder, fit):
-    found = image_states(encoder, pictures(1, 150, 260), torch.zeros(1, 150, 260), fit)
-    assert_same(found, zero_image_states(encoder))
+    found = hidden_states(encoder, pictures(1, 150, 260), torch.zeros(1, 150, 260), fit)
+    assert_same(found, zero_hidden_states(encoder))
 
 
 def test_a_mask_blanks_what_it_leaves_out_and_keeps_the_rest(encoder):
@@ -196,11 +196,11 @@ def test_each_picture_of_a_batch_may_have_its_own_mask(encoder):
 
 def test_each_picture_of_a_batch_is_encoded_as_if_it_were_alone(encoder):
     images = pictures(6, 64, 96, seed=5)  # more than one batch of the encoder
-    together = image_states(encoder, images)
+    together = hidden_states(encoder, images)
     fresh = small_encoders.clip_vision()
 
     for number in range(6):
-        assert_same(image_states(fresh, images[number : number + 1])[0], together[number])
+        assert_same(hidden_states(fresh, images[number : number + 1])[0], together[number])
     assert not torch.allclose(together[0], together[1], atol=0.1)
 
 
@@ -210,7 +210,7 @@ def test_each_picture_of_a_batch_is_encoded_as_if_it_were_alone(encoder):
 def test_the_encoder_is_not_run_again_for_the_same_picture(tiny):
     counter, image = Runs(tiny), pictures(1, 28, 28)
 
-    first, second = image_states(tiny, image), image_states(tiny, image.clone())
+    first, second = hidden_states(tiny, image), hidden_states(tiny, image.clone())
 
     assert counter.sizes == [1]
     assert torch.equal(first, second)
@@ -218,9 +218,9 @@ def test_the_encoder_is_not_run_again_for_the_same_picture(tiny):
 
 def test_one_new_picture_among_old_ones_is_run_alone(tiny):
     counter, images = Runs(tiny), pictures(3, 28, 28)
-    before = image_states(tiny, images[:2])
+    before = hidden_states(tiny, images[:2])
 
-    after = image_states(tiny, images[[2, 0, 1]])
+    after = hidden_states(tiny, images[[2, 0, 1]])
 
     assert counter.sizes == [2, 1]
     assert torch.equal(after[1:], before)
@@ -228,7 +228,7 @@ def test_one_new_picture_among_old_ones_is_run_alone(tiny):
 
 def test_a_picture_that_stands_twice_in_a_batch_is_run_once(tiny):
     counter = Runs(tiny)
-    features = image_states(tiny, pictures(1, 28, 28).expand(2, -1, -1, -1))
+    features = hidden_states(tiny, pictures(1, 28, 28).expand(2, -1, -1, -1))
     assert counter.sizes == [1]
     assert torch.equal(features[0], features[1])
 
@@ -236,44 +236,44 @@ def test_a_picture_that_stands_twice_in_a_batch_is_run_once(tiny):
 def test_another_fit_or_mask_of_the_same_picture_is_another_picture(tiny):
     counter, image = Runs(tiny), pictures(1, 28, 40)
     for fit in FITS:
-        image_states(tiny, image, None, fit)
-    image_states(tiny, image, torch.zeros(1, 28, 40))
+        hidden_states(tiny, image, None, fit)
+    hidden_states(tiny, image, torch.zeros(1, 28, 40))
     assert counter.sizes == [1, 1, 1, 1]
 
 
 def test_the_zero_image_is_run_once_ever(tiny):
     counter = Runs(tiny)
-    zero_image_states(tiny)
-    image_states(tiny, pictures(KEPT_IMAGES + 8, 28, 28))
-    zero_image_states(tiny)
-    assert sum(counter.sizes) == 1 + KEPT_IMAGES + 8
+    zero_hidden_states(tiny)
+    hidden_states(tiny, pictures(CACHED_IMAGES + 8, 28, 28))
+    zero_hidden_states(tiny)
+    assert sum(counter.sizes) == 1 + CACHED_IMAGES + 8
 
 
 def test_what_is_kept_is_bounded_and_the_longest_unused_goes_first(tiny):
-    images = pictures(KEPT_IMAGES + 1, 28, 28)
-    image_states(tiny, images[:-1])
-    image_states(tiny, images[:1])  # used again, so that the second is the oldest
-    image_states(tiny, images[-1:])
+    images = pictures(CACHED_IMAGES + 1, 28, 28)
+    hidden_states(tiny, images[:-1])
+    hidden_states(tiny, images[:1])  # used again, so that the second is the oldest
+    hidden_states(tiny, images[-1:])
     counter = Runs(tiny)
 
-    image_states(tiny, images[2:])
-    image_states(tiny, images[:1])
+    hidden_states(tiny, images[2:])
+    hidden_states(tiny, images[:1])
     assert counter.sizes == []
-    image_states(tiny, images[1:2])
+    hidden_states(tiny, images[1:2])
     assert counter.sizes == [1]
 
 
 def test_changing_what_was_handed_out_changes_nothing_that_is_kept(tiny):
     image = pictures(1, 28, 28)
-    features = image_states(tiny, image)
+    features = hidden_states(tiny, image)
     expected = features.clone()
     features.zero_()
-    assert torch.equal(image_states(tiny, image), expected)
+    assert torch.equal(hidden_states(tiny, image), expected)
 
 
 def test_what_is_kept_goes_when_the_encoder_goes():
     encoder = small_encoders.clip_vision(**TINY)
-    image_states(encoder, pictures(1, 28, 28))
+    hidden_states(encoder, pictures(1, 28, 28))
     kept, model = weakref.ref(FeatureCache.of(encoder)), weakref.ref(encoder)
 
     del encoder
@@ -288,7 +288,7 @@ def test_two_encoders_do_not_share_what_they_keep():
     one, other = (small_encoders.clip_vision(**TINY) for _ in range(2))
     with torch.no_grad():
         other.model.vision_model.embeddings.class_embedding.neg_()
-    assert not torch.allclose(image_states(one, image), image_states(other, image), atol=1e-2)
+    assert not torch.allclose(hidden_states(one, image), hidden_states(other, image), atol=1e-2)
 
 
 # Encoder files

@@ -87,9 +87,9 @@ def test_a_plus_adapter_starts_with_its_own_tokens():
     plus, sites = plain("plus")
     made = from_file(plus, SD15, sites, seed=0)
     assert made.kind is INSTRUCT
-    states = torch.randn(2, 17, plus.image_projection["proj_in.weight"].shape[1])
-    expected = build(plus).image_projection(states)
-    found = build(made).image_projection(states, *torch.randn(2, 2, 77, 768))
+    hidden_states = torch.randn(2, 17, plus.image_projection["proj_in.weight"].shape[1])
+    expected = build(plus).image_projection(hidden_states)
+    found = build(made).image_projection(hidden_states, *torch.randn(2, 2, 77, 768))
     close(found, expected, 2e-2)
     assert not torch.equal(found, expected)
     for name, weight in plus.attention.items():

@@ -6,7 +6,7 @@ import comfy.hooks
 import pytest
 import torch
 from ipadapter_instruct.models.encoding import text_cache
-from ipadapter_instruct.models.encoding.text_cache import TEXTS_KEPT, KeptTexts, conditionings, text_states
+from ipadapter_instruct.models.encoding.text_cache import CACHED_TEXTS, TextCache, conditionings, text_hidden_states
 from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 from support import small_encoders
 
@@ -38,7 +38,7 @@ def by_clip_text_encode(clip, text: str) -> torch.Tensor:
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0]
 
 
-@pytest.mark.parametrize("kept", [text_states, conditionings])
+@pytest.mark.parametrize("kept", [text_hidden_states, conditionings])
 def test_only_texts_that_are_new_run_the_encoder(clip, kept):
     with counted(clip) as runs:
         kept(clip, TEXTS)
@@ -48,7 +48,7 @@ def test_only_texts_that_are_new_run_the_encoder(clip, kept):
 
 
 def test_what_is_kept_is_bit_for_bit_what_would_be_encoded_in_any_company(clip):
-    kept = [text_states(clip, texts) for texts in (TEXTS, TEXTS[1:], TEXTS)]
+    kept = [text_hidden_states(clip, texts) for texts in (TEXTS, TEXTS[1:], TEXTS)]
     alone = {text: encode_texts(clip.clone(), [text])[text] for text in TEXTS}
     assert all(torch.equal(states[text], alone[text]) for states in kept for text in states)
     for _ in range(2):
@@ -57,19 +57,19 @@ def test_what_is_kept_is_bit_for_bit_what_would_be_encoded_in_any_company(clip):
 
 
 def test_states_and_conditionings_of_a_text_are_not_confused(clip):
-    states, ((conditioning, _),) = text_states(clip, ["a cat"])["a cat"], conditionings(clip, ["a cat"])[0]
+    states, ((conditioning, _),) = text_hidden_states(clip, ["a cat"])["a cat"], conditionings(clip, ["a cat"])[0]
     clip.clip_layer(-2)
     assert torch.equal(states, conditioning)  # of SD1.5, which ends with the last layer
-    assert torch.equal(text_states(clip, ["a cat"])["a cat"], states)
+    assert torch.equal(text_hidden_states(clip, ["a cat"])["a cat"], states)
     assert not torch.equal(conditionings(clip, ["a cat"])[0][0][0], conditioning)
 
 
 def test_a_clip_with_other_weights_encodes_for_itself(clip):
-    before = text_states(clip, TEXTS), conditionings(clip, TEXTS)
+    before = text_hidden_states(clip, TEXTS), conditionings(clip, TEXTS)
     patched = clip.clone()
     for model in (patched, clip):  # a clone, and one that is patched where it stands
         model.add_patches({WEIGHT: (torch.ones(3072, 768) * 0.01,)})
-        assert not torch.equal(text_states(model, TEXTS)[TEXTS[0]], before[0][TEXTS[0]])
+        assert not torch.equal(text_hidden_states(model, TEXTS)[TEXTS[0]], before[0][TEXTS[0]])
         assert not torch.equal(conditionings(model, TEXTS)[0][0][0], before[1][0][0][0])
 
 
@@ -78,7 +78,7 @@ def test_a_clip_with_hooks_is_encoded_anew_each_time(clip):
     clip.patcher.forced_hooks.add(comfy.hooks.WeightHook())
     with counted(clip) as runs:
         for _ in range(2):
-            text_states(clip, TEXTS[:1])
+            text_hidden_states(clip, TEXTS[:1])
     assert len(runs) == 2
 
 
@@ -99,26 +99,26 @@ def test_a_text_that_fails_leaves_the_others_kept(clip, monkeypatch):
 
     monkeypatch.setattr(text_cache, "encode_texts", failing)
     with pytest.raises(RuntimeError, match="interrupted"):
-        text_states(clip, ["first", "fails"])
+        text_hidden_states(clip, ["first", "fails"])
     with counted(clip) as runs:
-        text_states(clip, ["first"])
+        text_hidden_states(clip, ["first"])
     assert runs == []
 
 
 def test_the_oldest_are_forgotten_first(clip):
-    text_states(clip, [f"text {number}" for number in range(TEXTS_KEPT)])
-    text_states(clip, ["text 0"])
-    text_states(clip, ["one more"])
+    text_hidden_states(clip, [f"text {number}" for number in range(CACHED_TEXTS)])
+    text_hidden_states(clip, ["text 0"])
+    text_hidden_states(clip, ["one more"])
     with counted(clip) as runs:
-        text_states(clip, ["text 0", "text 2", "one more"])
+        text_hidden_states(clip, ["text 0", "text 2", "one more"])
         assert runs == []
-        text_states(clip, ["text 1"])
+        text_hidden_states(clip, ["text 1"])
         assert len(runs) == 1
 
 
 def test_they_go_with_their_clip():
     clip = small_encoders.small_clip().clone()
-    text_states(clip, TEXTS)
-    before = len(KeptTexts._by_owner)
+    text_hidden_states(clip, TEXTS)
+    before = len(TextCache._by_owner)
     del clip
-    assert len(KeptTexts._by_owner) == before - 1
+    assert len(TextCache._by_owner) == before - 1

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
-from ipadapter_instruct.models.encoding.masks import mask_frames
+from ipadapter_instruct.models.encoding.masks import mask_batch
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.masks import KEPT, SiteMasks
+from ipadapter_instruct.models.patching.masks import MOST_CACHED, SiteMasks
 from support import small_models
 from support.sampling.host_samplers import CFG, SEED, STEPS
 from support.sampling.scenes import text
@@ -143,9 +143,9 @@ def test_a_channel_axis_makes_no_more_masks_of_the_latents_masks(bare, embeds, b
 @pytest.mark.parametrize("shape", [(1, 6, 9), (4, 6, 9), (1, 9, 1), (3, 9, 1), (3, 9, 3), (2, 1, 1)], ids=str)
 def test_masks_of_every_size_are_themselves_with_any_channel_axis(axis, shape):
     masks = torch.rand(shape, generator=torch.Generator().manual_seed(1))
-    same(mask_frames(CHANNEL_AXES[axis](masks), "attn_mask"), masks)
+    same(mask_batch(CHANNEL_AXES[axis](masks), "attn_mask"), masks)
     if len(masks) == 1:
-        same(mask_frames(masks[0], "attn_mask"), masks)
+        same(mask_batch(masks[0], "attn_mask"), masks)
 
 
 def test_several_masks_as_narrow_as_a_channel_axis_are_said(bare, embeds):
@@ -169,9 +169,9 @@ def test_an_areas_part_is_cut_out_of_each_latents_mask():
 
 def test_windows_that_move_on_and_on_do_not_gather_masks():
     masks, like = SiteMasks(soft_masks(1000, 4, 4)), torch.zeros(1)
-    for frame in range(1000):
-        found = masks.at((2, 2), (4, 4), (None,), (frame,), like)
-    assert len(masks._made) <= KEPT
+    for batch_index in range(1000):
+        found = masks.at((2, 2), (4, 4), (None,), (batch_index,), like)
+    assert len(masks._cached) <= MOST_CACHED
     same(found, SiteMasks(masks._mask).at((2, 2), (4, 4), (None,), (999,), like))
 
 

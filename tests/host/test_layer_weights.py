@@ -36,7 +36,7 @@ class LayeredOracle(OracleModel):
     factor: Callable[[int, str], float]
     moved: Callable[[int], bool]
     scaling: str
-    frames: tuple[float, ...]
+    batch_factors: tuple[float, ...]
 
     def _with_tokens(self, options: dict, tokens: list) -> dict:
         patches = {site: self._attention(index, *tokens) for index, site in enumerate(SITES[self.family])}
@@ -51,7 +51,9 @@ class LayeredOracle(OracleModel):
             moved, heads = self.moved(number), extra_options["n_heads"]
             latents = len(q) // len(sides)
             rows = [
-                strength * self.factor(number, extra_options["block"][0]) * self.frames[latent % len(self.frames)]
+                strength
+                * self.factor(number, extra_options["block"][0])
+                * self.batch_factors[latent % len(self.batch_factors)]
                 if not moved or side == 1
                 else 0.0
                 for side in sides
@@ -71,13 +73,13 @@ class LayeredScene(Scene):
     """A scene of one adapter with layer weights."""
 
     layers: LayerWeights = LayerWeights()
-    frames: tuple[float, ...] = (1.0,)
+    batch_factors: tuple[float, ...] = (1.0,)
 
     def model(self, prepare):
         settings = {k: v for k, v in vars(self.links[0]).items() if k != "picture"}
         embeds = small_models.InstructEmbeds(self.adapter, "", self.tokens[0])
         model = prepare(small_models.small_model(self.family))
-        return small_models.applied(model, embeds, layers=self.layers, batch_factors=self.frames, **settings)
+        return small_models.applied(model, embeds, layers=self.layers, batch_factors=self.batch_factors, **settings)
 
     def oracle(self, prepare):
         patcher, weight_type = small_models.small_model(self.family, LayeredOracle), self.layers.weight_type
@@ -86,7 +88,7 @@ class LayeredScene(Scene):
         model.adapters = (adapter, adapter)
         model.factor = lambda number, part: published_factor(self.family, weight_type, number, part)
         model.moved = lambda number: on_negative(self.family, weight_type, number)
-        model.scaling, model.frames = self.layers.scaling, self.frames
+        model.scaling, model.batch_factors = self.layers.scaling, self.batch_factors
         return prepare(patcher)
 
     def _term(self, *args):
@@ -118,7 +120,7 @@ def test_scalings_weigh_keys_and_values_by_the_published_formulas(family, scalin
 @pytest.mark.parametrize("scaling", ["V only", "K+V", "K+mean(V) w/ C penalty"])
 @pytest.mark.parametrize("weight_type", ["ease out", "style transfer precise"])
 def test_weights_of_layers_and_of_frames_multiply(weight_type, scaling):
-    scene = LayeredScene(layers=LayerWeights(weight_type, scaling=scaling), frames=(1.0, -0.5, 0.3))
+    scene = LayeredScene(layers=LayerWeights(weight_type, scaling=scaling), batch_factors=(1.0, -0.5, 0.3))
     check(ksampler, scene, batch=3)
 
 

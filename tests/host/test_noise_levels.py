@@ -9,7 +9,7 @@ import torch
 from comfy_extras import nodes_custom_sampler as custom
 from comfy_extras import nodes_model_advanced as advanced
 from ipadapter_instruct.models.attention_maps.record import watched
-from ipadapter_instruct.models.encoding.embeds import take_turns
+from ipadapter_instruct.models.encoding.embeds import switch_embeds
 from ipadapter_instruct.models.guidance.weight_schedule import LINEAR, NOISE, parse_schedule
 from ipadapter_instruct.models.patching import prepare_run
 from ipadapter_instruct.models.patching.batch_index import WholeLatent
@@ -66,12 +66,12 @@ def host_acts(sampling, level: torch.Tensor, start: float, end: float) -> bool:
 
 
 def all_of_one_fraction(model, embeds, at: float):
-    """A window on either side of a fraction, a turn on either side, a schedule and three-way guidance up to it."""
+    """A window on either side of a fraction, a keyframe on either side, a schedule and three-way guidance up to it."""
     before, after = 0.1, 0.2
     model = small_models.applied(model, embeds, weight=before, guidance="simple", end_percent=at)
     model = small_models.applied(model, embeds, weight=after, guidance="simple", start_percent=at)
-    turns = take_turns(embeds, embeds, at)
-    model = small_models.applied(model, turns, weight=0.3, guidance="simple")
+    timed = switch_embeds(embeds, embeds, at)
+    model = small_models.applied(model, timed, weight=0.3, guidance="simple")
     schedule = parse_schedule(f"0: 2, {at}: 3", "hold", NOISE)
     model = small_models.applied(model, embeds, weight=0.4, guidance="simple", schedule=schedule)
     return small_models.applied(model, embeds, weight=0.5, guidance="three-way", three_way_until=at)
@@ -80,11 +80,11 @@ def all_of_one_fraction(model, embeds, at: float):
 def what_acts(run, level: torch.Tensor) -> dict:
     acting = run.active(level[None])
     by_weight = {weight: [a for a in acting if a.applied.weight == weight] for weight in (0.1, 0.2, 0.3, 0.4, 0.5)}
-    ((turn,), (scheduled,), (guided,)) = (by_weight[weight] for weight in (0.3, 0.4, 0.5))
+    ((first,), (scheduled,), (guided,)) = (by_weight[weight] for weight in (0.3, 0.4, 0.5))
     return {
         "window until": bool(by_weight[0.1]),
         "window from": bool(by_weight[0.2]),
-        "second turn": turn.applied.start_percent > 0,
+        "second keyframe": first.applied.start_percent > 0,
         "second factor": scheduled.factor == 3,
         "simple": not guided.is_three_way,
     }
@@ -97,16 +97,16 @@ def test_windows_and_schedules_agree_with_the_hosts_ranges_at_every_step(model, 
         sigmas = comfy.samplers.calculate_sigmas(sampling, scheduler, steps)
         for number in range(1, steps):
             at = number / steps
-            until, turn, since = (
-                SigmaWindow.from_percents(*ends, sampling, followed)
-                for ends, followed in (((0.0, at), False), ((0.0, at), True), ((at, 1.0), False))
+            until, first, since = (
+                SigmaWindow.from_percents(*ends, sampling, end_is_exclusive)
+                for ends, end_is_exclusive in (((0.0, at), False), ((0.0, at), True), ((at, 1.0), False))
             )
             factor = prepare_run._step_factor(parse_schedule(f"0: 2, {at}: 3", "hold", NOISE), sampling, None)
             for level in sigmas[:-1]:
                 has_begun = host_acts(sampling, level, at, 1.0)
                 assert until.contains(float(level)) == host_acts(sampling, level, 0.0, at), (steps, at, float(level))
                 assert since.contains(float(level)) == has_begun, (steps, at, float(level))
-                assert turn.contains(float(level)) != has_begun, (steps, at, float(level))
+                assert first.contains(float(level)) != has_begun, (steps, at, float(level))
                 assert factor(float(level)) == (3 if has_begun else 2), (steps, at, float(level))
 
 
@@ -122,7 +122,7 @@ def test_windows_turns_schedules_and_three_way_guidance_agree_in_one_run(model, 
             assert what_acts(run, level) == {
                 "window until": host_acts(sampling, level, 0.0, at),
                 "window from": has_begun,
-                "second turn": has_begun,
+                "second keyframe": has_begun,
                 "second factor": has_begun,
                 "simple": has_begun,
             }, (at, float(level))

@@ -22,7 +22,7 @@ from ipadapter_instruct.models.encoding.image_encoder import (
     check_encoder,
     encode_pixels,
     image_features,
-    zero_image_states,
+    zero_hidden_states,
 )
 from ipadapter_instruct.models.encoding.open_clip.files import IMAGE, IMAGE_WEIGHTS, TEXT, TEXT_WEIGHTS, find_tower
 from ipadapter_instruct.models.encoding.open_clip.pretrained import download_pretrained
@@ -34,7 +34,7 @@ from ipadapter_instruct.models.encoding.open_clip.towers import (
 )
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, STRETCH
 from ipadapter_instruct.models.encoding.text_encoder import check_clip_l, encode_texts
-from ipadapter_instruct.models.files.encoder_files import VIT_H_STATES, EncoderSizes
+from ipadapter_instruct.models.files.encoder_files import VIT_H_HIDDEN_STATES, EncoderSizes
 from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructOpenClip
 from safetensors.torch import save, save_file
 from support import small_encoders
@@ -125,8 +125,8 @@ def test_image_states_and_embeddings_are_those_of_transformers(image_files, pixe
     assert_same(last, expected_image.last_hidden_state)
     assert_same(penultimate, expected_image.hidden_states[-2])
     assert_same(embedding, expected_image.image_embeds)
-    assert_same(encode_pixels(encoder, pixels).states, expected_image.hidden_states[-2])
-    assert_same(zero_image_states(encoder), expected_image.hidden_states[-2][1:])
+    assert_same(encode_pixels(encoder, pixels).hidden_states, expected_image.hidden_states[-2])
+    assert_same(zero_hidden_states(encoder), expected_image.hidden_states[-2][1:])
 
 
 def test_a_file_without_the_projection_gives_the_states(tmp_path, image_weights, encoder, pixels):
@@ -135,7 +135,7 @@ def test_a_file_without_the_projection_gives_the_states(tmp_path, image_weights,
     save_file(weights, tmp_path / "x.safetensors")
     without = load_image_tower(tmp_path / "x.safetensors")
     assert without.sizes == EncoderSizes(1280, None, 5)
-    assert torch.equal(encode_pixels(without, pixels).states, encode_pixels(encoder, pixels).states)
+    assert torch.equal(encode_pixels(without, pixels).hidden_states, encode_pixels(encoder, pixels).hidden_states)
 
 
 @pytest.mark.parametrize("width", [1664, 1024])
@@ -155,8 +155,8 @@ def test_a_vit_bigg_and_a_vit_l_have_the_heads_and_the_activation_of_theirs(tmp_
     with torch.no_grad():
         expected = model(pixel_values=pixels, output_hidden_states=True)
     assert encoder.sizes == EncoderSizes(width, config["projection_dim"], 5)
-    assert_same(features.states, expected.hidden_states[-2])
-    assert_same(features.pooled, expected.image_embeds)
+    assert_same(features.hidden_states, expected.hidden_states[-2])
+    assert_same(features.image_embeds, expected.image_embeds)
 
 
 @pytest.mark.parametrize("name", ["ViT-H-14", "ViT-bigG-14", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu"])
@@ -196,12 +196,12 @@ def test_comfyuis_own_node_encodes_with_it(encoder, image_weights, crop):
         torch.testing.assert_close(found[name], expected[name], rtol=0, atol=0.01)  # theirs are in half precision
     assert found["mm_projected"] is None
     fit = {"center": CENTER_CROP, "none": STRETCH}[crop]
-    assert torch.equal(image_features(encoder, picture, fit=fit).states, found["penultimate_hidden_states"])
+    assert torch.equal(image_features(encoder, picture, fit=fit).hidden_states, found["penultimate_hidden_states"])
 
 
 def test_it_is_a_clip_vision_for_this_pack_too(encoder):
     assert isinstance(encoder, comfy.clip_vision.ClipVisionModel)
-    check_encoder(encoder, VIT_H_STATES, "it")
+    check_encoder(encoder, VIT_H_HIDDEN_STATES, "it")
 
 
 def test_the_same_picture_is_encoded_once_and_the_states_go_with_the_encoder(image_files, tmp_path):
@@ -211,7 +211,7 @@ def test_the_same_picture_is_encoded_once_and_the_states_go_with_the_encoder(ima
     encoder.model.register_forward_hook(lambda *_: runs.append(1))
     picture = torch.rand(1, 28, 28, 3)
 
-    first, second = (image_features(encoder, x).states for x in (picture, picture.clone()))
+    first, second = (image_features(encoder, x).hidden_states for x in (picture, picture.clone()))
 
     assert torch.equal(first, second)
     assert len(runs) == 1
@@ -234,12 +234,12 @@ def test_text_states_are_those_of_transformers_for_all_77_tokens(text_files, lay
         ).last_hidden_state
 
     clip = load_text_tower(text_files[layout])
-    states = encode_texts(clip, PROMPTS)
+    hidden_states = encode_texts(clip, PROMPTS)
 
     check_clip_l(clip)
-    assert list(states) == PROMPTS
-    assert {(state.shape, state.dtype) for state in states.values()} == {((1, 77, 768), torch.float32)}
-    assert_same(torch.cat(list(states.values())), expected)
+    assert list(hidden_states) == PROMPTS
+    assert {(state.shape, state.dtype) for state in hidden_states.values()} == {((1, 77, 768), torch.float32)}
+    assert_same(torch.cat(list(hidden_states.values())), expected)
 
 
 def test_text_states_are_those_of_the_graphs_own_clip_l(clip):
@@ -252,17 +252,17 @@ def test_text_states_are_those_of_the_graphs_own_clip_l(clip):
 def test_of_a_long_clip_the_first_77_places_are_used(tmp_path):
     weights = dict(small_encoders.clip_l_weights(2))
     name = "text_model.embeddings.position_embedding.weight"
-    for file, places in (("short", weights[name]), ("long", torch.cat([weights[name]] * 3))):
-        save_file({**weights, name: places}, tmp_path / f"{file}.safetensors")
+    for file, positions in (("short", weights[name]), ("long", torch.cat([weights[name]] * 3))):
+        save_file({**weights, name: positions}, tmp_path / f"{file}.safetensors")
     short, long = (load_text_tower(tmp_path / f"{file}.safetensors") for file in ("short", "long"))
     assert torch.equal(encode_texts(short, ["a"])["a"], encode_texts(long, ["a"])["a"])
 
 
 def test_of_a_shorter_clip_all_places_are_used(tmp_path):
-    weights = small_encoders.with_places(small_encoders.clip_l_weights(12), 20)
+    weights = small_encoders.with_positions(small_encoders.clip_l_weights(12), 20)
     save_file(weights, tmp_path / "short.safetensors")
     found = encode_texts(load_text_tower(tmp_path / "short.safetensors"), PROMPTS)
-    expected = encode_texts(small_encoders.load_text_encoder("sd15", places=20), PROMPTS)
+    expected = encode_texts(small_encoders.load_text_encoder("sd15", positions=20), PROMPTS)
     for text in PROMPTS:
         assert found[text].shape == (1, 20, 768)
         assert_same(found[text], expected[text])
@@ -278,15 +278,15 @@ def test_a_clip_without_clip_l_is_told_of_the_node():
 
 def test_both_are_loaded_freed_and_loaded_again_by_comfyui(encoder, clip, pixels):
     mm.unload_all_models()
-    runs = [lambda: encode_pixels(encoder, pixels).states, lambda: encode_texts(clip, ["a cat"])["a cat"]]
+    runs = [lambda: encode_pixels(encoder, pixels).hidden_states, lambda: encode_texts(clip, ["a cat"])["a cat"]]
     before = [run() for run in runs]
     assert all(one.patcher in mm.loaded_models() for one in (encoder, clip))
 
     mm.unload_all_models()
 
     assert mm.loaded_models() == []
-    for run, states in zip(runs, before, strict=True):
-        assert torch.equal(run(), states)
+    for run, hidden_states in zip(runs, before, strict=True):
+        assert torch.equal(run(), hidden_states)
 
 
 def test_comfyuis_caches_find_their_models(encoder, clip):

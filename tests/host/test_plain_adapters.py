@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.combining import AVERAGE, CONCAT, PER_INDEX
-from ipadapter_instruct.models.encoding.embeds import take_turns
+from ipadapter_instruct.models.encoding.embeds import switch_embeds
 from ipadapter_instruct.models.guidance.weight_schedule import HOLD, NOISE, Schedule, parse_schedule
 from ipadapter_instruct.models.patching.chain import CHAIN
 from support import small_models
@@ -147,7 +147,7 @@ def test_an_apply_of_weight_0_adds_no_lora_and_turns_of_one_adapter_add_it_once(
     embeds = plain.of_strength(of_kind("faceid"), 0.5)
     once = sample(plain.applied(bare, embeds))
     same(sample(plain.applied(plain.applied(bare, embeds), embeds, weight=0.0)), once)
-    close(sample(plain.applied(bare, take_turns(embeds, embeds, 0.5))), once)
+    close(sample(plain.applied(bare, switch_embeds(embeds, embeds, 0.5))), once)
 
 
 def test_two_applies_of_one_adapter_add_its_lora_once_and_the_second_says_so(bare):
@@ -194,7 +194,7 @@ def test_references_are_averaged_or_stand_side_by_side(kind):
 def alone(kind: str, number: int):
     """What Encode makes of one of two references."""
     face = plain.Faces(plain.faces(2).embeddings[number : number + 1]) if kind in plain.OF_FACES else None
-    return of_kind(kind, image=plain.pictures(2)[number : number + 1], face=face)
+    return of_kind(kind, image=plain.images(2)[number : number + 1], face=face)
 
 
 @some_kinds

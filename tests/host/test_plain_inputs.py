@@ -7,7 +7,7 @@ import functools
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
-from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
+from ipadapter_instruct.models.encoding.image_encoder import zero_hidden_states
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.models.reference.faces import Faces
 from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders 
 
 KINDS = list(plain.SIZES)
 each_kind = pytest.mark.parametrize("kind", KINDS)
-READ_PICTURES = [kind for kind in KINDS if kind not in plain.OF_FACES_ALONE]
+READ_IMAGES = [kind for kind in KINDS if kind not in plain.OF_FACES_ALONE]
 
 
 def same_tokens(found, expected) -> None:
@@ -63,8 +63,8 @@ def test_the_branches_are_the_picture_and_without_it_nothing(kind):
     adapter = plain.adapter(kind)
     found, sizes, reads = plain.embeds(adapter).image_tokens, adapter.sizes, adapter.kind
     nothing = [torch.zeros(1, 512)] if reads.reads_face else []
-    nothing += [zero_image_states(plain.image_encoder())] if reads.reads_states else []
-    nothing += [torch.zeros(1, sizes.image_width)] if reads.reads_pooled else []
+    nothing += [zero_hidden_states(plain.image_encoder())] if reads.reads_hidden_states else []
+    nothing += [torch.zeros(1, sizes.image_width)] if reads.reads_image_embeds else []
     same(found.uncond, adapter.image_tokens(*nothing))
     same(found.full, found.everything)
     same(found.full, found.image_only)
@@ -89,7 +89,7 @@ def test_the_unnormalised_portrait_is_a_plus_adapter_that_reads_one_state():
 @pytest.mark.parametrize("kind", plain.OF_FACES_ALONE)
 def test_an_adapter_of_faces_alone_looks_at_no_picture_and_needs_no_encoder(kind):
     adapter = plain.adapter(kind)
-    found = plain.encode(adapter, image=plain.pictures(3), clip_vision=None)
+    found = plain.encode(adapter, image=plain.images(3), clip_vision=None)
     same_tokens(found.args[0], plain.embeds(adapter))
     assert f"picture: not looked at; {adapter.kind} reads the face embedding alone" in found.ui["text"]
 
@@ -103,7 +103,7 @@ def test_a_face_for_an_adapter_of_pictures_is_ignored_and_it_is_said(kind):
 
 
 def test_v2_without_structure_is_the_face_alone_and_v1_knows_none():
-    one, other = (plain.pictures(2)[n : n + 1] for n in range(2))
+    one, other = (plain.images(2)[n : n + 1] for n in range(2))
     for kind, structure, alike in (
         ("faceid-plus-v2", 0.0, True),
         ("faceid-plus-v2", 1.0, False),
@@ -123,9 +123,9 @@ def test_v2s_structure_is_a_straight_line_from_the_face_to_the_picture():
 
 @pytest.mark.parametrize("kind", ["faceid-plus", "faceid-plus-v2"])
 def test_one_face_is_for_all_pictures(kind):
-    adapter, pictures = plain.adapter(kind), plain.pictures(2)
-    found = plain.embeds(adapter, image=pictures, face=plain.faces(), combine="concat")
-    each = [plain.embeds(adapter, image=pictures[n : n + 1]).image_tokens.full for n in range(2)]
+    adapter, images = plain.adapter(kind), plain.images(2)
+    found = plain.embeds(adapter, image=images, face=plain.faces(), combine="concat")
+    each = [plain.embeds(adapter, image=images[n : n + 1]).image_tokens.full for n in range(2)]
     close(found.image_tokens.full, torch.cat(each, dim=1), tolerance=1e-5)
 
 
@@ -136,7 +136,7 @@ def test_many_pictures_are_the_same_as_a_few_at_a_time(kind):
     face = plain.faces(number).embeddings
     for n in (0, 7, 10):
         own = Faces(face[n : n + 1]) if adapter.kind.reads_face else None
-        alone = plain.embeds(adapter, image=plain.pictures(number)[n : n + 1], face=own)
+        alone = plain.embeds(adapter, image=plain.images(number)[n : n + 1], face=own)
         close(found[n : n + 1], alone.image_tokens.full, tolerance=1e-5)
 
 
@@ -147,7 +147,7 @@ def test_many_pictures_are_the_same_as_a_few_at_a_time(kind):
 def test_what_clip_vision_encode_has_read_is_the_picture(kind):
     adapter, encoder = plain.adapter(kind), small_encoders.clip_vision(width=plain.WIDTH, layers=2)
     expected = plain.embeds(adapter, 2, clip_vision=encoder, combine="average")
-    (read,) = host_nodes.CLIPVisionEncode().encode(encoder, plain.pictures(2), "center")
+    (read,) = host_nodes.CLIPVisionEncode().encode(encoder, plain.images(2), "center")
     given = {"clip_vision_output": read} if adapter.encoder_need else {}
     found = plain.embeds(adapter, 2, image=None, clip_vision=encoder, combine="average", **given)
     for branch in Branch:
@@ -203,13 +203,13 @@ def test_an_adapter_of_faces_of_another_width_is_refused():
 
 
 @pytest.mark.parametrize("kind", ["faceid-plus", "faceid-plus-v2"])
-@pytest.mark.parametrize("pictures", [1, 2])
-def test_faces_that_are_not_as_many_as_the_pictures_are_refused(kind, pictures):
-    call = lambda: plain.encode(plain.adapter(kind), image=plain.pictures(pictures), face=plain.faces(3))  # noqa: E731
-    refused(call, "One face was expected for all pictures, or one for each", f"3 faces and {pictures} pictures")
+@pytest.mark.parametrize("images", [1, 2])
+def test_faces_that_are_not_as_many_as_the_pictures_are_refused(kind, images):
+    call = lambda: plain.encode(plain.adapter(kind), image=plain.images(images), face=plain.faces(3))  # noqa: E731
+    refused(call, "One face was expected for all pictures, or one for each", f"3 faces and {images} pictures")
 
 
-@pytest.mark.parametrize("kind", READ_PICTURES)
+@pytest.mark.parametrize("kind", READ_IMAGES)
 def test_another_encoder_is_refused_and_so_is_none(kind):
     adapter = plain.adapter(kind)
     wrong = small_encoders.clip_vision_of({**small_encoders.vit_config(80, 2, 2), "projection_dim": 64})

@@ -24,7 +24,11 @@ ROUNDS, EXAMPLES = 8, 10  # at most; the first example that notices is the last
 
 def mask_of_the_next_latent(patch):
     at = SiteMasks.at
-    patch(SiteMasks, "at", lambda self, a, b, c, frames, like: at(self, a, b, c, [f + 1 for f in frames], like))
+    patch(
+        SiteMasks,
+        "at",
+        lambda self, a, b, c, batch_indices, like: at(self, a, b, c, [f + 1 for f in batch_indices], like),
+    )
 
 
 def mask_mirrored(patch):
@@ -55,9 +59,13 @@ def adapters_in_reverse(patch):
     patch(Chain, "then", lambda self, *applied: Chain((*applied, *self.applied)))
 
 
-def pictures_of_the_next_latent(patch):
+def images_of_the_next_latent(patch):
     at = BranchKeysValues.at
-    patch(BranchKeysValues, "at", lambda self, a, b, frames: at(self, a, b, [frame + 1 for frame in frames]))
+    patch(
+        BranchKeysValues,
+        "at",
+        lambda self, a, b, batch_indices: at(self, a, b, [batch_index + 1 for batch_index in batch_indices]),
+    )
 
 
 def keys_in_bfloat16(patch):
@@ -75,7 +83,7 @@ def window_of_frames_ignored(patch):
     patch(
         wrappers,
         "divide_call",
-        lambda *call: (lambda frames, tiles: (tuple(range(len(frames))), tiles))(*divide(*call)),
+        lambda *call: (lambda batch_indices, tiles: (tuple(range(len(batch_indices))), tiles))(*divide(*call)),
     )
 
 
@@ -97,7 +105,7 @@ ORACLE = [
     schedule_one_step_late,
     schedule_along_noise_late,
     adapters_in_reverse,
-    pictures_of_the_next_latent,
+    images_of_the_next_latent,
     keys_in_bfloat16,
     windows_ignored,
 ]

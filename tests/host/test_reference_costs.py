@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ipadapter_instruct.models.encoding.combining import PER_INDEX, Combining, combine_references
+from ipadapter_instruct.models.encoding.combining import PER_INDEX, combine_references
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.patching.run import RUN
 from support import small_models
@@ -14,7 +14,7 @@ LATENTS = 2
 
 def each(one: InstructEmbeds, weights=()) -> InstructEmbeds:
     tokens = one.image_tokens.map(lambda t: torch.cat([t, t.roll(7, dims=-1)]))
-    return InstructEmbeds.of(one.adapter, "", combine_references(tokens, Combining(PER_INDEX, weights)))
+    return InstructEmbeds.of(one.adapter, "", combine_references(tokens, PER_INDEX, weights))
 
 
 def operations(model, steps: int = 2):
@@ -29,7 +29,7 @@ def test_weights_that_are_alike_for_all_latents_cost_nothing(bare, embeds, weigh
 
 
 def test_a_picture_weighted_by_itself_costs_nothing(bare, embeds):
-    tokens = combine_references(embeds.image_tokens, Combining(weights=(0.5,)))
+    tokens = combine_references(embeds.image_tokens, weights=(0.5,))
     weighted = InstructEmbeds.of(embeds.adapter, "", tokens)
     expected = operations(small_models.applied(bare, embeds, guidance="three-way"))
     assert operations(small_models.applied(bare, weighted, guidance="three-way")) == expected

@@ -50,12 +50,12 @@ def test_a_constant_factor_multiplies_the_weight(bare, embeds, guidance):
 
 @pytest.mark.parametrize("guidance", MODES)
 def test_factors_of_steps_and_of_frames_multiply(bare, embeds, guidance):
-    batch, frames = noise(bare, 2, 8, 12), (1.0, -0.25)
+    batch, factors = noise(bare, 2, 8, 12), (1.0, -0.25)
     settings = {"guidance": guidance, "schedule": schedule("1, 0.5, 0.25", along="steps")}
-    found = sample(small_models.applied(bare, embeds, weight=0.8, batch_factors=frames, **settings), batch)
+    found = sample(small_models.applied(bare, embeds, weight=0.8, batch_factors=factors, **settings), batch)
     apart = [
         sample(small_models.applied(bare, embeds, weight=0.8 * own, **settings), latent[None])
-        for own, latent in zip(frames, batch, strict=True)
+        for own, latent in zip(factors, batch, strict=True)
     ]
     close(found, torch.cat(apart))
 
@@ -64,7 +64,7 @@ def test_more_factors_than_are_kept_change_nothing(bare, embeds, monkeypatch):
     own = schedule("1, 0.5, 0.25", along="steps")
     model, batch = small_models.applied(bare, embeds, batch_factors=(1.0, -0.25), schedule=own), noise(bare, 2, 8, 12)
     expected = sample(model, batch)
-    monkeypatch.setattr(run, "KEPT", 1)
+    monkeypatch.setattr(run, "MOST_CACHED", 1)
     same(sample(model, batch), expected)
 
 

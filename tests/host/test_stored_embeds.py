@@ -8,7 +8,7 @@ import torch
 from ipadapter_instruct.models.adapter.convert import convert
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
-from ipadapter_instruct.models.encoding.image_encoder import zero_image_states
+from ipadapter_instruct.models.encoding.image_encoder import zero_hidden_states
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
@@ -302,7 +302,7 @@ def test_the_image_encoder_runs_for_the_blank_picture_once_and_never_again(adapt
 
 
 def test_with_neg_embeds_no_image_encoder_runs_nor_is_one_needed(adapters, vit_h, states):
-    blank = zero_image_states(vit_h).clone()
+    blank = zero_hidden_states(vit_h).clone()
     runs = Runs(vit_h)
     expected, *_ = encode_stored(adapters["sd15"], embeds=states, clip_vision=vit_h)
     found, *_ = encode_stored(adapters["sd15"], embeds=states, neg_embeds=blank)

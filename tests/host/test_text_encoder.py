@@ -192,12 +192,12 @@ def test_a_clip_without_clip_l_is_refused(make, found):
 @pytest.mark.parametrize("kind", KINDS)
 def test_of_a_long_clip_the_first_77_states_serve_for_texts_of_any_length(transformers_states, kind):
     """Its first 77 places are those of the other, and no token sees one behind it."""
-    clip = small_encoders.load_text_encoder(kind, places=248)
+    clip = small_encoders.load_text_encoder(kind, positions=248)
     assert_same(stacked(encode_texts(clip, PROMPTS.values())), transformers_states)
 
 
 def test_training_reads_texts_with_a_long_clip_as_sampling_does():
-    clip = small_encoders.load_text_encoder("sd15", places=248)
+    clip = small_encoders.load_text_encoder("sd15", positions=248)
     before = users_own_encoding(clip)
 
     encoded = Encoders(clip, None, None, (16, 16)).encode_text("use the style")
@@ -207,10 +207,10 @@ def test_training_reads_texts_with_a_long_clip_as_sampling_does():
     assert torch.equal(users_own_encoding(clip), before)
 
 
-@pytest.mark.parametrize("places", [20, 77, 78])
-def test_a_tower_of_any_length_gives_the_states_it_has_up_to_77(tokenizer, places):
-    clip = small_encoders.load_text_encoder("sd15", places)
-    length = min(places, 77)
+@pytest.mark.parametrize("positions", [20, 77, 78])
+def test_a_tower_of_any_length_gives_the_states_it_has_up_to_77(tokenizer, positions):
+    clip = small_encoders.load_text_encoder("sd15", positions)
+    length = min(positions, 77)
     inputs = tokenizer(list(PROMPTS.values()), padding="max_length", max_length=length, truncation=True)
     model = small_encoders.transformers_text_model(small_encoders.clip_l_weights())
     with torch.no_grad():

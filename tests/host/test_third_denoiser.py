@@ -219,8 +219,8 @@ class Examples:
 
     def __init__(self):
         made = torch.Generator().manual_seed(7)
-        states, text = torch.randn(2, 5, 1280, generator=made), torch.randn(2, 77, 768, generator=made)
-        given = Conditioning(states, text, text, torch.randn(2, 77, CONTEXT, generator=made), None)
+        hidden_states, text = torch.randn(2, 5, 1280, generator=made), torch.randn(2, 77, 768, generator=made)
+        given = Conditioning(hidden_states, text, text, torch.randn(2, 77, CONTEXT, generator=made), None)
         self.given = Batch(torch.randn(2, 4, 8, 12, generator=made), given)
         self.unconditional = Conditioning(
             *(part[:1] * 0 if part is not None else None for part in vars(given).values())

@@ -30,14 +30,9 @@ LARGE = {"sd15": (57, 96), "sdxl": (57, 96), "sd3": (38, 64)}  # the small SD3 t
 
 
 @pytest.fixture(scope="module")
-def one(family):
-    return small_models.golden_embeds(family, "use the composition")
-
-
-@pytest.fixture(scope="module")
-def other(one):
+def other(embeds):
     """Another picture."""
-    return InstructEmbeds(one.adapter, "use the style", one.image_tokens.map(lambda t: t.roll(7, dims=-1)))
+    return InstructEmbeds(embeds.adapter, "use the style", embeds.image_tokens.map(lambda t: t.roll(7, dims=-1)))
 
 
 @pytest.fixture(scope="module")
@@ -93,17 +88,17 @@ def law_abiding(watch: Watch, adapters: int, latents: int) -> None:
 @pytest.mark.spread("family", "size")
 @pytest.mark.parametrize("guidance", MODES)
 @pytest.mark.parametrize("size", [(8, 12), (9, 13), (17, 5)], ids=str)
-def test_watching_changes_nothing_of_the_picture_at_any_size(bare, one, guidance, size):
+def test_watching_changes_nothing_of_the_picture_at_any_size(bare, embeds, guidance, size):
     latents, mask = noise(bare, 2, *size), torch.rand(1, 20, 30, generator=torch.Generator().manual_seed(1))
-    model = small_models.applied(bare, one, mask, guidance=guidance)
+    model = small_models.applied(bare, embeds, mask, guidance=guidance)
     looked_at, watch = watched(model)
     same(sample(looked_at, latents), sample(model, latents))
     law_abiding(watch, adapters=1, latents=2)
     assert watch.mean().shape[2:] == size
 
 
-def test_the_model_that_is_watched_is_a_clone_and_its_clones_share_the_watch(bare, one, batch):
-    model = small_models.applied(bare, one)
+def test_the_model_that_is_watched_is_a_clone_and_its_clones_share_the_watch(bare, embeds, batch):
+    model = small_models.applied(bare, embeds)
     looked_at, watch = watched(model)
     sample(model, batch)
     assert watch.latents == 0
@@ -111,11 +106,11 @@ def test_the_model_that_is_watched_is_a_clone_and_its_clones_share_the_watch(bar
     assert watch.latents == 2
 
 
-def test_every_run_begins_anew(bare, one, batch):
-    model, watch = watched(small_models.applied(bare, one))
+def test_every_run_begins_anew(bare, embeds, batch):
+    model, watch = watched(small_models.applied(bare, embeds))
     sample(model, batch)
     sample(model, batch[:1])
-    same(watch.mean(), seen(small_models.applied(bare, one), batch[:1]).mean())
+    same(watch.mean(), seen(small_models.applied(bare, embeds), batch[:1]).mean())
 
 
 # It sees what is there
@@ -161,14 +156,14 @@ def adapters_attentions(family: str, calls: list, positions: int) -> list[tuple[
 
 
 @pytest.fixture(scope="module")
-def plain_and_seen(bare, one, family):
+def plain_and_seen(bare, embeds, family):
     """One step with one row: the plain computation for each attention, and the watch."""
     patch = 2 if family == "sd3" else 1
     with torch.inference_mode():
-        model, calls = calls_of(small_models.applied(bare, one, guidance="simple"))
+        model, calls = calls_of(small_models.applied(bare, embeds, guidance="simple"))
         watch = seen(model, noise(bare, 1, 8 * patch, 12 * patch), cfg=1.0, last_step=1)
         plain = adapters_attentions(family, calls, 8 * 12)
-    assert len(plain) == len(one.adapter.projections.widths)
+    assert len(plain) == len(embeds.adapter.projections.widths)
     return plain, watch
 
 
@@ -176,10 +171,10 @@ def keys_of_sites(model) -> tuple:
     return tuple(model.model_options["transformer_options"][CHAIN].applied[0].layers)
 
 
-def test_shares_are_those_of_the_queries_and_keys_that_the_attention_is_given(plain_and_seen, one, bare, family):
+def test_shares_are_those_of_the_queries_and_keys_that_the_attention_is_given(plain_and_seen, embeds, bare, family):
     """In the first block, of which every position is a square of the map's."""
     plain, watch = plain_and_seen
-    keys = keys_of_sites(small_models.applied(bare, one))
+    keys = keys_of_sites(small_models.applied(bare, embeds))
     depth = len([key for key in keys if key[:2] == keys[0][:2]])
     side = {"sd15": 1, "sdxl": 2, "sd3": 2}[family]
     found = first_block(watch)[0, 0]
@@ -196,17 +191,17 @@ def test_the_tokens_parts_are_the_mean_over_all_attentions(plain_and_seen):
     close(watch.token_maps()[0][0].mean(dim=(1, 2)), expected, 1e-5)
 
 
-def test_only_the_full_branch_is_seen(bare, one, batch):
+def test_only_the_full_branch_is_seen(bare, embeds, batch):
     """The positive with the picture, whatever other branches are in the batch."""
-    alone = seen(small_models.applied(bare, one, guidance="simple"), batch, cfg=1.0, last_step=1)
+    alone = seen(small_models.applied(bare, embeds, guidance="simple"), batch, cfg=1.0, last_step=1)
     for guidance in MODES:
-        found = seen(small_models.applied(bare, one, guidance=guidance), batch, last_step=1)
+        found = seen(small_models.applied(bare, embeds, guidance=guidance), batch, last_step=1)
         close(first_block(found), first_block(alone))
 
 
-def test_a_text_that_the_host_repeats_counts_once(bare, one, family, batch):
+def test_a_text_that_the_host_repeats_counts_once(bare, embeds, family, batch):
     """In one batch with a negative of twice its length, and alone."""
-    model, watch = watched(small_models.applied(bare, one, guidance="simple"))
+    model, watch = watched(small_models.applied(bare, embeds, guidance="simple"))
     found = []
     for length in (77, 154):
         positive, negative = text("positive", family), text("negative", family, length)
@@ -218,27 +213,27 @@ def test_a_text_that_the_host_repeats_counts_once(bare, one, family, batch):
 
 
 @pytest.mark.parametrize("guidance", MODES)
-def test_a_mask_hides_nothing_from_the_watch(bare, one, batch, first_seen, guidance):
+def test_a_mask_hides_nothing_from_the_watch(bare, embeds, batch, first_seen, guidance):
     """It acts on what the attention gives; what the positions look at is seen as without it."""
     masked, whole = (
-        first_seen(small_models.applied(bare, one, mask, guidance=guidance), batch)
+        first_seen(small_models.applied(bare, embeds, mask, guidance=guidance), batch)
         for mask in (torch.zeros(1, 16, 24), None)
     )
     same(*masked, *whole)
 
 
-def test_a_weight_changes_nothing_of_what_is_seen_but_inside_the_attention(bare, one, family, batch, first_seen):
-    (weak,), (strong,) = (first_seen(small_models.applied(bare, one, weight=weight), batch) for weight in (0.3, 0.9))
+def test_a_weight_changes_nothing_of_what_is_seen_but_inside_the_attention(bare, embeds, family, batch, first_seen):
+    (weak,), (strong,) = (first_seen(small_models.applied(bare, embeds, weight=weight), batch) for weight in (0.3, 0.9))
     same(weak, strong)
     if family != "sd3":  # with the weight on the keys it does
-        inside = small_models.applied(bare, one, weight=0.3, layers=LayerWeights(scaling=KV))
+        inside = small_models.applied(bare, embeds, weight=0.3, layers=LayerWeights(scaling=KV))
         assert not torch.allclose(*first_seen(inside, batch), weak, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", PRECISE, indirect=True)
-def test_blocks_where_only_the_negative_gets_the_picture_are_not_seen(bare, one, family, batch):
+def test_blocks_where_only_the_negative_gets_the_picture_are_not_seen(bare, embeds, family, batch):
     layers = LayerWeights("strong style and composition"), LayerWeights("style transfer precise")
-    every, precise = (seen(small_models.applied(bare, one, layers=own), batch).over_blocks() for own in layers)
+    every, precise = (seen(small_models.applied(bare, embeds, layers=own), batch).over_blocks() for own in layers)
     assert list(precise) == [name for number, name in enumerate(every) if number in PRECISE[family]]
 
 
@@ -246,30 +241,30 @@ def test_blocks_where_only_the_negative_gets_the_picture_are_not_seen(bare, one,
 
 
 @pytest.mark.parametrize("guidance", MODES)
-def test_each_latent_of_a_batch_has_its_own_maps_as_in_a_run_of_its_own(bare, one, batch, guidance):
-    model = small_models.applied(bare, one, guidance=guidance)
+def test_each_latent_of_a_batch_has_its_own_maps_as_in_a_run_of_its_own(bare, embeds, batch, guidance):
+    model = small_models.applied(bare, embeds, guidance=guidance)
     found, apart = seen(model, batch), [seen(model, latent[None]) for latent in batch]
     close(found.mean()[0], torch.cat([run.mean()[0] for run in apart]))
     close(found.token_maps()[0], torch.cat([run.token_maps()[0] for run in apart]))
     assert not torch.allclose(found.mean()[0, 0], found.mean()[0, 1], atol=1e-4)
 
 
-def test_references_of_each_latent_are_seen_by_their_own(bare, one, other, batch):
-    each = InstructEmbeds(one.adapter, "", one.image_tokens.map(lambda t: torch.cat([t, t.roll(7, dims=-1)])))
+def test_references_of_each_latent_are_seen_by_their_own(bare, embeds, other, batch):
+    each = InstructEmbeds(embeds.adapter, "", embeds.image_tokens.map(lambda t: torch.cat([t, t.roll(7, dims=-1)])))
     found = seen(small_models.applied(bare, each, guidance="simple"), batch)
-    for n, own in enumerate((one, other)):
+    for n, own in enumerate((embeds, other)):
         apart = seen(small_models.applied(bare, own, guidance="simple"), batch[n : n + 1])
         close(found.mean()[0, n], apart.mean()[0, 0])
         close(found.token_maps()[0][n], apart.token_maps()[0][0])
 
 
 @pytest.mark.parametrize("windows", ["around the adapter", "inside"])
-def test_windows_of_a_batch_are_one_moment_and_every_latent_keeps_its_place(bare, one, windows):
+def test_windows_of_a_batch_are_one_moment_and_every_latent_keeps_its_place(bare, embeds, windows):
     latents, parts = noise(bare, 3, 8, 12), ([2, 0], [1])
-    model = small_models.applied(bare, one, guidance="simple")
+    model = small_models.applied(bare, embeds, guidance="simple")
     in_windows = in_parts(model, *parts)
     if windows == "around the adapter":
-        in_windows = small_models.applied(in_parts(bare, *parts), one, guidance="simple")
+        in_windows = small_models.applied(in_parts(bare, *parts), embeds, guidance="simple")
     found, expected = seen(in_windows, latents), seen(model, latents)
     assert len(found.moments) == len(expected.moments) == STEPS
     close(found.mean(), expected.mean())
@@ -277,8 +272,8 @@ def test_windows_of_a_batch_are_one_moment_and_every_latent_keeps_its_place(bare
 
 
 @pytest.mark.parametrize("guidance", MODES)
-def test_an_areas_maps_stand_at_its_place(bare, one, family, guidance):
-    model, watch = watched(small_models.applied(bare, one, guidance=guidance))
+def test_an_areas_maps_stand_at_its_place(bare, embeds, family, guidance):
+    model, watch = watched(small_models.applied(bare, embeds, guidance=guidance))
     one_step_over_areas(model, family, torch.zeros_like(noise(bare, 2)), (8, 12, 4, 6))
     inside = torch.zeros(16, 24, dtype=torch.bool)
     inside[4:12, 6:18] = True
@@ -287,8 +282,8 @@ def test_an_areas_maps_stand_at_its_place(bare, one, family, guidance):
     close(tokens.sum(dim=1), inside.float().expand(2, -1, -1))
 
 
-def test_where_areas_overlap_their_mean_is_seen(bare, one, family):
-    model, watch = watched(small_models.applied(bare, one, guidance="simple"))
+def test_where_areas_overlap_their_mean_is_seen(bare, embeds, family):
+    model, watch = watched(small_models.applied(bare, embeds, guidance="simple"))
     latents, area, found = torch.zeros_like(noise(bare)), (8, 12, 4, 6), []
     for areas in ((None, area), (None,)):
         one_step_over_areas(model, family, latents, *areas)
@@ -304,23 +299,23 @@ def test_where_areas_overlap_their_mean_is_seen(bare, one, family):
 
 
 @pytest.mark.parametrize("guidance", MODES)
-def test_a_chain_of_two_adapters_gives_two_sets_of_maps(bare, one, other, batch, first_seen, guidance):
-    both = small_models.applied(small_models.applied(bare, one, guidance=guidance), other, guidance=guidance)
+def test_a_chain_of_two_adapters_gives_two_sets_of_maps(bare, embeds, other, batch, first_seen, guidance):
+    both = small_models.applied(small_models.applied(bare, embeds, guidance=guidance), other, guidance=guidance)
     watch = seen(both, batch)
     law_abiding(watch, adapters=2, latents=2)
     assert watch.instructions == ("use the composition", "use the style")
-    for found, embeds in zip(first_seen(both, batch, 2), (one, other), strict=True):
-        same(found, *first_seen(small_models.applied(bare, embeds, guidance=guidance), batch))
+    for found, given in zip(first_seen(both, batch, 2), (embeds, other), strict=True):
+        same(found, *first_seen(small_models.applied(bare, given, guidance=guidance), batch))
 
 
-def test_an_adapter_of_weight_0_is_not_there(bare, one, other, batch):
-    watch = seen(small_models.applied(small_models.applied(bare, one, weight=0.0), other), batch)
+def test_an_adapter_of_weight_0_is_not_there(bare, embeds, other, batch):
+    watch = seen(small_models.applied(small_models.applied(bare, embeds, weight=0.0), other), batch)
     assert watch.instructions == ("use the style",)
     law_abiding(watch, adapters=1, latents=2)
 
 
-def test_every_call_of_the_model_is_a_moment_with_its_noise_level(bare, one, batch):
-    model, watch = watched(small_models.applied(bare, one))
+def test_every_call_of_the_model_is_a_moment_with_its_noise_level(bare, embeds, batch):
+    model, watch = watched(small_models.applied(bare, embeds))
     found = {}
     for sampler in ("euler", "heun"):
         positive, negative = (
@@ -335,8 +330,8 @@ def test_every_call_of_the_model_is_a_moment_with_its_noise_level(bare, one, bat
     assert found["heun"] == [level for level in found["euler"] for _ in range(2)][1:]
 
 
-def test_steps_and_blocks_have_the_same_mean(bare, one, batch):
-    watch = seen(small_models.applied(bare, one), batch)
+def test_steps_and_blocks_have_the_same_mean(bare, embeds, batch):
+    watch = seen(small_models.applied(bare, embeds), batch)
     steps = watch.over_steps(8)
     assert [position for position, _ in steps] == pytest.approx([0, 1 / 3, 2 / 3])
     close(torch.stack([share for _, share in steps]).mean(dim=0), watch.mean())
@@ -344,9 +339,9 @@ def test_steps_and_blocks_have_the_same_mean(bare, one, batch):
     assert len(watch.over_steps(2)) == 2
 
 
-def test_blocks_come_in_the_models_order(bare, one, family, batch):
+def test_blocks_come_in_the_models_order(bare, embeds, family, batch):
     layers, blocks = zip(
-        *(name.split(", ") for name in seen(small_models.applied(bare, one), batch).over_blocks()), strict=True
+        *(name.split(", ") for name in seen(small_models.applied(bare, embeds), batch).over_blocks()), strict=True
     )
     assert layers == tuple(f"layer {number}" for number in range(len(layers)))
     names = [block.rsplit(" ", 1) for block in blocks]
@@ -355,11 +350,11 @@ def test_blocks_come_in_the_models_order(bare, one, family, batch):
     for kind in kinds:
         numbers = [int(number) for own, number in names if own == kind]
         assert numbers == sorted(set(numbers))
-    assert len(names) == len({key[:2] for key in keys_of_sites(small_models.applied(bare, one))})
+    assert len(names) == len({key[:2] for key in keys_of_sites(small_models.applied(bare, embeds))})
 
 
-def test_an_adapter_is_seen_only_in_the_steps_in_which_it_acts(bare, one, other, batch):
-    late = small_models.applied(small_models.applied(bare, one), other, start_percent=0.5)
+def test_an_adapter_is_seen_only_in_the_steps_in_which_it_acts(bare, embeds, other, batch):
+    late = small_models.applied(small_models.applied(bare, embeds), other, start_percent=0.5)
     watch = seen(late, batch)
     first, *_, last = (share for _, share in watch.over_steps(8))
     assert (first[0] > 0).all() and (first[1] == 0).all()
@@ -368,16 +363,16 @@ def test_an_adapter_is_seen_only_in_the_steps_in_which_it_acts(bare, one, other,
     close(watch.mean()[1], torch.stack(acting).mean(dim=0))
 
 
-def test_calls_in_which_no_adapter_acts_are_no_moments(bare, one, batch):
-    assert len(seen(small_models.applied(bare, one), batch).moments) == STEPS
-    assert 0 < len(seen(small_models.applied(bare, one, start_percent=0.5), batch).moments) < STEPS
+def test_calls_in_which_no_adapter_acts_are_no_moments(bare, embeds, batch):
+    assert len(seen(small_models.applied(bare, embeds), batch).moments) == STEPS
+    assert 0 < len(seen(small_models.applied(bare, embeds, start_percent=0.5), batch).moments) < STEPS
 
 
 # Memory
 
 
-def test_a_few_moments_are_kept_of_many_calls_and_all_of_them_count(bare, one, batch, monkeypatch):
-    model, watch = watched(small_models.applied(bare, one))
+def test_a_few_moments_are_kept_of_many_calls_and_all_of_them_count(bare, embeds, batch, monkeypatch):
+    model, watch = watched(small_models.applied(bare, embeds))
     sizes = []
     for most in (2, 200):
         monkeypatch.setattr(watching, "MOST_MOMENTS", most)
@@ -392,17 +387,17 @@ def test_a_few_moments_are_kept_of_many_calls_and_all_of_them_count(bare, one, b
     close(mean, expected)
 
 
-def test_attention_in_small_parts_is_the_same(bare, one, batch, monkeypatch):
-    expected = seen(small_models.applied(bare, one), batch)
+def test_attention_in_small_parts_is_the_same(bare, embeds, batch, monkeypatch):
+    expected = seen(small_models.applied(bare, embeds), batch)
     monkeypatch.setattr(heat_maps, "AT_ONCE", 5000)
-    found = seen(small_models.applied(bare, one), batch)
+    found = seen(small_models.applied(bare, embeds), batch)
     close(found.mean(), expected.mean())
     close(found.token_maps()[0], expected.token_maps()[0])
 
 
-def test_what_is_kept_of_a_large_latent_is_small_and_in_memory(one, bare, family):
+def test_what_is_kept_of_a_large_latent_is_small_and_in_memory(embeds, bare, family):
     watch = seen(
-        small_models.applied(bare, one, guidance="simple"), noise(bare, 1, *LARGE[family]), cfg=1.0, last_step=1
+        small_models.applied(bare, embeds, guidance="simple"), noise(bare, 1, *LARGE[family]), cfg=1.0, last_step=1
     )
     kept = [*watch.tokens.values(), *(m for own in watch.blocks.values() for m in own.values())]
     kept += [m for moment in watch.moments for m in moment.maps.values()]
@@ -424,18 +419,18 @@ def pictures(number: int, height: int = 128, width: int = 192) -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def two_by_two(bare, one, other, batch) -> Watch:
+def two_by_two(bare, embeds, other, batch) -> Watch:
     """Two adapters, two latents."""
     with torch.inference_mode():
-        return seen(small_models.applied(small_models.applied(bare, one), other), batch)
+        return seen(small_models.applied(small_models.applied(bare, embeds), other), batch)
 
 
 def draw(watch: Watch, image: torch.Tensor, **changes):
     return run_node(IPAdapterInstructHeatMap, watch=watch, image=image, **{**SETTINGS, **changes})
 
 
-def test_the_watch_node_hands_out_a_watched_model_and_its_watch(bare, one, batch):
-    model, watch = run_node(IPAdapterInstructWatch, model=small_models.applied(bare, one)).args
+def test_the_watch_node_hands_out_a_watched_model_and_its_watch(bare, embeds, batch):
+    model, watch = run_node(IPAdapterInstructWatch, model=small_models.applied(bare, embeds)).args
     sample(model, batch)
     law_abiding(watch, adapters=1, latents=2)
 
@@ -489,14 +484,14 @@ def test_drawing_again_changes_nothing(two_by_two):
     same(first, second)
 
 
-def test_before_any_sampling_the_error_says_what_to_do(bare, one):
-    _, watch = watched(small_models.applied(bare, one))
+def test_before_any_sampling_the_error_says_what_to_do(bare, embeds):
+    _, watch = watched(small_models.applied(bare, embeds))
     with pytest.raises(ValueError, match="nothing was seen yet. Connect .* sample again, with another seed"):
         draw(watch, pictures(1))
 
 
-def test_a_run_in_which_nothing_acts_is_none(bare, one, batch):
-    watch = seen(small_models.applied(bare, one, weight=0.0), batch)
+def test_a_run_in_which_nothing_acts_is_none(bare, embeds, batch):
+    watch = seen(small_models.applied(bare, embeds, weight=0.0), batch)
     with pytest.raises(ValueError, match="nothing was seen.* weight of 0"):
         draw(watch, pictures(2))
 

@@ -1,6 +1,6 @@
 """Stand-ins for insightface's published packs: small .onnx files with their interfaces, and pictures for them.
 
-The detection model has det_10g.onnx's inputs and outputs and finds marks that `picture_of` paints: a red square is a
+The detection model has det_10g.onnx's inputs and outputs and finds marks that `image_of` paints: a red square is a
 face, whose green says how large it is and whose blue how far its landmarks are turned. The recognition model has
 w600k_r50.onnx's and random weights.
 """
@@ -34,7 +34,7 @@ class Mark:
     side: int = CELL
 
 
-def picture_of(marks: Sequence[Mark], width: int = 640, height: int = 640, seed: int = 0) -> torch.Tensor:
+def image_of(marks: Sequence[Mark], width: int = 640, height: int = 640, seed: int = 0) -> torch.Tensor:
     """[1, H, W, 3] in 255ths: dark noise with the marks on it."""
     noise = torch.randint(0, 60, (height, width, 3), generator=torch.Generator().manual_seed(seed))
     for mark in marks:

@@ -22,7 +22,7 @@ from support.pack_nodes import run_node
 from support.sampling.short_runs import same
 
 POSE, COLOUR = "use the pose", "use the colour"
-PICTURES = torch.rand(40, 30, 40, 3, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.rand(40, 30, 40, 3, generator=torch.Generator().manual_seed(0))
 OF_REFERENCE = (
     "negative_instruction",
     "weight",
@@ -76,13 +76,13 @@ def row_of(*settings: dict, **alike) -> References:
 
 
 def encoded(adapter: LoadedAdapter | AdapterWithEncoders, clip_vision, /, **changes) -> io.NodeOutput:
-    """Encode Instruct Prompt's output for PICTURES[0], or other references.
+    """Encode Instruct Prompt's output for IMAGES[0], or other references.
 
     changes: Encode's inputs, and the loader's encoders; with any of Instruct Reference's, the reference is of that.
     """
     loaders = {"clip_vision": clip_vision, **{name: changes.pop(name) for name in LOADERS if name in changes}}
     own = {name: changes.pop(name) for name in OF_REFERENCE if name in changes}
-    references = {"image": changes.pop("image", PICTURES[:1])}
+    references = {"image": changes.pop("image", IMAGES[:1])}
     if "references" in changes:
         references = {}
     elif any(value is not None for value in own.values()):

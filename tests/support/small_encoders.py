@@ -40,21 +40,21 @@ def clip_l_weights(layers: int = 12, seed: int = 3) -> dict[str, Tensor]:
     return draw(clip_text(768, layers), seed=seed, dtype=torch.float16)
 
 
-def with_places(weights: Mapping[str, Tensor], places: int) -> dict[str, Tensor]:
+def with_positions(weights: Mapping[str, Tensor], positions: int) -> dict[str, Tensor]:
     """The tower with so many places for tokens, the first of them its own: 248 in a Long-CLIP."""
     own = weights[POSITIONS]
-    drawn = torch.randn(max(places - len(own), 0), own.shape[1], generator=torch.Generator().manual_seed(5))
-    return {**weights, POSITIONS: torch.cat([own, drawn.to(own) * own.std()])[:places]}
+    drawn = torch.randn(max(positions - len(own), 0), own.shape[1], generator=torch.Generator().manual_seed(5))
+    return {**weights, POSITIONS: torch.cat([own, drawn.to(own) * own.std()])[:positions]}
 
 
-def load_text_encoder(kind: str, places: int = 77):
+def load_text_encoder(kind: str, positions: int = 77):
     """A CLIP by ComfyUI's own loader: of SD1.5 or SD3 from a file that holds CLIP-L alone, or SDXL's pair.
 
     SDXL's second tower is small and without weights, since nothing here reads it.
     """
-    weights = with_places(clip_l_weights(), places)
+    weights = with_positions(clip_l_weights(), positions)
     if kind == "sdxl":
-        sizes = {"clip_g_model_config": SMALL_TOWER, "clip_l_model_config": {"max_position_embeddings": places}}
+        sizes = {"clip_g_model_config": SMALL_TOWER, "clip_l_model_config": {"max_position_embeddings": positions}}
         clip = clip_of(comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel, **sizes)
         clip.cond_stage_model.clip_l.load_sd(weights)
         return clip

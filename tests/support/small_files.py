@@ -48,14 +48,18 @@ def save_adapter(tensors: Mapping[str, Tensor], path: Path) -> Path:
 
 
 def save_encoder_header(
-    path: Path, width: int, layout: str = "transformers", pooled_width: int | None = None, places: int | None = None
+    path: Path,
+    width: int,
+    layout: str = "transformers",
+    projection_width: int | None = None,
+    positions: int | None = None,
 ) -> Path:
     """A .safetensors file that holds no more of an image encoder than tells its sizes."""
     tensors = {PATCH_EMBEDDING[layout]: torch.zeros(width, 3, 2, 2)}
-    if pooled_width:
-        shape = (pooled_width, width) if layout == "transformers" else (width, pooled_width)
+    if projection_width:
+        shape = (projection_width, width) if layout == "transformers" else (width, projection_width)
         tensors[PROJECTION[layout]] = torch.zeros(shape)
-    if places:
-        tensors[POSITIONS[layout]] = torch.zeros(places, width)
+    if positions:
+        tensors[POSITIONS[layout]] = torch.zeros(positions, width)
     save_file(tensors, path)
     return path

@@ -73,7 +73,7 @@ def image_encoder():
     return small_encoders.clip_vision(width=WIDTH, layers=2, patches=2)
 
 
-def pictures(number: int = 1) -> Tensor:
+def images(number: int = 1) -> Tensor:
     return torch.rand(number, 40, 50, 3, generator=torch.Generator().manual_seed(3))
 
 
@@ -85,7 +85,7 @@ def faces(number: int = 1) -> Faces:
 def encode(of: LoadedAdapter, number: int = 1, **changes):
     """Encode Instruct Prompt's output for so many references. changes: as `readable_adapters.encode` takes them."""
     face = faces(number) if of.kind.reads_face else None
-    given = {"image": pictures(number), "face": face, "instruction": "use the composition", **changes}
+    given = {"image": images(number), "face": face, "instruction": "use the composition", **changes}
     return readable_adapters.encoded(of, image_encoder(), **given)
 
 

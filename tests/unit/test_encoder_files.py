@@ -6,7 +6,7 @@ import pytest
 import torch
 from ipadapter_instruct.models.files.encoder_files import (
     ENCODERS,
-    VIT_H_STATES,
+    VIT_H_HIDDEN_STATES,
     EncoderNeed,
     EncoderSizes,
     check_sizes,
@@ -24,11 +24,11 @@ VIT_H, VIT_BIGG, VIT_L = 1280, 1664, 1024
 @pytest.mark.parametrize("layout", ["transformers", "open_clip"])
 @pytest.mark.parametrize("width", [VIT_L, VIT_H, VIT_BIGG])
 def test_the_sizes_are_read_off_the_header_in_both_layouts(tmp_path, layout, width):
-    path = save_encoder_header(tmp_path / "encoder.safetensors", width, layout, pooled_width=96, places=257)
+    path = save_encoder_header(tmp_path / "encoder.safetensors", width, layout, projection_width=96, positions=257)
     assert encoder_sizes(path) == EncoderSizes(width, 96, 257)
 
 
-def test_a_file_without_a_projection_has_no_pooled_width(tmp_path):
+def test_a_file_without_a_projection_has_no_projection_width(tmp_path):
     path = save_encoder_header(tmp_path / "encoder.safetensors", VIT_H)
     assert encoder_sizes(path) == EncoderSizes(VIT_H, None, None)
 
@@ -79,14 +79,14 @@ def test_the_encoder_is_found_by_its_width_not_by_its_name(tmp_path):
             save_encoder_header(tmp_path / name, width)
     files = [(name, tmp_path / name) for name in widths]
 
-    assert find_encoder(files, VIT_H_STATES) == "sub/model.safetensors"
+    assert find_encoder(files, VIT_H_HIDDEN_STATES) == "sub/model.safetensors"
     assert find_encoder(files, EncoderNeed(VIT_BIGG)) == "CLIP-ViT-H-14.safetensors"
     assert find_encoder(files, EncoderNeed(VIT_L)) is None
 
 
 def test_the_first_of_several_that_fit_is_taken(tmp_path):
     files = [(name, save_encoder_header(tmp_path / name, VIT_H)) for name in ("a.safetensors", "b.safetensors")]
-    assert find_encoder(files, VIT_H_STATES) == "a.safetensors"
+    assert find_encoder(files, VIT_H_HIDDEN_STATES) == "a.safetensors"
 
 
 def test_a_title_says_the_name_people_know_and_the_width():
@@ -95,7 +95,7 @@ def test_a_title_says_the_name_people_know_and_the_width():
 
 
 def test_the_message_for_a_wrong_encoder_says_what_is_needed_what_was_found_and_what_to_get():
-    message = wrong_encoder("clip.safetensors is ViT-L (1024 wide)", VIT_H_STATES)
+    message = wrong_encoder("clip.safetensors is ViT-L (1024 wide)", VIT_H_HIDDEN_STATES)
 
     assert "needs the image encoder ViT-H (1280 wide)" in message
     assert "clip.safetensors is ViT-L (1024 wide)" in message
@@ -106,29 +106,29 @@ def test_the_message_for_a_wrong_encoder_says_what_is_needed_what_was_found_and_
 def test_a_pooled_embedding_is_told_by_the_width_of_the_projection(tmp_path):
     sizes = {"bigG": (1664, 1280), "H": (1280, 1024), "L": (1024, 768)}
     files = [
-        (name, save_encoder_header(tmp_path / f"{name}.safetensors", width, pooled_width=pooled))
-        for name, (width, pooled) in sizes.items()
+        (name, save_encoder_header(tmp_path / f"{name}.safetensors", width, projection_width=image_embeds))
+        for name, (width, image_embeds) in sizes.items()
     ]
-    assert find_encoder(files, EncoderNeed(1280, pooled=True)) == "bigG"
+    assert find_encoder(files, EncoderNeed(1280, image_embeds=True)) == "bigG"
     assert find_encoder(files, EncoderNeed(1280)) == "H"
-    assert find_encoder(files, EncoderNeed(1024, pooled=True)) == "H"
+    assert find_encoder(files, EncoderNeed(1024, image_embeds=True)) == "H"
     assert find_encoder(files, EncoderNeed(1024)) == "L"
-    assert find_encoder(files, EncoderNeed(512, pooled=True)) is None
+    assert find_encoder(files, EncoderNeed(512, image_embeds=True)) is None
 
 
 def test_of_encoders_of_one_width_the_one_for_the_trained_size_of_pictures_is_found_first(tmp_path):
     small, large = (
-        (str(places), save_encoder_header(tmp_path / f"{places}.safetensors", 1024, places=places))
-        for places in (257, 577)
+        (str(positions), save_encoder_header(tmp_path / f"{positions}.safetensors", 1024, positions=positions))
+        for positions in (257, 577)
     )
     assert find_encoder([small, large], EncoderNeed(1024)) == "577"
     assert find_encoder([small], EncoderNeed(1024)) == "257"
 
 
 @pytest.mark.parametrize("encoder", [one for one in ENCODERS if one.url], ids=lambda one: one.title)
-@pytest.mark.parametrize("pooled", [False, True])
-def test_each_need_names_its_encoder_and_where_to_get_it(encoder, pooled):
-    need = EncoderNeed(encoder.sizes.pooled_width if pooled else encoder.sizes.width, pooled)
+@pytest.mark.parametrize("image_embeds", [False, True])
+def test_each_need_names_its_encoder_and_where_to_get_it(encoder, image_embeds):
+    need = EncoderNeed(encoder.sizes.projection_width if image_embeds else encoder.sizes.width, image_embeds)
     check_sizes(encoder.sizes, need, "the file")
     message = wrong_encoder("x is y", need)
     assert f"needs the image encoder {encoder.title} ({encoder.sizes.width} wide" in message
@@ -144,7 +144,7 @@ def test_an_encoder_that_does_not_fit_is_refused_by_its_name(need):
 
 def test_a_missing_projection_is_said():
     with pytest.raises(ValueError, match=r"x is ViT-H \(1280 wide\) without a projection"):
-        check_sizes(EncoderSizes(1280), EncoderNeed(1024, pooled=True), "x")
+        check_sizes(EncoderSizes(1280), EncoderNeed(1024, image_embeds=True), "x")
 
 
 def test_a_projection_that_is_not_at_fault_is_not_spoken_of():
@@ -155,7 +155,7 @@ def test_a_projection_that_is_not_at_fault_is_not_spoken_of():
 
 def test_an_unknown_need_says_its_width_and_where_to_look():
     assert "an encoder 77 wide" in wrong_encoder("x", EncoderNeed(77))
-    message = wrong_encoder("x", EncoderNeed(77, pooled=True))
+    message = wrong_encoder("x", EncoderNeed(77, image_embeds=True))
     assert "an encoder with a pooled embedding 77 wide" in message
     assert "the adapter's page names" in message
 

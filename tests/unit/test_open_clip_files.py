@@ -123,7 +123,7 @@ def test_an_image_tower_and_its_sizes_are_read_off_its_tensors(width, title, pat
     assert found.encoder_sizes == EncoderSizes(width, 1024, patches + 1)
 
 
-def test_an_image_tower_without_projection_has_no_pooled_width():
+def test_an_image_tower_without_projection_has_no_projection_width():
     tensors = image_tensors()
     del tensors["visual_projection.weight"]
     assert find_tower(tensors, IMAGE, "a file").encoder_sizes == EncoderSizes(1280, None, 5)
@@ -132,7 +132,7 @@ def test_an_image_tower_without_projection_has_no_pooled_width():
 @pytest.mark.parametrize("prefix", ["", "transformer.", "cond_stage_model.transformer.", "clip_l.transformer."])
 def test_a_text_tower_in_transformers_names_is_found_behind_any_prefix(prefix):
     found = find_tower(behind(prefix, text_tensors(layers=3)), TEXT, "a file")
-    assert (found.tower.title, found.layers, found.places) == ("ViT-L-14", 3, 77)
+    assert (found.tower.title, found.layers, found.positions) == ("ViT-L-14", 3, 77)
 
 
 @pytest.mark.parametrize("kind", ["image", "text"])
@@ -160,7 +160,7 @@ def test_a_tower_says_its_file_and_its_layout(drawn):
 
 
 def test_the_projection_lies_beside_the_tower_behind_any_prefix():
-    assert find_tower(behind("clip.", image_tensors()), IMAGE, "a file").encoder_sizes.pooled_width == 1024
+    assert find_tower(behind("clip.", image_tensors()), IMAGE, "a file").encoder_sizes.projection_width == 1024
 
 
 def test_a_text_tower_has_no_projection():

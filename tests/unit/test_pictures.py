@@ -1,34 +1,19 @@
-"""Laws of cutting out, cropping and tiling. Bit for bit unless a tolerance is given."""
+"""Laws of cutting out and cropping. Bit for bit unless a tolerance is given."""
 
 import itertools
 
 import pytest
 import torch
 from ipadapter_instruct.models.reference.preparing import (
-    BLANK,
-    Grid,
     crop_around,
     cut_out,
     feathered,
     mask_for_each,
     random_colours,
-    tile_grid,
-    tiles,
 )
+from support.tensors.made_images import CHANNELS, SIZES, in_range, made_images, numbered, same
 
-SIZES = [(1, 1), (7, 513), (513, 7), (40, 40), (37, 53)]
-CHANNELS = [3, 4]
 ORANGE = torch.tensor([[1.0, 0.5, 0.25]])
-
-
-def pictures(number: int, height: int, width: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
-    return torch.rand(number, height, width, channels, generator=torch.Generator().manual_seed(seed))
-
-
-def numbered(height: int, width: int) -> torch.Tensor:
-    """A picture of which every pixel is another, [1, H, W, 3]."""
-    values = torch.arange(1, height * width + 1).float() / (height * width)
-    return values.view(1, height, width, 1).expand(-1, -1, -1, 3)
 
 
 def mask_of(height: int, width: int, top: int, bottom: int, left: int, right: int) -> torch.Tensor:
@@ -38,21 +23,13 @@ def mask_of(height: int, width: int, top: int, bottom: int, left: int, right: in
     return mask
 
 
-def same(found: torch.Tensor, expected: torch.Tensor, tolerance: float = 0) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
-
-
-def in_range(image: torch.Tensor) -> bool:
-    return bool(((image >= 0) & (image <= 1)).all())
-
-
 # Masks
 
 
 def test_one_mask_serves_all_pictures_and_is_brought_to_their_size():
     mask = torch.zeros(1, 20, 30)
     mask[..., :15] = 1
-    found = mask_for_each(mask, pictures(3, 40, 60))
+    found = mask_for_each(mask, made_images(3, 40, 60))
     assert found.shape == (3, 40, 60)
     assert found.is_contiguous()
     assert in_range(found)
@@ -61,13 +38,13 @@ def test_one_mask_serves_all_pictures_and_is_brought_to_their_size():
 
 
 def test_a_mask_of_the_pictures_size_is_not_changed():
-    masks = pictures(2, 37, 53)[..., 0]
-    same(mask_for_each(masks, pictures(2, 37, 53)), masks)
+    masks = made_images(2, 37, 53)[..., 0]
+    same(mask_for_each(masks, made_images(2, 37, 53)), masks)
 
 
 def test_another_number_of_masks_is_refused_with_both_numbers():
     with pytest.raises(ValueError, match=r"each of the 3 picture.*it is 2 masks\. Connect"):
-        mask_for_each(torch.ones(2, 8, 8), pictures(3, 8, 8))
+        mask_for_each(torch.ones(2, 8, 8), made_images(3, 8, 8))
 
 
 # Cutting out
@@ -76,13 +53,13 @@ def test_another_number_of_masks_is_refused_with_both_numbers():
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_cut_out_with_a_full_mask_is_the_picture_and_with_an_empty_one_the_colour(size, channels):
-    image = pictures(2, *size, channels)
+    image = made_images(2, *size, channels)
     same(cut_out(image, torch.ones(2, *size), ORANGE), image[..., :3])
     same(cut_out(image, torch.zeros(2, *size), ORANGE), ORANGE.expand(2, *size, 3))
 
 
 def test_a_cut_out_is_the_picture_inside_the_mask_and_the_colour_outside():
-    image, mask = pictures(1, 20, 30), mask_of(20, 30, 5, 12, 3, 17)
+    image, mask = made_images(1, 20, 30), mask_of(20, 30, 5, 12, 3, 17)
     found = cut_out(image, mask, ORANGE)
     inside = mask.bool()
     same(found[inside], image[inside])
@@ -91,12 +68,12 @@ def test_a_cut_out_is_the_picture_inside_the_mask_and_the_colour_outside():
 
 def test_each_picture_has_its_own_colour():
     colours = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
-    found = cut_out(pictures(2, 4, 5), torch.zeros(2, 4, 5), colours)
+    found = cut_out(made_images(2, 4, 5), torch.zeros(2, 4, 5), colours)
     same(found, colours[:, None, None].expand(2, 4, 5, 3))
 
 
 def test_a_soft_mask_mixes_within_the_range():
-    found = cut_out(pictures(2, 64, 64), pictures(2, 64, 64, seed=1)[..., 0], torch.tensor([[0.0, 1.0, 1.0]]))
+    found = cut_out(made_images(2, 64, 64), made_images(2, 64, 64, seed=1)[..., 0], torch.tensor([[0.0, 1.0, 1.0]]))
     assert in_range(found)
 
 
@@ -108,7 +85,7 @@ def test_feathering_leaves_a_full_mask_full_and_an_empty_one_empty(size, width):
 
 
 def test_a_feather_of_0_changes_nothing():
-    mask = pictures(1, 9, 9)[..., 0]
+    mask = made_images(1, 9, 9)[..., 0]
     same(feathered(mask, 0.0), mask)
 
 
@@ -131,14 +108,14 @@ def test_each_mask_of_a_batch_is_feathered_alone():
 
 
 def test_the_same_seed_draws_the_same_colours_and_another_draws_others():
-    image, mask = pictures(3, 6, 6), torch.ones(3, 6, 6)
+    image, mask = made_images(3, 6, 6), torch.ones(3, 6, 6)
     first = random_colours(image, mask, seed=2**64 - 1)
     same(random_colours(image, mask, seed=2**64 - 1), first)
     assert not torch.equal(random_colours(image, mask, seed=0), first)
 
 
 def test_every_picture_of_a_batch_is_given_another_colour():
-    found = random_colours(pictures(8, 4, 4), torch.ones(8, 4, 4), seed=5)
+    found = random_colours(made_images(8, 4, 4), torch.ones(8, 4, 4), seed=5)
     assert len(found.unique(dim=0)) == 8
 
 
@@ -162,7 +139,7 @@ def test_a_faint_mask_keeps_the_whole_colour():
 
 
 def test_a_random_colour_with_nothing_kept_is_a_colour():
-    assert in_range(random_colours(pictures(2, 4, 4), torch.zeros(2, 4, 4), seed=1))
+    assert in_range(random_colours(made_images(2, 4, 4), torch.zeros(2, 4, 4), seed=1))
 
 
 # Cropping
@@ -171,7 +148,7 @@ def test_a_random_colour_with_nothing_kept_is_a_colour():
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("padding", [0.0, 0.25, 2.0])
 def test_a_crop_around_a_full_mask_of_a_square_picture_is_the_picture(channels, padding):
-    image, mask = pictures(2, 33, 33, channels), torch.ones(2, 33, 33)
+    image, mask = made_images(2, 33, 33, channels), torch.ones(2, 33, 33)
     found, its_mask = crop_around(image, mask, padding)
     same(found, image[..., :3])
     same(its_mask, mask)
@@ -226,7 +203,7 @@ def test_a_feathered_mask_marks_what_is_over_half_of_its_highest_value():
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_crop_of_any_size_is_square_and_within_the_range(size):
-    image = pictures(1, *size)
+    image = made_images(1, *size)
     found, its_mask = crop_around(image, torch.ones(1, *size), padding=0.3)
     assert found.shape == (1, max(size), max(size), 3)
     assert its_mask.shape == (1, max(size), max(size))
@@ -234,7 +211,7 @@ def test_a_crop_of_any_size_is_square_and_within_the_range(size):
 
 
 def test_crops_of_a_batch_are_those_of_each_alone_enlarged_to_the_largest():
-    image = pictures(2, 40, 40)
+    image = made_images(2, 40, 40)
     masks = torch.cat([mask_of(40, 40, 10, 30, 10, 30), mask_of(40, 40, 4, 8, 20, 24)])
     found, its_masks = crop_around(image, masks, padding=0.0)
     assert found.shape == (2, 20, 20, 3)
@@ -250,131 +227,4 @@ def test_crops_of_a_batch_are_those_of_each_alone_enlarged_to_the_largest():
 def test_an_empty_mask_is_refused_with_the_pictures_number():
     masks = torch.stack([torch.ones(8, 8), torch.zeros(8, 8)])
     with pytest.raises(ValueError, match=r"a part of picture 2; it is empty .*Paint"):
-        crop_around(pictures(2, 8, 8), masks, padding=0.25)
-
-
-# Tiling
-
-
-def tiled(image: torch.Tensor, max_tiles: int, overlap: float = 0.125, whole: bool = False) -> torch.Tensor:
-    return tiles(image, tile_grid(*image.shape[1:3], max_tiles, overlap), whole)
-
-
-@pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("side", [1, 224, 225])
-def test_a_square_picture_in_one_tile_is_the_picture(side, whole, channels):
-    image = pictures(2, side, side, channels)
-    same(tiled(image, 1, whole=whole), image[..., :3])
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.125, 0.5])
-@pytest.mark.parametrize("max_tiles", [1, 2, 4, 5, 16])
-@pytest.mark.parametrize("size", [*SIZES, (64, 128), (200, 33)], ids=str)
-def test_every_pixel_is_in_some_tile(size, max_tiles, overlap):
-    image = numbered(*size)
-    found = tiled(image, max_tiles, overlap)
-    assert set(image.flatten().tolist()) <= set(found.flatten().tolist())
-    assert found.shape[1] == found.shape[2]
-
-
-def covered(squares: list, height: int, width: int) -> bool:
-    rows = {row for square in squares for row in range(square.top, square.top + square.side)}
-    columns = {column for square in squares for column in range(square.left, square.left + square.side)}
-    return rows >= set(range(height)) and columns >= set(range(width))
-
-
-def test_grids_of_many_sizes_cover_the_picture_with_no_more_tiles_than_allowed():
-    for height, width in itertools.product(range(1, 40, 3), range(1, 90, 4)):
-        for max_tiles, overlap in itertools.product((1, 3, 4, 9, 16), (0.0, 0.125, 0.3, 0.5)):
-            grid = tile_grid(height, width, max_tiles, overlap)
-            squares = grid.squares(height, width)
-            assert covered(squares, height, width), (height, width, grid)
-            assert len(set(squares)) == grid.tiles <= max_tiles
-
-
-@pytest.mark.parametrize(
-    ("size", "max_tiles", "rows", "columns"),
-    [
-        ((512, 512), 1, 1, 1),
-        ((512, 512), 3, 1, 1),
-        ((512, 512), 4, 2, 2),
-        ((512, 512), 8, 2, 2),
-        ((512, 512), 16, 4, 4),
-        ((512, 1024), 2, 1, 2),
-        ((512, 1024), 4, 1, 3),
-        ((1024, 512), 4, 3, 1),
-        ((512, 768), 6, 2, 3),
-        ((256, 2048), 16, 1, 9),
-    ],
-    ids=str,
-)
-def test_the_grid_follows_the_pictures_proportions(size, max_tiles, rows, columns):
-    grid = tile_grid(*size, max_tiles, overlap=0.125)
-    assert (grid.rows, grid.columns) == (rows, columns)
-    assert grid.side <= min(size)
-
-
-@pytest.mark.parametrize("overlap", [0.0, 0.125, 0.3, 0.5])
-def test_neighbours_share_at_least_the_overlap(overlap):
-    grid = tile_grid(600, 900, 6, overlap)
-    assert grid.tiles > 1
-    for starts in ({s.top for s in grid.squares(600, 900)}, {s.left for s in grid.squares(600, 900)}):
-        shared = [grid.side - (after - before) for before, after in itertools.pairwise(sorted(starts))]
-        assert min(shared) >= overlap * grid.side - 1
-
-
-def test_the_overlap_gives_way_before_a_tile_reaches_beyond_the_picture():
-    assert tile_grid(512, 1024, 2, overlap=0.5).side == 512
-    assert tile_grid(1024, 512, 2, overlap=0.5).side == 512
-
-
-def test_tiles_come_row_by_row():
-    image = numbered(8, 8)
-    expected = [image[:, top : top + 4, left : left + 4] for top in (0, 4) for left in (0, 4)]
-    same(tiled(image, 4, overlap=0.0), torch.cat(expected))
-
-
-def test_a_batch_of_pictures_gives_all_their_tiles_one_picture_after_the_other():
-    image = pictures(3, 30, 70)
-    same(tiled(image, 4, whole=True), torch.cat([tiled(each[None], 4, whole=True) for each in image]))
-
-
-def test_the_whole_picture_comes_first_at_a_tiles_size():
-    smooth = torch.nn.functional.interpolate(pictures(1, 4, 4).movedim(-1, 1), (96, 96), mode="bilinear")
-    image = smooth.movedim(1, -1)
-    found = tiled(image, 4, overlap=0.0, whole=True)
-    assert found.shape == (5, 48, 48, 3)
-    assert in_range(found)
-    same(found[0], torch.nn.functional.avg_pool2d(smooth, 2).movedim(1, -1)[0], tolerance=0.02)
-    same(found[1:], tiled(image, 4, overlap=0.0))
-
-
-def test_an_elongated_whole_picture_stands_between_blank_borders():
-    image = torch.ones(1, 40, 80, 3)
-    found = tiled(image, 2, overlap=0.0, whole=True)[0]
-    blank = torch.tensor(BLANK).expand(10, 40, 3)
-    same(found[:10], blank)
-    same(found[10:30], torch.ones(20, 40, 3), tolerance=1e-6)
-    same(found[30:], blank)
-    same(tiled(image.transpose(1, 2), 2, overlap=0.0, whole=True)[0], found.transpose(0, 1), tolerance=1e-6)
-
-
-def test_a_picture_far_thinner_than_its_tiles_stands_in_their_middle():
-    found = tiles(torch.ones(1, 40, 1, 3), Grid(4, 1, 10), whole=True)
-    assert len(found) == 5
-    for tile in found:
-        is_blank = (tile - torch.tensor(BLANK)).abs().amax(dim=(0, 2)) < 1e-6
-        assert [column for column, blank in enumerate(is_blank) if not blank] == [5]
-
-
-@pytest.mark.parametrize("whole", [True, False])
-@pytest.mark.parametrize("size", SIZES, ids=str)
-def test_tiles_stay_within_the_range(size, whole):
-    assert in_range(tiled(pictures(2, *size).round(), 9, whole=whole))
-
-
-def test_what_is_just_under_half_of_a_masks_highest_value_is_not_marked():
-    mask = torch.zeros(1, 40, 40)
-    mask[:, 10:20, 10:20], mask[:, 30:40, 30:40] = 1.0, 0.49
-    assert crop_around(torch.rand(1, 40, 40, 3), mask, padding=0.0)[0].shape == (1, 10, 10, 3)
+        crop_around(made_images(2, 8, 8), masks, padding=0.25)

@@ -50,8 +50,8 @@ class Written:
     def two_layers(self, x: Tensor) -> Tensor:
         return self.linear("proj.2", F.gelu(self.linear("proj.0", x)))
 
-    def read(self, states: Tensor, queries: Tensor, blocks: int) -> Tensor:
-        context = self.linear("proj_in", states)
+    def read(self, hidden_states: Tensor, queries: Tensor, blocks: int) -> Tensor:
+        context = self.linear("proj_in", hidden_states)
         for number in range(blocks):
             queries = queries + self.attention(f"layers.{number}.0.", context, queries)
             hidden = F.gelu(self.linear(f"layers.{number}.1.1", self.norm(f"layers.{number}.1.0", queries)))
@@ -70,15 +70,15 @@ class Written:
 
 
 def base(file: Written, given: Features) -> Tensor:
-    return file.tokens(file.linear("proj", given.pooled), 3)
+    return file.tokens(file.linear("proj", given.image_embeds), 3)
 
 
 def plus(file: Written, given: Features) -> Tensor:
-    return file.read(given.states, file["latents"].expand(given.rows, -1, -1), 2)
+    return file.read(given.hidden_states, file["latents"].expand(given.rows, -1, -1), 2)
 
 
 def full_face(file: Written, given: Features) -> Tensor:
-    return file.norm("proj.3", file.two_layers(given.states))
+    return file.norm("proj.3", file.two_layers(given.hidden_states))
 
 
 def face_id(file: Written, given: Features) -> Tensor:
@@ -87,7 +87,7 @@ def face_id(file: Written, given: Features) -> Tensor:
 
 def face_id_plus(file: Written, given: Features) -> Tensor:
     reader = Written(file.tensors, "perceiver_resampler.")
-    return reader.read(given.states, face_id(file, given), 2)
+    return reader.read(given.hidden_states, face_id(file, given), 2)
 
 
 def face_id_plus_v2(file: Written, given: Features) -> Tensor:
@@ -137,8 +137,8 @@ def read_by(name: str, given: Features) -> list[Tensor]:
     of_kind = kind(name)
     wanted = (
         (of_kind.reads_face, given.face),
-        (of_kind.reads_states, given.states),
-        (of_kind.reads_pooled, given.pooled),
+        (of_kind.reads_hidden_states, given.hidden_states),
+        (of_kind.reads_image_embeds, given.image_embeds),
     )
     return [part for reads, part in wanted if reads]
 
@@ -160,7 +160,7 @@ def test_a_projection_computes_what_its_published_names_say(name):
 def test_v2s_structure_is_the_factor_of_what_the_states_tell(structure):
     file, given = Written(tensors("faceid-plus-v2")), features()
     expected = face_id(file, given) + structure * face_id_plus(file, given)
-    same(projection("faceid-plus-v2")(given.face, given.states, structure), expected)
+    same(projection("faceid-plus-v2")(given.face, given.hidden_states, structure), expected)
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -181,7 +181,9 @@ def test_features_split_into_batches_and_stack_to_the_same():
     assert all(torch.equal(part, vars(given)[name]) for name, part in vars(stacked(parts)).items())
 
 
-@pytest.mark.parametrize("known", [("states", "pooled", "face"), ("states",), ("pooled", "face")])
+@pytest.mark.parametrize(
+    "known", [("hidden_states", "image_embeds", "face"), ("hidden_states",), ("image_embeds", "face")]
+)
 def test_one_batch_of_features_is_stacked_to_itself(known):
     given = Features(**{name: vars(features(rows=2))[name] for name in known})
     found = stacked([given])
@@ -193,5 +195,5 @@ def test_features_of_which_only_faces_are_known_have_nothing_else():
     faces = Features(face=features(rows=3).face)
     parts = faces.split(2)
     assert (faces.rows, [part.rows for part in parts]) == (3, [2, 1])
-    assert (stacked(parts).states, stacked(parts).pooled) == (None, None)
+    assert (stacked(parts).hidden_states, stacked(parts).image_embeds) == (None, None)
     assert torch.equal(stacked(parts).face, faces.face)

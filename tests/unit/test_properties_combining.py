@@ -13,7 +13,6 @@ from ipadapter_instruct.models.encoding.combining import (
     MODES,
     PER_INDEX,
     SUBTRACT,
-    Combining,
     ImageTokens,
     combine_references,
     combine_two,
@@ -70,7 +69,7 @@ def test_references_keep_their_dtype_and_have_the_modes_shape(own, mode, data):
     weights = weights_for(data.draw, len(own.full), mode)
     references, count, width = own.full.shape
     used = sum(weight != 0 for weight in weights) if weights else references
-    found = combine_references(own, Combining(mode, weights))
+    found = combine_references(own, mode, weights)
     latents, per_latent = {CONCAT: (1, used * count), AVERAGE: (1, count), PER_INDEX: (references, count)}[mode]
     event(f"{mode}, weights: {bool(weights)}")
     for _, values in found.branches.items():
@@ -83,8 +82,8 @@ def test_the_order_of_concatenated_references_does_not_change_what_a_unet_sees(o
     """Within 1e-9, in float64."""
     weights = weights_for(data.draw, len(own.full), CONCAT) or (1.0,) * len(own.full)
     order = data.draw(st.permutations(range(len(own.full))))
-    found = combine_references(own.map(lambda x: x[order]), Combining(CONCAT, tuple(weights[n] for n in order)))
-    expected = combine_references(own, Combining(CONCAT, weights))
+    found = combine_references(own.map(lambda x: x[order]), CONCAT, tuple(weights[n] for n in order))
+    expected = combine_references(own, CONCAT, weights)
     for branch in Branch:
         one, other = (attended(queries_for(own, seed), each, branch) for each in (found, expected))
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
@@ -94,8 +93,8 @@ def test_the_order_of_concatenated_references_does_not_change_what_a_unet_sees(o
 def test_an_average_is_the_plain_one_in_any_order_and_of_any_scale(own, data):
     weights = weights_for(data.draw, len(own.full), AVERAGE) or (1.0,) * len(own.full)
     order = data.draw(st.permutations(range(len(own.full))))
-    found = combine_references(own.map(lambda x: x[order]), Combining(AVERAGE, tuple(weights[n] for n in order)))
-    doubled = combine_references(own, Combining(AVERAGE, tuple(2 * weight for weight in weights)))
+    found = combine_references(own.map(lambda x: x[order]), AVERAGE, tuple(weights[n] for n in order))
+    doubled = combine_references(own, AVERAGE, tuple(2 * weight for weight in weights))
     room = 40 * torch.finfo(own.full.dtype).eps + 1e-5  # weights are float32
     room *= 1 + 4 * sum(map(abs, weights)) / abs(sum(weights))
     for branch, values in own.items():
@@ -107,7 +106,7 @@ def test_an_average_is_the_plain_one_in_any_order_and_of_any_scale(own, data):
 @given(batches(), st.data())
 def test_one_per_latent_leaves_each_reference_and_its_weight_as_they_are(own, data):
     weights = weights_for(data.draw, len(own.full), PER_INDEX)
-    found = combine_references(own, Combining(PER_INDEX, weights))
+    found = combine_references(own, PER_INDEX, weights)
     same(ImageTokens(found.branches), ImageTokens(own))
     left, of_latents = latent_weights(found)
     if set(weights) - {1.0}:
@@ -118,7 +117,7 @@ def test_one_per_latent_leaves_each_reference_and_its_weight_as_they_are(own, da
 
 @given(batches(), st.sampled_from((CONCAT, PER_INDEX)), st.data())
 def test_references_of_weight_1_are_those_without_weights(own, mode, data):
-    same(combine_references(own, Combining(mode, (1.0,) * len(own.full))), combine_references(own, Combining(mode)))
+    same(combine_references(own, mode, (1.0,) * len(own.full)), combine_references(own, mode))
 
 
 @given(batches(), batches(), st.tuples(factors, factors), st.sampled_from(METHODS))
@@ -136,9 +135,9 @@ def test_any_two_sets_are_combined_or_refused_in_the_packs_words(first, second, 
     kept = one if weights[0] else other
     assert all(values.dtype == kept.branches.full.dtype for _, values in found.branches.items())
     if not all(weights):
-        frames = found.shape[0]
+        latents = found.shape[0]
         expected = kept if method != CONCAT or weights[0] + weights[1] == 1 else None
-        assert frames in (one.shape[0], other.shape[0])
+        assert latents in (one.shape[0], other.shape[0])
         if expected and method in (AVERAGE, CONCAT):
             same(found, expected)
 

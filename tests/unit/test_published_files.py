@@ -59,9 +59,9 @@ def used(checkpoint) -> dict[str, torch.Tensor]:
 
 def is_as_expected(checkpoint, name: str) -> bool:
     expected, need = FILES[name], checkpoint.encoder_need
-    reads = None if need is None else (need.width, need.pooled)
+    reads = None if need is None else (need.width, need.image_embeds)
     found = (checkpoint.kind.name, checkpoint.family.name, reads, bool(checkpoint.lora))
-    wanted = None if expected.reads is None else (expected.reads, expected.pooled)
+    wanted = None if expected.reads is None else (expected.reads, expected.image_embeds)
     return found == (expected.kind, expected.family, wanted, expected.has_lora)
 
 
@@ -119,7 +119,7 @@ def test_every_other_encoder_is_refused_and_the_right_one_is_not(name):
 
 def test_an_encoder_without_a_projection_gives_no_pooled_embedding():
     with pytest.raises(ValueError, match="file is ViT-H .* without a projection .visual_projection."):
-        check_sizes(EncoderSizes(1280), EncoderNeed(1024, pooled=True), "file")
+        check_sizes(EncoderSizes(1280), EncoderNeed(1024, image_embeds=True), "file")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def few_references(tmp_path_factory):
 def few_lessons(few_references, few_components, short_texts, monkeypatch):
     monkeypatch.setattr(world_lessons, "PROMPTS", 40)
     monkeypatch.setattr(world_lessons, "PICTURES", 1)
-    monkeypatch.setattr(world_lessons, "blank_states", lambda: torch.zeros(1, 257, 1280))
+    monkeypatch.setattr(world_lessons, "blank_hidden_states", lambda: torch.zeros(1, 257, 1280))
     return WorldLessons(few_references, few_components, short_texts, TRAINED)
 
 

@@ -28,7 +28,7 @@ def tried():
 
 @pytest.fixture(scope="module")
 def batches(transfer, tried):
-    return transfer.encoded(stored_adapter(JOINT), tried, transfer.states(tried))
+    return transfer.encoded(stored_adapter(JOINT), tried, transfer.hidden_states(tried))
 
 
 def test_the_colour_comes_from_the_picture_and_the_rest_from_the_prompt(transfer, tried, batches):
@@ -41,13 +41,13 @@ def test_the_colour_comes_from_the_picture_and_the_rest_from_the_prompt(transfer
 def test_at_weight_0_nothing_comes_from_the_picture(transfer, tried, batches):
     pictures = transfer.pictures(batches, Setting(0.0))
     assert outcome(tried, [read(picture) for picture in pictures]).others >= 0.75
-    of_others = transfer.encoded(stored_adapter(JOINT), tried, transfer.states(tried[::-1]))
+    of_others = transfer.encoded(stored_adapter(JOINT), tried, transfer.hidden_states(tried[::-1]))
     assert np.array_equal(pictures, transfer.pictures(of_others, Setting(0.0)))
     assert not np.array_equal(pictures, transfer.pictures(of_others, Setting(0.5)))
 
 
 def test_a_batch_has_what_its_conditions_have_in_their_order(transfer, tried):
-    each = [transfer.encoded(stored_adapter(JOINT), [one], transfer.states([one]))[0] for one in tried[:2]]
+    each = [transfer.encoded(stored_adapter(JOINT), [one], transfer.hidden_states([one]))[0] for one in tried[:2]]
     both = joined(each)
     assert torch.equal(both.positive[0][0], torch.cat([one.positive[0][0] for one in each]))
     for branch, tokens in both.embeds.image_tokens.items():

@@ -26,17 +26,17 @@ REFERENCES, FRAMES, CHAINED = (1, 2, 4, 8), (1, 4, 16, 64), (1, 2, 3, 4)
 class Load:
     """The load of a step.
 
-    together: references of a latent. frames: latents, each with references of its own. chained: adapters.
+    together: references of a latent. latents: in a batch, each with references of its own. chained: adapters.
     """
 
     together: int = 1
-    frames: int = 1
+    latents: int = 1
     chained: int = 1
 
 
 CASES = (
     *((f"references together: {n}", Load(together=n)) for n in REFERENCES),
-    *((f"frames, each its own reference: {n}", Load(frames=n)) for n in FRAMES),
+    *((f"frames, each its own reference: {n}", Load(latents=n)) for n in FRAMES),
     *((f"adapters in a chain: {n}", Load(chained=n)) for n in CHAINED),
 )
 
@@ -44,10 +44,10 @@ CASES = (
 def growth() -> Iterator[Result]:
     """Promise exactly what the bounds say of so many tokens, so that each costs what the first did."""
     for base in BASES:
-        bare = {frames: step(base, Load(frames=frames, chained=0)) for frames in FRAMES}
+        bare = {latents: step(base, Load(latents=latents, chained=0)) for latents in FRAMES}
         for what, load in CASES:
             found = step(base, load)
-            alone = bare[load.frames]["flops"] / bare[load.frames]["rows"]
+            alone = bare[load.latents]["flops"] / bare[load.latents]["rows"]
             added = found["flops"] / found["rows"] - alone
             values = {
                 "ratio a row": 1 + added / alone,
@@ -55,7 +55,7 @@ def growth() -> Iterator[Result]:
                 "of them by tokens": (added - load.chained * stream_flops(base, base.latent)) / 1e6,
                 "keys and values": found["bytes"],
             }
-            tokens = load.together * load.frames * load.chained * TOKENS
+            tokens = load.together * load.latents * load.chained * TOKENS
             by_tokens = load.chained * token_flops(base, base.latent, load.together * TOKENS)
             promised = {
                 "of them by tokens": by_tokens / 1e6,
@@ -68,7 +68,7 @@ def step(base: Base, load: Load) -> dict[str, float]:
     """Count one full-size step in simple guidance."""
     patched = model(base)
     for _ in range(load.chained):
-        tokens = Branches(*torch.randn(4, load.frames, load.together * TOKENS, base.family.context_width))
+        tokens = Branches(*torch.randn(4, load.latents, load.together * TOKENS, base.family.context_width))
         shown = InstructEmbeds(adapter(base, FILE_DTYPE), "", tokens)
         patched = apply_instruct(patched, shown, ApplySettings(**SIMPLE))[0]
 
@@ -82,4 +82,4 @@ def step(base: Base, load: Load) -> dict[str, float]:
             "bytes": kept(step, options)[0] if load.chained else 0,
         }
 
-    return in_a_run(patched, base, CFG, one_step, latents=load.frames)
+    return in_a_run(patched, base, CFG, one_step, latents=load.latents)

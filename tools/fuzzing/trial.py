@@ -150,8 +150,8 @@ def _inputs(kind: object, sizes: object) -> Iterator[torch.Tensor]:
         return
     if kind.reads_face:
         yield torch.zeros(1, sizes.face_width)
-    if kind.reads_states or kind.reads_pooled:
-        yield torch.zeros(1, 5, sizes.image_width) if kind.reads_states else torch.zeros(1, sizes.image_width)
+    if kind.reads_hidden_states or kind.reads_image_embeds:
+        yield torch.zeros(1, 5, sizes.image_width) if kind.reads_hidden_states else torch.zeros(1, sizes.image_width)
 
 
 def _check(holds: bool, tokens: torch.Tensor) -> None:
@@ -176,7 +176,7 @@ def _read_tower(path: Path, compute: bool, host: bool) -> None:
     """Read as an encoder that `auto` looks at, then as a file of open_clip's."""
     files = pack_module("models.encoding.open_clip.files")
     need = pack_module("models.files.encoder_files")
-    need.find_encoder([(path.name, path)], need.VIT_H_STATES)
+    need.find_encoder([(path.name, path)], need.VIT_H_HIDDEN_STATES)
     try:
         found = files.read_tower(path, files.IMAGE)
     except pack_module("models.files.tensor_files").AdapterFileError:

@@ -131,7 +131,7 @@ def first_layers(references: References, texts: ShortTexts, width: int) -> dict[
     scenes, drawn = references.scenes[:PICTURES], drawing_of(references)
     pictures = [draw(scene, drawn) for scene in scenes]
     read = {
-        "proj_in": (references.states(range(len(scenes))).float(), patches_of(scenes, pictures)),
+        "proj_in": (references.hidden_states(range(len(scenes))).float(), patches_of(scenes, pictures)),
         "proj_new_input": (resampler_states(texts.encode(instructions).states), None),
         "proj_prompt_input": (resampler_states(texts.encode(prompts).states), None),
     }

@@ -20,7 +20,7 @@ from small_world.captions import caption, random_told
 from small_world.components import Components
 from small_world.drawing import draw
 from small_world.phrasings import trained
-from small_world.references import References, blank_states, scenes_to_learn
+from small_world.references import References, blank_hidden_states, scenes_to_learn
 from small_world.scenes import TASKS, Scene, is_held_out, scene_to_learn, taken
 from small_world.short_texts import COPIES, SPELLED, ShortTexts, Texts
 
@@ -62,7 +62,7 @@ class WorldLessons:
         empty = texts.encode([""])
         states = resampler_states(empty.states)
         self.unconditional = Conditioning(
-            blank_states(), states, states, widened(empty.states, CONTEXT), widened(empty.pooled, POOLED)
+            blank_hidden_states(), states, states, widened(empty.states, CONTEXT), widened(empty.pooled, POOLED)
         )
 
     def batch(self, count: int, generator: torch.Generator) -> Batch:
@@ -85,7 +85,7 @@ class WorldLessons:
         states = torch.stack([text.states[p] for text, p in zip(told, prompts, strict=True)]).float()
         pooled = torch.stack([text.pooled[p] for text, p in zip(told, prompts, strict=True)]).float()
         conditioning = Conditioning(
-            image_features=self.references.states(numbers),
+            image_features=self.references.hidden_states(numbers),
             instruct_embeds=resampler_states(torch.cat([self.instructions[text].states for text in instructions])),
             prompt_embeds=resampler_states(states),
             context=widened(states, CONTEXT),

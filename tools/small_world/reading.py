@@ -119,7 +119,7 @@ def first_features(start: Mapping[str, Tensor], pool: References) -> Tensor:
     """What the first layer makes of every picture, [N, P, D], fp16."""
     weight, bias = start["proj_in.weight"], start["proj_in.bias"]
     starts = range(0, len(pool.scenes), AT_ONCE)
-    batches = [pool.states(range(at, min(at + AT_ONCE, len(pool.scenes)))) for at in starts]
+    batches = [pool.hidden_states(range(at, min(at + AT_ONCE, len(pool.scenes)))) for at in starts]
     return torch.cat([(states.float() @ weight.T + bias).half() for states in batches])
 
 

@@ -34,7 +34,7 @@ class References:
     scenes: tuple[Scene, ...]
     path: Path
 
-    def states(self, numbers: Sequence[int]) -> Tensor:
+    def hidden_states(self, numbers: Sequence[int]) -> Tensor:
         """[N, 257, 1280]"""
         with safe_open(self.path, "pt") as file:
             rows = file.get_slice("states")
@@ -71,13 +71,13 @@ def scenes_to_learn() -> list[Scene]:
     return [scene for scene in all_scenes() if not is_held_out(scene)]
 
 
-def blank_states() -> Tensor:
+def blank_hidden_states() -> Tensor:
     """[1, 257, 1280]: the states of a picture that is zero after normalisation."""
     from ipadapter_instruct.models.encoding.image_encoder import encode_pixels
 
     from small_world.check_encoders import short_image_encoder
 
-    return encode_pixels(short_image_encoder(ENCODERS["picture"].built()), torch.zeros(1, 3, 224, 224)).states
+    return encode_pixels(short_image_encoder(ENCODERS["picture"].built()), torch.zeros(1, 3, 224, 224)).hidden_states
 
 
 def main() -> int:

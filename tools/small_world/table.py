@@ -41,7 +41,7 @@ COLUMNS = ("adapter", "setting", "conditions", "task", "asked", "others", "leak"
 def tried(task: str, names: Sequence[str], count: int) -> list[dict]:
     """A row for each of the adapters that has learnt a task."""
     transfer, rows = Transfer(short_world()), []
-    states = transfer.states(conditions(task, count))
+    states = transfer.hidden_states(conditions(task, count))
     for name in [one for one in names if one in (task, JOINT, FIXED)]:
         own = conditions(task, count, PLAINLY if name == FIXED else HELD_OUT)
         batches = transfer.encoded(stored_adapter(name), own, states)
@@ -53,7 +53,7 @@ def swept(task: str, sweep: Sequence[Setting], count: int) -> list[dict]:
     """A row of the joint adapter for each setting, and one for prompts that contradict the instruction."""
     transfer = Transfer(short_world())
     own, against = conditions(task, count), conditions(task, count, contradicting=True)
-    states = transfer.states(own)
+    states = transfer.hidden_states(own)
     batches = transfer.encoded(stored_adapter(JOINT), own, states)
     rows = [measured(transfer, JOINT, how, own, batches) for how in sweep]
     batches = transfer.encoded(stored_adapter(JOINT), against, states)

@@ -26,7 +26,7 @@ from small_world.conditions import Condition
 from small_world.encoders import ENCODERS
 from small_world.files import checkpoint
 from small_world.in_process import comfy
-from small_world.references import blank_states
+from small_world.references import blank_hidden_states
 from small_world.sampling import Conditioning, World, sample
 
 BATCH = 50
@@ -71,22 +71,22 @@ class Transfer:
     """Samples conditions with adapters. References are encoded once."""
 
     def __init__(self, world: World):
-        self.world, self.blank = world, blank_states()
+        self.world, self.blank = world, blank_hidden_states()
         self.encoder = short_image_encoder(ENCODERS["picture"].built())
 
     @torch.inference_mode()
-    def states(self, tried: Sequence[Condition]) -> list[Tensor]:
+    def hidden_states(self, tried: Sequence[Condition]) -> list[Tensor]:
         """Of each condition's reference, [1, 257, 1280]."""
         pictures = torch.from_numpy(np.stack([condition.picture for condition in tried])).float()
         batches = [pixel_values(self.encoder, rows, None, CENTER_CROP) for rows in pictures.split(16)]
-        states = [encode_pixels(self.encoder, pixels).states for pixels in batches]
-        return list(torch.cat(states).split(1))
+        hidden_states = [encode_pixels(self.encoder, pixels).hidden_states for pixels in batches]
+        return list(torch.cat(hidden_states).split(1))
 
     @torch.inference_mode()
-    def encoded(self, adapter: Path, tried: Sequence[Condition], states: Sequence[Tensor]) -> list[Encoded]:
+    def encoded(self, adapter: Path, tried: Sequence[Condition], hidden_states: Sequence[Tensor]) -> list[Encoded]:
         """Conditions in batches."""
         loaded = AdapterWithEncoders(LoadedAdapter.read(adapter))
-        each = [self._encoded(loaded, c, s) for c, s in zip(tried, states, strict=True)]
+        each = [self._encoded(loaded, c, s) for c, s in zip(tried, hidden_states, strict=True)]
         return [joined(each[at : at + BATCH]) for at in range(0, len(each), BATCH)]
 
     @torch.inference_mode()

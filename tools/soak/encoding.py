@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from soak import catalogue
 from soak.catalogue import ADAPTERS, FACE, Adapter
-from soak.scene import PACK, Scene, reads_pooled
+from soak.scene import PACK, Scene, reads_image_embeds
 
 CONCAT, AVERAGE, PER_INDEX, THEN = "concat", "average", "one per batch index", "then"
 
@@ -116,7 +116,7 @@ def _stored(scene: Scene, adapter: Adapter, number: int) -> dict[str, list | Non
     crop = scene.random.choice(("center", "none"))
     vision, image = scene.clip_vision(), scene.picture(number)
     seen = scene.graph.out("CLIPVisionEncode", clip_vision=vision, image=image, crop=crop)
-    if reads_pooled(adapter) or scene.half():
+    if reads_image_embeds(adapter) or scene.half():
         return {"clip_vision_output": seen}
     blank = scene.graph.out("SoakPlusEmbeds", clip_vision_output=seen, blank=True) if scene.half() else None
     return {"embeds": scene.graph.out("SoakPlusEmbeds", clip_vision_output=seen, blank=False), "neg_embeds": blank}

@@ -209,5 +209,5 @@ class Scene:
         return self.family == SD3
 
 
-def reads_pooled(adapter: Adapter) -> bool:
+def reads_image_embeds(adapter: Adapter) -> bool:
     return POOLED in adapter.reads

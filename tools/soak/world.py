@@ -207,12 +207,12 @@ def write_pictures(folder: Path) -> None:
 def write_face_packs(packs: Path, pictures: Path) -> None:
     """Write small detection and recognition models, and photos in which they find faces."""
     sys.path.append(str(REPO_ROOT / "tests"))
-    from support.face_models import Mark, picture_of, save_pack
+    from support.face_models import Mark, image_of, save_pack
 
     for seed, name in enumerate(FACE_PACKS):
         if not (packs / name).exists():
             save_pack(packs / name, seed=seed)
     marks = (Mark(160, 160), Mark(416, 384, reach=3.0, turn=0.5))
     for name, number in PHOTOS.items():
-        pixels = picture_of(marks[:number])[0].mul(255).round().to(torch.uint8).numpy()
+        pixels = image_of(marks[:number])[0].mul(255).round().to(torch.uint8).numpy()
         Image.fromarray(pixels).save(pictures / name)

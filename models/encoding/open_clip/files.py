@@ -24,7 +24,7 @@ TOWER_TENSORS_SHOWN = 3  # names in a message
 
 @dataclass(frozen=True)
 class Tower:
-    """A tower that is known by the width of its states.
+    """A tower that is known by the width of its hidden states.
 
     model: the configuration in open_clip that has its heads and its activation, which no tensor tells.
     """
@@ -189,14 +189,14 @@ class TowerWeights:
         return self.tensors[f"{BLOCKS}0.mlp.c_fc.weight"].shape[0]
 
     @property
-    def places(self) -> int:
-        """The number of positions: a picture's patches and its class token, or a text's tokens."""
+    def positions(self) -> int:
+        """The number of positions: an image's patches and its class token, or a text's tokens."""
         return self.tensors["positional_embedding"].shape[0]
 
     @property
     def encoder_sizes(self) -> EncoderSizes:
         projection = self.tensors.get("proj")
-        return EncoderSizes(self.tower.width, None if projection is None else projection.shape[1], self.places)
+        return EncoderSizes(self.tower.width, None if projection is None else projection.shape[1], self.positions)
 
     @property
     def patch_size(self) -> int:
@@ -205,8 +205,8 @@ class TowerWeights:
 
     @property
     def image_size(self) -> int:
-        """The side of the square picture that an image tower takes, in pixels."""
-        return round((self.places - 1) ** 0.5) * self.patch_size
+        """The side of the square image that an image tower takes, in pixels."""
+        return round((self.positions - 1) ** 0.5) * self.patch_size
 
 
 def read_tower(path: Path, kind: Kind) -> TowerWeights:

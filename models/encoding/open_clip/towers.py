@@ -1,6 +1,6 @@
 """CLIP's towers by open_clip, in the host's care: as a CLIP_VISION, and as the text encoder of instructions.
 
-They compute in float32 from weights of the file's own precision. Axes: B images or texts, N places, D width.
+They compute in float32 from weights of the file's own precision. Axes: B images or texts, N positions, D width.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class ImageStates(nn.Module):
     def forward(self, pixel_values: Tensor, intermediate_output: int | None = None):
         """Return what ComfyUI's image encoders return for normalised pixels [B, 3, size, size].
 
-        That is states after the last layer [B, N, D], those after another one or None, the projected embedding
+        That is hidden states after the last layer [B, N, D], those after another one or None, the projected embedding
         [B, width], None. Class token first; no closing norm but in the embedding.
         """
         last = self.layers - 1
@@ -94,14 +94,14 @@ class ImageStates(nn.Module):
             pixel_values, indices=sorted({wanted, last}), output_fmt="NLC", output_extra_tokens=True
         )
         pairs = zip(out["image_intermediates_prefix"], out["image_intermediates"], strict=True)
-        states = [torch.cat(pair, dim=1) for pair in pairs]
-        return states[-1], None if intermediate_output is None else states[0], out["image_features"], None
+        hidden_states = [torch.cat(pair, dim=1) for pair in pairs]
+        return hidden_states[-1], None if intermediate_output is None else hidden_states[0], out["image_features"], None
 
 
 def build_image_tower(weights: TowerWeights) -> nn.Module:
     """Build open_clip's image tower with a file's weights and sizes. Raises ValueError where they disagree."""
     config = open_clip_module().get_model_config(weights.tower.model)
-    projected = weights.encoder_sizes.pooled_width
+    projected = weights.encoder_sizes.projection_width
     config["embed_dim"] = projected or config["embed_dim"]
     config["vision_cfg"] |= {
         "layers": weights.layers,
@@ -125,14 +125,14 @@ def build_text_tower(weights: TowerWeights) -> nn.Module:
     config["text_cfg"] |= {
         "layers": weights.layers,
         "mlp_ratio": _mlp_ratio(weights),
-        "context_length": weights.places,
+        "context_length": weights.positions,
         "vocab_size": weights.tensors["token_embedding.weight"].shape[0],
         "proj_type": "none",
         "output_tokens": True,
     }
     config["vision_cfg"] |= UNUSED_TOWER
     tower = _build(config).text
-    tower.attn_mask = torch.full((weights.places,) * 2, float("-inf")).triu(1)  # the meta device's has no numbers
+    tower.attn_mask = torch.full((weights.positions,) * 2, float("-inf")).triu(1)  # the meta device's has no numbers
     return _filled(tower, weights)
 
 
@@ -205,29 +205,29 @@ class OpenClipText(HoldsModels):
         positions = weights.tensors["positional_embedding"][:TEXT_LENGTH]  # more in a Long-CLIP
         weights = replace(weights, tensors={**weights.tensors, "positional_embedding": positions})
         self.title = _described(weights, TEXT.title)
-        self._places = weights.places
+        self._positions = weights.positions
         self.model = CastAtUse(build_text_tower(weights))
         self.patcher = _managed(self.model)
         self.load_device = self.patcher.load_device
 
     def encode_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return each text's last states after the final norm, [1, L, D], float32. L is 77, or all places."""
+        """Return each text's last hidden states after the final norm, [1, L, D], float32. L is 77, or all positions."""
         mm.load_models_gpu([self.patcher])
-        tokens = torch.tensor(token_ids(_tokenizer(), texts, self._places), device=self.load_device)
+        tokens = torch.tensor(token_ids(_tokenizer(), texts, self._positions), device=self.load_device)
         with torch.no_grad():
-            _, states = self.model(tokens)
-        return {text: state.unsqueeze(0) for text, state in zip(texts, states.cpu(), strict=True)}
+            _, hidden_states = self.model(tokens)
+        return {text: state.unsqueeze(0) for text, state in zip(texts, hidden_states.cpu(), strict=True)}
 
 
-def token_ids(tokenizer, texts: Sequence[str], places: int) -> list[list[int]]:
-    """Return each text's tokens, as many as the tower has places.
+def token_ids(tokenizer, texts: Sequence[str], positions: int) -> list[list[int]]:
+    """Return each text's tokens, as many as the tower has positions.
 
-    They are start, text, end, cut to 77 and to the tower's places, the end kept, and padded with end to all of the
-    places. open_clip's own tokenizer pads with 0 instead.
+    They are start, text, end, cut to 77 and to the tower's positions, the end kept, and padded with end to all of the
+    positions. open_clip's own tokenizer pads with 0 instead.
     """
-    length = min(TEXT_LENGTH, places)
+    length = min(TEXT_LENGTH, positions)
     rows = tokenizer(texts, padding="max_length", max_length=length, truncation=True)["input_ids"]
-    return [row + row[-1:] * (places - length) for row in rows]
+    return [row + row[-1:] * (positions - length) for row in rows]
 
 
 @functools.cache

@@ -20,22 +20,23 @@ from support.published import site_widths
 
 @dataclass(frozen=True)
 class Expected:
-    """reads: the width that is read of an image encoder, None for a face alone; pooled: of its embedding.
+    """reads: the width that is read of an image encoder, None for a face alone; image_embeds: of its
+    projected embedding.
 
-    tokens: 0 for as many as there are states.
+    tokens: 0 for as many as there are hidden states.
     """
 
     kind: str
     family: str
     tokens: int
     reads: int | None
-    pooled: bool = False
+    image_embeds: bool = False
     has_lora: bool = False
     size: int = 0
 
 
 def base(family: str, reads: int, size: int) -> Expected:
-    return Expected("base", family, 4, reads, pooled=True, size=size)
+    return Expected("base", family, 4, reads, image_embeds=True, size=size)
 
 
 def plus(family: str, size: int = 0, reads: int = 1280) -> Expected:

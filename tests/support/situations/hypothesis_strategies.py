@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.published.layer_weights import BY_PLACE, COUNTS, PUBLISHED
 from support.situations.other_nodes import BESIDE
 from support.situations.prompts import Prompt
-from support.situations.situation import BASIC, CFG_GUIDER, KSAMPLER, Layers, Link, Mask, Pictures, Schedule, Situation
+from support.situations.situation import BASIC, CFG_GUIDER, KSAMPLER, Images, Layers, Link, Mask, Schedule, Situation
 from support.situations.situation_oracle import AUTO
 
 # Its steps depend on the last digits of its own error estimate.
@@ -47,13 +47,13 @@ def sometimes(strategy: st.SearchStrategy, nothing=None, when=rarely) -> st.Sear
 
 
 @st.composite
-def pictures(draw) -> Pictures:
+def images(draw) -> Images:
     numbers = tuple(draw(st.lists(st.integers(0, 9), min_size=1, max_size=3)))
-    several = draw(st.sampled_from(("concat", "average", "one per batch index")))
+    mode = draw(st.sampled_from(("concat", "average", "one per batch index")))
     weights = draw(sometimes(st.tuples(*[factors] * len(numbers)), ()))
-    if weights and several == "average" and abs(sum(weights)) < 0.2:
+    if weights and mode == "average" and abs(sum(weights)) < 0.2:
         weights = ()
-    return Pictures(numbers, several, weights if any(weights) else ())
+    return Images(numbers, mode, weights if any(weights) else ())
 
 
 masks = st.builds(Mask, st.integers(1, 3), st.integers(1, 40), st.integers(1, 40), st.booleans())
@@ -85,8 +85,8 @@ def layers(draw, family: str) -> Layers:
 def links(draw, family: str) -> Link:
     start, end = sorted(draw(sometimes(st.tuples(fractions, fractions), (0.0, 1.0))))
     return Link(
-        pictures=draw(pictures()),
-        then=draw(sometimes(st.tuples(pictures(), fractions))),
+        images=draw(images()),
+        then=draw(sometimes(st.tuples(images(), fractions))),
         instruction=draw(st.sampled_from(tuple(AUTO))),
         weight=draw(st.sampled_from((0.8, 0.2, 1.0, 0.0, -0.5)) | hundredths(-1, 1.5)),
         guidance=draw(st.sampled_from(("three-way", "simple", "auto"))),
@@ -174,7 +174,7 @@ def note(situation: Situation) -> None:
     event(f"cfg 1: {situation.cfg == 1}")
     event(f"one row or column: {1 in (situation.height, situation.width)}")
     for link in situation.links:
-        event(f"several: {len(link.pictures.numbers)} {link.pictures.several}")
+        event(f"references: {len(link.images.numbers)} {link.images.mode}")
         for name in SETTINGS:
             if getattr(link, name):
                 event(f"with {name}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import comfy.samplers
 import torch
 from comfy_extras import nodes_custom_sampler as custom
-from ipadapter_instruct.models.encoding.combining import Combining, combine_references
+from ipadapter_instruct.models.encoding.combining import combine_references
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.nodes.control.layer_weights import IPAdapterInstructLayers
@@ -33,11 +33,11 @@ EVENLY = {"weight_1": 1.0, "weight_2": 1.0}
 
 
 @dataclass(frozen=True)
-class Pictures:
+class Images:
     """Made-up references by their numbers, and how they act together. weights: one each, or none."""
 
     numbers: tuple[int, ...] = (0,)
-    several: str = "concat"
+    mode: str = "concat"
     weights: tuple[float, ...] = ()
 
 
@@ -84,10 +84,10 @@ class Layers:
 
 @dataclass(frozen=True)
 class Link:
-    """One Apply. then: other pictures, and from where in the sampling on."""
+    """One Apply. then: other images, and from where in the sampling on."""
 
-    pictures: Pictures = Pictures()
-    then: tuple[Pictures, float] | None = None
+    images: Images = Images()
+    then: tuple[Images, float] | None = None
     instruction: str = "a dog"
     weight: float = 0.8
     guidance: str = "three-way"
@@ -161,7 +161,7 @@ class Situation:
         return host_node(custom.CFGGuider, model, positive, negative, self.cfg)[0]
 
 
-def picture_tokens(family: str, number: int) -> Branches[Tensor]:
+def made_up_tokens(family: str, number: int) -> Branches[Tensor]:
     """[1, T, D] for each branch, of a made-up picture."""
     return small_models.shared_adapter_and_tokens(family)[1].map(lambda t: t.roll(7 * number, dims=-1))
 
@@ -176,10 +176,10 @@ def applied(situation: Situation, model=None):
 
 def _inputs(family: str, link: Link) -> dict:
     """What the Apply node is given."""
-    embeds = _embeds(family, link, link.pictures)
+    embeds = _embeds(family, link, link.images)
     if link.then:
-        pictures, at = link.then
-        then = _embeds(family, link, pictures)
+        images, at = link.then
+        then = _embeds(family, link, images)
         embeds = run_node(
             IPAdapterInstructCombine, embeds_1=embeds, embeds_2=then, method="then", at_percent=at, **EVENLY
         ).args[0]
@@ -205,9 +205,9 @@ def _inputs(family: str, link: Link) -> dict:
     return inputs
 
 
-def _embeds(family: str, link: Link, pictures: Pictures) -> InstructEmbeds:
+def _embeds(family: str, link: Link, images: Images) -> InstructEmbeds:
     """What Encode makes of them."""
-    own = [picture_tokens(family, number) for number in pictures.numbers]
+    own = [made_up_tokens(family, number) for number in images.numbers]
     together = Branches(*(torch.cat(rows) for rows in zip(*(vars(t).values() for t in own), strict=True)))
-    tokens = combine_references(together, Combining(pictures.several, pictures.weights))
+    tokens = combine_references(together, images.mode, images.weights)
     return InstructEmbeds.of(small_models.shared_adapter_and_tokens(family)[0], link.instruction, tokens)

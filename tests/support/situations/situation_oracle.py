@@ -22,7 +22,7 @@ from support.published.layer_weights import V_ONLY, on_negative, published_facto
 from support.sampling.oracle_model import INJECTIONS, OracleAdapter, Place, around
 from support.sampling.scenes import Text, text
 from support.situations.prompts import has_begun, is_over, weights
-from support.situations.situation import BASIC, Link, Mask, Pictures, Schedule, Situation, picture_tokens
+from support.situations.situation import BASIC, Images, Link, Mask, Schedule, Situation, made_up_tokens
 
 SAME_PLACE = 1e-6  # a step that begins at a schedule's point has its factor
 
@@ -41,30 +41,30 @@ class Acting:
     """Pictures of a link in the part of the sampling where they act, with what `auto` chose."""
 
     link: Link
-    pictures: Pictures
+    images: Images
     weight: float
     three_way: bool
     chosen: bool
     start: float
     end: float
-    followed: bool
+    end_is_exclusive: bool
 
 
-def turns(situation: Situation, link: Link) -> list[Acting]:
-    """One, or two where other pictures take over."""
+def keyframes(situation: Situation, link: Link) -> list[Acting]:
+    """One, or two where other images take over."""
     guidance, weight, chosen = link.guidance, link.weight, False
     if guidance == "auto":
         guidance, change = AUTO[link.instruction][situation.family]
         weight, chosen = (round(weight + change, 4) if weight else 0.0), True
-    parts = [(link.pictures, 0.0, 1.0)]
+    parts = [(link.images, 0.0, 1.0)]
     if link.then:
-        pictures, at = link.then
-        parts = [part for part in ((link.pictures, 0.0, at), (pictures, at, 1.0)) if part[1] < part[2]]
+        images, at = link.then
+        parts = [part for part in ((link.images, 0.0, at), (images, at, 1.0)) if part[1] < part[2]]
     acting = []
-    for pictures, start, end in parts:
+    for images, start, end in parts:
         both = max(start, link.start), min(end, link.end)
-        followed = end < 1 and both[1] == end
-        acting.append(Acting(link, pictures, weight, guidance == "three-way", chosen, *both, followed))
+        end_is_exclusive = end < 1 and both[1] == end
+        acting.append(Acting(link, images, weight, guidance == "three-way", chosen, *both, end_is_exclusive))
     return [one for one in acting if one.start <= one.end]
 
 
@@ -150,15 +150,15 @@ def layer_factor(family: str, link: Link, place: Place, moved: bool) -> float:
     return published_factor(family, layers.weight_type, place.group, place.part)
 
 
-def tokens_of(family: str, pictures: Pictures, branch: str, latent: int) -> tuple[Tensor, Tensor | None, float]:
+def tokens_of(family: str, images: Images, branch: str, latent: int) -> tuple[Tensor, Tensor | None, float]:
     """Tokens [1, T, D] for a latent, their own weights [T] or None, and a weight of all of them."""
-    weights = pictures.weights or (1.0,) * len(pictures.numbers)
-    own = [getattr(picture_tokens(family, number), branch) for number in pictures.numbers]
-    if pictures.several == "one per batch index":
+    weights = images.weights or (1.0,) * len(images.numbers)
+    own = [getattr(made_up_tokens(family, number), branch) for number in images.numbers]
+    if images.mode == "one per batch index":
         number = latent % len(own)
         return own[number], None, weights[number]
     used = [(tokens, weight) for tokens, weight in zip(own, weights, strict=True) if weight]
-    if pictures.several == "average":
+    if images.mode == "average":
         return sum(weight * tokens for tokens, weight in used) / sum(weight for _, weight in used), None, 1.0
     tokens = torch.cat([tokens for tokens, _ in used], dim=1)
     if len({weight for _, weight in used}) == 1:  # alike for all tokens: the whole attention's
@@ -172,10 +172,10 @@ def mask_of(mask: Mask | None, latent: int) -> Tensor | None:
 
 def has_weight(one: Acting) -> bool:
     """Whether any latent and any layer has some; else the model is bare, also of three-way guidance."""
-    link, pictures = one.link, one.pictures
-    own = pictures.weights if pictures.several == "one per batch index" and pictures.weights else (1.0,)
-    frames = link.batch_factors or (1.0,)
-    latents = [own[n % len(own)] * frames[n % len(frames)] for n in range(len(own) * len(frames))]
+    link, images = one.link, one.images
+    own = images.weights if images.mode == "one per batch index" and images.weights else (1.0,)
+    factors = link.batch_factors or (1.0,)
+    latents = [own[n % len(own)] * factors[n % len(factors)] for n in range(len(own) * len(factors))]
     layers = [factor for _, factor in link.layers.own] if link.layers else []
     return any(latents) and (not layers or any(layers))
 
@@ -184,7 +184,7 @@ class SituationOracle(small_models.SmallModel):
     """Evaluates each row of a batch by itself, as so many evaluations of the bare model as its branches need."""
 
     situation: Situation
-    turns: Sequence[Acting]
+    keyframes: Sequence[Acting]
     sigmas: Tensor  # of the run's steps
     alone: bool  # at this step the host asks for the positive alone
     has_negative: bool
@@ -220,7 +220,7 @@ class SituationOracle(small_models.SmallModel):
 
     def _acting(self, level: Tensor) -> tuple[list, list]:
         """What acts at a noise level, with its strength; and those of it in three-way guidance."""
-        acting = [(one, strength) for one in self.turns if (strength := self._strength(one, level))]
+        acting = [(one, strength) for one in self.keyframes if (strength := self._strength(one, level))]
         return acting, [one for one, _ in acting if self._is_three_way(one, level)]
 
     def coefficients(self, level: Tensor, side: int) -> dict[str, float]:
@@ -235,7 +235,7 @@ class SituationOracle(small_models.SmallModel):
     def _strength(self, one: Acting, level: Tensor) -> float:
         sampling, sigma = self.model_sampling, float(level)
         if one.start > 0 or one.end < 1:
-            is_last = has_begun if one.followed else is_over
+            is_last = has_begun if one.end_is_exclusive else is_over
             if not has_begun(sampling, level, one.start) or is_last(sampling, level, one.end):
                 return 0.0
         if not has_weight(one):
@@ -275,11 +275,11 @@ class SituationOracle(small_models.SmallModel):
         )
 
     def _adapter(self, one: Acting, strength: float, branch: str, latent: int, moved: bool, x: Tensor):
-        link, frames = one.link, one.link.batch_factors or (1.0,)
-        tokens, weights, weight = tokens_of(self.family, one.pictures, branch, latent)
+        link, factors = one.link, one.link.batch_factors or (1.0,)
+        tokens, weights, weight = tokens_of(self.family, one.images, branch, latent)
         adapter = RowAdapter(
             weights=golden_case(self.family).adapter_weights,
-            strength=strength * weight * frames[latent % len(frames)],
+            strength=strength * weight * factors[latent % len(factors)],
             factor=functools.partial(self._factor, link, moved),
             scaling=link.layers.scaling if link.layers else V_ONLY,
             weights_of_tokens=weights,
@@ -328,7 +328,7 @@ def expected(situation: Situation) -> Tensor:
     model = patcher.model
     model.situation, model.has_negative = situation, situation.through != BASIC
     model.positive, model.branch = situation.positive, ""
-    model.turns = [one for link in situation.links for one in turns(situation, link)]
+    model.keyframes = [one for link in situation.links for one in keyframes(situation, link)]
 
     def run(executor, guider, sigmas, *args, **kwargs):
         model.sigmas, model.guider = sigmas, guider

@@ -1,0 +1,1 @@
+"""Small tensors that are the subject of a law, and their comparison."""
