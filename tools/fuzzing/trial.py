@@ -125,13 +125,13 @@ def _read_adapter(path: Path, compute: bool, host: bool) -> None:
 def _use(projection: torch.nn.Module, kind: object, projections: torch.nn.Module) -> None:
     tokens = projection(*_inputs(kind, projection.sizes))
     _check(tokens.shape[-1] == projection.sizes.out_width and tokens.shape[1] > 0, tokens)
-    width = getattr(projections, "context_width", None) or projections.widths[0]  # SD3: behind a layer of the model's
-    taken = torch.zeros(1, 3, width) if tokens.shape[-1] != width and _is_joint(projections) else tokens
-    list(projections(taken))
+    if _is_joint(projections):  # which takes what a layer of the model has made of the tokens
+        tokens = torch.zeros(1, 3, projections.widths[0])
+    list(projections(tokens))
 
 
 def _is_joint(projections: torch.nn.Module) -> bool:
-    return not hasattr(projections, "context_width")
+    return isinstance(projections, pack_module("models.denoisers.adapter_layers").TokenProjections)
 
 
 def _use_in_host(adapter: object) -> None:
