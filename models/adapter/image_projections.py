@@ -75,7 +75,7 @@ class LinearProjection(Projection):
         return self.norm(self.in_tokens(self.proj(image_embeds)))
 
 
-class StatesReader(Projection):
+class HiddenStatesReader(Projection):
     """The layers of a resampler, whose queries read the hidden states, as `Resampler`'s first stack does."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
@@ -85,16 +85,16 @@ class StatesReader(Projection):
         self.proj_out = operations.Linear(sizes.width, sizes.out_width)
         self.norm_out = operations.LayerNorm(sizes.out_width)
 
-    def forward(self, queries: Tensor, states: Tensor) -> Tensor:
-        """Return image tokens: queries [B, T, D], states [B, N, D] -> [B, T, out width]."""
-        context = self.proj_in(states)
+    def forward(self, queries: Tensor, hidden_states: Tensor) -> Tensor:
+        """Return image tokens: queries [B, T, D], hidden states [B, N, D] -> [B, T, out width]."""
+        context = self.proj_in(hidden_states)
         for attention, ff in cast(Iterable[nn.ModuleList], self.layers):
             queries = queries + attention(context, queries)
             queries = queries + ff(queries)
         return self.norm_out(self.proj_out(queries))
 
 
-class PlusProjection(StatesReader):
+class PlusProjection(HiddenStatesReader):
     """IP-Adapter Plus's projection: the queries are learned."""
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
@@ -180,7 +180,7 @@ class FacePlusProjection(FaceProjection):
 
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes, operations)
-        self.perceiver_resampler = StatesReader(sizes, operations)
+        self.perceiver_resampler = HiddenStatesReader(sizes, operations)
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
