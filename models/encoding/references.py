@@ -131,7 +131,7 @@ def one_image(image: Tensor) -> References:
 def _checked(name: str, features, need: EncoderNeed) -> Tensor:
     positions = (need.encoder and need.encoder.sizes.positions) or VIT_LENGTH
     shape = [need.width] if need.image_embeds else [positions, need.width]
-    what = "pooled embeds" if need.image_embeds else "penultimate states"
+    what = "pooled embeds" if need.image_embeds else "penultimate hidden states"
     expected = f"{name} was expected to be the {what} of {need.title}, [n, {', '.join(map(str, shape))}]"
     if not isinstance(features, Tensor):
         raise ValueError(f"{expected}; it is {type(features).__name__}. {_remedy(need)}")
@@ -150,13 +150,15 @@ def _what(shape: list[int], need: EncoderNeed) -> str:
     if len(shape) == 2 and need.image_embeds:
         return f"pooled embeds {shape[1]} wide, of another encoder"
     if len(shape) == 2:
-        return "pooled embeds, as of a base IP-Adapter or a FaceID one, which have lost the picture's places"
+        return "pooled embeds, as of a base IP-Adapter or a FaceID one, which have lost the positions in the picture"
     if len(shape) == 4:
         return "embeds that an old IPAdapter Plus saved, with and without the picture in one"
     if len(shape) == 3 and (need.image_embeds or shape[2] != need.width):
-        return f"states of {encoder_title(shape[2])}"
+        return f"hidden states of {encoder_title(shape[2])}"
     if len(shape) == 3:
-        return f"states of {shape[1]} places, of pictures in another size than 224 pixels, or of something else"
+        return (
+            f"hidden states of {shape[1]} positions, of pictures that are not 224 pixels large, or of something else"
+        )
     return "something else"
 
 

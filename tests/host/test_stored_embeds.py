@@ -330,14 +330,14 @@ def test_saved_stored_pictures_sample_as_the_picture_would(adapters, vit_h, stat
 
 
 EITHER = "Connect one of image, clip_vision_output and embeds, or a face"
-EXPECTED = "was expected to be the penultimate states of ViT-H (1280 wide), [n, 257, 1280]; it is "
+EXPECTED = "was expected to be the penultimate hidden states of ViT-H (1280 wide), [n, 257, 1280]; it is "
 WRONG_STATES = {
     "pooled, of a base IP-Adapter": (torch.zeros(1, 1024), "[1, 1024], pooled embeds, as of a base IP-Adapter"),
     "pooled, of bigG": (torch.zeros(2, 1280), "[2, 1280], pooled embeds"),
-    "of ViT-L": (torch.zeros(1, 257, 1024), "[1, 257, 1024], states of ViT-L (1024 wide)"),
-    "of bigG": (torch.zeros(1, 257, 1664), "[1, 257, 1664], states of ViT-bigG (1664 wide)"),
-    "of Kolors": (torch.zeros(1, 577, 1024), "[1, 577, 1024], states of ViT-L"),
-    "of larger pictures": (torch.zeros(1, 577, 1280), "[1, 577, 1280], states of 577 places"),
+    "of ViT-L": (torch.zeros(1, 257, 1024), "[1, 257, 1024], hidden states of ViT-L (1024 wide)"),
+    "of bigG": (torch.zeros(1, 257, 1664), "[1, 257, 1664], hidden states of ViT-bigG (1664 wide)"),
+    "of Kolors": (torch.zeros(1, 577, 1024), "[1, 577, 1024], hidden states of ViT-L"),
+    "of larger pictures": (torch.zeros(1, 577, 1280), "[1, 577, 1280], hidden states of 577 positions"),
     "of an old pack": (torch.zeros(2, 1, 257, 1280), "[2, 1, 257, 1280], embeds that an old IPAdapter Plus saved"),
     "of no picture": (torch.zeros(0, 257, 1280), "[0, 257, 1280], no picture at all"),
     "without axes": (torch.tensor(1.0), "[], something else"),
