@@ -11,10 +11,10 @@ from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
 from support import pack_nodes, small_encoders, small_files
+from support.node_runs.saved_embeds import load, save
 from support.pack_nodes import run_node
 from support.readable_adapters import OF_REFERENCE, Runs, row_of
 from support.refusals import refused
-from support.saved_embeds import load, save
 from support.small_models import FAMILIES
 
 import nodes as host_nodes

@@ -10,7 +10,7 @@ import torch
 from ipadapter_instruct.models.encoding.image_encoder import encode_pixels, zero_hidden_states
 from ipadapter_instruct.models.encoding.pixels import CENTER_CROP, FITS, PAD, STRETCH, pixel_values
 from support import small_encoders
-from support.encoded_pictures import hidden_states, pictures
+from support.tensors.encoded_pictures import hidden_states, pictures
 
 pytestmark = pytest.mark.xdist_group("vit")  # one process loads the encoders for all
 

@@ -16,8 +16,8 @@ from ipadapter_instruct.models.encoding.image_encoder import (
 from ipadapter_instruct.models.encoding.pixels import FITS
 from safetensors.torch import save_file
 from support import small_encoders
-from support.encoded_pictures import hidden_states, pictures
 from support.readable_adapters import Runs
+from support.tensors.encoded_pictures import hidden_states, pictures
 
 pytestmark = pytest.mark.xdist_group("vit")  # one process loads the encoders for all
 

@@ -9,9 +9,9 @@ from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.nodes.prepare.load_embeds import IPAdapterInstructLoadEmbeds
 from support import small_files, small_models
+from support.node_runs.saved_embeds import FIRST, load, save
 from support.refusals import refused
 from support.sampling.short_runs import noise, same, sample
-from support.saved_embeds import FIRST, load, save
 from support.small_models import FAMILIES
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all

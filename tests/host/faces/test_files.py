@@ -11,7 +11,7 @@ from ipadapter_instruct.models.reference.face_analysis import see_faces  # noqa:
 from ipadapter_instruct.nodes.faces.load_face import IPAdapterInstructLoadFace  # noqa: E402
 from ipadapter_instruct.nodes.faces.read_face import IPAdapterInstructReadFace  # noqa: E402
 from support.face_models import LARGE, SMALL, image_of  # noqa: E402
-from support.face_reading import read  # noqa: E402
+from support.node_runs.face_reading import read  # noqa: E402
 from support.refusals import refused  # noqa: E402
 
 pytestmark = [

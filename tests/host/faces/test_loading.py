@@ -16,7 +16,7 @@ from ipadapter_instruct.models.reference.face_analysis import find_packs, load_a
 from ipadapter_instruct.nodes.faces.read_face import IPAdapterInstructReadFace  # noqa: E402
 from support import face_models  # noqa: E402
 from support.face_models import LARGE, image_of  # noqa: E402
-from support.face_reading import directly, read  # noqa: E402
+from support.node_runs.face_reading import directly, read  # noqa: E402
 from support.refusals import refused  # noqa: E402
 
 pytestmark = [

@@ -13,7 +13,7 @@ from insightface.utils import face_align  # noqa: E402
 from ipadapter_instruct.models.reference.face_analysis import load_analysis  # noqa: E402
 from support import face_models  # noqa: E402
 from support.face_models import LARGE, SMALL, Mark, image_of  # noqa: E402
-from support.face_reading import bgr, directly, read  # noqa: E402
+from support.node_runs.face_reading import bgr, directly, read  # noqa: E402
 from support.refusals import refused  # noqa: E402
 
 pytestmark = [
