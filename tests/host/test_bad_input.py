@@ -1,5 +1,5 @@
-"""Wrong connections, through the nodes themselves: every message says what was
-expected, what was found and what to do."""
+"""Wrong connections, through the nodes themselves: every message says what was expected, what
+was found and what to do."""
 
 from dataclasses import replace
 

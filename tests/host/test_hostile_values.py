@@ -1,4 +1,4 @@
-"""Hostile values for the nodes: each is refused in words, or read in a time that it is worth."""
+"""Hostile values for the nodes: each is refused in words, or read in good time."""
 
 from __future__ import annotations
 

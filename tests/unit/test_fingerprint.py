@@ -78,9 +78,6 @@ def test_the_order_of_the_tensors_and_how_they_lie_in_memory_do_not_matter():
     assert fingerprint(lying) == fingerprint(tensors)
 
 
-# The adapter they belong to
-
-
 def test_the_fingerprint_of_an_adapter_stays_what_files_of_earlier_versions_hold():
     numbers = {"b": torch.tensor([1.0, -2.0, 0.0]), "a": torch.tensor([[-1.0]])}
     assert fingerprint(numbers) == "4c6586b1373bcc27f43eaaf0f9f9ad9521cdcc6ae2575c219570bbbff680cb50"
