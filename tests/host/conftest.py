@@ -7,6 +7,7 @@ import functools
 
 import pytest
 from support import imported_comfyui, readable_adapters, small_models  # in this order
+from support.node_runs.model_files import folders  # noqa: F401
 from support.other_nodes.with_other_node import order, scene  # noqa: F401
 
 inference_mode = imported_comfyui.inference_mode

@@ -1,5 +1,5 @@
-"""Wrong files and wrong connections, through the nodes themselves: every message says what was expected, what was
-found and what to do."""
+"""Wrong connections, through the nodes themselves: every message says what was expected, what
+was found and what to do."""
 
 from dataclasses import replace
 
@@ -13,68 +13,20 @@ from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 from ipadapter_instruct.models.files.tensor_cache import TensorCache
 from ipadapter_instruct.models.training.dataset import Encoders, encode_pairs
 from ipadapter_instruct.models.training.pairs import Pair
-from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
-from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
-from safetensors.torch import save_file
-from support import pack_nodes, readable_adapters, small_encoders, small_files, small_models
+from support import small_encoders, small_models
 from support.golden_cases import golden_case
-from support.pack_nodes import run_node
+from support.node_runs.model_files import GET_VIT_H, encode, load
+from support.node_runs.node_inputs import NAN, apply
 from support.refusals import refused
 
 pytestmark = pytest.mark.xdist_group("nodes")  # one process makes the encoders for all
-
-GET_VIT_H = (
-    "Get https://huggingface.co/h94/IP-Adapter/resolve/main/models/image_encoder/model.safetensors , save it as "
-    "models/clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors"
-)
-NAN = float("nan")
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    with pack_nodes.model_folders(tmp_path_factory.mktemp("models")) as folders:
-        for family in ("sd15", "sdxl", "sd3"):
-            small_files.save_adapter(
-                small_files.adapter_tensors(family), folders["ipadapter"] / f"{family}.safetensors"
-            )
-        lacking = small_files.adapter_tensors("sd15")
-        del lacking["image_proj.proj_in.weight"], lacking["ip_adapter.3.to_v_ip.weight"]
-        small_files.save_adapter(lacking, folders["ipadapter"] / "lacking.bin")
-        small_files.save_encoder_header(folders["clip_vision"] / "vit-l.safetensors", 1024)
-        small_files.save_encoder_header(folders["clip_vision"] / "bigg.safetensors", 1664, "open_clip")
-        yield folders
 
 
 @pytest.fixture(scope="module")
 def embeds(folders, vit_h):
     """By family, from the nodes."""
     return {family: encode(vit_h, load(f"{family}.safetensors")).args[0] for family in ("sd15", "sdxl", "sd3")}
-
-
-def load(adapter: str = "sd15.safetensors", image_encoder: str = "auto"):
-    return run_node(IPAdapterInstructLoader, adapter_name=adapter, image_encoder=image_encoder, lora_strength=1.0).args[
-        0
-    ]
-
-
-def encode(vit_h, adapter=None, **changes):
-    inputs = {"image": torch.rand(2, 40, 50, 3), "instruction": "use the style", **changes}
-    return readable_adapters.encoded(adapter or load(), vit_h, **inputs)
-
-
-def apply(**changes):
-    inputs = {
-        "model": small_models.small_model(),
-        "embeds": small_models.golden_embeds(),
-        "weight": 0.8,
-        "guidance": "auto",
-        "instruct_guidance": 2.0,
-        "image_guidance": 1.0,
-        "start_percent": 0.0,
-        "end_percent": 1.0,
-    }
-    return run_node(IPAdapterInstructApply, **{**inputs, **changes})
 
 
 def unet(context_width: int):
@@ -98,71 +50,6 @@ def test_the_nodes_accept_what_is_right(folders, vit_h):
     assert all(tokens.isfinite().all() for _, tokens in embeds.image_tokens.items())
     assert [len(conditioning) for conditioning in (positive, negative)] == [1, 1]
     assert len(apply().args) == 1
-
-
-# Files
-
-
-@pytest.mark.parametrize(
-    ("file", "found"), [("vit-l.safetensors", "ViT-L (1024 wide)"), ("bigg.safetensors", "ViT-bigG (1664 wide)")]
-)
-def test_a_chosen_encoder_file_of_the_wrong_width_is_refused_at_loading(folders, file, found):
-    parts = ("needs the image encoder ViT-H (1280 wide)", f"{file} is {found}", GET_VIT_H)
-    refused(lambda: load(image_encoder=file), *parts)
-
-
-def test_auto_without_a_fitting_encoder_file_says_which_to_get_when_it_is_needed(folders, vit_h):
-    adapter = load(image_encoder="auto")
-    refused(
-        lambda: encode(None, adapter),
-        "needs the image encoder ViT-H (1280 wide)",
-        "no .safetensors file in models/clip_vision is one",
-        GET_VIT_H,
-        "Or connect one to the loader's clip_vision.",
-    )
-    assert encode(vit_h, adapter).args  # a connected encoder is enough
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "found"),
-    [
-        ("broken.safetensors", b"\x10\0\0\0\0\0\0\0{}", "ComfyUI cannot read it"),
-        ("page.bin", b"<!DOCTYPE html>", "ComfyUI cannot read it"),
-    ],
-)
-def test_a_chosen_encoder_file_that_cannot_be_read_is_refused(folders, name, content, found):
-    path = folders["clip_vision"] / name
-    path.write_bytes(content)
-    adapter = load(image_encoder=name)
-    refused(lambda: encode(None, adapter), f"{name} was expected to be an image encoder", found, "choose another one")
-
-
-@pytest.mark.parametrize(
-    ("save", "wrong", "right"), [(torch.save, ".safetensors", ".bin"), (save_file, ".bin", ".safetensors")]
-)
-def test_a_chosen_encoder_file_under_the_suffix_of_another_format_is_to_be_renamed(folders, save, wrong, right):
-    path = folders["clip_vision"] / f"vit-h{wrong}"
-    save({"vision_model.embeddings.class_embedding": torch.zeros(1280)}, path)
-    adapter = load(image_encoder=path.name)
-    found = f"{path.name} was expected to be of the format that its name says"
-    refused(lambda: encode(None, adapter), found, f"Rename it to end in {right}", "choose it again")
-    path.unlink()
-
-
-def test_a_chosen_file_of_the_right_width_that_is_no_whole_encoder_is_refused(folders):
-    small_files.save_encoder_header(folders["clip_vision"] / "stub.safetensors", 1280)
-    adapter = load(image_encoder="stub.safetensors")
-    refused(lambda: encode(None, adapter), "stub.safetensors was expected to be", "knows no encoder", "Choose another")
-    (folders["clip_vision"] / "stub.safetensors").unlink()
-
-
-def test_an_adapter_file_with_missing_weights_names_them(folders):
-    refused(
-        lambda: load("lacking.bin"),
-        "An IPAdapter-Instruct or IP-Adapter file was expected; 1 of its tensors are missing",
-        "image_proj.proj_in.weight",
-        "Download it again",
-    )
 
 
 # Connections to Encode

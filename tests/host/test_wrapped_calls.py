@@ -3,14 +3,10 @@
 Expected are the oracle's results with the same node, or laws. `order` is where the other node stands to Apply.
 """
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 from comfy.patcher_extension import WrappersMP
-from comfy.utils import repeat_to_batch_size
-from ipadapter_instruct.models.attention_maps.record import watched
 from support import small_models
 from support.other_nodes.small_control_net import small_control_net, with_control
 from support.other_nodes.with_other_node import (
@@ -18,12 +14,12 @@ from support.other_nodes.with_other_node import (
     applied_with,
     changed_call,
     chunk_by_chunk,
-    copying_its_options,
     leave_each_other_alone,
     orders,
     stand_on_both_sides,
     with_function_wrapper,
 )
+from support.other_nodes.wrapping import tile_by_tile, with_wrapper
 from support.sampling.host_samplers import ksampler, pair
 from support.sampling.scenes import Link, OracleForm, PackForm, Scene, text
 from support.sampling.short_runs import close, same, sample
@@ -108,44 +104,9 @@ def test_weight_0_of_either_adapter_leaves_the_other_alone(bare, embeds, order):
 # Wrappers around calls of the model
 
 
-def with_wrapper(kind: str, wrapper: Callable):
-    def patch(model):
-        model = model.clone()
-        model.add_wrapper_with_key(kind, "other pack", wrapper)
-        return model
-
-    return patch
-
-
-def tile_by_tile(apply_model, args):
-    """Two tiles of the picture in one call: all chunks of the first, then all chunks of the second.
-
-    What has the latent's dimensions is cut like it, such as the picture that an inpainting model is given.
-
-    Source: shiimizu/ComfyUI-TiledDiffusion@a155b1ba, `MultiDiffusion.__call__`.
-    """
-
-    def cut(whole):
-        return torch.cat([whole[..., :12], whole[..., 12:]])
-
-    tiles, c = cut(args["input"]), dict(args["c"])
-    for name, value in c.items():
-        if isinstance(value, torch.Tensor):
-            c[name] = cut(value) if value.ndim == tiles.ndim else repeat_to_batch_size(value, len(tiles))
-    out = apply_model(tiles, repeat_to_batch_size(args["timestep"], len(tiles)), **c)
-    return torch.cat(out.chunk(2), dim=-1)
-
-
 def after_another_pass(executor, x, *args, **kwargs):
     """A first pass over other latents, such as a reference's, whose result is not this call's."""
     return executor(x, *args, **kwargs) + 0.01 * executor(x.flip(-1), *args, **kwargs)
-
-
-def positive_once_more(executor, model, conds, x_in, timestep, model_options):
-    """The step's lists, and the first of them again by itself."""
-    found = executor(model, conds, x_in, timestep, model_options)
-    (again,) = executor(model, conds[:1], 0.9 * x_in, timestep, model_options)
-    return [found[0] + 0.1 * (again - found[0]), *found[1:]]
 
 
 CALLS = {
@@ -215,167 +176,3 @@ def test_a_control_net_is_told_two_sides_however_many_passes_there_are(image_sca
     assert control.get_control is before
     assert not torch.allclose(found, ksampler(pack, batch=2, conds=plain), atol=0.01)
     assert "get_control" not in vars(plain[0][0][1]["control"])
-
-
-# Functions that do not call what they are given
-
-
-def run_by_itself(base, args, **options):
-    """The denoiser run as the host runs it; the same numbers. As DeepCache does where it caches nothing."""
-    sampling, c = base.model_sampling, args["c"]
-    x, t = sampling.calculate_input(args["timestep"], args["input"]), sampling.timestep(args["timestep"]).float()
-    out = base.diffusion_model(x, t, context=c["c_crossattn"], y=c.get("y"), control=c.get("control"), **options)
-    return sampling.calculate_denoised(args["timestep"], out, args["input"])
-
-
-def first_layer_by_itself(base, args):
-    """Only a part of the denoiser, as a node that walks through the blocks."""
-    denoiser = base.diffusion_model
-    if hasattr(denoiser, "input_blocks"):
-        denoiser.input_blocks[0][0](base.model_sampling.calculate_input(args["timestep"], args["input"]))
-    else:
-        denoiser.x_embedder(args["input"])
-    return args["input"]
-
-
-def wrapper_of(kind: str, model):
-    base, calls = model.model, []
-
-    def with_options(apply_model, args):
-        return run_by_itself(base, args, transformer_options=args["c"]["transformer_options"])
-
-    def without_options(apply_model, args):
-        return run_by_itself(base, args, transformer_options={})
-
-    def from_the_second_step_on(apply_model, args):
-        calls.append(args)
-        if len(calls) == 1:
-            return apply_model(args["input"], args["timestep"], **args["c"])
-        return without_options(apply_model, args)
-
-    def block_by_block(apply_model, args):
-        return first_layer_by_itself(base, args)
-
-    def not_at_all(apply_model, args):
-        return args["input"] * 0.5
-
-    return locals()[kind]
-
-
-DO_NOT_CALL = {
-    "with_options": "runs the denoiser itself",
-    "without_options": "runs the denoiser itself",
-    "from_the_second_step_on": "runs the denoiser itself",
-    "block_by_block": "runs the denoiser itself",
-    "not_at_all": "gives predictions without calling it",
-}
-
-
-@pytest.mark.spread("family", "kind")
-@pytest.mark.parametrize("family", small_models.FAMILIES)
-@pytest.mark.parametrize("guidance", ["simple", "three-way"])
-@pytest.mark.parametrize("kind", DO_NOT_CALL)
-def test_a_function_that_goes_past_the_adapter_stops_the_run_with_words(family, kind, guidance, order):
-    model, embeds = small_models.small_model(family), small_models.golden_embeds(family)
-    expected = sample(small_models.applied(model, embeds, guidance=guidance))
-    past = with_function_wrapper(wrapper_of(kind, model))
-    changed = applied_with(past, order, model, embeds, guidance=guidance)
-    for _ in range(2):
-        words = f"A call of ComfyUI's model was expected.*DeepCache.*{kind}.*{DO_NOT_CALL[kind]}.*Bypass"
-        with pytest.raises(ValueError, match=words):
-            sample(changed)
-    same(sample(small_models.applied(model, embeds, guidance=guidance)), expected)
-    same(sample(applied_with(past, order, model, embeds, guidance=guidance, weight=0.0)), sample(past(model)))
-
-
-def test_a_wrapper_that_goes_past_those_behind_it_stops_the_run_with_words(bare, embeds):
-    def straight_on(executor, x, t, *args, **kwargs):
-        return executor.class_obj._apply_model(x, t, *args, **kwargs)
-
-    changed = applied_with(with_wrapper(WrappersMP.APPLY_MODEL, straight_on), "before", bare, embeds)
-    with pytest.raises(ValueError, match="A call of ComfyUI's model was expected.*runs the denoiser itself"):
-        sample(changed)
-
-
-def test_a_wrapper_that_takes_the_step_to_itself_stops_the_run_with_words(bare, embeds):
-    def by_itself(executor, *step):
-        return executor.original(*step)
-
-    past = with_wrapper(WrappersMP.CALC_COND_BATCH, by_itself)
-    changed = applied_with(past, "before", bare, embeds, guidance="three-way", end_percent=0.5)
-    with pytest.raises(ValueError, match="A call of ComfyUI's model was expected.*calls it past the wrappers"):
-        sample(changed)
-    same(sample(applied_with(past, "before", bare, embeds, weight=0.0)), sample(past(bare)))
-
-
-def test_a_function_that_calls_every_second_time_gives_what_it_keeps(scene):
-    """A cache of predictions: what it gives again was made with the adapter."""
-
-    def every_second(model):
-        kept = []
-
-        def wrapper(apply_model, args):
-            if not kept:
-                kept.append(apply_model(args["input"], args["timestep"], **args["c"]))
-                return kept[0]
-            return kept.pop()
-
-        return with_function_wrapper(wrapper)(model)
-
-    found, expected = (ksampler(form, every_second(form.model)) for form in (f(scene) for f in (PackForm, OracleForm)))
-    close(found, expected)
-
-
-@pytest.mark.parametrize("guidance", ["simple", "three-way"])
-def test_a_call_with_a_copy_of_its_options_is_the_same_and_is_watched(bare, embeds, guidance):
-    model, watch = watched(small_models.applied(bare, embeds, guidance=guidance))
-    expected, share = sample(model), watch.mean()
-    same(sample(with_function_wrapper(copying_its_options)(model)), expected)
-    same(watch.mean(), share)
-
-
-def test_a_step_may_be_asked_for_more_before_the_adapter_acts(scene):
-    agree(scene, with_wrapper(WrappersMP.CALC_COND_BATCH, positive_once_more), "before")
-
-
-def test_a_call_with_a_part_of_the_batch_that_says_not_which_is_refused(bare, embeds, order):
-    def last_chunk_first(apply_model, args):
-        count = len(args["cond_or_uncond"])
-        parts = [
-            {k: v.chunk(count)[number] if isinstance(v, torch.Tensor) else v for k, v in args["c"].items()}
-            for number in reversed(range(count))
-        ]
-        x, t = (list(reversed(args[name].chunk(count))) for name in ("input", "timestep"))
-        found = [apply_model(*latents, **part) for *latents, part in zip(x, t, parts, strict=True)]
-        return torch.cat(list(reversed(found)))
-
-    model = applied_with(with_function_wrapper(last_chunk_first), order, bare, embeds, guidance="simple")
-    with pytest.raises(ValueError, match="1 latent.* 2 conditions"):
-        sample(model)
-
-
-def one_tile_a_call(apply_model, args):
-    tiles = args["input"].split(12, dim=-1)
-    return torch.cat([apply_model(tile, args["timestep"], **args["c"]) for tile in tiles], dim=-1)
-
-
-@pytest.mark.parametrize("tiling", [tile_by_tile, one_tile_a_call])
-def test_a_mask_is_refused_where_a_call_has_tiles_of_the_picture(bare, embeds, order, tiling):
-    mask = torch.zeros(1, 16, 24)
-    mask[..., :6] = 1
-    with pytest.raises(ValueError, match="attn_mask.*\\(16, 24\\).*\\(16, 12\\).*tiles"):
-        sample(applied_with(with_function_wrapper(tiling), order, bare, embeds, mask, guidance="simple"))
-
-
-def test_rows_that_another_node_repeats_in_the_attention_are_refused(bare, embeds, order):
-    def repeats(model):
-        model = model.clone()
-        model.set_model_attn2_patch(
-            lambda q, k, v, extra_options: (q.repeat(2, 1, 1), k.repeat(2, 1, 1), v.repeat(2, 1, 1))
-        )
-        model.set_model_attn2_output_patch(lambda n, extra_options: n.chunk(2)[0])
-        return model
-
-    assert torch.equal(sample(repeats(bare)), sample(bare))
-    with pytest.raises(ValueError, match="2 rows was expected.*it has 4"):
-        sample(applied_with(repeats, order, bare, embeds, guidance="simple"))

@@ -1,6 +1,7 @@
 """What tests of several files share: small models and files here, everything else in a folder for each idea.
 
 devices        processors and memory that are played
+node_runs      the pack's nodes run with small inputs and files
 other_nodes    other nodes and packs that change the same model
 page           ComfyUI's page in a browser
 published      facts about the published adapters

@@ -34,6 +34,9 @@ class Mark:
     side: int = CELL
 
 
+SMALL, LARGE = Mark(128, 128, reach=2, turn=0.3), Mark(384, 320, reach=4, turn=0.8)
+
+
 def image_of(marks: Sequence[Mark], width: int = 640, height: int = 640, seed: int = 0) -> torch.Tensor:
     """[1, H, W, 3] in 255ths: dark noise with the marks on it."""
     noise = torch.randint(0, 60, (height, width, 3), generator=torch.Generator().manual_seed(seed))

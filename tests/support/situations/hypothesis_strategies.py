@@ -12,10 +12,10 @@ from hypothesis import assume, event
 from hypothesis import strategies as st
 
 from support.published.layer_weights import BY_PLACE, COUNTS, PUBLISHED
+from support.situations.acting import AUTO
 from support.situations.other_nodes import BESIDE
 from support.situations.prompts import Prompt
 from support.situations.situation import BASIC, CFG_GUIDER, KSAMPLER, Images, Layers, Link, Mask, Schedule, Situation
-from support.situations.situation_oracle import AUTO
 
 # Its steps depend on the last digits of its own error estimate.
 SAMPLERS = [name for name in comfy.samplers.SAMPLER_NAMES if name != "dpm_adaptive"]

@@ -1,0 +1,1 @@
+"""The pack's nodes run with small inputs and files."""
