@@ -156,9 +156,7 @@ def _what(shape: list[int], need: EncoderNeed) -> str:
     if len(shape) == 3 and (need.image_embeds or shape[2] != need.width):
         return f"hidden states of {encoder_title(shape[2])}"
     if len(shape) == 3:
-        return (
-            f"hidden states of {shape[1]} positions, of pictures that are not 224 pixels large, or of something else"
-        )
+        return f"hidden states of {shape[1]} positions, of pictures that are not 224 pixels large, or of something else"
     return "something else"
 
 
