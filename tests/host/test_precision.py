@@ -6,7 +6,7 @@ Tolerances are of the largest value of the latents after three steps.
 import gc
 import shutil
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -191,7 +191,7 @@ def test_sd3s_stream_weights_are_loaded_with_the_model_and_unloaded_with_everyth
 
 
 def test_the_adapters_weights_go_with_the_last_model_it_is_applied_to(family):
-    embeds = small_models.golden_embeds(family)
+    embeds = replace(small_models.golden_embeds(family), adapter=small_models.small_adapter(family))
     model = small_models.applied(small_models.small_model(family), embeds)
     sample(model)
     adapter = embeds.adapter
