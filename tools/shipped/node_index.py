@@ -16,9 +16,9 @@ GROUP = re.compile(r"^    # (\w+): (.+)$")
 NODE = re.compile(r"^    (IPAdapterInstruct\w+),$")
 HEAD = """# The nodes
 
-All are under *IPAdapter-Instruct* in the list of nodes. Each input has a tooltip, and each node a help page: select the node and press
-*i*, or follow a link below. Names and tooltips are in English, Korean, Chinese and Japanese. After a run, the nodes say what was made
-of their inputs:
+All are under *IPAdapter-Instruct* in the list of nodes. Each input has a tooltip, and each node a help page: select
+the node and press *i*, or follow a link below. Names and tooltips are in English, Korean, Chinese and Japanese. After a
+run, the nodes say what was made of their inputs:
 
 ![Encode and Apply after a run](encode_and_apply.jpg)
 
