@@ -17,7 +17,7 @@
 #   make fuzz            read 100,000 spoilt files (FUZZ_ARGS="--inputs 1000 --seed 2", "--replay 2:17")
 #   make lint            ruff, its format, and pyright on models/ and nodes/
 #   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
-#   make workflows       write workflows/*.json from their recipes, and take their pictures
+#   make workflows       write workflows/*.json from their recipes, and docs/nodes.md; take the pictures
 #   make clean-cache     remove the cache folder
 
 PYTHON3 ?= python3
@@ -98,7 +98,7 @@ audit:
 	@$(TOOL) $(PYTHON3) -m comfyhost.audit
 
 workflows:
-	@$(SET_UP) && $(TOOL) "$$python" -m shipped && $(TOOL) "$$python" -m shipped.pictures
+	@$(SET_UP) && $(TOOL) "$$python" -m shipped && $(TOOL) "$$python" -m shipped.node_index && $(TOOL) "$$python" -m shipped.pictures
 
 clean-cache:
 	@$(TOOL) $(PYTHON3) -m comfyhost.clean_cache

@@ -1,6 +1,6 @@
 """Plain IP-Adapters against diffusers' own loading of the same tensors, on the same small random UNet.
 
-float32; tokens and predictions are of order 1. Tolerance 2e-5; see README for what was measured.
+float32; tokens and predictions are of order 1. Tolerance 2e-5; see docs/measurements.md for what was measured.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from comfyhost.manager import run
 from comfyhost.places import REPO_ROOT
 from comfyhost.repository import git
 
-FOR_DEVELOPERS = {".ci", ".comfyignore", ".github", ".gitignore", "Makefile", "docs", "tests", "tools"}
+FOR_DEVELOPERS = {
+    *(".ci", ".comfyignore", ".github", ".gitignore", "Makefile", "docs", "tests", "tools"),
+    *("ARCHITECTURE.md", "CONTRIBUTING.md"),
+}
 AT_RUN_TIME = {
     *("__init__.py", "nodes", "models", "js", "workflows", "commands", "cli.py"),
     *("requirements.txt", "pyproject.toml", "node_list.json", "README.md", "LICENSE"),

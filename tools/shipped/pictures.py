@@ -1,4 +1,4 @@
-"""Take the pictures of the workflows, workflows/*.jpg, and the README's, from ComfyUI's newer page with small models.
+"""Take the pictures workflows/*.jpg, and docs/encode_and_apply.jpg, from ComfyUI's newer page with small models.
 
 PYTHONPATH=tools python -m shipped.pictures [NAME ...]
 """
