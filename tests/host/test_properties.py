@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from support.situations import hypothesis_strategies
 from support.situations.laws import as_the_oracle_says, lawful
@@ -58,4 +58,5 @@ def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, 
         return float((found - reference).abs().max() / reference.abs().max())
 
     rounding = error(lambda kept: shared_model(family, kept))
+    assume(math.isfinite(rounding))  # else the bare model itself overflows
     assert error(lambda kept: applied(situation, shared_model(family, kept))) < ROUNDING[dtype] + 3 * rounding

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from hypothesis import event
+from torch import Tensor
 
 from support import small_models
 from support.other_nodes.with_other_node import in_parts
@@ -21,7 +22,20 @@ def as_the_oracle_says(situation: Situation) -> None:
         event("not finite, whatever the model")
         assert not found.isfinite().all()
         return
-    close(found, reference, 1e-3)
+    close_but_for_rounding(situation, found, reference)
+
+
+def close_but_for_rounding(situation: Situation, found: Tensor, reference: Tensor) -> None:
+    """Within 1e-3 of the largest value, or as near as rounding lets an independent model be to itself.
+
+    Sampled from nearly nothing upwards, what another order of sums changes grows to more than 1e-3.
+    """
+    tolerance, scale = 1e-3, float(reference.abs().max())
+    if float((found - reference).abs().max()) > tolerance * scale:
+        event("as far apart as rounding may bring them")
+        one, two = (expected(situation, copies) for copies in (1, 2))
+        tolerance = max(tolerance, 3 * float((two - one).abs().max()) / scale)
+    close(found, reference, tolerance)
 
 
 def lawful(situation: Situation, parts: Sequence[list[int]]) -> None:
@@ -33,4 +47,4 @@ def lawful(situation: Situation, parts: Sequence[list[int]]) -> None:
     same(situation.sampled(model), found)
     without = replace(situation, links=tuple(replace(link, weight=0.0) for link in situation.links))
     same(without.sampled(applied(without)), situation.sampled(small_models.shared_model(situation.family)))
-    close(situation.sampled(in_parts(model, *parts)), found, 1e-3)
+    close_but_for_rounding(situation, situation.sampled(in_parts(model, *parts)), found)

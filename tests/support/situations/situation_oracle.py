@@ -109,6 +109,7 @@ class SituationOracle(small_models.SmallModel):
     whole: Tensor  # the step's latents
     positive: Text
     branch: str = ""  # all that is asked for, if anything
+    copies: int = 1  # of each row: two are rounded in another way than one
 
     def _apply_model(self, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         sides = transformer_options["cond_or_uncond"]
@@ -182,15 +183,15 @@ class SituationOracle(small_models.SmallModel):
                     continue
                 adapter, own = self._adapter(one, strength, "full" if moved else own_branch, latent, moved, x)
                 adapters.append(adapter)
-                tokens.append(own)
+                tokens.append(own.expand(self.copies, -1, -1))
         self.adapters = tuple(adapters)
         kind, patches = INJECTIONS[self.family](self, tokens)
         others = options.get("patches_replace", {})
         replaced = {**others, kind: {site: around(None, patch) for site, patch in patches.items()}}
-        options = {**options, "cond_or_uncond": [0], "patches_replace": replaced}
-        return super()._apply_model(
-            x, t, None, text.context, None, options, **({} if pooled is None else {"y": pooled})
-        )
+        options = {**options, "patches_replace": replaced}
+        x, t, context = (torch.cat([rows] * self.copies) for rows in (x, t, text.context))
+        more = {} if pooled is None else {"y": torch.cat([pooled] * self.copies)}
+        return super()._apply_model(x, t, None, context, None, {**options, "cond_or_uncond": [0]}, **more)[:1]
 
     def _adapter(self, one: Acting, strength: float, branch: str, latent: int, moved: bool, x: Tensor):
         link, factors = one.link, one.link.batch_factors or (1.0,)
@@ -240,11 +241,11 @@ def oracle_of(family: str):
     return small_models.small_model(family, SituationOracle)
 
 
-def expected(situation: Situation) -> Tensor:
-    """The latent that a situation's chain should give."""
+def expected(situation: Situation, copies: int = 1) -> Tensor:
+    """The latent that a situation's chain should give. copies: to see what another rounding makes of it."""
     patcher = oracle_of(situation.family).clone()
     model = patcher.model
-    model.situation, model.has_negative = situation, situation.through != BASIC
+    model.situation, model.copies, model.has_negative = situation, copies, situation.through != BASIC
     model.positive, model.branch = situation.positive, ""
     model.keyframes = [one for link in situation.links for one in keyframes(situation, link)]
 
