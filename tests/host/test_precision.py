@@ -74,6 +74,7 @@ def in_float32(family: str, rounded):
     return model
 
 
+@pytest.mark.spread("family", "name")
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_a_model_in_fewer_bits_gives_nearly_the_same_picture(family, embeds, picture, name):
     precision = PRECISIONS[name]
