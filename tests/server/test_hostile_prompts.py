@@ -27,7 +27,7 @@ WRONG = {
     "a wrapped list for a number": (APPLY, {"weight": {"__value__": [1, 2, 3]}}, "weight"),
     "nothing for a number": (APPLY, {"weight": None}, "weight"),
     "a text for a picture": (ENCODE, {"image": "a"}, "The image was expected to be"),
-    "a task that is none": (ENCODE, {"task": "the style"}, "Value not in list"),
+    "a task that is none": (ENCODE, {"task": "the style"}, "'the style'"),
     "a number that is none": (APPLY, {"weight": float("nan")}, "weight was expected to be a finite number"),
     "a number without end": (APPLY, {"instruct_guidance": float("inf")}, "instruct_guidance"),
     "a number that no float holds": (APPLY, {"weight": HUGE}, "weight"),

@@ -38,6 +38,7 @@ def test_the_python_that_runs_comfyui_says_whether_it_has_a_gpu(tmp_path, answer
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\n{answer}\n")
     python.chmod(0o755)
+    has_accelerator.cache_clear()  # what another python of this name has said
     assert has_accelerator(python) is found
 
 
