@@ -117,7 +117,7 @@ def test_an_interrupt_keeps_what_was_trained(client, server, trained):
     [
         ({"references": ["tiles", 0], "targets": ["one", 0]}, "As many targets as references were expected, 4"),
         ({"captions": "one\ntwo"}, "One caption for all 4 pairs, or a line for each, was expected; there are 2 lines"),
-        ({"instruction": " \n"}, "An instruction was expected, such as"),
+        ({"instruction": " \n"}, "Write an instruction, such as"),
         ({"filename_prefix": "../trained"}, "was expected to be a place inside"),
         ({"filename_prefix": "trained \ud83d"}, "letter 9 is half of one"),
     ],
