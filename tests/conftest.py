@@ -98,6 +98,9 @@ def has_its_turn(item, own: list) -> bool:
 
 
 def place(item, own: list, argument: str) -> tuple[int, int]:
-    """The number of the item's value of an argument, and how many values its test has."""
+    """The number of the item's value of an argument, and how many values its test has.
+
+    Told apart by identity, since a value may be a function or a tensor; pytest numbers the values of fixtures alone.
+    """
     values = list(dict.fromkeys(id(other.callspec.params[argument]) for other in own))
     return values.index(id(item.callspec.params[argument])), len(values)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from comfyhost.browser import chromium
-from comfyhost.frontend import FRONT_ENDS, server_arguments
+from comfyhost.frontend import INSTALLED, NEWER, server_arguments
 from comfyhost.photo import write_examples
 from comfyhost.places import host
 from comfyhost.server import ComfyServer
@@ -20,9 +20,8 @@ from comfyhost.small_models import small_models
 from playwright.sync_api import Browser
 from support.page.comfy_page import ComfyPage
 
-OLDER, NEWER = FRONT_ENDS
 # Two that follow each other have neither the front end nor the renderer in common: a test that is `spread` meets both.
-SCREENS = [(OLDER, "canvas"), (NEWER, "vue"), (NEWER, "canvas"), (OLDER, "vue")]
+SCREENS = [(INSTALLED, "canvas"), (NEWER, "vue"), (NEWER, "canvas"), (INSTALLED, "vue")]
 
 
 class ModelsFolder:
