@@ -1,4 +1,8 @@
-"""The texts in locales/: English is the schema's own, the other languages lack nothing and add nothing."""
+"""The texts in locales/: English is the schema's own, the other languages lack nothing and add nothing.
+
+`tests/data/translated-from.json` holds the English that the other languages were last compared with. Whoever changes an
+English text looks at its translations, and then copies locales/en/nodeDefs.json there.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,8 @@ FOLDER = REPO_ROOT / "locales"
 LANGUAGES = sorted(path.name for path in FOLDER.iterdir())
 TRANSLATED = [language for language in LANGUAGES if language != "en"]
 SYNTAX = re.compile(r"[{}@|]")  # what the page's translations would read as more than text
+FIXED = re.compile(r"\d+(?:\.\d+)?(?:e-\d+)?|\w+(?:[/.]\w+)+|\.\w+(?:\.\w+)+|#\w+")  # numbers, files, colours
+TRANSLATED_FROM = REPO_ROOT / "tests" / "data" / "translated-from.json"
 SCRIPTS = {"ko": r"[\uac00-\ud7a3]", "ja": r"[\u3040-\u30ff]", "zh": r"[\u4e00-\u9fff]"}
 
 
@@ -57,6 +63,27 @@ def test_there_are_at_least_four_languages():
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_a_language_has_every_text_and_no_other(language, name):
     assert leaves(read(language, name)).keys() == leaves(read("en", name)).keys()
+
+
+def test_no_english_text_has_changed_since_it_was_translated():
+    now, then = leaves(read("en", "nodeDefs")), leaves(json.loads(TRANSLATED_FROM.read_text(encoding="utf-8")))
+    assert {path: text for path, text in now.items() if then.get(path) != text} == {}
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_a_translation_has_the_numbers_files_and_options_of_the_english(language, object_info):
+    translation = leaves(read(language, "nodeDefs"))
+    for path, text in leaves(read("en", "nodeDefs")).items():
+        inputs = object_info[path[0]]["input"]
+        combos = [options for group in inputs.values() for options in map(options_of, group.values()) if options]
+        named = {option for options in combos for option in options if f"{option}: " in text}
+        assert [word for word in {*FIXED.findall(text), *named} if word not in translation[path]] == [], path
+
+
+def options_of(definition: list) -> list[str]:
+    """A combo's options, in either form of ComfyUI's; of other inputs none."""
+    kind, *more = definition
+    return kind if isinstance(kind, list) else (more[0].get("options", []) if kind == "COMBO" else [])
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
