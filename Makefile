@@ -15,7 +15,7 @@
 #   make mutation        change models/ one thing at a time and see whether a test notices (MUTATION_ARGS="layers guidance")
 #   make world           train the demo's models anew (hours); make world-table measures them (output/small_world.md)
 #   make fuzz            read 100,000 spoilt files (FUZZ_ARGS="--inputs 1000 --seed 2", "--replay 2:17")
-#   make lint            ruff, its format, and pyright on models/ and nodes/
+#   make lint            ruff, its format, pyright, and that ComfyUI has what models/ and nodes/ use of it
 #   make audit           look for known weaknesses of what requirements.txt brings, with pip-audit
 #   make workflows       write workflows/*.json from their recipes, and docs/nodes.md; take the pictures
 #   make clean-cache     remove the cache folder
@@ -92,7 +92,8 @@ fuzz:
 	@$(SET_UP) && OMP_NUM_THREADS=1 $(TOOL) nice -n 10 "$$python" -m fuzzing --host $(FUZZ_ARGS)
 
 lint:
-	@$(SET_UP) && "$$python" -m ruff check . && "$$python" -m ruff format --check . && "$$python" -m pyright --pythonpath "$$python"
+	@$(SET_UP) && "$$python" -m ruff check . && "$$python" -m ruff format --check . && "$$python" -m pyright --pythonpath "$$python" \
+		&& $(TOOL) "$$python" -m comfyhost.import_guard
 
 audit:
 	@$(TOOL) $(PYTHON3) -m comfyhost.audit

@@ -29,7 +29,7 @@ const families = new Map() // file name -> its family's name, null for none, or 
 const trained = new Map() // file name -> a set of the instructions that this pack trained it on, tidied
 
 app.registerExtension({
-  name: 'IPAdapterInstruct',
+  name: 'IPAdapterInstruct.page',
 
   async init() {
     const [table] = await Promise.all([getJson('/ipadapter_instruct/tasks'), translate()])

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from ..adapter.checkpoint import AdapterCheckpoint, build, fingerprint, read_checkpoint
 from .held_models import HoldsModels
 
-# Weights that follow the host's dynamic memory management, where the version has it.
-Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+try:  # its weights follow the host's dynamic memory management, where the version has it
+    from comfy.model_patcher import CoreModelPatcher as Patcher
+except ImportError:
+    from comfy.model_patcher import ModelPatcher as Patcher
 
 
 class Sizes(Protocol):

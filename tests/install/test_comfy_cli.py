@@ -1,4 +1,4 @@
-"""What comfy-cli says of the pack, and what it would hand to the registry."""
+"""What comfy-cli and comfy-test say of the pack, and what the former would hand to the registry."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import zipfile
 
 import pytest
 import yaml
+from comfyhost.client import Client
 from comfyhost.install import clean_environment
 from comfyhost.manager import run
 from comfyhost.places import REPO_ROOT
 from comfyhost.repository import git
+from comfyhost.server import ComfyServer
+from comfyhost.workflow import to_prompt
 
 FOR_DEVELOPERS = {
-    *(".ci", ".comfyignore", ".github", ".gitignore", "Makefile", "docs", "tests", "tools"),
+    *(".ci", ".comfyignore", ".github", ".gitignore", "comfy-test.toml", "Makefile", "docs", "tests", "tools"),
     *("ARCHITECTURE.md", "CONTRIBUTING.md"),
 }
 AT_RUN_TIME = {
@@ -26,6 +29,14 @@ import dataclasses, json
 from comfy_cli.registry.config_parser import extract_node_configuration
 print(json.dumps(dataclasses.asdict(extract_node_configuration())))
 """
+CONVERT = """
+import json, sys
+from pathlib import Path
+from comfy_cli.workflow_to_api import convert_ui_to_api
+info, *workflows = [json.loads(Path(path).read_text(encoding="utf-8")) for path in sys.argv[1:]]
+print(json.dumps([convert_ui_to_api(workflow, info) for workflow in workflows]))
+"""
+WORKFLOWS = sorted((REPO_ROOT / "workflows").glob("*.json"))
 TROUBLE = re.compile("warning|error|not found", re.IGNORECASE)
 
 
@@ -84,6 +95,31 @@ def test_the_archive_has_all_that_runs_and_nothing_for_developers(archives, repo
         with zipfile.ZipFile(archive) as packed:
             assert set(packed.namelist()) == wanted
     assert {name.split("/")[0] for name in wanted} >= AT_RUN_TIME
+
+
+@pytest.fixture(scope="session")
+def object_info(manager_host) -> dict[str, dict]:
+    """Every node type of a server with the pack."""
+    with ComfyServer() as server, Client(server.url) as client:
+        return client.object_info()
+
+
+def test_comfy_cli_makes_the_same_prompts_of_the_shipped_workflows(manager_host, object_info, tmp_path):
+    info = tmp_path / "object_info.json"
+    info.write_text(json.dumps(object_info), encoding="utf-8")
+    made = run([manager_host.python, "-c", CONVERT, info, *WORKFLOWS], clean_environment())
+    assert WORKFLOWS
+    for path, theirs in zip(WORKFLOWS, json.loads(made), strict=True):
+        ours = to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
+        assert theirs == ours, path.name
+
+
+def test_comfy_test_finds_its_settings_and_nothing_on_the_page_that_disturbs_other_packs(manager_host, repository):
+    lint = [manager_host.python, "-m", "comfy_test", "lint", "--check", "javascript", "--strict", "--json"]
+    found = json.loads(run([*lint, repository.folder], clean_environment()))
+    assert found["config_warning"] is None
+    assert found["results"]["javascript"]["summary"] == {"errors": 0, "warnings": 0}
+    assert found["results"]["javascript"]["namespaces_declared"]
 
 
 def test_nothing_is_published_without_the_owners_key():

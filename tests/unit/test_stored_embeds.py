@@ -48,7 +48,7 @@ def refusal(call) -> str:
 @pytest.mark.parametrize("weights", [False, True])
 @pytest.mark.parametrize("latents", [1, 3])
 def test_what_is_written_is_read_back_bit_for_bit(tmp_path, latents, weights):
-    stored = embeds(latents, weights=weights, instruction='use the "colour", 色, \n and the pose')
+    stored = embeds(latents, weights=weights, instruction='use the "colour", \u8272, \n and the pose')
     write_embeds(stored, tmp_path / "a.instruct.safetensors")
     assert_same(read_embeds(tmp_path / "a.instruct.safetensors"), stored)
     assert os.listdir(tmp_path) == ["a.instruct.safetensors"]
