@@ -13,6 +13,7 @@ from comfyhost.api_prompt import ApiPrompt
 from comfyhost.checkpoints import UNETS, checkpoint
 from comfyhost.client import Client
 from comfyhost.denoisers import cross_attention_widths
+from comfyhost.encoders import vit_h
 from comfyhost.photo import write_photo
 from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
@@ -21,9 +22,11 @@ from comfyhost.workflow import to_prompt
 from support.servers import stand_in_models
 
 TINY = "tiny_sd15.safetensors"
+SMALL_VIT_H = "small_vit_h.safetensors"  # named so that auto does not take it before the ordinary one
 TINY_FILES = (
     StandIn(f"checkpoints/{TINY}", lambda: checkpoint("sd15")),
     StandIn(f"ipadapter/{TINY}", lambda: instruct_adapter("sd15", cross_attention_widths(UNETS["sd15"]))),
+    StandIn(f"clip_vision/{SMALL_VIT_H}", lambda: vit_h(layers=2)),
 )
 FOLDERS = ("checkpoints", "clip_vision", "ipadapter")
 
@@ -88,6 +91,7 @@ def shipped(server: ComfyServer, object_info: dict[str, dict], photo: Path) -> A
 def tiny(shipped: ApiPrompt) -> ApiPrompt:
     """The shipped workflow with the small models, two steps to a small picture."""
     small = shipped.changed("CheckpointLoaderSimple", ckpt_name=TINY)
-    small = small.changed("IPAdapterInstructLoader", adapter_name=TINY)
+    small = small.with_node("encoder", "IPAdapterInstructOpenClip", image_encoder=SMALL_VIT_H, text_encoder="none")
+    small = small.changed("IPAdapterInstructLoader", adapter_name=TINY, clip_vision=["encoder", 0])
     small = small.changed("EmptyLatentImage", width=128, height=128)
     return small.changed("KSampler", steps=2)

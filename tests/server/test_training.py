@@ -38,6 +38,7 @@ def trained(tiny):
         "seed": 0,
         "filename_prefix": "trained",
         "preview_every": 2,
+        "clip_vision": tiny.inputs(LOADER)["clip_vision"],
     }
     graph = graph.with_node("trained", TRAIN, **inputs).with_node("plot", "PreviewImage", images=["trained", 1])
     return graph.changed(ENCODE, adapter=["trained", 0], **OWN_WORDS)
