@@ -1,5 +1,6 @@
-# Everything runs on a real ComfyUI that `setup` keeps in ~/.cache/comfyui-ipadapter-instruct (7 GB, and
-# 3.6 GB of stand-in models, 8 GB for all families; IPADAPTER_INSTRUCT_CACHE moves it). COMFYUI_PATH uses an installation of your own instead.
+# Everything runs on a real ComfyUI that is kept in ~/.cache/comfyui-ipadapter-instruct (IPADAPTER_INSTRUCT_CACHE moves
+# it). Each target sets up what it needs, says how large that is, and goes on where it was interrupted.
+# COMFYUI_PATH uses an installation of your own instead.
 #
 #   make demo            one picture, five instructions, headless; the sheet is left in output/
 #                        (FAMILY=sd15, sdxl or sd3: its workflow, on stand-ins; DEMO_ARGS="--instruction 'use the pose'")
@@ -38,12 +39,15 @@ QUICK := tests/unit tests/golden tests/host tests/server tests/browser
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
-SET_UP := python="$$($(TOOL) $(PYTHON3) -m comfyhost.install)"
+SET_UP = python="$$($(TOOL) $(PYTHON3) -m comfyhost.install $(PURPOSE))"
+PURPOSE := test
+demo serve serve-world: PURPOSE := demo
+check lint: PURPOSE := check
 
 .PHONY: setup demo check test test-all test-on properties serve serve-world world world-table bench soak fuzz coverage mutation lint audit workflows clean-cache
 
 setup:
-	@$(TOOL) $(PYTHON3) -m comfyhost.install
+	@$(SET_UP)
 
 demo:
 	@$(SET_UP) && $(TOOL) "$$python" -m $(if $(FAMILY),comfyhost.demo --family $(FAMILY),small_world.demo) $(DEMO_ARGS)

@@ -98,7 +98,7 @@ def test_a_comfyui_python_that_is_not_there_is_refused(monkeypatch, tmp_path):
 def test_nothing_is_installed_into_a_users_python(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COMFYUI_PATH", str(comfyui(tmp_path)))
     monkeypatch.setitem(install.DEV_MODULES, "no_such_module", "no-such-package")
-    monkeypatch.setattr(install, "install", lambda cached: pytest.fail("installed"))
+    monkeypatch.setattr(install, "install", lambda *_: pytest.fail("installed"))
     assert install.main() == 0
     said = capsys.readouterr()
     assert said.out.strip() == sys.executable
@@ -179,17 +179,61 @@ def test_a_failing_command_shows_its_last_lines_and_the_remedy(tmp_path):
             install.Pip(Path(sys.executable), log).run(command, "do this")
 
 
-def test_an_installation_is_repaired_when_the_stamp_the_python_or_comfyui_is_gone(monkeypatch, tmp_path):
+@pytest.fixture
+def cached(monkeypatch, tmp_path) -> places.Host:
+    """A ComfyUI in a cache folder of the test's own, with an environment that nothing is stamped in."""
     monkeypatch.setenv("IPADAPTER_INSTRUCT_CACHE", str(tmp_path))
-    stamp = tmp_path / "installed.stamp"
-    cached = places.Host(comfyui(tmp_path / "comfyui"), Path(sys.executable), tmp_path / "models", users_own=False)
-    assert not install.is_current(stamp, cached)
-    stamp.write_text(install.fingerprint())
-    assert install.is_current(stamp, cached)
+    places.venv_folder().mkdir()
+    return places.Host(comfyui(tmp_path / "comfyui"), Path(sys.executable), tmp_path / "models", users_own=False)
+
+
+def test_an_installation_is_repaired_when_the_stamp_the_python_or_comfyui_is_gone(cached, tmp_path):
+    assert not install.is_current(cached, "test")
+    install.stamp_of("test").write_text(install.fingerprint())
+    assert install.is_current(cached, "test")
     gone = places.Host(cached.comfyui, tmp_path / "python", cached.models, users_own=False)
-    assert not install.is_current(stamp, gone)
+    assert not install.is_current(gone, "test")
     (cached.comfyui / "main.py").unlink()
-    assert not install.is_current(stamp, cached)
+    assert not install.is_current(cached, "test")
+
+
+def test_what_was_set_up_for_more_serves_for_less_and_not_the_other_way_round(cached):
+    install.stamp_of("check").write_text(install.fingerprint("check"))
+    assert [install.is_current(cached, purpose) for purpose in install.PURPOSES] == [True, True, False]
+
+
+def test_an_unknown_purpose_is_refused_before_anything_is_installed(monkeypatch, capsys):
+    monkeypatch.setattr(install, "install", lambda *_: pytest.fail("installed"))
+    assert install.main(["demos"]) == 1
+    assert "One of demo, check, test was expected to set up for; it is 'demos'" in capsys.readouterr().err
+
+
+def steps_of(monkeypatch, cached, purpose: str) -> list[str]:
+    """The commands of an installation. cached: its python starts, or does not."""
+    ran: list[str] = []
+
+    def run(pip, command, remedy):
+        ran.append(" ".join(map(str, command)))
+        places.venv_folder().mkdir(exist_ok=True)
+
+    monkeypatch.setattr(install.Pip, "run", run)
+    with open(cached.models.with_name("log"), "w", encoding="utf-8") as log:
+        (cached.comfyui / "requirements.txt").write_text("numpy\n")
+        install.steps(cached, purpose, install.Pip(cached.python, log))
+    return ran
+
+
+def test_an_interrupted_set_up_goes_on_in_the_environment_that_it_left(monkeypatch, cached):
+    assert not any(" -m venv " in command for command in steps_of(monkeypatch, cached, "demo"))
+    broken = places.Host(cached.comfyui, cached.models / "python", cached.models, users_own=False)
+    assert any(" -m venv " in command for command in steps_of(monkeypatch, broken, "demo"))
+
+
+def test_a_purpose_gets_its_own_requirements_and_no_others(monkeypatch, cached):
+    for purpose, files in {"demo": [], "check": ["check"], "test": ["check", "test"]}.items():
+        asked = " ".join(steps_of(monkeypatch, cached, purpose))
+        assert [name for name in ("check", "test") if f"requirements-{name}.txt" in asked] == files
+        assert install.is_current(cached, purpose)
 
 
 def test_a_second_set_up_waits_for_the_first(tmp_path):

