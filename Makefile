@@ -4,9 +4,9 @@
 #
 #   make demo            one picture, five instructions, headless; the sheet is left in output/
 #                        (FAMILY=sd15, sdxl or sd3: its workflow, on stand-ins; DEMO_ARGS="--instruction 'use the pose'")
-#   make check           lint, and the tests that need no ComfyUI: two minutes
-#   make test            each test once, with one of its sets of parameters (PYTEST_ARGS as below)
-#   make test-all        every test, as CI does (PYTEST_ARGS="tests/tools -k workflow"; "--every-combination" opens each file on every page, and more)
+#   make check           lint, and the tests that need no ComfyUI (PYTEST_ARGS="-k masks" chooses tests, here and below)
+#   make test            all that a change can break: each test once, with one of its sets of parameters
+#   make test-all        that, and then every other test, as CI does ("--every-combination" opens each file on every page, and more)
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
 #   make test-on         run them on another torch, in an environment of its own (TORCH=2.15.0; PYTEST_ARGS)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15); `make serve-world` with the demo's files
@@ -34,12 +34,11 @@ COVERAGE_ARGS ?= tests/unit tests/golden tests/host tests/server
 MUTATION_ARGS ?=
 FUZZ_ARGS ?=
 WORLD_ARGS ?=
-# What `make test` looks at: not the installers, the tools and the demo's world.
-QUICK := tests/unit tests/golden tests/host tests/server tests/browser
 
 TOOL := PYTHONPATH=tools
 # Sets up what is missing and sets $$python; everything it says goes to the terminal.
 SET_UP = python="$$($(TOOL) $(PYTHON3) -m comfyhost.install $(PURPOSE))"
+TESTS = "$$python" tools/run_tests.py -n 2 --dist loadgroup --durations=10
 PURPOSE := test
 demo serve serve-world: PURPOSE := demo
 check lint: PURPOSE := check
@@ -53,13 +52,13 @@ demo:
 	@$(SET_UP) && $(TOOL) "$$python" -m $(if $(FAMILY),comfyhost.demo --family $(FAMILY),small_world.demo) $(DEMO_ARGS)
 
 check: lint
-	@$(SET_UP) && "$$python" tools/run_tests.py -q -n 2 tests/unit --durations=10 $(PYTEST_ARGS)
+	@$(SET_UP) && $(TESTS) -q tests/unit $(PYTEST_ARGS)
 
 test:
-	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup --sample --durations=10 $(or $(PYTEST_ARGS),$(QUICK))
+	@$(SET_UP) && $(TESTS) --tier quick $(PYTEST_ARGS)
 
-test-all:
-	@$(SET_UP) && "$$python" tools/run_tests.py -n 2 --dist loadgroup --durations=10 $(PYTEST_ARGS)
+test-all: $(if $(PYTEST_ARGS),,test)
+	@$(SET_UP) && $(TESTS) $(or $(PYTEST_ARGS),--tier rest)
 
 properties:
 	@$(SET_UP) && PROPERTIES_EXAMPLES=$(EXAMPLES) "$$python" tools/run_tests.py -n 2 -k properties --hypothesis-show-statistics tests/unit tests/host $(PYTEST_ARGS)

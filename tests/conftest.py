@@ -1,4 +1,5 @@
-"""Makes the pack importable for every test, see `support/importable_pack.py`; and how many examples property tests run.
+"""Makes the pack importable for every test, see `support/importable_pack.py`; which tests a tier has; and how many
+examples property tests run.
 
 In the test suite they are few and the same each time. `make properties` sets PROPERTIES_EXAMPLES: then they are so
 many and drawn anew each time, and a failure says how to see it again.
@@ -35,16 +36,19 @@ settings.load_profile("many" if os.environ.get("PROPERTIES_EXAMPLES") else "suit
 
 HERE = Path(__file__).parent
 ONE_AT_A_TIME = ("browser", "install", "server")  # folders whose tests share a server, a page or an installation
+QUICK = ("unit", "golden", "host", "server", "browser")  # folders of which `make test` runs every test once
 
 
 def pytest_addoption(parser) -> None:
     parser.addoption("--every-combination", action="store_true", help="run tests that are `spread` with all parameters")
-    parser.addoption("--sample", action="store_true", help="run each test once, with one of its sets of parameters")
+    words = "quick: what `make test` runs, each test once, with one of its sets of parameters; rest: all else"
+    parser.addoption("--tier", choices=["quick", "rest"], help=words)
 
 
 def pytest_configure(config) -> None:
     line = "spread(over, by, n=1): each value of `by` meets n values of `over`, the next value the next n"
     config.addinivalue_line("markers", line)
+    config.addinivalue_line("markers", "long(reason): left out of the quick tier, in which another test sees the same")
     config.pluginmanager.register(FailuresAtOnce(config))
 
 
@@ -62,24 +66,31 @@ class FailuresAtOnce:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items: list) -> None:
-    """Put a folder on one worker; leave out combinations of a test that is `spread`.
-
-    With --sample, keep one set of parameters of each test.
-    """
+    """Put a folder on one worker; leave out combinations of a test that is `spread`, and tests of another tier."""
     for item in items:
-        folder = item.path.relative_to(HERE).parts[0]
-        if folder in ONE_AT_A_TIME:
-            item.add_marker(pytest.mark.xdist_group(folder))
+        if folder_of(item) in ONE_AT_A_TIME:
+            item.add_marker(pytest.mark.xdist_group(folder_of(item)))
     tests: dict[tuple, list] = {}
     for item in items:
         tests.setdefault((item.path, item.parent.name, item.originalname), []).append(item)
-    everything = config.getoption("--every-combination") or any("[" in asked for asked in config.args)
+    named = any("[" in asked for asked in config.args)
+    everything = config.getoption("--every-combination") or named
     kept = {item for own in tests.values() for item in own if everything or has_its_turn(item, own)}
-    if config.getoption("--sample"):
-        shown = ([item for item in own if item in kept] for own in tests.values())
-        kept = {own[turn_of(own[0]) % len(own)] for own in shown if own}
+    if (tier := config.getoption("--tier")) and not named:
+        quick = {own[turn_of(own[0]) % len(own)] for own in (quick_ones(own, kept) for own in tests.values()) if own}
+        kept = quick if tier == "quick" else kept - quick
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+def folder_of(item) -> str:
+    """The folder of tests/ that a test is in."""
+    return item.path.relative_to(HERE).parts[0]
+
+
+def quick_ones(own: list, kept: set) -> list:
+    """The sets of parameters of one test of which the quick tier takes one."""
+    return [item for item in own if item in kept and folder_of(item) in QUICK and not item.get_closest_marker("long")]
 
 
 def turn_of(item) -> int:
