@@ -67,6 +67,7 @@ def test_states_of_an_image_and_of_zeros_are_the_references(encoder, reference):
     assert not torch.allclose(*expected, atol=0.1)
 
 
+@pytest.mark.long("the others have small encoders")
 def test_comfyuis_loader_and_a_vit_h_of_real_size_give_transformers_states():
     encoder = comfy.clip_vision.load_clipvision_from_sd(small_encoders.vit_weights(**REAL))
     image = pixel_values(encoder, pictures(1), None, CENTER_CROP)

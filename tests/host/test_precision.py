@@ -235,7 +235,10 @@ COMPILED = [
     ("sd3", "eager", "after"),
     pytest.param(
         *("sd3", "inductor", "after"),
-        marks=pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU"),
+        marks=[
+            pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler on the CPU"),
+            pytest.mark.long("eager takes the same graphs"),
+        ],
     ),
 ]
 

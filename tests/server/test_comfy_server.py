@@ -107,6 +107,7 @@ def test_a_taken_port_is_reported_when_it_was_asked_for(server, tmp_path):
         pass
 
 
+@pytest.mark.long("a second server")
 def test_a_server_stops_when_the_work_fails():
     with pytest.raises(RuntimeError, match="the work"), ComfyServer() as running:
         process, base = running.process, running.base

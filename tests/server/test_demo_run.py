@@ -12,6 +12,7 @@ from PIL import Image
 NODES = {"IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructApply"}
 
 
+@pytest.mark.long("tests/server/test_families runs the same workflow")
 def test_the_demo_leaves_a_picture_that_comfyui_opens_as_the_shipped_workflow(tmp_path, capsys):
     """On the files that the workflow names, in their published shapes."""
     if host().users_own:

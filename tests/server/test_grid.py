@@ -42,6 +42,7 @@ def single(request, server, tiny) -> Iterator[ApiPrompt]:
         client.free()
 
 
+@pytest.mark.long("tests/host/test_grid does it in process")
 def test_every_cell_is_a_single_run_bit_for_bit(client, single):
     graph = grid_of(single)
     run = client.run(graph)

@@ -80,6 +80,7 @@ def test_a_large_picture_of_520_by_712_works(client, tiny):
     assert picture(client, graph.changed(APPLY, guidance="simple")).shape == (712, 520, 3)
 
 
+@pytest.mark.long("tests/host/test_latent_masks has small UNets")
 def test_a_size_that_halves_unevenly_works_with_an_attention_mask_on_the_real_unet(client, shipped):
     """Latents of 25 x 17, then 13 x 9, 7 x 5 and 4 x 3; on the files that the workflow names."""
     graph = shipped.changed("EmptyLatentImage", width=136, height=200).changed("KSampler", steps=1)

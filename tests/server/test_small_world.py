@@ -15,7 +15,8 @@ from small_world.reader import read
 from small_world.scenes import TASKS, taken
 from small_world.sheet import CELL, PROMPT, REFERENCE, labels
 
-pytestmark = pytest.mark.xdist_group("small world")  # one server makes the sheet
+# One server makes the sheet; `make demo` does the same.
+pytestmark = [pytest.mark.xdist_group("small world"), pytest.mark.long("tests/golden has the same numbers")]
 
 
 @pytest.fixture(scope="module")

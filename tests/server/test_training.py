@@ -41,6 +41,7 @@ def trained(tiny):
         "clip_vision": tiny.inputs(LOADER)["clip_vision"],
     }
     graph = graph.with_node("trained", TRAIN, **inputs).with_node("plot", "PreviewImage", images=["trained", 1])
+    graph = graph.with_node("graph", "LossGraphNode", loss=["trained", 3], filename_prefix="losses")
     return graph.changed(ENCODE, adapter=["trained", 0], **OWN_WORDS)
 
 
@@ -68,9 +69,12 @@ def test_what_was_trained_is_used_at_once_and_saved_and_can_be_loaded(client, se
     assert "instruction: this file was trained on it" in said
     assert {p.value for p in seen if p.node_id == "trained" and p.maximum == STEPS} >= {1, STEPS}
     assert name in adapters(server)
+    drawn = {node: client.download(*run.outputs[node]["images"]) for node in ("plot", "graph")}
+    assert {node: Image.open(io.BytesIO(data)).size for node, data in drawn.items()} == {
+        "plot": (640, 360),
+        "graph": (840, 520),  # by ComfyUI's own node
+    }
     made = {image["type"]: client.download(image) for image in run.images()}
-    plot = Image.open(io.BytesIO(made["temp"]))
-    assert plot.size == (640, 360)
 
     offered = client.object_info()[LOADER]["input"]["required"]["adapter_name"]
     assert name in str(offered)
@@ -82,12 +86,7 @@ def test_what_was_trained_is_used_at_once_and_saved_and_can_be_loaded(client, se
     assert (pictures(client, untrained)[0] != pictures(client, loaded)[0]).any()
 
 
-def test_comfyuis_own_node_draws_the_losses(client, trained):
-    run = client.run(trained.with_node("graph", "LossGraphNode", loss=["trained", 3], filename_prefix="losses"))
-    drawn = [Image.open(io.BytesIO(client.download(image))).size for image in run.outputs["graph"]["images"]]
-    assert drawn == [(840, 520)]
-
-
+@pytest.mark.long("tests/host/test_training resumes to the same bits")
 def test_the_same_seed_trains_the_same_and_another_one_something_else(client, server, trained):
     before = set(adapters(server))
     for seed in (1, 2, 1):
@@ -99,6 +98,7 @@ def test_the_same_seed_trains_the_same_and_another_one_something_else(client, se
     assert any(not np.array_equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.long("tests/host/test_training stops a run")
 def test_an_interrupt_keeps_what_was_trained(client, server, trained):
     asked: list[Progress] = []
 
