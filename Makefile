@@ -13,6 +13,7 @@
 #   make bench           measure (BENCH_ARGS=...)
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
 #   make coverage        lines and branches of models/ and nodes/ that no test runs (COVERAGE_ARGS="tests/unit tests/golden")
+#   make faults          plant faults in the pack and see which tests notice (FAULTS_ARGS="guidance js")
 #   make mutation        change models/ one thing at a time and see whether a test notices (MUTATION_ARGS="layers guidance")
 #   make world           train the demo's models anew (hours); make world-table measures them (output/small_world.md)
 #   make fuzz            read 100,000 spoilt files (FUZZ_ARGS="--inputs 1000 --seed 2", "--replay 2:17")
@@ -32,6 +33,7 @@ SOAK_ARGS ?=
 EXAMPLES ?= 2000
 COVERAGE_ARGS ?= tests/unit tests/golden tests/host tests/server
 MUTATION_ARGS ?=
+FAULTS_ARGS ?=
 FUZZ_ARGS ?=
 WORLD_ARGS ?=
 
@@ -43,7 +45,7 @@ PURPOSE := test
 demo serve serve-world: PURPOSE := demo
 check lint: PURPOSE := check
 
-.PHONY: setup demo check test test-all test-on properties serve serve-world world world-table bench soak fuzz coverage mutation lint audit workflows clean-cache
+.PHONY: setup demo check test test-all test-on properties serve serve-world world world-table bench soak fuzz coverage faults mutation lint audit workflows clean-cache
 
 setup:
 	@$(SET_UP)
@@ -87,6 +89,9 @@ soak:
 coverage:
 	@$(SET_UP) && COVERAGE_FILE=$(CURDIR)/output/coverage/data "$$python" tools/run_tests.py -q -n 2 --dist loadgroup \
 		--cov=$(CURDIR)/models --cov=$(CURDIR)/nodes --cov-report=term-missing:skip-covered $(COVERAGE_ARGS)
+
+faults:
+	@$(SET_UP) && OMP_NUM_THREADS=1 $(TOOL) "$$python" -m faults $(FAULTS_ARGS)
 
 mutation:
 	@$(SET_UP) && $(TOOL) "$$python" -m mutation $(MUTATION_ARGS)

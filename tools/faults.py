@@ -1,0 +1,108 @@
+"""Plant faults in the pack, one at a time, and see which tier of the tests notices each.
+
+    PYTHONPATH=tools python -m faults                  all of tools/faults.toml
+    PYTHONPATH=tools python -m faults guidance js      those of these rooms
+
+A fault is a replacement in one file. It is looked for in the tests of the quick tier: first in those that the fault
+names, and then in all. What was found is written to output/faults.md.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import SimpleQueue
+
+from comfyhost.install import clean_environment, say
+from comfyhost.places import REPO_ROOT, TOOLS, ToolError
+from comfyhost.repository import copy_working_tree
+
+FAULTS, REPORT = TOOLS / "faults.toml", REPO_ROOT / "output" / "faults.md"
+COPIES = 2
+TEST = (sys.executable, "tools/run_tests.py", "-q", "-x", "--tb=no", "-p", "no:cacheprovider")
+CHECK, QUICK = ("make check", "make test")
+ENOUGH = 0.95
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A replacement of `find`, which the file has once. look: the tests that should see it, as pytest takes them."""
+
+    room: str
+    what: str
+    file: str
+    find: str
+    replace: str
+    look: Sequence[str] = field(default=())
+
+    def plant(self, folder: Path) -> str:
+        """Change the file in a copy of the repository, and return what it was."""
+        path = folder / self.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(self.find) != 1:
+            raise ToolError(
+                f"{self.file} was expected to have {self.find!r} once; it has it {text.count(self.find)} times."
+            )
+        path.write_text(text.replace(self.find, self.replace), encoding="utf-8")
+        return text
+
+
+def main(rooms: Sequence[str]) -> int:
+    """Return 0 when `make test` sees at least 95 of 100 faults."""
+    import tomllib  # not in Python 3.10, which runs the pack
+
+    faults = [Fault(**entry) for entry in tomllib.loads(FAULTS.read_text(encoding="utf-8"))["fault"]]
+    chosen = [fault for fault in faults if not rooms or fault.room in rooms]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(COPIES) as pool:
+        copies: SimpleQueue[Path] = SimpleQueue()
+        for number in range(COPIES):
+            copies.put(Path(folder) / str(number))
+            copy_working_tree(Path(folder) / str(number))
+        rows = list(pool.map(lambda fault: seen(fault, copies), chosen))
+    REPORT.parent.mkdir(exist_ok=True)
+    lines = [f"| {f.room} | {f.what} | {tier_of(test)} | {test} |" for f, test in zip(chosen, rows, strict=True)]
+    head = "| room | fault | seen by | first |\n|---|---|---|---|\n"
+    REPORT.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
+    noticed, by_check = sum(map(bool, rows)), sum(tier_of(test) == CHECK for test in rows)
+    say(f"{QUICK} sees {noticed} of {len(chosen)}, {CHECK} {by_check} of them. {REPORT} lists them.")
+    return int(noticed < ENOUGH * len(chosen))
+
+
+def tier_of(test: str) -> str:
+    """The smallest tier that has a test."""
+    return (CHECK if test.startswith("tests/unit/") else QUICK) if test else "**none**"
+
+
+def seen(fault: Fault, copies: SimpleQueue[Path]) -> str:
+    """The first test of the quick tier that sees the fault; empty where none does."""
+    copy, start = copies.get(), time.monotonic()
+    original = fault.plant(copy)
+    try:
+        # In the tests that it names; where none of them sees it, in all.
+        found = first_failure(copy, fault.look) or first_failure(copy, ())
+    finally:
+        (copy / fault.file).write_text(original, encoding="utf-8")
+        copies.put(copy)
+    say(f"{fault.room}: {fault.what}: {found or 'NOT SEEN'} ({time.monotonic() - start:.0f} s)")
+    return found
+
+
+def first_failure(folder: Path, tests: Sequence[str]) -> str:
+    """The first test that fails, or cannot be collected; empty when all pass."""
+    done = subprocess.run(
+        [*TEST, "--tier", "quick", *tests], cwd=folder, env=clean_environment(), capture_output=True, text=True
+    )
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    if done.returncode and not failed:
+        raise ToolError(f"The tests {' '.join(tests)} could not be run:\n{(done.stdout + done.stderr)[-1000:]}")
+    return failed[0].split(" ")[1] if failed else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
