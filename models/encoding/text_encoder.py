@@ -52,7 +52,8 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
     for text in whole:
         check_letters("A text", text)
     texts = list(dict.fromkeys(whole.values()))
-    hidden_states = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
+    encoded = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
+    hidden_states = dict(zip(texts, encoded.float().cpu().split(1), strict=True))
     return {text: hidden_states[read] for text, read in whole.items()}
 
 
@@ -61,7 +62,7 @@ def _beginning(text: str) -> str:
     return text if len(text) <= LONGEST_TEXT else " ".join(text.split())[:LONGEST_TEXT]
 
 
-def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
+def _encoded(clip, texts: list[str]) -> Tensor:
     encoder = getattr(clip.cond_stage_model, CLIP_L)
     positions = encoder.transformer.text_model.embeddings.position_embedding.num_embeddings
     tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts, positions)
@@ -71,7 +72,6 @@ def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
     encoder.set_clip_options({"layer": None, "execution_device": clip.patcher.load_device})
     try:
         with torch.no_grad():
-            hidden_states = encoder.encode(tokens)[0][:, :TEXT_LENGTH].float().cpu()
+            return encoder.encode(tokens)[0][:, :TEXT_LENGTH]
     finally:
         encoder.reset_clip_options()
-    return {text: state.unsqueeze(0) for text, state in zip(texts, hidden_states, strict=True)}
