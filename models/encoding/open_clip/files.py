@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...adapter.resampler import highest_number
 from ...files.encoder_files import EncoderSizes
 from ...files.tensor_files import read_file
 from ...messages import some
@@ -24,13 +23,10 @@ TOWER_TENSORS_SHOWN = 3  # names in a message
 
 @dataclass(frozen=True)
 class Tower:
-    """A tower that is known by the width of its hidden states.
-
-    model: the configuration in open_clip that has its heads and its activation, which no tensor tells.
-    """
+    """A tower that is known by the width of its hidden states."""
 
     title: str
-    model: str
+    model: str  # the configuration in open_clip that has its heads and its activation, which no tensor tells
     width: int
 
 
@@ -95,7 +91,7 @@ TEXT = Kind(
     ("positional_embedding", "ln_final.bias"),
     (Tower("ViT-L-14", "ViT-L-14-quickgelu", 768),),
 )
-PARTS = ("attn.in_proj_", "attn.out_proj.", "mlp.c_fc.", "mlp.c_proj.", "ln_1.", "ln_2.")  # of a block
+BLOCK_PARTS = ("attn.in_proj_", "attn.out_proj.", "mlp.c_fc.", "mlp.c_proj.", "ln_1.", "ln_2.")  # of a block
 DIMENSIONS = {"conv1.weight": 4, "positional_embedding": 2, f"{BLOCKS}0.mlp.c_fc.weight": 2, "proj": 2}
 
 # The parts of open_clip's names that transformers calls otherwise.
@@ -185,10 +181,7 @@ class TowerWeights:
 
 
 def read_tower(path: Path, kind: Kind) -> TowerWeights:
-    """Read the tower of this kind in a .safetensors file or a pickle of tensors; of the former nothing else is read.
-
-    Raises ValueError for a file that cannot be read, or holds no such tower, or not all of it.
-    """
+    """Read the tower of this kind in a file of tensors. Raises ValueError for one without it, or without all of it."""
     return find_tower(read_file(path), kind, path.name)
 
 
@@ -218,15 +211,17 @@ def _translated(tensors: Mapping[str, Tensor], kind: Kind, place: Place, name: s
     (blocks,) = place.sources(BLOCKS)
     matches = [re.match(rf"{re.escape(blocks)}([0-9]+)\.", theirs) for theirs in tensors]
     inside = {match.string: match[1] for match in matches if match}
-    try:
-        layers = highest_number(set(inside.values()), len(inside), blocks) + 1
-    except KeyError as error:
-        raise ValueError(_incomplete(name, kind, [f"{error.args[0]}.*"])) from None
-    in_blocks = [f"{BLOCKS}{n}.{part}{end}" for n in range(layers) for part in PARTS for end in ("weight", "bias")]
+    numbers = set(inside.values())
+    layers = range(max(len(numbers), 1))
+    in_blocks = [f"{BLOCKS}{n}.{part}{end}" for n in layers for part in BLOCK_PARTS for end in ("weight", "bias")]
     places = {ours: place.sources(ours) for ours in (*kind.marks, *kind.others, *in_blocks)}
     used = {theirs for sources in places.values() for theirs in sources}
-    if missing := sorted(used - tensors.keys()):
-        raise ValueError(_incomplete(name, kind, missing))
+    gaps = [f"{blocks}{n}.*" for n in layers if str(n) not in numbers]
+    if missing := gaps or sorted(used - tensors.keys()):
+        raise ValueError(
+            f"{name} was expected to hold a whole {kind.title}; {_are(missing)} missing. It is incomplete, or was "
+            "converted from an incomplete file: download it again, or choose another one."
+        )
     if unknown := sorted(inside.keys() - used):
         raise ValueError(
             f"{name} was expected to hold CLIP's {kind.title}; it has more than that, {_are(unknown)} unknown. It is "
@@ -256,13 +251,6 @@ def _joined(name: str, tensors: Mapping[str, Tensor], sources: list[str]) -> Ten
             f"{name} was expected to hold {', '.join(sources)} of one width; they are {shapes}. It is damaged: "
             "download it again, or choose another one."
         ) from None
-
-
-def _incomplete(name: str, kind: Kind, missing: list[str]) -> str:
-    return (
-        f"{name} was expected to hold a whole {kind.title}; {_are(missing)} missing. It is incomplete, or was "
-        "converted from an incomplete file: download it again, or choose another one."
-    )
 
 
 def _not_found(tensors: Mapping[str, Tensor], kind: Kind, widths: list[int | None], name: str) -> str:

@@ -76,10 +76,9 @@ class ImageStates(nn.Module):
 
     tower: Any  # open_clip's VisionTransformer
 
-    def __init__(self, tower: nn.Module, layers: int):
+    def __init__(self, tower: nn.Module):
         super().__init__()
         self.tower = tower
-        self.layers = layers
 
     def forward(self, pixel_values: Tensor, intermediate_output: int | None = None):
         """Return what ComfyUI's image encoders return for normalised pixels [B, 3, size, size].
@@ -87,8 +86,8 @@ class ImageStates(nn.Module):
         That is hidden states after the last layer [B, N, D], those after another one or None, the projected embedding
         [B, width], None. Class token first; no closing norm but in the embedding.
         """
-        last = self.layers - 1
-        wanted = last if intermediate_output is None else intermediate_output % self.layers
+        layers = len(self.tower.transformer.resblocks)
+        last, wanted = layers - 1, (-1 if intermediate_output is None else intermediate_output) % layers
         out = self.tower.forward_intermediates(
             pixel_values, indices=sorted({wanted, last}), output_fmt="NLC", output_extra_tokens=True
         )
@@ -106,10 +105,7 @@ def build_image_tower(weights: TowerWeights) -> nn.Module:
 
 
 def build_text_tower(weights: TowerWeights) -> nn.Module:
-    """Build open_clip's text tower with a file's weights, without projection: token ids [B, N] -> (unused, [B, N, D]).
-
-    Raises ValueError where the weights contradict each other.
-    """
+    """Build the text tower as `build_image_tower` does, without projection: token ids [B, N] -> (unused, [B, N, D])."""
     vocabulary = weights.tensors["token_embedding.weight"].shape[0]
     sizes = {"context_length": weights.positions, "vocab_size": vocabulary}
     tower = _pair(weights, "text_cfg", **sizes, proj_type="none", output_tokens=True).text
@@ -156,18 +152,13 @@ def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
 
 
 def _described(weights: TowerWeights, kind: str) -> str:
-    precision = str(weights.tensors[next(iter(weights.tensors))].dtype).removeprefix("torch.")
-    return (
-        f"{weights.tower.title} {kind}, {weights.layers} layers, {weights.tower.width} wide; {precision}, "
-        f"{weights.layout}"
-    )
+    precision = str(next(iter(weights.tensors.values())).dtype).removeprefix("torch.")
+    sizes = f"{weights.layers} layers, {weights.tower.width} wide"
+    return f"{weights.tower.title} {kind}, {sizes}; {precision}, {weights.layout}"
 
 
 class OpenClipVision(HoldsModels, comfy.clip_vision.ClipVisionModel):
-    """A CLIP_VISION for this pack, ComfyUI's nodes and other packs, computed by open_clip.
-
-    sizes: of the encoder. title: what it is, in words.
-    """
+    """A CLIP_VISION for this pack, ComfyUI's nodes and other packs, computed by open_clip. title: in words."""
 
     def __init__(self, weights: TowerWeights):  # the host's would build a tower of its own
         open_clip = open_clip_module()
@@ -179,7 +170,7 @@ class OpenClipVision(HoldsModels, comfy.clip_vision.ClipVisionModel):
         self.return_all_hidden_states = False
         self.model_type, self.config, self.naf = "clip_vision_model", {}, None
         self.dtype = torch.float32
-        self.model = CastAtUse(ImageStates(build_image_tower(weights), weights.layers))
+        self.model = CastAtUse(ImageStates(build_image_tower(weights)))
         self.patcher = _managed(self.model)
         self.load_device = self.patcher.load_device
 
