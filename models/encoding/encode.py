@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import repeat
@@ -21,7 +21,7 @@ from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, ze
 from .loaded_adapter import LoadedAdapter
 from .references import Images, Reference, References
 from .text_encoder import check_clip_l
-from .tokens import Texts, face_embeddings, for_images, token_encoder
+from .tokens import Texts, ZeroStates, face_embeddings, for_images, token_encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,15 +57,12 @@ class AdapterWithEncoders(HoldsModels):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The features of one reference, read a few images at a time, so that a long batch takes no more memory.
-
-    zero_hidden_states: gives a zero image's, [1, N, D]; None for adapters that read none.
-    """
+    """The features of one reference, read a few images at a time, so that a long batch takes no more memory."""
 
     reference: Reference
     count: int
     batches: Iterable[Features]
-    zero_hidden_states: Callable[[], Tensor] | None = None
+    zero_states: ZeroStates = None
 
 
 def encode_references(loaded: AdapterWithEncoders, clip, references: References, texts: Texts) -> InstructEmbeds:
@@ -101,7 +98,7 @@ def _tokens(adapter: LoadedAdapter, clip, sources: list[Source], texts: Texts) -
             instruction=one.instruction or texts.instruction,
             negative_instruction=one.negative_instruction or texts.negative_instruction,
         )
-        encode = token_encoder(adapter, clip, own, source.zero_hidden_states, one.structure)
+        encode = token_encoder(adapter, clip, own, source.zero_states, one.structure)
         for features in source.batches:
             tokens.append(encode(features))
             if progress:
@@ -127,12 +124,12 @@ def source_of(loaded: AdapterWithEncoders, reference: Reference) -> Source:
     faces = for_images(faces, len(stored))
     if need.image_embeds:
         return _known(reference, Features(image_embeds=stored, face=faces))
-    zeros = partial(zero_hidden_states, loaded.encoder) if blank is None else lambda: blank
-    return _known(reference, Features(hidden_states=stored, face=faces), zeros)
+    zero_states = partial(zero_hidden_states, loaded.encoder) if blank is None else lambda: blank
+    return _known(reference, Features(hidden_states=stored, face=faces), zero_states)
 
 
-def _known(reference: Reference, features: Features, zeros: Callable[[], Tensor] | None = None) -> Source:
-    return Source(reference, features.rows, features.split(BATCH), zeros)
+def _known(reference: Reference, features: Features, zero_states: ZeroStates = None) -> Source:
+    return Source(reference, features.rows, features.split(BATCH), zero_states)
 
 
 def _read(encoder, images: Images, faces: Tensor | None) -> Iterator[Features]:

@@ -62,11 +62,10 @@ class LoadedAdapter(HoldsModels):
     @cached_property
     def fingerprint(self) -> str:
         """The text that tells this adapter from any other, whatever the precision of its file."""
-        parts = (self.image_projection.model, self.projections, *([self.streams.model] if self.streams else []))
-        return fingerprint(
-            {name: weight for part in parts for name, weight in part.state_dict().items()},
-            "" if self.kind.takes_instruction else self.kind.name,
-        )
+        image_projection, *streams = (model.model for model in self.get_models())
+        parts = (image_projection, self.projections, *streams)
+        tensors = {name: weight for part in parts for name, weight in part.state_dict().items()}
+        return fingerprint(tensors, "" if self.kind.takes_instruction else self.kind.name)
 
     @classmethod
     def read(cls, path: Path, lora_strength: float = 1.0) -> LoadedAdapter:

@@ -19,6 +19,7 @@ from .loaded_adapter import LoadedAdapter
 from .text_encoder import text_hidden_states
 
 TokenEncoder = Callable[[Features], Branches[Tensor]]
+ZeroStates = Callable[[], Tensor] | None  # gives a zero image's hidden states, [1, N, D]; None where none are read
 
 
 @dataclass(frozen=True)
@@ -63,23 +64,18 @@ def for_images(rows: Tensor | None, images: int) -> Tensor | None:
 
 
 def token_encoder(
-    adapter: LoadedAdapter,
-    clip,
-    texts: Texts,
-    zero_hidden_states: Callable[[], Tensor] | None,
-    structure: float = 1.0,
+    adapter: LoadedAdapter, clip, texts: Texts, zero_states: ZeroStates, structure: float = 1.0
 ) -> TokenEncoder:
     """Return an adapter's encoder of references: from their features to tokens [B, T, width] for each branch.
 
-    zero_hidden_states: gives a zero image's, [1, N, D], if asked; None for adapters that read none. Texts, and what
-    stands for no image, are encoded once for all references.
+    Texts, and what stands for no image, are encoded once for all references.
     """
     if adapter.kind.takes_instruction:
-        return _instruct_encoder(adapter, clip, texts, cast(Callable[[], Tensor], zero_hidden_states)())
-    return _plain_encoder(adapter, zero_hidden_states, structure)
+        return _instruct_encoder(adapter, clip, texts, cast(Callable[[], Tensor], zero_states)())
+    return _plain_encoder(adapter, zero_states, structure)
 
 
-def _instruct_encoder(adapter: LoadedAdapter, clip, texts: Texts, zero_hidden_states: Tensor) -> TokenEncoder:
+def _instruct_encoder(adapter: LoadedAdapter, clip, texts: Texts, zero: Tensor) -> TokenEncoder:
     negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
     branches = branch_texts(texts.instruction, texts.prompt, negative_prompt, texts.negative_instruction)
     of_text = text_hidden_states(clip, (text for _, both in branches.items() for text in (both.instruct, both.prompt)))
@@ -87,7 +83,7 @@ def _instruct_encoder(adapter: LoadedAdapter, clip, texts: Texts, zero_hidden_st
     def tokens(hidden_states: Tensor, both: ResamplerTexts) -> Tensor:
         return adapter.image_tokens(hidden_states, of_text[both.instruct], of_text[both.prompt])
 
-    nothing = None if texts.negative_instruction else tokens(zero_hidden_states, branches.uncond)
+    nothing = None if texts.negative_instruction else tokens(zero, branches.uncond)
 
     def encode(features: Features) -> Branches[Tensor]:
         seen = cast(Tensor, features.hidden_states)
@@ -98,9 +94,7 @@ def _instruct_encoder(adapter: LoadedAdapter, clip, texts: Texts, zero_hidden_st
     return encode
 
 
-def _plain_encoder(
-    adapter: LoadedAdapter, zero_hidden_states: Callable[[], Tensor] | None, structure: float
-) -> TokenEncoder:
+def _plain_encoder(adapter: LoadedAdapter, zero_states: ZeroStates, structure: float) -> TokenEncoder:
     """Return an encoder for adapters that take no instruction.
 
     A branch gets the reference's tokens where guidance keeps it, else those of nothing.
@@ -111,7 +105,7 @@ def _plain_encoder(
     options = {"structure": structure} if kind.has_structure else {}
     of_nothing: dict[str, Any] = {  # in the order in which projections take them
         "face": lambda: torch.zeros(1, sizes.face_width),
-        "hidden_states": zero_hidden_states,
+        "hidden_states": zero_states,
         "image_embeds": lambda: torch.zeros(1, sizes.image_width),
     }
     read = [name for name in of_nothing if getattr(kind, f"reads_{name}")]

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLANK = (0.48145466, 0.4578275, 0.40821073)  # CLIP's mean colour: zero to the encoder
+SHARPEST = 0.1  # pixels; of less, a pixel's neighbours have a share that float32 rounds to 0
 
 
 def mask_for_each(mask: Tensor, image: Tensor) -> Tensor:
@@ -47,9 +48,6 @@ def random_colours(image: Tensor, mask: Tensor, seed: int) -> Tensor:
     mean = (_rgb(image) * kept).sum((1, 2)) / kept.sum((1, 2)).clamp(min=1e-6)
     farther = (pair - mean.unsqueeze(1)).norm(dim=-1).argmax(dim=1)
     return pair[torch.arange(len(pair)), farther]
-
-
-SHARPEST = 0.1  # pixels; of less, a pixel's neighbours have a share that float32 rounds to 0
 
 
 def feathered(mask: Tensor, width: float) -> Tensor:
