@@ -45,7 +45,7 @@ WITH_COMFYUI = (
 )
 ENCODING_WITH_COMFYUI = (
     *("embeds", "encode", "held_models", "image_encoder", "loaded_adapter", "pixels", "references"),
-    *("text_cache", "text_encoder", "tokens"),
+    *("text_encoder", "tokens"),
 )
 PROVED_ELSEWHERE = (
     "denoisers/*",

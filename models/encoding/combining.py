@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,10 +58,7 @@ def parse_numbers(text: str, name: str) -> tuple[float, ...]:
 
 
 def check_weights(weights: Sequence[float], references: int, name: str, mode: str = CONCAT) -> None:
-    """Raises ValueError unless there are no weights, or one for each reference, of which one is not 0.
-
-    To average, their sum must not be 0 either.
-    """
+    """Raises ValueError unless there is no weight, or one for each reference, not all 0; to average, of a sum not 0."""
     if weights and len(weights) != references:
         raise ValueError(
             f"One number for each of the {references} picture(s) was expected in {name}, or none; there are "
@@ -105,10 +102,7 @@ def latent_weights(tokens: ImageTokens) -> tuple[ImageTokens, tuple[float, ...]]
 
 
 def product_of_cycles(first: Sequence[float], second: Sequence[float]) -> tuple[float, ...]:
-    """Multiply two lists of factors, each of which begins again when it is over. An empty one counts as 1.
-
-    Raises ValueError for lists whose product would be too long to be meant.
-    """
+    """Multiply lists of factors that repeat, an empty one counting as 1. Raises ValueError for too long a cycle."""
     if not first or not second:
         return tuple(first or second)
     length = math.lcm(len(first), len(second))
@@ -136,12 +130,17 @@ def combine_two(first: ImageTokens, second: ImageTokens, method: str, weights: t
     first, second = _same_latents(first, second)
     if method == CONCAT:
         return concatenate(((first, a), (second, b)))
-    _check_alike(first, second, method)
+    if first.shape != second.shape or not torch.equal(first.all_weights(), second.all_weights()):
+        raise ValueError(
+            f"For {method}, two embeds with as many tokens and the same weights on them were expected; they have "
+            f"{first.shape[1]} and {second.shape[1]} tokens. Encode as many pictures for both, or choose concat."
+        )
     if method == AVERAGE:
         a, b = a / (a + b), b / (a + b)
     elif method == SUBTRACT:
         b = -b
-    return ImageTokens(_zip(first.branches, second.branches, lambda x, y: _sum(x, a, y, b)), first.weights)
+    summed = (_sum(x, a, second.branches[branch].to(x), b) for branch, x in first.branches.items())
+    return ImageTokens(Branches(*summed), first.weights)
 
 
 def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
@@ -149,36 +148,24 @@ def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
     kept = [(tokens, weight) for tokens, weight in sets if weight]
     weights = torch.cat([tokens.all_weights() * weight for tokens, weight in kept], dim=1)
     like = kept[0][0].branches.full  # a loaded set may be on another device than one that was just encoded
-    together = {branch.value: torch.cat([t.branches[branch].to(like) for t, _ in kept], dim=1) for branch in Branch}
-    return ImageTokens(Branches(**together), _or_none(weights))
+    together = (torch.cat([tokens.branches[branch].to(like) for tokens, _ in kept], dim=1) for branch in Branch)
+    return ImageTokens(Branches(*together), _or_none(weights))
 
 
-def _same_latents(first: ImageTokens, second: ImageTokens) -> tuple[ImageTokens, ImageTokens]:
+def _same_latents(first: ImageTokens, second: ImageTokens) -> list[ImageTokens]:
     """Return both for as many latents: a set that is the same for all of them is repeated."""
-    latents = max(first.shape[0], second.shape[0])
-    for one in (first, second):
-        if one.shape[0] not in (1, latents):
-            raise ValueError(
-                f"Embeds for as many latents were expected, or for all alike; they are for {first.shape[0]} and "
-                f"{second.shape[0]}. Encode as many pictures for both."
-            )
-    return _repeated(first, latents), _repeated(second, latents)
-
-
-def _repeated(tokens: ImageTokens, latents: int) -> ImageTokens:
-    if tokens.shape[0] == latents:
-        return tokens
-    weights = None if tokens.weights is None else tokens.weights.expand(latents, -1)
-    return ImageTokens(tokens.branches.map(lambda x: x.expand(latents, -1, -1)), weights)
-
-
-def _check_alike(first: ImageTokens, second: ImageTokens, method: str) -> None:
-    same_weights = torch.equal(first.all_weights(), second.all_weights()) if first.shape == second.shape else False
-    if not same_weights:
+    one, other = first.shape[0], second.shape[0]
+    latents = max(one, other)
+    if min(one, other) not in (1, latents):
         raise ValueError(
-            f"For {method}, two embeds with as many tokens and the same weights on them were expected; they have "
-            f"{first.shape[1]} and {second.shape[1]} tokens. Encode as many pictures for both, or choose concat."
+            f"Embeds for as many latents were expected, or for all alike; they are for {one} and {other}. Encode as "
+            "many pictures for both."
         )
+    repeated = []
+    for tokens in (first, second):
+        weights = None if tokens.weights is None else tokens.weights.expand(latents, -1)
+        repeated.append(ImageTokens(tokens.branches.map(lambda x: x.expand(latents, -1, -1)), weights))
+    return repeated
 
 
 def _mean(tokens: Tensor, weights: Tensor) -> Tensor:
@@ -193,10 +180,6 @@ def _sum(x: Tensor, a: float, y: Tensor, b: float) -> Tensor:
     """Return a x + b y, where a term that is 0 leaves the other as it is, bit for bit."""
     terms = [tokens if factor == 1 else tokens * factor for tokens, factor in ((x, a), (y, b)) if factor]
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
-
-
-def _zip(first: Branches[Tensor], second: Branches[Tensor], function: Callable[[Tensor, Tensor], Tensor]) -> Branches:
-    return Branches(**{branch.value: function(tokens, second[branch].to(tokens)) for branch, tokens in first.items()})
 
 
 def _or_none(weights: Tensor) -> Tensor | None:

@@ -27,10 +27,6 @@ class InstructEmbeds(HoldsModels):
     image_tokens: Branches[Tensor]
     token_weights: Tensor | None = None
 
-    @property
-    def patcher(self):
-        return self.adapter.patcher
-
     def get_models(self) -> list:
         return self.adapter.get_models()
 
@@ -58,10 +54,6 @@ class TimedEmbeds(HoldsModels):
 
     keyframes: tuple[Keyframe, ...]
 
-    @property
-    def patcher(self):
-        return self.keyframes[0].embeds.patcher
-
     def get_models(self) -> list:
         return [model for keyframe in self.keyframes for model in keyframe.embeds.get_models()]
 
@@ -73,9 +65,8 @@ def combine_embeds(
     check_untimed(first, second)
     check_one_adapter(first.adapter, second.adapter)
     tokens = combine_two(first.tokens, second.tokens, method, weights)
-    return InstructEmbeds.of(
-        first.adapter, joined_instructions((first.instruction, second.instruction), weights), tokens
-    )
+    instruction = joined_instructions((first.instruction, second.instruction), weights)
+    return InstructEmbeds.of(first.adapter, instruction, tokens)
 
 
 def switch_embeds(
@@ -90,8 +81,7 @@ def switch_embeds(
     """
     check_numbers(0.0, 1.0, at_percent=at)
     check_numbers(weight_1=weights[0], weight_2=weights[1])
-    keyframes = (*_between(first, 0.0, at, weights[0]), *_between(second, at, 1.0, weights[1]))
-    return TimedEmbeds(keyframes)
+    return TimedEmbeds((*_between(first, 0.0, at, weights[0]), *_between(second, at, 1.0, weights[1])))
 
 
 def check_one_adapter(first: LoadedAdapter, second: LoadedAdapter) -> None:
@@ -129,9 +119,10 @@ def check_untimed(*all_embeds: InstructEmbeds | TimedEmbeds) -> None:
 
 
 def _between(embeds: InstructEmbeds | TimedEmbeds, start: float, end: float, weight: float) -> list[Keyframe]:
-    parts = [(one.embeds, max(one.start, start), min(one.end, end)) for one in keyframes_of(embeds)]
-    return [Keyframe(_weighted(part, weight), first, last) for part, first, last in parts if first < last]
-
-
-def _weighted(embeds: InstructEmbeds, weight: float) -> InstructEmbeds:
-    return embeds if weight == 1 else replace(embeds, token_weights=embeds.tokens.all_weights() * weight)
+    keyframes = []
+    for one in keyframes_of(embeds):
+        part = one.embeds
+        if weight != 1:
+            part = replace(part, token_weights=part.tokens.all_weights() * weight)
+        keyframes.append(Keyframe(part, max(one.start, start), min(one.end, end)))
+    return [one for one in keyframes if one.start < one.end]

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import repeat
 from typing import cast
 
 import comfy.utils
-import torch
 from torch import Tensor
 
 from ..files.encoder_files import EncoderNeed, wrong_encoder
-from ..guidance.branches import Branch, Branches
+from ..guidance.branches import Branches
 from .combining import PER_INDEX, check_weights, combine_references
 from .embeds import InstructEmbeds, joined_instructions
-from .features import Features
+from .features import Features, stacked
 from .held_models import HoldsModels
 from .image_encoder import BATCH, EncoderFile, check_encoder, image_features, zero_hidden_states
 from .loaded_adapter import LoadedAdapter
 from .references import Images, Reference, References
 from .text_encoder import check_clip_l
-from .tokens import Texts, face_embeddings, for_images, token_encoder
+from .tokens import Texts, ZeroStates, face_embeddings, for_images, token_encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +37,6 @@ class AdapterWithEncoders(HoldsModels):
     clip_vision: object = None
     instruct_clip: object = None
 
-    @property
-    def patcher(self):
-        return self.adapter.patcher
-
     def get_models(self) -> list:
         encoder = self.encoder_file and self.encoder_file.model
         return [*self.adapter.get_models(), *([encoder.patcher] if encoder else [])]
@@ -49,28 +45,24 @@ class AdapterWithEncoders(HoldsModels):
     def encoder(self):
         """The CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError when none does."""
         need = cast(EncoderNeed, self.adapter.encoder_need)  # who reads faces alone asks for no encoder
-        if self.clip_vision is not None:
-            check_encoder(self.clip_vision, need, "the connected one")
-            return self.clip_vision
-        if self.encoder_file is None:
-            found = "no .safetensors file in models/clip_vision is one"
-            raise ValueError(f"{wrong_encoder(found, need)} Or connect one to the loader's clip_vision.")
-        loaded = self.encoder_file.load()
-        check_encoder(loaded, need, self.encoder_file.name)
-        return loaded
+        encoder, name = self.clip_vision, "the connected one"
+        if encoder is None:
+            if self.encoder_file is None:
+                found = "no .safetensors file in models/clip_vision is one"
+                raise ValueError(f"{wrong_encoder(found, need)} Or connect one to the loader's clip_vision.")
+            encoder, name = self.encoder_file.load(), self.encoder_file.name
+        check_encoder(encoder, need, name)
+        return encoder
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The features of one reference, read a few images at a time, so that a long batch takes no more memory.
-
-    zero_hidden_states: gives a zero image's, [1, N, D], to adapters that ask.
-    """
+    """The features of one reference, read a few images at a time, so that a long batch takes no more memory."""
 
     reference: Reference
     count: int
-    batches: Callable[[], Iterable[Features]]
-    zero_hidden_states: Callable[[], Tensor]
+    batches: Iterable[Features]
+    zero_states: ZeroStates = None
 
 
 def encode_references(loaded: AdapterWithEncoders, clip, references: References, texts: Texts) -> InstructEmbeds:
@@ -90,9 +82,8 @@ def encode_references(loaded: AdapterWithEncoders, clip, references: References,
     own_weights = tuple(source.reference.weight for source in sources for _ in range(source.count))
     check_weights(own_weights, len(own_weights), "the references' weights", references.mode)
     tokens = _tokens(adapter, reader, sources, texts)
-    together = Branches(**{branch.value: torch.cat([one[branch] for one in tokens]) for branch in Branch})
     instruction = joined_instructions([one.instruction or texts.instruction for one in references.row], weights)
-    combined = combine_references(together, references.mode, own_weights)
+    combined = combine_references(stacked(tokens), references.mode, own_weights)
     return InstructEmbeds.of(adapter, instruction if adapter.kind.takes_instruction else "", combined)
 
 
@@ -107,8 +98,8 @@ def _tokens(adapter: LoadedAdapter, clip, sources: list[Source], texts: Texts) -
             instruction=one.instruction or texts.instruction,
             negative_instruction=one.negative_instruction or texts.negative_instruction,
         )
-        encode = token_encoder(adapter, clip, own, source.zero_hidden_states, one.structure)
-        for features in source.batches():
+        encode = token_encoder(adapter, clip, own, source.zero_states, one.structure)
+        for features in source.batches:
             tokens.append(encode(features))
             if progress:
                 progress.update(1)
@@ -116,18 +107,15 @@ def _tokens(adapter: LoadedAdapter, clip, sources: list[Source], texts: Texts) -
 
 
 def source_of(loaded: AdapterWithEncoders, reference: Reference) -> Source:
-    """Return the source of what an adapter reads of a reference. Nothing is encoded yet.
-
-    Raises ValueError for a reference that has nothing of it, or in a form that cannot be used.
-    """
-    reference.check()
-    adapter = loaded.adapter
+    """Return what an adapter reads of a reference, not encoded yet. Raises ValueError for one with nothing usable."""
+    adapter, images = loaded.adapter, reference.images
     faces, need = face_embeddings(adapter, reference.faces), adapter.encoder_need
     if need is None:
-        known = Features(face=faces)
-        return Source(reference, known.rows, lambda: known.split(BATCH), _no_hidden_states)
-    if reference.images is not None:
-        return _image_source(loaded.encoder, reference, reference.images, faces)
+        return _known(reference, Features(face=faces))
+    if images is not None:
+        encoder, count = loaded.encoder, len(images.image)
+        batches = _read(encoder, images, for_images(faces, count))
+        return Source(reference, count, batches, partial(zero_hidden_states, encoder))
     if reference.stored is None:
         raise ValueError(
             f"Connect a picture to image: {adapter.name} is {adapter.kind}, which reads one; this reference has none."
@@ -135,24 +123,16 @@ def source_of(loaded: AdapterWithEncoders, reference: Reference) -> Source:
     stored, blank = reference.stored.features(need), reference.stored.blank_features(need)
     faces = for_images(faces, len(stored))
     if need.image_embeds:
-        known, zeros = Features(image_embeds=stored, face=faces), _no_hidden_states
-    else:
-        known, encoder = Features(hidden_states=stored, face=faces), loaded.encoder if blank is None else None
-        zeros = lambda: zero_hidden_states(encoder) if blank is None else blank  # noqa: E731
-    return Source(reference, known.rows, lambda: known.split(BATCH), zeros)
+        return _known(reference, Features(image_embeds=stored, face=faces))
+    zero_states = partial(zero_hidden_states, loaded.encoder) if blank is None else lambda: blank
+    return _known(reference, Features(hidden_states=stored, face=faces), zero_states)
 
 
-def _image_source(encoder, reference: Reference, images: Images, faces: Tensor | None) -> Source:
-    own_faces = for_images(faces, len(images.image))
-
-    def batches() -> Iterable[Features]:
-        for number, (image, mask) in enumerate(images.batches(BATCH)):
-            features = image_features(encoder, image, mask, images.fit)
-            part = None if own_faces is None else own_faces[number * BATCH : (number + 1) * BATCH]
-            yield replace(features, face=part)
-
-    return Source(reference, len(images.image), batches, lambda: zero_hidden_states(encoder))
+def _known(reference: Reference, features: Features, zero_states: ZeroStates = None) -> Source:
+    return Source(reference, features.rows, features.split(BATCH), zero_states)
 
 
-def _no_hidden_states() -> Tensor:
-    return cast(Tensor, None)  # adapters that ask for a zero image's hidden states have an encoder
+def _read(encoder, images: Images, faces: Tensor | None) -> Iterator[Features]:
+    own_faces = repeat(None) if faces is None else faces.split(BATCH)
+    for (image, mask), face in zip(images.batches(BATCH), own_faces, strict=False):
+        yield replace(image_features(encoder, image, mask, images.fit), face=face)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import comfy.model_patcher
 
 
 class HoldsModels:
-    """An output of a node that holds models in the host's care.
+    """An output of a node that holds models in the host's care. A class gives its `get_models` or sets its `patcher`.
 
     An old output with a `patcher` is the first to leave the cache when memory runs short; models that are in use by
     the prompt stay; and an output that is wholly dynamic, whose weights can be given up without it, stays as well.
@@ -15,7 +17,9 @@ class HoldsModels:
     comfy_execution/caching.py: `all_outputs_dynamic`.
     """
 
-    patcher: comfy.model_patcher.ModelPatcher
+    @cached_property
+    def patcher(self) -> comfy.model_patcher.ModelPatcher:
+        return self.get_models()[0]
 
     def get_models(self) -> list[comfy.model_patcher.ModelPatcher]:
         return [self.patcher]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,26 +27,19 @@ BATCH = 4
 
 
 class EncoderFile:
-    """An image encoder chosen by file, read when first needed and shared by all loaders that chose it.
-
-    model: ComfyUI's ClipVisionModel, None before it is read.
-    """
+    """An image encoder chosen by file, read when first needed and shared by all loaders that chose it."""
 
     _shared: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 
     def __init__(self, name: str, path: Path):
         self.name = name
         self.path = path
-        self.model = None
+        self.model = None  # ComfyUI's ClipVisionModel
 
     def load(self):
         """Return the ComfyUI ClipVisionModel. Raises ValueError for a file that is not an image encoder."""
-        if self.model is None:
-            key = (str(self.path), self._stamp())
-            self.model = self._shared[key] = self._shared.get(key) or self._read()
-        return self.model
-
-    def _stamp(self) -> tuple[int, int]:
+        if self.model is not None:
+            return self.model
         try:
             stat = self.path.stat()
         except OSError as error:
@@ -53,7 +47,9 @@ class EncoderFile:
                 f"The image encoder {self.name} was expected at {self.path}; the system says: {error.strerror}. It was "
                 "moved or deleted meanwhile. Put it back, or refresh the page (R) and choose another one, or 'auto'."
             ) from error
-        return stat.st_mtime_ns, stat.st_size
+        key = (str(self.path), stat.st_mtime_ns, stat.st_size)
+        self.model = self._shared[key] = self._shared.get(key) or self._read()
+        return self.model
 
     def _read(self):
         try:
@@ -85,10 +81,7 @@ def check_encoder(clip_vision, need: EncoderNeed, name: str) -> None:
 
 
 def sizes_of(clip_vision) -> EncoderSizes | None:
-    """Return the sizes of a CLIP_VISION, ComfyUI's or this pack's.
-
-    None for one that is no CLIP image encoder with a class token.
-    """
+    """Return the sizes of a CLIP_VISION, ComfyUI's or this pack's; None unless it is CLIP's, with a class token."""
     if isinstance(getattr(clip_vision, "sizes", None), EncoderSizes):
         return clip_vision.sizes
     embeddings: Any = getattr(getattr(clip_vision.model, "vision_model", None), "embeddings", None)
@@ -112,7 +105,7 @@ def image_features(clip_vision, image: Tensor, mask: Tensor | None = None, fit: 
 
 def zero_hidden_states(clip_vision) -> Tensor:
     """Return the hidden states [1, N, D] of an image that is zero after normalisation: the unconditional image."""
-    return FeatureCache.of(clip_vision).zero_hidden_states()
+    return FeatureCache.of(clip_vision).zero_hidden_states
 
 
 class FeatureCache(EncoderCache[Features]):
@@ -122,7 +115,6 @@ class FeatureCache(EncoderCache[Features]):
     """
 
     most = CACHED_IMAGES
-    _zero: Tensor | None = None
 
     def features(self, pixels: Tensor) -> Features:
         """Return the features of each image, from normalised pixels [B, 3, size, size]."""
@@ -133,11 +125,10 @@ class FeatureCache(EncoderCache[Features]):
         self.forget_oldest()
         return stacked(found)
 
+    @cached_property
     def zero_hidden_states(self) -> Tensor:
-        if self._zero is None:
-            size = self.owner().image_size
-            self._zero = cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].hidden_states)
-        return self._zero
+        size = self.owner().image_size
+        return cast(Tensor, self._encode(torch.zeros(1, 3, size, size))[0].hidden_states)
 
     def _encode(self, pixels: Tensor) -> list[Features]:
         features = []

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol, cast
+from typing import Any
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -24,18 +24,11 @@ except ImportError:
     from comfy.model_patcher import ModelPatcher as Patcher
 
 
-class Sizes(Protocol):
-    """The widths of an adapter's image projection; those of an image and of a face where it reads them."""
-
-    out_width: int
-    image_width: int
-    face_width: int
-
-
 class LoadedAdapter(HoldsModels):
     """An adapter in memory.
 
-    image_projection: in the host's memory management; runs while encoding.
+    image_projection: in the host's memory management; runs while encoding. sizes: its own, such as out_width;
+        image_width and face_width where it reads them.
     encoder_need: what it reads of an image, None for nothing. notes: what is known of it by its name, in words.
     instructions: those that this pack trained it on.
     lora: of a FaceID file, for the model's own layers; under the file's names, on the CPU. lora_strength: the user's.
@@ -53,16 +46,12 @@ class LoadedAdapter(HoldsModels):
         self.encoder_need, self.lora = checkpoint.encoder_need, checkpoint.lora
         self.lora_strength = lora_strength
         self.instructions = checkpoint.instructions
-        self.sizes = cast(Sizes, adapter.image_projection.sizes)
+        self.sizes: Any = adapter.image_projection.sizes
         self.image_projection = _managed(adapter.image_projection)
         self.projections = adapter.projections
         self.streams = adapter.streams and _managed(adapter.streams)
         # As a tensor there names it: with the device's number.
         self.streams_device = self.streams and torch.empty(0, device=self.streams.load_device).device
-
-    @property
-    def patcher(self) -> comfy.model_patcher.ModelPatcher:
-        return self.image_projection
 
     def get_models(self) -> list[comfy.model_patcher.ModelPatcher]:
         return [self.image_projection, *([self.streams] if self.streams else [])]
@@ -75,11 +64,10 @@ class LoadedAdapter(HoldsModels):
     @cached_property
     def fingerprint(self) -> str:
         """The text that tells this adapter from any other, whatever the precision of its file."""
-        parts = (self.image_projection.model, self.projections, *([self.streams.model] if self.streams else []))
-        return fingerprint(
-            {name: weight for part in parts for name, weight in part.state_dict().items()},
-            "" if self.kind.takes_instruction else self.kind.name,
-        )
+        image_projection, *streams = (model.model for model in self.get_models())
+        parts = (image_projection, self.projections, *streams)
+        tensors = {name: weight for part in parts for name, weight in part.state_dict().items()}
+        return fingerprint(tensors, "" if self.kind.takes_instruction else self.kind.name)
 
     @classmethod
     def read(cls, path: Path, lora_strength: float = 1.0) -> LoadedAdapter:

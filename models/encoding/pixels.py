@@ -1,21 +1,20 @@
-"""Turn images into the pixels that an image encoder takes.
+"""Check images and masks that a user connects, and turn them into the pixels that an image encoder takes.
 
-Axes: B images, H height, W width, C channels.
+Axes: B images, H height, W width, C channels; F masks, one for each latent or image, or one for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import comfy.clip_vision
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .masks import mask_batch
-
 CENTER_CROP, PAD, STRETCH = "center crop", "pad", "stretch"
 FITS = (CENTER_CROP, PAD, STRETCH)
+MOST_CHANNELS = 4
 
 
 def check_image(image: Tensor) -> None:
@@ -38,14 +37,45 @@ def check_image(image: Tensor) -> None:
         )
 
 
-def check_mask(mask: Tensor, images: int) -> None:
-    """Raises ValueError unless `mask` is finite and one, or as many as the images."""
-    masks = len(mask_batch(mask, "image_mask"))
-    if masks not in (1, images):
+def mask_batch(mask: Tensor, name: str) -> Tensor:
+    """Return as [F, H, W] in 0..1 a MASK [F, H, W] or [H, W], with or without a channel axis behind or before H, W.
+
+    Further axes of one entry may stand in front. Three axes are always [F, H, W], ComfyUI's order.
+    name: the input it came by, for the message. Raises ValueError for anything else, for none of it and for NaN.
+    """
+    found, remedy = _not_a_mask(mask)
+    if found:
         raise ValueError(
-            f"image_mask was expected to be one mask for all, or one for each of the {images} picture(s); it is "
-            f"{masks} masks. Connect a single mask, or a batch as long as the image's."
+            f"{name} was expected to be a mask of values from 0 to 1, [frames, height, width]; it is {found}. "
+            f"{remedy}, or leave {name} unconnected."
         )
+    if _channels(mask.shape):
+        mask = mask.squeeze(-1)
+    return mask.reshape(-1, *mask.shape[-2:]).float().clamp(0, 1)
+
+
+def _channels(shape: torch.Size) -> int:
+    """Return how many channels [..., H, W, C] has; 0 for whatever has no such axis.
+
+    It is 0 for [F, 1, H, W], too, which has its one before the height, as the host's own masks of latents do.
+    """
+    return shape[-1] if len(shape) > 3 and shape[-3] != 1 and shape[-1] <= MOST_CHANNELS else 0
+
+
+def _not_a_mask(mask: object) -> tuple[str, str]:
+    """Say what is there instead of a mask, and what to do; nothing for a mask."""
+    check = "Check the node it comes from"
+    if not isinstance(mask, Tensor):
+        return type(mask).__name__, check
+    shape, channels = list(mask.shape), _channels(mask.shape)
+    if channels > 1:
+        return f"{shape}, a picture of {channels} channels", "Put Convert Image to Mask between"
+    in_batch = shape[:-3] if channels else shape[:-2]
+    if len(shape) < 2 or 0 in shape or sum(count > 1 for count in in_batch) > 1:
+        return str(shape), check
+    if not torch.isfinite(mask).all():
+        return f"{shape} with values that are not numbers (NaN or infinite)", check
+    return "", ""
 
 
 def pixel_values(clip_vision, image: Tensor, mask: Tensor | None, fit: str) -> Tensor:
@@ -53,25 +83,18 @@ def pixel_values(clip_vision, image: Tensor, mask: Tensor | None, fit: str) -> T
 
     Pixels that the mask leaves out, and those that padding adds, are zero after normalisation.
     """
-    image = image[..., :3].float()
-    coverage = None if mask is None else _resize(mask, image.shape[1:3])
+    image, coverage = image[..., :3].float(), None
+    if mask is not None:
+        masks = mask_batch(mask, "image_mask").unsqueeze(1)
+        coverage = F.interpolate(masks, size=tuple(image.shape[1:3]), mode="bilinear").squeeze(1)
     if fit == PAD:
         image, coverage = _pad_to_square(image, coverage)
-    crop = fit != STRETCH
-    pixels = _preprocess(image, clip_vision.image_size, clip_vision.image_mean, clip_vision.image_std, crop)
+    preprocess = partial(comfy.clip_vision.clip_preprocess, size=clip_vision.image_size, crop=fit != STRETCH)
+    pixels = preprocess(image, mean=clip_vision.image_mean, std=clip_vision.image_std)
     if coverage is None:
         return pixels
     covered = coverage.unsqueeze(-1).expand(-1, -1, -1, 3)
-    return pixels * _preprocess(covered, clip_vision.image_size, [0.0] * 3, [1.0] * 3, crop).to(pixels)
-
-
-def _preprocess(image: Tensor, size: int, mean: list[float], std: list[float], crop: bool) -> Tensor:
-    return comfy.clip_vision.clip_preprocess(image, size=size, mean=mean, std=std, crop=crop)
-
-
-def _resize(mask: Tensor, size: Sequence[int]) -> Tensor:
-    mask = mask_batch(mask, "image_mask").unsqueeze(1)
-    return F.interpolate(mask, size=tuple(size), mode="bilinear").squeeze(1)
+    return pixels * preprocess(covered, mean=[0.0] * 3, std=[1.0] * 3).to(pixels)
 
 
 def _pad_to_square(image: Tensor, coverage: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -12,8 +13,7 @@ from ..files.encoder_files import EncoderNeed, encoder_title
 from ..messages import check_choice, check_numbers
 from ..reference.faces import Faces
 from .combining import CONCAT, MODES
-from .masks import mask_batch
-from .pixels import CENTER_CROP, FITS, check_image, check_mask
+from .pixels import CENTER_CROP, FITS, check_image, mask_batch
 
 MOST_WEIGHT = 3.0
 MOST_STRUCTURE = 5.0
@@ -22,25 +22,30 @@ VIT_LENGTH = 257  # a class token and 16 x 16 patches
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """The images [B, H, W, C] of a reference, and how they meet the encoder's square; mask [B or 1, h, w] or None."""
+    """The images [B, H, W, C] of a reference, and how they meet the encoder's square; mask [B or 1, h, w] or None.
+
+    Raises ValueError for images or masks that cannot be used.
+    """
 
     image: Tensor
     mask: Tensor | None = None
     fit: str = CENTER_CROP
 
-    def check(self) -> None:
-        """Raises ValueError for images or masks that cannot be used."""
+    def __post_init__(self):
         check_choice("fit", self.fit, FITS)
         check_image(self.image)
-        if self.mask is not None:
-            check_mask(self.mask, len(self.image))
+        masks, images = 1 if self.mask is None else len(mask_batch(self.mask, "image_mask")), len(self.image)
+        if masks not in (1, images):
+            raise ValueError(
+                f"image_mask was expected to be one mask for all, or one for each of the {images} picture(s); it is "
+                f"{masks} masks. Connect a single mask, or a batch as long as the image's."
+            )
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield at most `size` images at a time, with their masks."""
+        """Return at most `size` images at a time, with their masks."""
         masks = None if self.mask is None else mask_batch(self.mask, "image_mask")
-        for start in range(0, len(self.image), size):
-            part = slice(start, start + size)
-            yield self.image[part], masks if masks is None or len(masks) == 1 else masks[part]
+        each = repeat(masks) if masks is None or len(masks) == 1 else masks.split(size)
+        return zip(self.image.split(size), each, strict=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,10 +68,7 @@ class Stored:
         return _checked("clip_vision_output", getattr(self.output, part, None), need)
 
     def blank_features(self, need: EncoderNeed) -> Tensor | None:
-        """Return what stands for no image, [1, ...]; None where it is not known.
-
-        Raises ValueError, also for several different images.
-        """
+        """Return what stands for no image, [1, ...], if it is known. Raises ValueError, also for different images."""
         if self.blank is None:
             return None
         blank = _checked("neg_embeds", self.blank, need)
@@ -83,7 +85,7 @@ class Reference:
     """One reference: images or stored features or neither, and a face for adapters that read one.
 
     instruction: "" for Encode's. negative_instruction: what to leave behind; "" for nothing. weight: beside the other
-    references. structure: how much FaceID-PlusV2 takes from the image of the face.
+    references. structure: how much FaceID-PlusV2 takes from the face's image. Raises ValueError beyond their range.
     """
 
     images: Images | None = None
@@ -94,12 +96,9 @@ class Reference:
     weight: float = 1.0
     structure: float = 1.0
 
-    def check(self) -> None:
-        """Raises ValueError for what cannot be used, whatever the adapter."""
+    def __post_init__(self):
         check_numbers(-MOST_WEIGHT, MOST_WEIGHT, weight=self.weight)
         check_numbers(0.0, MOST_STRUCTURE, face_structure=self.structure)
-        if self.images is not None:
-            self.images.check()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +109,7 @@ class References:
     mode: str = CONCAT
 
     def then(self, reference: Reference, mode: str) -> References:
-        """Return the row with a further reference, which all act as `mode` says.
-
-        Raises ValueError where a reference before asks for another way.
-        """
+        """Return the row with a further reference. Raises ValueError where one before asks for another mode."""
         check_choice("combine", mode, MODES)
         if self.mode not in (CONCAT, mode):
             raise ValueError(

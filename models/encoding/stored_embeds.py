@@ -64,10 +64,7 @@ class StoredEmbeds:
 
 
 def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
-    """Write a file that `read_embeds` reads. The whole of it is there in the end, or nothing.
-
-    Raises ValueError, which says what to do, for a target that is there already or cannot be written to.
-    """
+    """Write a file for `read_embeds`, whole or not at all. Raises ValueError for a target that is there or refused."""
     metadata = {word: getattr(embeds, word) for word in WORDS}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in embeds.tensors.items()}
     content = save(tensors, {"format": "pt", "pack": PACK, "version": FORMAT, **metadata})
@@ -75,10 +72,7 @@ def write_embeds(embeds: StoredEmbeds, target: Path) -> None:
 
 
 def read_embeds(path: Path) -> StoredEmbeds:
-    """Read a file that `write_embeds` has written.
-
-    Raises ValueError, which says what was found and what to do, for any other file.
-    """
+    """Read a file that `write_embeds` has written. Raises ValueError, which says what to do, for any other one."""
     check_is_file(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:

@@ -1,19 +1,25 @@
 """Turn instructions and prompts into the resampler's text features, by a CLIP-L: the graph's own, or open_clip's.
 
+ComfyUI runs a whole node again when one of its texts changes; the others are not encoded again.
 Axes: L tokens (77), D width (768).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from ..bounded_cache import EncoderCache
 from ..messages import check_letters
 from .open_clip.towers import TEXT_LENGTH, OpenClipText, token_ids
 
+T = TypeVar("T")
 CLIP_L = "clip_l"
+CACHED_TEXTS = 32  # a text's hidden states: 0.24 MB for the resampler, 3 MB as SD3's conditioning
 LONGEST_TEXT = 4000  # letters; a token has about 20 at most
 
 
@@ -48,20 +54,18 @@ def encode_texts(clip, texts: Iterable[str]) -> dict[str, Tensor]:
 
     Source: unity-research/IP-Adapter-Instruct@57efbe4, `last_hidden_state` of transformers' CLIPTextModel.
     """
-    whole = {text: _beginning(text) for text in texts}
-    for text in whole:
+    read = {}
+    for text in texts:
         check_letters("A text", text)
-    texts = list(dict.fromkeys(whole.values()))
-    hidden_states = clip.encode_texts(texts) if isinstance(clip, OpenClipText) else _encoded(clip, texts)
-    return {text: hidden_states[read] for text, read in whole.items()}
+        # As much as can be among the 77 tokens: tokenizers take ages for a megabyte.
+        read[text] = text if len(text) <= LONGEST_TEXT else " ".join(text.split())[:LONGEST_TEXT]
+    once = list(dict.fromkeys(read.values()))
+    encoded = clip.encode_texts(once) if isinstance(clip, OpenClipText) else _encoded(clip, once)
+    hidden_states = dict(zip(once, encoded.float().cpu().split(1), strict=True))
+    return {text: hidden_states[beginning] for text, beginning in read.items()}
 
 
-def _beginning(text: str) -> str:
-    """Return as much of a text as can be among its 77 tokens: tokenizers take ages for a megabyte."""
-    return text if len(text) <= LONGEST_TEXT else " ".join(text.split())[:LONGEST_TEXT]
-
-
-def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
+def _encoded(clip, texts: list[str]) -> Tensor:
     encoder = getattr(clip.cond_stage_model, CLIP_L)
     positions = encoder.transformer.text_model.embeddings.position_embedding.num_embeddings
     tokens = token_ids(getattr(clip.tokenizer, CLIP_L).tokenizer, texts, positions)
@@ -71,7 +75,41 @@ def _encoded(clip, texts: list[str]) -> dict[str, Tensor]:
     encoder.set_clip_options({"layer": None, "execution_device": clip.patcher.load_device})
     try:
         with torch.no_grad():
-            hidden_states = encoder.encode(tokens)[0][:, :TEXT_LENGTH].float().cpu()
+            return encoder.encode(tokens)[0][:, :TEXT_LENGTH]
     finally:
         encoder.reset_clip_options()
-    return {text: state.unsqueeze(0) for text, state in zip(texts, hidden_states, strict=True)}
+
+
+def text_hidden_states(clip, texts: Iterable[str]) -> dict[str, Tensor]:
+    """Return each text's hidden states [1, L, D], as `encode_texts` gives them."""
+    return TextCache.of(clip).encoded("hidden states", texts, lambda text: encode_texts(clip, [text])[text])
+
+
+def conditionings(clip, texts: Iterable[str]) -> list[list]:
+    """Encode each text just as CLIP Text Encode does. Raises ValueError for half a character."""
+
+    def encode(text: str) -> list:
+        check_letters("A text", text)
+        return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+    texts = list(texts)
+    found = TextCache.of(clip).encoded(("conditioning", clip.layer_idx), texts, encode)
+    return [[[hidden_states, dict(more)] for hidden_states, more in found[text]] for text in texts]
+
+
+class TextCache(EncoderCache):
+    """A cache of the texts that one CLIP has encoded last.
+
+    A CLIP that a node has changed is another one, or has other patches; one with hooks is encoded anew each time.
+    """
+
+    most = CACHED_TEXTS
+
+    def encoded(self, kind: Hashable, texts: Iterable[str], encode: Callable[[str], T]) -> dict[str, T]:
+        """Encode each text that is not cached; one at a time, since in a batch the last digits depend on the others."""
+        patcher, texts = self.owner().patcher, dict.fromkeys(texts)
+        if patcher.forced_hooks:
+            return {text: encode(text) for text in texts}
+        found = {text: self.get((kind, patcher.patches_uuid, text), partial(encode, text)) for text in texts}
+        self.forget_oldest()
+        return found

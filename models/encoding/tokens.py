@@ -7,31 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from ..guidance.branches import Branch, Branches, branch_texts
+from ..guidance.branches import Branches, ResamplerTexts, branch_texts
 from ..reference.faces import Faces
 from .features import Features
 from .loaded_adapter import LoadedAdapter
-from .text_cache import text_hidden_states
+from .text_encoder import text_hidden_states
 
 TokenEncoder = Callable[[Features], Branches[Tensor]]
+ZeroStates = Callable[[], Tensor] | None  # gives a zero image's hidden states, [1, N, D]; None where none are read
 
 
 @dataclass(frozen=True)
 class Texts:
-    """The texts that a user typed. Prompt weights and embeddings in them mean nothing to the resampler.
-
-    negative_instruction: what to leave behind of the image; "" for nothing.
-    """
+    """The texts that a user typed. Prompt weights and embeddings in them mean nothing to the resampler."""
 
     instruction: str
     prompt: str
     negative_prompt: str
-    negative_instruction: str = ""
+    negative_instruction: str = ""  # what to leave behind of the image
 
 
 def face_embeddings(adapter: LoadedAdapter, faces: Faces | None) -> Tensor | None:
@@ -66,68 +64,55 @@ def for_images(rows: Tensor | None, images: int) -> Tensor | None:
 
 
 def token_encoder(
-    adapter: LoadedAdapter, clip, texts: Texts, zero_hidden_states: Callable[[], Tensor], structure: float = 1.0
+    adapter: LoadedAdapter, clip, texts: Texts, zero_states: ZeroStates, structure: float = 1.0
 ) -> TokenEncoder:
-    """Return an adapter's encoder of references. zero_hidden_states: gives a zero image's, [1, N, D], if asked."""
+    """Return an adapter's encoder of references: from their features to tokens [B, T, width] for each branch.
+
+    Texts, and what stands for no image, are encoded once for all references.
+    """
     if adapter.kind.takes_instruction:
-        return InstructTokens(adapter, clip, texts, zero_hidden_states())
-    return PlainTokens(adapter, zero_hidden_states, structure)
+        return _instruct_encoder(adapter, clip, texts, cast(Callable[[], Tensor], zero_states)())
+    return _plain_encoder(adapter, zero_states, structure)
 
 
-class InstructTokens:
-    """Encodes references under texts that are encoded once. The zero image's tokens are the same for all references."""
+def _instruct_encoder(adapter: LoadedAdapter, clip, texts: Texts, zero: Tensor) -> TokenEncoder:
+    negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
+    branches = branch_texts(texts.instruction, texts.prompt, negative_prompt, texts.negative_instruction)
+    of_text = text_hidden_states(clip, (text for _, both in branches.items() for text in (both.instruct, both.prompt)))
 
-    def __init__(self, adapter: LoadedAdapter, clip, texts: Texts, zero_hidden_states: Tensor):
-        negative_prompt = adapter.family.resampler_negative(texts.negative_prompt)
-        self._texts = branch_texts(texts.instruction, texts.prompt, negative_prompt, texts.negative_instruction)
-        given = (text for _, branch in self._texts.items() for text in (branch.instruct, branch.prompt))
-        self._of_text = text_hidden_states(clip, given)
-        self._adapter = adapter
-        self._zero = None if texts.negative_instruction else self._tokens(zero_hidden_states, Branch.UNCOND)
+    def tokens(hidden_states: Tensor, both: ResamplerTexts) -> Tensor:
+        return adapter.image_tokens(hidden_states, of_text[both.instruct], of_text[both.prompt])
 
-    def __call__(self, features: Features) -> Branches[Tensor]:
-        """Return tokens [B, T, width] for each branch."""
-        hidden_states = cast(Tensor, features.hidden_states)
-        return Branches(**{branch.value: self._of(hidden_states, branch) for branch in Branch})
+    nothing = None if texts.negative_instruction else tokens(zero, branches.uncond)
 
-    def _of(self, hidden_states: Tensor, branch: Branch) -> Tensor:
-        if branch is Branch.UNCOND and self._zero is not None:
-            return self._zero.expand(len(hidden_states), -1, -1)
-        return self._tokens(hidden_states, branch)
+    def encode(features: Features) -> Branches[Tensor]:
+        seen = cast(Tensor, features.hidden_states)
+        uncond = tokens(seen, branches.uncond) if nothing is None else nothing.expand(len(seen), -1, -1)
+        conditional = (tokens(seen, both) for both in (branches.full, branches.everything, branches.image_only))
+        return Branches(*conditional, uncond)
 
-    def _tokens(self, hidden_states: Tensor, branch: Branch) -> Tensor:
-        texts = self._texts[branch]
-        return self._adapter.image_tokens(hidden_states, self._of_text[texts.instruct], self._of_text[texts.prompt])
+    return encode
 
 
-class PlainTokens:
-    """Encodes references for adapters that take no instruction.
+def _plain_encoder(adapter: LoadedAdapter, zero_states: ZeroStates, structure: float) -> TokenEncoder:
+    """Return an encoder for adapters that take no instruction.
 
     A branch gets the reference's tokens where guidance keeps it, else those of nothing.
 
     Source: tencent-ailab/IP-Adapter@cfcdf8c, `get_image_embeds` of each class.
     """
+    kind, sizes = adapter.kind, adapter.sizes
+    options = {"structure": structure} if kind.has_structure else {}
+    of_nothing: dict[str, Any] = {  # in the order in which projections take them
+        "face": lambda: torch.zeros(1, sizes.face_width),
+        "hidden_states": zero_states,
+        "image_embeds": lambda: torch.zeros(1, sizes.image_width),
+    }
+    read = [name for name in of_nothing if getattr(kind, f"reads_{name}")]
+    nothing = adapter.image_tokens(*(of_nothing[name]() for name in read), **options)
 
-    def __init__(self, adapter: LoadedAdapter, zero_hidden_states: Callable[[], Tensor], structure: float):
-        self._adapter, self._kind = adapter, adapter.kind
-        self._options = {"structure": structure} if adapter.kind.has_structure else {}
-        self._zero = self._tokens(self._nothing(zero_hidden_states))
+    def encode(features: Features) -> Branches[Tensor]:
+        tokens = adapter.image_tokens(*(getattr(features, name) for name in read), **options)
+        return Branches(tokens, tokens, tokens, nothing.expand_as(tokens))
 
-    def __call__(self, features: Features) -> Branches[Tensor]:
-        """Return tokens [B, T, width] for each branch."""
-        tokens = self._tokens(features)
-        return Branches(tokens, tokens, tokens, self._zero.expand_as(tokens))
-
-    def _nothing(self, zero_hidden_states: Callable[[], Tensor]) -> Features:
-        sizes = self._adapter.sizes
-        return Features(
-            hidden_states=zero_hidden_states() if self._kind.reads_hidden_states else None,
-            image_embeds=torch.zeros(1, sizes.image_width) if self._kind.reads_image_embeds else None,
-            face=torch.zeros(1, sizes.face_width) if self._kind.reads_face else None,
-        )
-
-    def _tokens(self, features: Features) -> Tensor:
-        reads = (self._kind.reads_face, self._kind.reads_hidden_states, self._kind.reads_image_embeds)
-        known = (features.face, features.hidden_states, features.image_embeds)
-        inputs = [cast(Tensor, part) for part, is_read in zip(known, reads, strict=True) if is_read]
-        return self._adapter.image_tokens(*inputs, **self._options)
+    return encode

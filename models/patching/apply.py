@@ -12,7 +12,7 @@ from ..denoisers.model_view import ModelView, Site, class_name
 from ..denoisers.site_checks import check_fit
 from ..encoding.embeds import InstructEmbeds, Keyframe, TimedEmbeds, keyframes_of
 from ..encoding.loaded_adapter import LoadedAdapter
-from ..encoding.masks import MOST_CHANNELS, mask_batch
+from ..encoding.pixels import MOST_CHANNELS, mask_batch
 from ..guidance.coefficients import count_passes
 from ..guidance.layer_weights import layer_factors
 from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise

@@ -6,9 +6,8 @@ Axes: B images, H height, W width, C channels.
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +62,6 @@ class SeenFace:
     detected_at: int
 
 
-# Packs of models
-
-
 def find_packs(roots: Iterable[Path]) -> dict[str, Path]:
     """Return the folders with .onnx files below models/ of each root, by pack name; of one name the first counts.
 
@@ -81,7 +77,7 @@ def find_packs(roots: Iterable[Path]) -> dict[str, Path]:
 
 
 def pack_names(roots: Iterable[Path]) -> list[str]:
-    """Return the packs that can be chosen: the published ones, then others that are there."""
+    """Return the packs that can be chosen: the published ones, there or not, then others that are there."""
     return list(dict.fromkeys((*PACK_FILES, *sorted(find_packs(roots)))))
 
 
@@ -97,13 +93,9 @@ def pack_folder(name: str, roots: Sequence[Path]) -> Path:
         places = " or ".join(str(root / "models" / name[:LETTERS_SHOWN]) for root in roots)
         raise ValueError(
             f"insightface's models {name[:LETTERS_SHOWN]} ({files}) were expected in {places}; there is no .onnx file. "
-            f"{get} "
-            "and refresh the page (R). Nothing is downloaded by itself. Instruct Load Face needs no models."
+            f"{get} and refresh the page (R). Nothing is downloaded by itself. Instruct Load Face needs no models."
         )
     return found
-
-
-# insightface
 
 
 def load_analysis(folder: Path, device: str = CPU) -> Any:
@@ -111,9 +103,15 @@ def load_analysis(folder: Path, device: str = CPU) -> Any:
 
     Raises ValueError, which says what to do, without insightface and for models that do not load.
     """
-    with _imported():
+    try:
         import onnxruntime
         from insightface.app import FaceAnalysis
+    except Exception as error:  # a package built for another numpy may fail to import in any way
+        raise ValueError(
+            f"Faces are found by insightface, which cannot be imported here ({type(error).__name__}: {error}). "
+            f'Install it for the python that runs ComfyUI: "{sys.executable}" -m pip install insightface onnxruntime '
+            "- then start ComfyUI again. Instruct Load Face needs neither of them."
+        ) from error
     offered = onnxruntime.get_available_providers()
     providers = [name for name in (*DEVICES[device].providers, CPU + PROVIDER) if name in offered]
     try:
@@ -121,7 +119,13 @@ def load_analysis(folder: Path, device: str = CPU) -> Any:
         analysis = FaceAnalysis(name=str(folder.absolute()), root=str(folder.parent.parent), providers=providers)
         analysis.prepare(ctx_id=0, det_size=(PREPARED_SIZE, PREPARED_SIZE))
     except Exception as error:  # onnxruntime's are of no common kind, and insightface asserts
-        raise ValueError(_pack_does_not_load(folder, error)) from error
+        files = sorted(folder.glob("*.onnx"))
+        found = ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in files)
+        raise ValueError(
+            f"{folder} was expected to hold insightface's models for detection and recognition; it holds {found}, "
+            f"which did not load ({type(error).__name__}: {error}). A file is damaged or missing: get the pack again "
+            f"from {RELEASES} and unpack all of it there."
+        ) from error
     check_analysis(analysis)
     return analysis
 
@@ -153,39 +157,14 @@ def why_not(device: str) -> str:
     return f"This onnxruntime has no {device}: install {DEVICES[device].package} in its place."
 
 
-@contextlib.contextmanager
-def _imported() -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # a package built for another numpy may fail to import in any way
-        raise ValueError(
-            f"Faces are found by insightface, which cannot be imported here ({type(error).__name__}: {error}). "
-            f'Install it for the python that runs ComfyUI: "{sys.executable}" -m pip install insightface onnxruntime '
-            "- then start ComfyUI again. Instruct Load Face needs neither of them."
-        ) from error
-
-
-def _pack_does_not_load(folder: Path, error: Exception) -> str:
-    sizes = ", ".join(f"{file.name} ({file.stat().st_size / 1e6:.1f} MB)" for file in sorted(folder.glob("*.onnx")))
-    return (
-        f"{folder} was expected to hold insightface's models for detection and recognition; it holds {sizes}, which "
-        f"did not load ({type(error).__name__}: {error}). A file is damaged or missing: get the pack again from "
-        f"{RELEASES} and unpack all of it there."
-    )
-
-
-# Images
-
-
 def see_faces(analysis: Any, image: Tensor, largest: bool = True) -> list[list[SeenFace]]:
     """Return the faces in each image, the largest first; `largest`: that one alone.
 
     image: [B, H, W, 3 or 4] in 0..1, finite. Raises ValueError, which says what to try, for images without a face.
     """
     check_analysis(analysis)
-    pixels = (image[..., :3].clamp(0, 1) * 255).round().to("cpu", torch.uint8)
-    bgr = pixels.flip(-1).contiguous().numpy()  # as insightface takes them
-    seen = [_see(analysis, one, largest) for one in bgr]
+    rgb = (image[..., :3].clamp(0, 1) * 255).round().to("cpu", torch.uint8)
+    seen = [_see(analysis, bgr, largest) for bgr in rgb.flip(-1).contiguous().numpy()]
     without = [str(number) for number, faces in enumerate(seen, start=1) if not faces]
     if without:
         raise ValueError(
@@ -209,28 +188,19 @@ def crops_of(seen: Iterable[SeenFace]) -> Tensor:
 
 
 def _see(analysis: Any, image: Any, largest: bool) -> list[SeenFace]:
-    boxes, landmarks, size = _detect(analysis, image)
+    for size in DETECTION_SIZES:  # a face that fills an image is too large for the detection model at first
+        boxes, landmarks = analysis.det_model.detect(image, input_size=(size, size))  # [faces, 5], [faces, 5, 2]
+        if len(boxes):
+            break
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     order = (-areas).argsort(kind="stable")[: 1 if largest else None]
     return [_seen(analysis, image, boxes[i], landmarks[i], size) for i in order]
 
 
-def _detect(analysis: Any, image: Any) -> tuple[Any, Any, int]:
-    """Return boxes [faces, 5], landmarks [faces, 5, 2] and the first size at which there is any face.
-
-    A face that fills an image is too large for the detection model at first. The analysis is left as it was.
-    """
-    for size in DETECTION_SIZES:
-        boxes, landmarks = analysis.det_model.detect(image, input_size=(size, size))
-        if len(boxes):
-            break
-    return boxes, landmarks, size
-
-
 def _seen(analysis: Any, image: Any, box: Any, landmarks: Any, size: int) -> SeenFace:
-    with _imported():
-        from insightface.app.common import Face
-        from insightface.utils.face_align import norm_crop
+    from insightface.app.common import Face
+    from insightface.utils.face_align import norm_crop
+
     face = Face(bbox=box[:4], kps=landmarks, det_score=box[4])
     embedding = torch.from_numpy(analysis.models["recognition"].get(image, face)).float()
     crop = torch.from_numpy(norm_crop(image, landmark=landmarks, image_size=CROP_SIZE)).flip(-1) / 255

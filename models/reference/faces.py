@@ -5,7 +5,7 @@ Axes: N faces. An embedding is 512 numbers.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,10 +65,7 @@ class Faces:
 
 
 def write_faces(faces: Faces, target: Path) -> None:
-    """Write a file that `read_faces` reads. The whole of it is there in the end, or nothing.
-
-    Raises ValueError, which says what to do, for a target that is there already or cannot be written to.
-    """
+    """Write a file for `read_faces`, whole or not at all. Raises ValueError for a target that is there or refused."""
     metadata = {"format": "pt", "pack": PACK, "version": FORMAT, "recognition": faces.recognition}
     content = save({NAME: faces.embeddings.detach().cpu().contiguous()}, metadata)
     write_whole(content, target, "The faces", "choose another save_as")
@@ -85,7 +82,12 @@ def read_faces(path: Path) -> Faces:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            _check_version(path.name, metadata)
+            version = metadata.get("version")
+            if metadata.get("pack") == PACK and version != FORMAT:
+                raise ValueError(
+                    f"{path.name} was expected to be of format {FORMAT}; it is of format {short(repr(version))}, which "
+                    "a later version of this pack writes. Update the pack."
+                )
             name = _name_of_faces(path.name, file.keys())
             tensor = file.get_tensor(name)
     except (safetensors.SafetensorError, OSError, RuntimeError) as error:
@@ -98,14 +100,6 @@ def read_faces(path: Path) -> Faces:
         return Faces(rows, metadata.get("recognition", ""))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
-
-
-def _check_version(file_name: str, metadata: Mapping[str, str]) -> None:
-    if metadata.get("pack") == PACK and metadata.get("version") != FORMAT:
-        raise ValueError(
-            f"{file_name} was expected to be of format {FORMAT}; it is of format "
-            f"{short(repr(metadata.get('version')))}, which a later version of this pack writes. Update the pack."
-        )
 
 
 def _name_of_faces(file_name: str, names: Collection[str]) -> str:

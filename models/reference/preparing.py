@@ -9,20 +9,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 BLANK = (0.48145466, 0.4578275, 0.40821073)  # CLIP's mean colour: zero to the encoder
+SHARPEST = 0.1  # pixels; of less, a pixel's neighbours have a share that float32 rounds to 0
 
 
 def mask_for_each(mask: Tensor, image: Tensor) -> Tensor:
-    """Return a mask for each image, at its size: mask [F, h, w], one for all or one for each -> [B, H, W].
-
-    Raises ValueError for another number of masks.
-    """
+    """Return a mask for each image, at its size: mask [1 or B, h, w] -> [B, H, W]. Raises ValueError for others."""
     images, *size = image.shape[:3]
     if len(mask) not in (1, images):
         raise ValueError(
@@ -31,9 +29,6 @@ def mask_for_each(mask: Tensor, image: Tensor) -> Tensor:
         )
     masks = _resized(mask.to(image.device, torch.float32).unsqueeze(-1), size, "bilinear")[..., 0]
     return masks.expand(images, -1, -1).contiguous()
-
-
-# Cutting out
 
 
 def cut_out(image: Tensor, mask: Tensor, colours: Tensor) -> Tensor:
@@ -55,9 +50,6 @@ def random_colours(image: Tensor, mask: Tensor, seed: int) -> Tensor:
     return pair[torch.arange(len(pair)), farther]
 
 
-SHARPEST = 0.1  # pixels; of less, a pixel's neighbours have a share that float32 rounds to 0
-
-
 def feathered(mask: Tensor, width: float) -> Tensor:
     """Return mask [B, H, W] with its edges softened: two thirds of the way from 0 to 1 lie within `width` pixels."""
     if width < SHARPEST:
@@ -70,9 +62,6 @@ def feathered(mask: Tensor, width: float) -> Tensor:
     return soft.squeeze(1).clamp(0, 1)
 
 
-# Cropping
-
-
 def crop_around(image: Tensor, mask: Tensor, padding: float) -> tuple[Tensor, Tensor]:
     """Return squares [B, S, S, 3] of image [B, H, W, C] around what mask [B, H, W] marks, and their masks [B, S, S].
 
@@ -81,16 +70,13 @@ def crop_around(image: Tensor, mask: Tensor, padding: float) -> tuple[Tensor, Te
     its mask is 0. S is the largest of the batch; smaller squares are enlarged.
     Raises ValueError for an empty mask.
     """
-    size = mask.shape[1:]
     squares = [_square_around(frame, number, padding) for number, frame in enumerate(mask, start=1)]
     side = max(square.side for square in squares)
     crops, masks = [], []
-    for pixels, kept, square in zip(_rgb(image), mask, squares, strict=True):
-        rows, columns = square.rows(pixels.device), square.columns(pixels.device)
-        crops.append(_resized(_at(pixels, rows, columns).unsqueeze(0), (side, side), "bicubic"))
-        inside = (rows == rows.clamp(0, size[0] - 1))[:, None] & (columns == columns.clamp(0, size[1] - 1))
-        kept = _at(kept, rows, columns) * inside
-        masks.append(_resized(kept[None, :, :, None], (side, side), "bilinear")[..., 0])
+    for pixels, kept, square in zip(_rgb(image).split(1), mask.unsqueeze(-1).split(1), squares, strict=True):
+        crops.append(_resized(_cut(pixels, square)[0], (side, side), "bicubic"))
+        marked, inside = _cut(kept, square)
+        masks.append(_resized(marked * inside, (side, side), "bilinear")[..., 0])
     return torch.cat(crops), torch.cat(masks)
 
 
@@ -102,18 +88,9 @@ class Square:
     left: int
     side: int
 
-    def rows(self, device: torch.device) -> Tensor:
-        return torch.arange(self.top, self.top + self.side, device=device)
-
-    def columns(self, device: torch.device) -> Tensor:
-        return torch.arange(self.left, self.left + self.side, device=device)
-
 
 def _square_around(mask: Tensor, number: int, padding: float) -> Square:
-    """Return the square around what a mask [H, W] marks, at half of its highest value.
-
-    Raises ValueError, which names the mask by its `number`.
-    """
+    """Return the square around what mask `number`, [H, W], marks at half of its highest value, or raise ValueError."""
     marked = mask > mask.max() / 2
     if not marked.any():
         raise ValueError(
@@ -132,9 +109,6 @@ def _start(first: int, last: int, side: int, length: int) -> int:
     """Return where a side around first..last begins: inside 0..length, or else with all of 0..length inside of it."""
     spare = length - side
     return min(max((first + last - side) // 2, min(0, spare)), max(0, spare))
-
-
-# Tiling
 
 
 @dataclass(frozen=True)
@@ -162,15 +136,13 @@ def tile_grid(height: int, width: int, max_tiles: int, overlap: float) -> Grid:
     reach beyond the image.
     """
 
-    def grid(rows: int, columns: int) -> Grid:
-        wanted = (math.ceil(n / (1 + (k - 1) * (1 - overlap))) for n, k in ((height, rows), (width, columns)))
-        return Grid(rows, columns, max(wanted))
+    def side(rows: int, columns: int, overlap: float) -> int:
+        return max(math.ceil(n / (1 + (k - 1) * (1 - overlap))) for n, k in ((height, rows), (width, columns)))
 
     counts = itertools.product(range(1, min(max_tiles, height) + 1), range(1, min(max_tiles, width) + 1))
-    grids = [grid(rows, columns) for rows, columns in counts if rows * columns <= max_tiles]
-    best = min(grids, key=lambda g: (g.side, g.tiles))
-    without_overlap = max(math.ceil(height / best.rows), math.ceil(width / best.columns))
-    return Grid(best.rows, best.columns, max(without_overlap, min(best.side, height, width)))
+    grids = [Grid(*count, side(*count, overlap)) for count in counts if math.prod(count) <= max_tiles]
+    best = min(grids, key=lambda grid: (grid.side, grid.tiles))
+    return replace(best, side=max(side(best.rows, best.columns, 0.0), min(best.side, height, width)))
 
 
 def tiles(image: Tensor, grid: Grid, whole: bool) -> Tensor:
@@ -179,20 +151,14 @@ def tiles(image: Tensor, grid: Grid, whole: bool) -> Tensor:
     whole: each image's tiles begin with all of it, shrunk to a tile's size, unless there is but one tile.
     What a square holds beyond the image is blank.
     """
-    image = _rgb(image)
-    cut = [_on_blank(image, square) for square in grid.squares(*image.shape[1:3])]
+    image, size, side = _rgb(image), image.shape[1:3], grid.side
+    cut = [_cut(image, square) for square in grid.squares(*size)]
     if whole and grid.tiles > 1:
-        cut.insert(0, _whole(image, grid.side))
-    return torch.stack(cut, dim=1).flatten(0, 1)
-
-
-def _whole(image: Tensor, side: int) -> Tensor:
-    """Return all of image [B, H, W, 3], shrunk, in the middle of a square of `side`."""
-    scale = side / max(image.shape[1:3])
-    height, width = (max(1, round(length * scale)) for length in image.shape[1:3])
-    return _on_blank(
-        _resized(image, (height, width), "bicubic"), Square((height - side) // 2, (width - side) // 2, side)
-    )
+        height, width = (max(1, round(length * (side / max(size)))) for length in size)
+        shrunk = _resized(image, (height, width), "bicubic")
+        cut.insert(0, _cut(shrunk, Square((height - side) // 2, (width - side) // 2, side)))
+    blank = torch.tensor(BLANK).to(image)
+    return torch.stack([torch.where(inside, pixels, blank) for pixels, inside in cut], dim=1).flatten(0, 1)
 
 
 def _spread(length: int, side: int, count: int) -> list[int]:
@@ -202,26 +168,18 @@ def _spread(length: int, side: int, count: int) -> list[int]:
     return [round(number * (length - side) / (count - 1)) for number in range(count)]
 
 
-def _on_blank(image: Tensor, square: Square) -> Tensor:
-    """Return a square of image [B, H, W, 3] as [B, S, S, 3], blank beyond the image."""
-    top, left = max(square.top, 0), max(square.left, 0)
-    inside = image[:, top : square.top + square.side, left : square.left + square.side]
-    canvas = torch.tensor(BLANK).to(image).expand(len(image), square.side, square.side, 3).clone()
-    below, right = top - square.top, left - square.left
-    canvas[:, below : below + inside.shape[1], right : right + inside.shape[2]] = inside
-    return canvas
-
-
-# All
-
-
 def _rgb(image: Tensor) -> Tensor:
     return image[..., :3].float()
 
 
-def _at(image: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return rows and columns of an image [H, W, ...], those beyond it as its edges."""
-    return image[rows.clamp(0, image.shape[0] - 1)][:, columns.clamp(0, image.shape[1] - 1)]
+def _cut(image: Tensor, square: Square) -> tuple[Tensor, Tensor]:
+    """Cut a square out of image [B, H, W, C], whose edges go on: its pixels [B, S, S, C], what is inside [S, S, 1]."""
+    height, width = image.shape[1:3]
+    places = torch.arange(square.side, device=image.device)
+    rows, columns = square.top + places, square.left + places
+    on_rows, on_columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    inside = (rows == on_rows)[:, None] & (columns == on_columns)
+    return image[:, on_rows][:, :, on_columns], inside.unsqueeze(-1)
 
 
 def _resized(image: Tensor, size: Sequence[int], mode: str) -> Tensor:

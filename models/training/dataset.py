@@ -17,8 +17,7 @@ from torch import Tensor
 
 from ..adapter.checkpoint import fingerprint
 from ..encoding.image_encoder import image_features, zero_hidden_states
-from ..encoding.text_cache import conditionings
-from ..encoding.text_encoder import check_clip_l, encode_texts
+from ..encoding.text_encoder import check_clip_l, conditionings, encode_texts
 from ..files.tensor_cache import TensorCache
 from ..messages import check_letters
 from .batch import Batch, Conditioning, stack_conditioning

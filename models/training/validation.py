@@ -18,7 +18,7 @@ from ..adapter.checkpoint import recognise
 from ..encoding.encode import AdapterWithEncoders, encode_references
 from ..encoding.loaded_adapter import LoadedAdapter
 from ..encoding.references import one_image
-from ..encoding.text_cache import conditionings
+from ..encoding.text_encoder import conditionings
 from ..encoding.tokens import Texts
 from ..patching.apply import ApplySettings, apply_instruct
 from .dataset import Encoders, PairDataset

@@ -51,8 +51,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
     ) -> io.NodeOutput:
         from ...models.encoding.encode import encode_references
         from ...models.encoding.references import one_image
-        from ...models.encoding.text_cache import conditionings
-        from ...models.encoding.text_encoder import check_clip
+        from ...models.encoding.text_encoder import check_clip, conditionings
         from ...models.encoding.tokens import Texts
 
         check_either(image, references)

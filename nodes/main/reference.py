@@ -77,7 +77,6 @@ class IPAdapterInstructReference(io.ComfyNode):
             weight,
             face_structure,
         )
-        reference.check()
         row = (References(()) if references is None else references).then(reference, combine)
         return output_with_text(cls, [f"references in the row: {len(row.row)}, {combine}"], row)
 

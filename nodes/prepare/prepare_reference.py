@@ -7,8 +7,7 @@ from comfy_api.latest import io
 from PIL import ImageColor
 from torch import Tensor
 
-from ...models.encoding.masks import mask_batch
-from ...models.encoding.pixels import check_image
+from ...models.encoding.pixels import check_image, mask_batch
 from ...models.messages import check_choice, check_numbers, shown
 from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY

@@ -8,8 +8,7 @@ import comfy.model_patcher
 import comfy.supported_models
 import pytest
 import torch
-from ipadapter_instruct.models.encoding.text_cache import conditionings
-from ipadapter_instruct.models.encoding.text_encoder import encode_texts
+from ipadapter_instruct.models.encoding.text_encoder import conditionings, encode_texts
 from ipadapter_instruct.models.files.tensor_cache import TensorCache
 from ipadapter_instruct.models.training.dataset import Encoders, encode_pairs
 from ipadapter_instruct.models.training.pairs import Pair

@@ -5,9 +5,14 @@ import contextlib
 import comfy.hooks
 import pytest
 import torch
-from ipadapter_instruct.models.encoding import text_cache
-from ipadapter_instruct.models.encoding.text_cache import CACHED_TEXTS, TextCache, conditionings, text_hidden_states
-from ipadapter_instruct.models.encoding.text_encoder import encode_texts
+from ipadapter_instruct.models.encoding import text_encoder
+from ipadapter_instruct.models.encoding.text_encoder import (
+    CACHED_TEXTS,
+    TextCache,
+    conditionings,
+    encode_texts,
+    text_hidden_states,
+)
 from support import small_encoders
 
 pytestmark = pytest.mark.xdist_group("clip")
@@ -97,7 +102,7 @@ def test_a_text_that_fails_leaves_the_others_kept(clip, monkeypatch):
             raise RuntimeError("interrupted")
         return encode_texts(clip, texts)
 
-    monkeypatch.setattr(text_cache, "encode_texts", failing)
+    monkeypatch.setattr(text_encoder, "encode_texts", failing)
     with pytest.raises(RuntimeError, match="interrupted"):
         text_hidden_states(clip, ["first", "fails"])
     with counted(clip) as runs:

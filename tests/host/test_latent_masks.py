@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
-from ipadapter_instruct.models.encoding.masks import mask_batch
+from ipadapter_instruct.models.encoding.pixels import mask_batch
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from ipadapter_instruct.models.patching.masks import MOST_CACHED, SiteMasks
 from support import small_models

@@ -6,14 +6,13 @@ A file may hold one tower or a whole CLIP, in open_clip's names or in transforme
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...adapter.resampler import highest_number
 from ...files.encoder_files import EncoderSizes
 from ...files.tensor_files import read_file
 from ...messages import some
@@ -24,13 +23,10 @@ TOWER_TENSORS_SHOWN = 3  # names in a message
 
 @dataclass(frozen=True)
 class Tower:
-    """A tower that is known by the width of its hidden states.
-
-    model: the configuration in open_clip that has its heads and its activation, which no tensor tells.
-    """
+    """A tower that is known by the width of its hidden states."""
 
     title: str
-    model: str
+    model: str  # the configuration in open_clip that has its heads and its activation, which no tensor tells
     width: int
 
 
@@ -52,90 +48,36 @@ class Pretrained:
         return f"{self.model}-{self.tag}"
 
 
-@dataclass(frozen=True)
-class Layout:
-    """A way to name a tower's tensors. names: open_clip's name of one, or the beginning of several, to the file's.
-
-    A file has the layout at a prefix where all of `marks` are. Names of `beside` lie beside the tower's own prefix.
-    """
-
-    title: str
-    marks: tuple[str, ...]
-    blocks: str
-    names: Mapping[str, str]
-    beside: str = ""
-
-    def prefixes(self, names: Mapping[str, Tensor]) -> list[str]:
-        """Return the prefixes behind which the file has such a tower."""
-        found = [name.removesuffix(self.marks[0]) for name in names if name.endswith(self.marks[0])]
-        return [p for p in found if p[-1:] in ("", ".") and all(f"{p}{mark}" in names for mark in self.marks)]
-
-    def source(self, ours: str, prefix: str) -> str:
-        """Return the file's name of a tensor."""
-        block = re.match(rf"{re.escape(BLOCKS)}\d+\.", ours)
-        if block:
-            prefix += self.blocks + block[0].removeprefix(BLOCKS)
-            ours = ours.removeprefix(block[0])
-        for beginning, theirs in self.names.items():
-            if ours == beginning or ours.startswith(f"{beginning}."):
-                if theirs == self.beside:
-                    prefix = prefix.removesuffix("vision_model.")
-                return prefix + theirs + ours.removeprefix(beginning)
-        return prefix + ours
+IMAGE_WEIGHTS = (
+    Pretrained("ViT-H-14", "laion2b_s32b_b79k"),
+    Pretrained("ViT-bigG-14", "laion2b_s39b_b160k"),
+    Pretrained("ViT-L-14", "openai"),
+    Pretrained("ViT-L-14-336", "openai"),
+)
+TEXT_WEIGHTS = (Pretrained("ViT-L-14", "openai"),)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """The image or the text towers: what they have outside their blocks, the layouts, and the towers that are known."""
+    """The image or the text towers: the tensors outside their blocks, and the towers that are known.
+
+    A file has such a tower at a prefix where both of `marks` are; the length of `norm` is its width.
+    """
 
     title: str
+    marks: tuple[str, str]
     norm: str
-    outside: tuple[str, ...]
-    layouts: tuple[Layout, ...]
+    others: tuple[str, ...]
     towers: tuple[Tower, ...]
 
 
-PROJECTION = "visual_projection.weight"
-TRANSFORMERS_BLOCK = {
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-}
-BLOCK = [f"{name}.{part}" for name in TRANSFORMERS_BLOCK for part in ("weight", "bias")]
-JOINED = ("attn.in_proj_weight", "attn.in_proj_bias")
-DIMENSIONS = {"conv1.weight": 4, "positional_embedding": 2, f"{BLOCKS}0.mlp.c_fc.weight": 2, "proj": 2}
-
-# Source: mlfoundations/open_clip@v3.3.0 model_configs; the layouts, its VisionTransformer and TextTransformer, and
+# Source: mlfoundations/open_clip@v3.3.0 model_configs; for the names, its VisionTransformer and TextTransformer, and
 # huggingface/transformers' CLIPVisionModelWithProjection and CLIPTextModel.
 IMAGE = Kind(
     "image tower",
+    ("class_embedding", "conv1.weight"),
     "ln_post.weight",
-    (
-        "class_embedding",
-        "conv1.weight",
-        "positional_embedding",
-        *(f"{norm}.{part}" for norm in ("ln_pre", "ln_post") for part in ("weight", "bias")),
-    ),
-    (
-        Layout("open_clip's names", ("class_embedding", "conv1.weight"), BLOCKS, {}),
-        Layout(
-            "transformers' names",
-            ("embeddings.class_embedding", "embeddings.patch_embedding.weight"),
-            "encoder.layers.",
-            {
-                "class_embedding": "embeddings.class_embedding",
-                "conv1": "embeddings.patch_embedding",
-                "positional_embedding": "embeddings.position_embedding.weight",
-                "ln_pre": "pre_layrnorm",
-                "ln_post": "post_layernorm",
-                "proj": PROJECTION,
-                **TRANSFORMERS_BLOCK,
-            },
-            beside=PROJECTION,
-        ),
-    ),
+    ("positional_embedding", "ln_pre.weight", "ln_pre.bias", "ln_post.weight", "ln_post.bias"),
     (
         Tower("ViT-H-14", "ViT-H-14", 1280),
         Tower("ViT-bigG-14", "ViT-bigG-14", 1664),
@@ -144,31 +86,60 @@ IMAGE = Kind(
 )
 TEXT = Kind(
     "text tower",
+    ("token_embedding.weight", "ln_final.weight"),
     "ln_final.weight",
-    ("token_embedding.weight", "positional_embedding", "ln_final.weight", "ln_final.bias"),
-    (
-        Layout("open_clip's names", ("token_embedding.weight", "ln_final.weight"), BLOCKS, {}),
-        Layout(
-            "transformers' names",
-            ("embeddings.token_embedding.weight", "final_layer_norm.weight"),
-            "encoder.layers.",
-            {
-                "token_embedding": "embeddings.token_embedding",
-                "positional_embedding": "embeddings.position_embedding.weight",
-                "ln_final": "final_layer_norm",
-                **TRANSFORMERS_BLOCK,
-            },
-        ),
-    ),
+    ("positional_embedding", "ln_final.bias"),
     (Tower("ViT-L-14", "ViT-L-14-quickgelu", 768),),
 )
-IMAGE_WEIGHTS = (
-    Pretrained("ViT-H-14", "laion2b_s32b_b79k"),
-    Pretrained("ViT-bigG-14", "laion2b_s39b_b160k"),
-    Pretrained("ViT-L-14", "openai"),
-    Pretrained("ViT-L-14-336", "openai"),
-)
-TEXT_WEIGHTS = (Pretrained("ViT-L-14", "openai"),)
+BLOCK_PARTS = ("attn.in_proj_", "attn.out_proj.", "mlp.c_fc.", "mlp.c_proj.", "ln_1.", "ln_2.")  # of a block
+DIMENSIONS = {"conv1.weight": 4, "positional_embedding": 2, f"{BLOCKS}0.mlp.c_fc.weight": 2, "proj": 2}
+
+# The parts of open_clip's names that transformers calls otherwise.
+TRANSFORMERS = {
+    "class_embedding": "embeddings.class_embedding",
+    "conv1": "embeddings.patch_embedding",
+    "token_embedding": "embeddings.token_embedding",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_pre": "pre_layrnorm",
+    "ln_post": "post_layernorm",
+    "ln_final": "final_layer_norm",
+    BLOCKS: "encoder.layers.",
+    "attn": "self_attn",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+}
+RENAMED = re.compile("|".join(map(re.escape, TRANSFORMERS)))
+
+
+def _in_transformers(ours: str) -> list[str]:
+    """Return transformers' names for a tensor: three for the attention's inputs, which open_clip joins."""
+    theirs = RENAMED.sub(lambda part: TRANSFORMERS[part[0]], ours)
+    return [theirs.replace("in_proj_", f"{which}_proj.") for which in "qkv"] if "in_proj_" in theirs else [theirs]
+
+
+OPEN_CLIP = "open_clip's names"
+LAYOUTS = {OPEN_CLIP: lambda ours: [ours], "transformers' names": _in_transformers}
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a tower in a file: the layout of its names, and the prefix before them."""
+
+    layout: str
+    prefix: str
+
+    def sources(self, ours: str) -> list[str]:
+        """Return the file's names for what is one tensor in open_clip."""
+        return [self.prefix + theirs for theirs in LAYOUTS[self.layout](ours)]
+
+    def projection(self, tensors: Mapping[str, Tensor]) -> Tensor | None:
+        """Return an image tower's projection, as open_clip has it. transformers' lies beside the tower, transposed."""
+        if self.layout == OPEN_CLIP:
+            return tensors.get(f"{self.prefix}proj")
+        found = tensors.get(f"{self.prefix.removesuffix('vision_model.')}visual_projection.weight")
+        return found.T if found is not None and found.ndim == 2 else found
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +153,7 @@ class TowerWeights:
 
     @property
     def layers(self) -> int:
-        return sum(name.startswith(BLOCKS) and name.endswith(JOINED[0]) for name in self.tensors)
+        return sum(name.endswith("attn.in_proj_weight") for name in self.tensors)
 
     @property
     def mlp_width(self) -> int:
@@ -210,51 +181,56 @@ class TowerWeights:
 
 
 def read_tower(path: Path, kind: Kind) -> TowerWeights:
-    """Read the tower of this kind in a .safetensors file or a pickle of tensors; of the former nothing else is read.
-
-    Raises ValueError for a file that cannot be read, or holds no such tower, or not all of it.
-    """
+    """Read the tower of this kind in a file of tensors. Raises ValueError for one without it, or without all of it."""
     return find_tower(read_file(path), kind, path.name)
 
 
 def find_tower(tensors: Mapping[str, Tensor], kind: Kind, name: str) -> TowerWeights:
     """Find the tower that `read_tower` gives among the tensors of a file called `name`."""
-    found = [(layout, prefix) for layout in kind.layouts for prefix in layout.prefixes(tensors)]
-    known: dict[int | None, Tower] = {tower.width: tower for tower in kind.towers}
-    widths = [_width(tensors, kind, *place) for place in found]
-    number = next((number for number, width in enumerate(widths) if width in known), None)
-    if number is None:
-        raise ValueError(_not_found(tensors, kind, widths, name))
-    layout, prefix = found[number]
-    return TowerWeights(name, known[widths[number]], layout.title, _translated(tensors, kind, layout, prefix, name))
+    places = _places(tensors, kind)
+    norms = [tensors.get(*place.sources(kind.norm)) for place in places]
+    widths = [norm.shape[0] if norm is not None and norm.ndim else None for norm in norms]
+    known = {tower.width: tower for tower in kind.towers}
+    for place, width in zip(places, widths, strict=True):
+        if width in known:
+            return TowerWeights(name, known[width], place.layout, _translated(tensors, kind, place, name))
+    raise ValueError(_not_found(tensors, kind, widths, name))
 
 
-def _width(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefix: str) -> int | None:
-    norm = tensors.get(layout.source(kind.norm, prefix))
-    return norm.shape[0] if norm is not None and norm.ndim else None
+def _places(tensors: Mapping[str, Tensor], kind: Kind) -> list[Place]:
+    places = []
+    for layout, names in LAYOUTS.items():
+        first, second = (names(mark)[0] for mark in kind.marks)
+        prefixes = [name.removesuffix(first) for name in tensors if name.endswith(first)]
+        places += [Place(layout, p) for p in prefixes if p[-1:] in ("", ".") and p + second in tensors]
+    return places
 
 
-def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefix: str, name: str) -> dict[str, Tensor]:
-    """Return the tower at the prefix under open_clip's names. Every tensor of its blocks must be of use."""
-    blocks = re.compile(rf"{re.escape(prefix + layout.blocks)}([0-9]+)\.")
-    inside = {theirs: match[1] for theirs in tensors if (match := blocks.match(theirs))}
-    try:
-        layers = highest_number(set(inside.values()), len(inside), prefix + layout.blocks) + 1
-    except KeyError as error:
-        raise ValueError(_incomplete(name, kind, [f"{error.args[0]}.*"])) from None
-    places = {ours: _sources(tensors, layout, ours, prefix) for ours in _expected(kind, layers)}
+def _translated(tensors: Mapping[str, Tensor], kind: Kind, place: Place, name: str) -> dict[str, Tensor]:
+    """Return the tower at this place under open_clip's names. Every tensor of its blocks must be of use."""
+    (blocks,) = place.sources(BLOCKS)
+    matches = [re.match(rf"{re.escape(blocks)}([0-9]+)\.", theirs) for theirs in tensors]
+    inside = {match.string: match[1] for match in matches if match}
+    numbers = set(inside.values())
+    layers = range(max(len(numbers), 1))
+    in_blocks = [f"{BLOCKS}{n}.{part}{end}" for n in layers for part in BLOCK_PARTS for end in ("weight", "bias")]
+    places = {ours: place.sources(ours) for ours in (*kind.marks, *kind.others, *in_blocks)}
     used = {theirs for sources in places.values() for theirs in sources}
-    if missing := sorted(used - tensors.keys()):
-        raise ValueError(_incomplete(name, kind, missing))
+    gaps = [f"{blocks}{n}.*" for n in layers if str(n) not in numbers]
+    if missing := gaps or sorted(used - tensors.keys()):
+        raise ValueError(
+            f"{name} was expected to hold a whole {kind.title}; {_are(missing)} missing. It is incomplete, or was "
+            "converted from an incomplete file: download it again, or choose another one."
+        )
     if unknown := sorted(inside.keys() - used):
         raise ValueError(
             f"{name} was expected to hold CLIP's {kind.title}; it has more than that, {_are(unknown)} unknown. It is "
             "another model: choose one of the files that the node's help page names."
         )
     translated = {ours: _joined(name, tensors, sources) for ours, sources in places.items()}
-    projection = tensors.get(layout.source("proj", prefix)) if kind is IMAGE else None
+    projection = place.projection(tensors) if kind is IMAGE else None
     if projection is not None:
-        translated["proj"] = projection.T if layout.beside and projection.ndim == 2 else projection
+        translated["proj"] = projection
     for ours, count in DIMENSIONS.items():
         if ours in translated and translated[ours].ndim != count:
             raise ValueError(
@@ -262,21 +238,6 @@ def _translated(tensors: Mapping[str, Tensor], kind: Kind, layout: Layout, prefi
                 "is damaged: download it again, or choose another one."
             )
     return translated
-
-
-def _expected(kind: Kind, layers: int) -> Iterator[str]:
-    """Yield open_clip's names of all tensors of a tower but its projection."""
-    yield from kind.outside
-    for number in range(layers):
-        yield from (f"{BLOCKS}{number}.{name}" for name in (*BLOCK, *JOINED))
-
-
-def _sources(tensors: Mapping[str, Tensor], layout: Layout, ours: str, prefix: str) -> list[str]:
-    """Return the file's names for one tensor: three for the attention's inputs, which transformers does not join."""
-    if not ours.endswith(JOINED) or not layout.names:
-        return [layout.source(ours, prefix)]
-    start, _, part = ours.rpartition("attn.in_proj_")
-    return [layout.source(f"{start}self_attn.{which}_proj.{part}", prefix) for which in "qkv"]
 
 
 def _joined(name: str, tensors: Mapping[str, Tensor], sources: list[str]) -> Tensor:
@@ -292,19 +253,12 @@ def _joined(name: str, tensors: Mapping[str, Tensor], sources: list[str]) -> Ten
         ) from None
 
 
-def _incomplete(name: str, kind: Kind, missing: list[str]) -> str:
-    return (
-        f"{name} was expected to hold a whole {kind.title}; {_are(missing)} missing. It is incomplete, or was "
-        "converted from an incomplete file: download it again, or choose another one."
-    )
-
-
 def _not_found(tensors: Mapping[str, Tensor], kind: Kind, widths: list[int | None], name: str) -> str:
     known = ", ".join(f"{tower.title} ({tower.width} wide)" for tower in kind.towers)
     other = TEXT if kind is IMAGE else IMAGE
     if any(widths):
         found = f"its {kind.title} is {' and '.join(str(width) for width in widths if width)} wide"
-    elif any(layout.prefixes(tensors) for layout in other.layouts):
+    elif _places(tensors, other):
         found = f"it holds {'a' if other is TEXT else 'an'} {other.title} only"
     else:
         names = some(sorted(tensors), TOWER_TENSORS_SHOWN)

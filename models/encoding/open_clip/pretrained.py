@@ -31,19 +31,23 @@ def file_names(pretrained: Pretrained) -> list[str]:
 
 
 def download_pretrained(pretrained: Pretrained, folder: Path) -> Path:
-    """Download the weights into `folder` under a progress bar; the user may interrupt it.
-
-    Raises ValueError with what to do where it fails.
-    """
-    files = _published(pretrained, folder.name)
-    try:
-        return _get_first(files, folder)
-    except DownloadError as error:
-        raise ValueError(
-            f"{pretrained.model} {pretrained.tag} could not be downloaded. {error} "
-            f"{ON_THE_NODE.get(error.problem, AGAIN)} To get it in a browser instead: {files[0].url} , saved as "
-            f"{folder / files[0].name}; then choose that file."
-        ) from error
+    """Download the weights into `folder` under a progress bar, until interrupted. Raises ValueError with what to do."""
+    files, errors = _published(pretrained, folder.name), []
+    for file in files:
+        try:
+            download = plan(file, folder.parent)
+            if download is not None:  # None: somebody else has got it meanwhile
+                _get(download)
+            return folder / file.name
+        except DownloadError as error:
+            errors.append(error)
+            if error.problem is not Problem.MISSING:
+                break
+    error = min(errors, key=lambda error: error.problem is Problem.MISSING)  # the first one, where all are missing
+    raise ValueError(
+        f"{pretrained.model} {pretrained.tag} could not be downloaded. {error} {ON_THE_NODE.get(error.problem, AGAIN)} "
+        f"To get it in a browser instead: {files[0].url} , saved as {folder / files[0].name}; then choose that file."
+    ) from error
 
 
 def _published(pretrained: Pretrained, folder: str) -> list[PublishedFile]:
@@ -58,23 +62,6 @@ def _published(pretrained: Pretrained, folder: str) -> list[PublishedFile]:
     remotes = {named: Path(named).suffix} if named else WEIGHTS
     url = f"{HUGGING_FACE}/{repository}{MAIN}"
     return [PublishedFile(f"{pretrained.stem}{suffix}", folder, f"{url}{name}") for name, suffix in remotes.items()]
-
-
-def _get_first(files: list[PublishedFile], folder: Path) -> Path:
-    """Get the first of the files that the server has. Raises the first one's DownloadError when it has none."""
-    missing: list[DownloadError] = []
-    for file in files:
-        try:
-            planned = plan(file, folder.parent)
-        except DownloadError as error:
-            if error.problem is not Problem.MISSING:
-                raise
-            missing.append(error)
-        else:
-            if planned is not None:  # None: somebody else has got it meanwhile
-                _get(planned)
-            return folder / file.name
-    raise missing[0]
 
 
 def _get(download: Download) -> None:

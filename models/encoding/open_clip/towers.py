@@ -23,12 +23,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..held_models import HoldsModels
-from .files import IMAGE, TEXT, TowerWeights, read_tower
+from .files import IMAGE, TEXT, Kind, TowerWeights, read_tower
 
 T = TypeVar("T")
 
 TEXT_LENGTH = 77
-UNUSED_TOWER = {"layers": 1, "width": 64}  # open_clip builds a pair; the other one is thrown away
 
 
 def open_clip_module() -> ModuleType:
@@ -77,10 +76,9 @@ class ImageStates(nn.Module):
 
     tower: Any  # open_clip's VisionTransformer
 
-    def __init__(self, tower: nn.Module, layers: int):
+    def __init__(self, tower: nn.Module):
         super().__init__()
         self.tower = tower
-        self.layers = layers
 
     def forward(self, pixel_values: Tensor, intermediate_output: int | None = None):
         """Return what ComfyUI's image encoders return for normalised pixels [B, 3, size, size].
@@ -88,8 +86,8 @@ class ImageStates(nn.Module):
         That is hidden states after the last layer [B, N, D], those after another one or None, the projected embedding
         [B, width], None. Class token first; no closing norm but in the embedding.
         """
-        last = self.layers - 1
-        wanted = last if intermediate_output is None else intermediate_output % self.layers
+        layers = len(self.tower.transformer.resblocks)
+        last, wanted = layers - 1, (-1 if intermediate_output is None else intermediate_output) % layers
         out = self.tower.forward_intermediates(
             pixel_values, indices=sorted({wanted, last}), output_fmt="NLC", output_extra_tokens=True
         )
@@ -100,51 +98,35 @@ class ImageStates(nn.Module):
 
 def build_image_tower(weights: TowerWeights) -> nn.Module:
     """Build open_clip's image tower with a file's weights and sizes. Raises ValueError where they disagree."""
-    config = open_clip_module().get_model_config(weights.tower.model)
-    projected = weights.encoder_sizes.projection_width
-    config["embed_dim"] = projected or config["embed_dim"]
-    config["vision_cfg"] |= {
-        "layers": weights.layers,
-        "mlp_ratio": _mlp_ratio(weights),
-        "image_size": weights.image_size,
-        "patch_size": weights.patch_size,
-    }
-    config["text_cfg"] |= {**UNUSED_TOWER, "heads": 1}
-    tower = _build(config).visual
-    if projected is None:
+    tower = _pair(weights, "vision_cfg", image_size=weights.image_size, patch_size=weights.patch_size).visual
+    if weights.encoder_sizes.projection_width is None:
         tower.proj = None
     return _filled(tower, weights)
 
 
 def build_text_tower(weights: TowerWeights) -> nn.Module:
-    """Build open_clip's text tower with a file's weights, without projection: token ids [B, N] -> (unused, [B, N, D]).
-
-    Raises ValueError where the weights contradict each other.
-    """
-    config = open_clip_module().get_model_config(weights.tower.model)
-    config["text_cfg"] |= {
-        "layers": weights.layers,
-        "mlp_ratio": _mlp_ratio(weights),
-        "context_length": weights.positions,
-        "vocab_size": weights.tensors["token_embedding.weight"].shape[0],
-        "proj_type": "none",
-        "output_tokens": True,
-    }
-    config["vision_cfg"] |= UNUSED_TOWER
-    tower = _build(config).text
+    """Build the text tower as `build_image_tower` does, without projection: token ids [B, N] -> (unused, [B, N, D])."""
+    vocabulary = weights.tensors["token_embedding.weight"].shape[0]
+    sizes = {"context_length": weights.positions, "vocab_size": vocabulary}
+    tower = _pair(weights, "text_cfg", **sizes, proj_type="none", output_tokens=True).text
     tower.attn_mask = torch.full((weights.positions,) * 2, float("-inf")).triu(1)  # the meta device's has no numbers
     return _filled(tower, weights)
 
 
-def _mlp_ratio(weights: TowerWeights) -> float:
-    """Return what open_clip multiplies by and rounds down; half a unit more is safe from the rounding of the ratio."""
-    return (weights.mlp_width + 0.5) / weights.tower.width
+def _pair(weights: TowerWeights, part: str, **options: Any) -> Any:
+    """Return open_clip's CustomTextCLIP on the meta device, without numbers. The tower that goes unused has one layer.
 
-
-def _build(config: dict) -> Any:
-    """Return open_clip's CustomTextCLIP on the meta device, without numbers."""
+    part: the name of the wanted tower's configuration. options: what is to stand in it.
+    """
+    open_clip = open_clip_module()
+    config = open_clip.get_model_config(weights.tower.model)
+    config["embed_dim"] = weights.encoder_sizes.projection_width or config["embed_dim"]
+    config["vision_cfg"]["layers"] = config["text_cfg"]["layers"] = 1
+    # open_clip multiplies by the ratio and rounds down; half a unit more is safe from the rounding of the ratio.
+    mlp_ratio = (weights.mlp_width + 0.5) / weights.tower.width
+    config[part] |= {"layers": weights.layers, "mlp_ratio": mlp_ratio, **options}
     with torch.device("meta"):
-        return open_clip_module().CustomTextCLIP(**config)
+        return open_clip.CustomTextCLIP(**config)
 
 
 def _filled(tower: Any, weights: TowerWeights) -> nn.Module:
@@ -170,18 +152,13 @@ def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
 
 
 def _described(weights: TowerWeights, kind: str) -> str:
-    precision = str(weights.tensors[next(iter(weights.tensors))].dtype).removeprefix("torch.")
-    return (
-        f"{weights.tower.title} {kind}, {weights.layers} layers, {weights.tower.width} wide; {precision}, "
-        f"{weights.layout}"
-    )
+    precision = str(next(iter(weights.tensors.values())).dtype).removeprefix("torch.")
+    sizes = f"{weights.layers} layers, {weights.tower.width} wide"
+    return f"{weights.tower.title} {kind}, {sizes}; {precision}, {weights.layout}"
 
 
 class OpenClipVision(HoldsModels, comfy.clip_vision.ClipVisionModel):
-    """A CLIP_VISION for this pack, ComfyUI's nodes and other packs, computed by open_clip.
-
-    sizes: of the encoder. title: what it is, in words.
-    """
+    """A CLIP_VISION for this pack, ComfyUI's nodes and other packs, computed by open_clip. title: in words."""
 
     def __init__(self, weights: TowerWeights):  # the host's would build a tower of its own
         open_clip = open_clip_module()
@@ -193,7 +170,7 @@ class OpenClipVision(HoldsModels, comfy.clip_vision.ClipVisionModel):
         self.return_all_hidden_states = False
         self.model_type, self.config, self.naf = "clip_vision_model", {}, None
         self.dtype = torch.float32
-        self.model = CastAtUse(ImageStates(build_image_tower(weights), weights.layers))
+        self.model = CastAtUse(ImageStates(build_image_tower(weights)))
         self.patcher = _managed(self.model)
         self.load_device = self.patcher.load_device
 
@@ -210,13 +187,12 @@ class OpenClipText(HoldsModels):
         self.patcher = _managed(self.model)
         self.load_device = self.patcher.load_device
 
-    def encode_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return each text's last hidden states after the final norm, [1, L, D], float32. L is 77, or all positions."""
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return the texts' last hidden states after the final norm, [B, L, D], float32. L is 77, or all positions."""
         mm.load_models_gpu([self.patcher])
         tokens = torch.tensor(token_ids(_tokenizer(), texts, self._positions), device=self.load_device)
         with torch.no_grad():
-            _, hidden_states = self.model(tokens)
-        return {text: state.unsqueeze(0) for text, state in zip(texts, hidden_states.cpu(), strict=True)}
+            return self.model(tokens)[1]
 
 
 def token_ids(tokenizer, texts: Sequence[str], positions: int) -> list[list[int]]:
@@ -244,18 +220,18 @@ def load_image_tower(path: Path) -> OpenClipVision:
 
     Raises ValueError for a file without one, and where open_clip is missing.
     """
-    return _load(path, lambda: OpenClipVision(read_tower(path, IMAGE)), IMAGE.title)
+    return _load(path, IMAGE, OpenClipVision)
 
 
 def load_text_tower(path: Path) -> OpenClipText:
     """Load a file's text tower, as `load_image_tower` does."""
-    return _load(path, lambda: OpenClipText(read_tower(path, TEXT)), TEXT.title)
+    return _load(path, TEXT, OpenClipText)
 
 
-def _load(path: Path, read: Callable[[], T], kind: str) -> T:
-    key = (kind, str(path), path.stat().st_mtime_ns)
+def _load(path: Path, kind: Kind, make: Callable[[TowerWeights], T]) -> T:
+    key = (kind.title, str(path), path.stat().st_mtime_ns)
     found = _shared.get(key)
     if found is None:
         open_clip_module()  # before a large file is read for nothing
-        found = _shared[key] = read()
+        found = _shared[key] = make(read_tower(path, kind))
     return found
