@@ -101,11 +101,7 @@ def passes(cells: Collection[Cell], steps: int) -> tuple[int, int]:
 
 
 def _passes_a_step(cell: Cell, family: Family) -> int:
-    """Return how many passes of the model a step of this cell takes.
-
-    Source: ComfyUI leaves the negative out at cfg 1, comfy/samplers.py, sampling_function.
-    """
-    alone = cell.cfg == 1
+    alone = cell.cfg == 1  # ComfyUI leaves the negative out: its 0.3.75, comfy/samplers.py, sampling_function
     guidance = cell.guidance
     if guidance == AUTO:
         guidance = SIMPLE if alone else advise(family, cell.instruction).guidance
@@ -117,12 +113,21 @@ def _passes_a_step(cell: Cell, family: Family) -> int:
 def _read(what: str, text: str, of_input: str) -> tuple:
     if what == "instruction":
         return tuple(line.strip() for line in text.splitlines() if line.strip())
-    if what == "guidance":
-        for word in _words(text):
+    if what in NUMBERS:
+        return _numbers(what, text, of_input)
+    words = tuple(re.findall(r"[^,;\s]+", text))
+    for word in words:
+        if what == "guidance":
             check_choice(of_input, word, GUIDANCES)
-        return _words(text)
-    if what == "seed":
-        return _seeds(text, of_input)
+        elif not _is_seed(word):
+            raise ValueError(
+                f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {shown(word)}. "
+                "Correct it."
+            )
+    return words if what == "guidance" else tuple(map(int, words))
+
+
+def _numbers(what: str, text: str, of_input: str) -> tuple[float, ...]:
     numbers = parse_numbers(text, of_input)
     low, high = NUMBERS[what]
     for number in numbers:
@@ -134,20 +139,9 @@ def _read(what: str, text: str, of_input: str) -> tuple:
     return numbers
 
 
-def _seeds(text: str, of_input: str) -> tuple[int, ...]:
-    words = _words(text)
-    for word in words:
-        short = len(word) <= len(str(SEEDS[1]))  # Python refuses to read thousands of digits
-        if not (short and word.isascii() and word.isdigit() and int(word) <= SEEDS[1]):
-            raise ValueError(
-                f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {shown(word)}. "
-                "Correct it."
-            )
-    return tuple(int(word) for word in words)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in re.split(r"[,;\s]+", text) if word)
+def _is_seed(word: str) -> bool:
+    short = len(word) <= len(str(SEEDS[1]))  # Python refuses to read thousands of digits
+    return short and word.isascii() and word.isdigit() and int(word) <= SEEDS[1]
 
 
 def _label(what: str, value) -> str:

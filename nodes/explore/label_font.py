@@ -9,22 +9,11 @@ from typing import cast
 from PIL import ImageFont
 
 NOT_A_LETTER = "\U0010ffff"  # drawn as the box that stands for a letter the font has not
-OTHERS = (  # fonts of many letters, by their files' names, on Linux, Windows and macOS
-    "DejaVuSans.ttf",
-    "arial.ttf",
-    "Arial.ttf",
-    "NotoSansCJK-Regular.ttc",
-    "NotoSansCJKsc-Regular.otf",
-    "NotoSansSC-Regular.otf",
-    "wqy-microhei.ttc",
-    "DroidSansFallbackFull.ttf",
-    "msyh.ttc",
-    "YuGothM.ttc",
-    "malgun.ttf",
-    "PingFang.ttc",
-    "Hiragino Sans GB.ttc",
-    "Arial Unicode.ttf",
-)
+# Files of fonts of many letters
+NOTO = ("NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "NotoSansSC-Regular.otf")
+ON_LINUX = ("DejaVuSans.ttf", *NOTO, "wqy-microhei.ttc", "DroidSansFallbackFull.ttf")
+ON_WINDOWS = ("arial.ttf", "msyh.ttc", "YuGothM.ttc", "malgun.ttf")
+ON_MACOS = ("Arial.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc", "Arial Unicode.ttf")
 
 
 def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
@@ -36,18 +25,18 @@ def font_for(text: str, size: int) -> ImageFont.FreeTypeFont:
     letters = {letter for letter in text if letter.isprintable() and not letter.isspace()}
     if not missing(own, letters):
         return own
-    fonts = (own, *filter(None, (_system_font(name, size) for name in OTHERS)))
+    others = (_system_font(name, size) for name in (*ON_LINUX, *ON_WINDOWS, *ON_MACOS))
+    fonts = (own, *filter(None, others))
     return min(fonts, key=lambda font: missing(font, letters))
 
 
 def missing(font: ImageFont.FreeTypeFont, letters: set[str]) -> int:
     """Return how many of the letters the font lacks."""
-    box = _drawn(font, NOT_A_LETTER)
-    return sum(_drawn(font, letter) == box for letter in letters)
 
+    def drawn(letter: str) -> bytes:
+        return bytes(cast("Sequence[int]", font.getmask(letter)))
 
-def _drawn(font: ImageFont.FreeTypeFont, letter: str) -> bytes:
-    return bytes(cast("Sequence[int]", font.getmask(letter)))
+    return [drawn(letter) for letter in letters].count(drawn(NOT_A_LETTER))
 
 
 @functools.lru_cache(maxsize=64)
