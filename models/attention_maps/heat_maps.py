@@ -105,14 +105,10 @@ def placed(maps: Tensor, area: tuple[int, int, int, int] | None, latent_size: Si
     """
     covered = torch.ones_like(maps[:, :1])
     if area is not None:
-        maps, covered = (_at_its_place(x, area, latent_size) for x in (maps, covered))
+        height, width, top, left = area
+        sides = (left, latent_size[1] - left - width, top, latent_size[0] - top - height)
+        maps, covered = (F.pad(F.interpolate(x, (height, width), mode="area"), sides) for x in (maps, covered))
     return Mean(*(F.interpolate(x, size=kept_size(latent_size), mode="area") for x in (maps, covered)))
-
-
-def _at_its_place(maps: Tensor, area: tuple[int, int, int, int], latent_size: Size) -> Tensor:
-    height, width, top, left = area
-    maps = F.interpolate(maps, size=(height, width), mode="area")
-    return F.pad(maps, (left, latent_size[1] - left - width, top, latent_size[0] - top - height))
 
 
 # Images
