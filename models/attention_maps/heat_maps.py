@@ -54,15 +54,12 @@ def attention_to(queries: Tensor, keys: Tensor, others: Tensor, heads: int) -> t
     queries, keys, others = (rearrange(x.float(), "b n (h d) -> b h n d", h=heads) for x in (queries, keys, others))
     queries = queries / math.sqrt(queries.shape[-1])
     a_position = len(queries) * heads * (keys.shape[2] + others.shape[2])
-    parts = [_attention_to(part, keys, others) for part in queries.split(max(AT_ONCE // a_position, 1), dim=2)]
-    shares, tokens = zip(*parts, strict=True)
+    shares, tokens = [], []
+    for part in queries.split(max(AT_ONCE // a_position, 1), dim=2):
+        logits, other_logits = (part @ x.transpose(-1, -2) for x in (keys, others))  # [B, heads, N, T or L]
+        shares.append(torch.sigmoid(logits.logsumexp(-1) - other_logits.logsumexp(-1)).mean(dim=1))
+        tokens.append(logits.softmax(dim=-1).mean(dim=1).transpose(1, 2))
     return torch.cat(shares, dim=1), torch.cat(tokens, dim=2)
-
-
-def _attention_to(queries: Tensor, keys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    logits, other_logits = (queries @ x.transpose(-1, -2) for x in (keys, others))  # [B, heads, N, T or L]
-    share = torch.sigmoid(logits.logsumexp(-1) - other_logits.logsumexp(-1))
-    return share.mean(dim=1), logits.softmax(dim=-1).mean(dim=1).transpose(1, 2)
 
 
 @dataclass(frozen=True, eq=False)

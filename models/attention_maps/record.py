@@ -131,17 +131,15 @@ class Watch:
                     continue
                 for means in (maps, self.blocks.setdefault(block, {})):
                     _add(means, of, seen[row].as_one())
-        if maps:
-            level = float(noise_level)
-            self._keep(Moment(level, run.steps.at(level), maps), in_parts)
-
-    def _keep(self, moment: Moment, in_parts: bool) -> None:
-        if in_parts and self.moments and self.moments[-1].noise_level == moment.noise_level:
-            self.moments[-1] += moment
+        if not maps:
             return
-        if len(self.moments) == MOST_MOMENTS:
-            self.moments = _merged(self.moments, MOST_MOMENTS // 2)
-        self.moments.append(moment)
+        level = float(noise_level)
+        moment = Moment(level, run.steps.at(level), maps)
+        if in_parts and self.moments and self.moments[-1].noise_level == level:
+            self.moments[-1] += moment
+        else:
+            kept = self.moments if len(self.moments) < MOST_MOMENTS else _merged(self.moments, MOST_MOMENTS // 2)
+            self.moments = [*kept, moment]
 
     @property
     def latents(self) -> int:
