@@ -26,8 +26,6 @@ MOST_CELLS = 100
 
 @dataclass(frozen=True)
 class Cell:
-    """The settings of one cell."""
-
     instruction: str
     weight: float
     guidance: str
@@ -42,14 +40,11 @@ VARIED = tuple(setting.name for setting in fields(Cell))
 
 @dataclass(frozen=True)
 class Axis:
-    """The setting that varies along rows or columns, its values and a label for each. Without a name: one cell."""
+    """The setting that varies along rows or columns, each change of it, and a label for each. Without a name: none."""
 
     name: str | None = None
-    values: tuple = (None,)
+    changes: tuple[dict, ...] = ({},)
     labels: tuple[str, ...] = ()
-
-    def cells(self, cell: Cell) -> list[Cell]:
-        return [cell] if self.name is None else [replace(cell, **{self.name: value}) for value in self.values]
 
 
 def axis(name: str, what: str, text: str) -> Axis:
@@ -69,7 +64,7 @@ def axis(name: str, what: str, text: str) -> Axis:
             f"{of_input} was expected to hold values for {what}, one a line; it is empty. Write some, or set {name} "
             f"to {NOTHING}."
         )
-    return Axis(what, values, tuple(_label(what, value) for value in values))
+    return Axis(what, tuple({what: value} for value in values), tuple(_label(what, value) for value in values))
 
 
 def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
@@ -82,13 +77,13 @@ def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
             f"rows and columns were expected to vary two things; both are {rows.name}. Choose another for one of "
             f"them, or {NOTHING}, with all its values in the other."
         )
-    count = len(rows.values) * len(columns.values)
+    count = len(rows.changes) * len(columns.changes)
     if count > MOST_CELLS:
         raise ValueError(
-            f"At most {MOST_CELLS} pictures were expected; row_values and column_values ask for {len(rows.values)} x "
-            f"{len(columns.values)} = {count}. Write fewer values, or make two grids."
+            f"At most {MOST_CELLS} pictures were expected; row_values and column_values ask for {len(rows.changes)} x "
+            f"{len(columns.changes)} = {count}. Write fewer values, or make two grids."
         )
-    return [one for row in rows.cells(cell) for one in columns.cells(row)]
+    return [replace(cell, **row, **column) for row in rows.changes for column in columns.changes]
 
 
 def passes(cells: Collection[Cell], steps: int) -> tuple[int, int]:
