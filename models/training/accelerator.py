@@ -6,7 +6,6 @@ import contextlib
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -16,8 +15,8 @@ class Accelerator:
     process_index = 0
     is_main_process = True
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
-        return module, optimizer
+    def prepare(self, *parts: Any) -> tuple[Any, ...]:
+        return parts
 
     def no_sync(self, module: nn.Module) -> AbstractContextManager:
         return contextlib.nullcontext()

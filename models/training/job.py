@@ -17,12 +17,12 @@ from ..adapter.checkpoint import read_checkpoint
 from ..denoisers.denoiser import denoiser_of
 from ..encoding.image_encoder import check_encoder
 from ..files.atomic_write import cannot_write, whole
-from ..files.encoder_files import EncoderNeed
+from ..files.encoder_files import VIT_H_HIDDEN_STATES
 from ..files.tensor_cache import TensorCache
 from .accelerator import Accelerator
 from .dataset import Encoders, PairDataset, encode_pairs
 from .frozen_base import trainable_family
-from .initial_checkpoint import IMAGE_WIDTH, Shape
+from .initial_checkpoint import Shape
 from .loss_plot import loss_plot
 from .pairs import Pair, read_pairs
 from .trainer import StepReport, Trainer, TrainingSetup
@@ -36,26 +36,20 @@ MOST_ROWS = 6  # of a sample grid
 
 @dataclass(frozen=True)
 class Job:
-    """The training that a user asks for.
+    """The training that a user asks for."""
 
-    data: see `read_pairs`. checkpoint: the base model's file. text_encoders: where the checkpoint has none, or CLIP-L
-    for SD3. vae: where the checkpoint has none. initial_adapter: to start from, None for a new one of `shape`.
-    output: the adapter to write. work: where states, samples and what is needed to resume are kept.
-    resolution: a side of the targets, in pixels. logging_steps, checkpointing_steps, validation_steps: after so many.
-    """
-
-    data: Path
-    checkpoint: Path
+    data: Path  # see `read_pairs`
+    checkpoint: Path  # the base model's file
     clip_vision: Path
-    output: Path
-    work: Path
+    output: Path  # the adapter to write
+    work: Path  # where states, samples and what is needed to resume are kept
     arguments: TrainingArguments
-    text_encoders: tuple[Path, ...] = ()
-    vae: Path | None = None
-    initial_adapter: Path | None = None
+    text_encoders: tuple[Path, ...] = ()  # where the checkpoint has none, or CLIP-L for SD3
+    vae: Path | None = None  # where the checkpoint has none
+    initial_adapter: Path | None = None  # to start from; None for a new one of `shape`
     shape: Shape = field(default_factory=Shape)
-    resolution: int = 512
-    logging_steps: int = 10
+    resolution: int = 512  # a side of the targets, in pixels
+    logging_steps: int = 10  # after so many steps each
     checkpointing_steps: int = 500
     validation_steps: int = 500
 
@@ -99,7 +93,7 @@ def load_models(job: Job) -> tuple:
     for part, found in (("text encoder", clip), ("autoencoder", vae), ("image encoder", clip_vision)):
         if found is None:
             raise ValueError(f"A {part} was expected; none of the files holds one. Give its file, too.")
-    check_encoder(clip_vision, EncoderNeed(IMAGE_WIDTH, image_embeds=False), job.clip_vision.name)
+    check_encoder(clip_vision, VIT_H_HIDDEN_STATES, job.clip_vision.name)
     return model, Encoders(clip, vae, clip_vision, (job.resolution, job.resolution))
 
 

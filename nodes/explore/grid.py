@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import comfy.samplers
 from comfy_api.latest import io
@@ -22,10 +23,8 @@ from .grid_cells import GUIDANCES, NOTHING, NUMBERS, SEEDS, VARIED, Axis, Cell, 
 AS_LINK = {"lazy": True, "extra_dict": {"rawLink": True}}
 NO_NODE = "unseen"  # no node of the page has this id, so that the page shows nothing
 
-# Inputs by the nodes that take them: settings of a cell, and what is the same in all cells
+# A cell's settings that Apply takes, and those of the sampler
 ACTING, SAMPLING = ("weight", "guidance", "instruct_guidance", "image_guidance"), ("cfg", "seed")
-ENCODED = ("adapter", "clip", "prompt", "negative_prompt", "image", "references")
-APPLIED, SAMPLED = ("model", "attn_mask"), ("steps", "sampler_name", "scheduler", "denoise")
 
 
 class IPAdapterInstructGrid(io.ComfyNode):
@@ -69,53 +68,88 @@ class IPAdapterInstructGrid(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, rows: str, row_values: str, columns: str, column_values: str, image=None, references=None, **given
+        cls,
+        model,
+        adapter,
+        clip,
+        vae,
+        latent,
+        instruction: str,
+        prompt: str,
+        negative_prompt: str,
+        weight: float,
+        guidance: str,
+        instruct_guidance: float,
+        image_guidance: float,
+        seed: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        denoise: float,
+        rows: str,
+        row_values: str,
+        columns: str,
+        column_values: str,
+        image=None,
+        references=None,
+        attn_mask=None,
     ) -> io.NodeOutput:
-        """Have each cell's nodes made. `given`: the further inputs, which are theirs."""
         check_either(image, references)
-        check_letters("instruction", given["instruction"])
+        check_letters("instruction", instruction)
+        cell = Cell(instruction, weight, guidance, instruct_guidance, image_guidance, cfg, seed)
         row_axis, column_axis = axis("rows", rows, row_values), axis("columns", columns, column_values)
-        cells = cells_of(row_axis, column_axis, Cell(**{name: given[name] for name in VARIED}))
-        graph = GridGraph({**given, "image": image, "references": references})
+        cells = cells_of(row_axis, column_axis, cell)
+        read = {"adapter": adapter, "clip": clip, "image": image, "references": references}
+        sampling = {"steps": steps, "sampler_name": sampler_name, "scheduler": scheduler, "denoise": denoise}
+        graph = GridGraph(
+            GraphBuilder(),
+            encode={**read, "task": OWN_WORDS, "prompt": prompt, "negative_prompt": negative_prompt},
+            apply={"model": model, "start_percent": 0.0, "end_percent": 1.0, "attn_mask": attn_mask},
+            sample={**sampling, "latent_image": latent},
+            vae=vae,
+        )
         sheet = graph.sheet(cells, row_axis, column_axis)
-        out = output_with_text(cls, [_description(cells, given["steps"])], sheet.out(0), sheet.out(1))
+        out = output_with_text(cls, [_description(cells, steps)], sheet.out(0), sheet.out(1))
         out.expand = graph.builder.finalize()
         return out
 
 
+@dataclass(frozen=True)
 class GridGraph:
-    """The graph of a grid's nodes. given: the grid's inputs, which its nodes take by their names."""
+    """The graph of a grid's nodes. encode, apply, sample: the inputs that they have in all cells."""
 
-    def __init__(self, given: Mapping):
-        self.builder, self.given = GraphBuilder(), given
+    builder: GraphBuilder
+    encode: Mapping
+    apply: Mapping
+    sample: Mapping
+    vae: list
 
     def sheet(self, cells: Sequence[Cell], rows: Axis, columns: Axis):
         """Add the last node, which joins the cells, and return it."""
         first, *others = (self.image(cell) for cell in cells)
         more = {f"more_{number:03}": image for number, image in enumerate(others)}
         labels = {"row_labels": "\n".join(rows.labels), "column_labels": "\n".join(columns.labels)}
-        return self.node("IPAdapterInstructLabelGrid", [{}], (), images=first, **labels, **more)
+        return self.node("IPAdapterInstructLabelGrid", [{}], images=first, **labels, **more)
 
     def image(self, cell: Cell) -> list:
         """Add a cell's nodes and return the link of its picture. Cells share whatever is alike in them."""
         settings = [{name: getattr(cell, name) for name in names} for names in (("instruction",), ACTING, SAMPLING)]
-        encoded = self.node("IPAdapterInstructEncode", settings[:1], ENCODED, task=OWN_WORDS)
-        whole = {"start_percent": 0.0, "end_percent": 1.0}
-        applied = self.node("IPAdapterInstructApply", settings[:2], APPLIED, embeds=encoded.out(0), **whole)
+        encoded = self.node("IPAdapterInstructEncode", settings[:1], **self.encode)
+        applied = self.node("IPAdapterInstructApply", settings[:2], **self.apply, embeds=encoded.out(0))
         for speaking in (encoded, applied):
             speaking.set_override_display_id(NO_NODE)  # their words are not the grid's
         links = {"model": applied.out(0), "positive": encoded.out(1), "negative": encoded.out(2)}
-        sampled = self.node("KSampler", settings, SAMPLED, latent_image=self.given["latent"], **links)
-        return self.node("VAEDecode", [*settings, {}], ("vae",), samples=sampled.out(0)).out(0)
+        sampled = self.node("KSampler", settings, **self.sample, **links)
+        return self.node("VAEDecode", [*settings, {}], samples=sampled.out(0), vae=self.vae).out(0)
 
-    def node(self, kind: str, settings: Sequence[Mapping], names: Sequence[str], **inputs):
+    def node(self, kind: str, settings: Sequence[Mapping], **inputs):
         """Add a node under an id made of its settings: the same have the same id in every grid.
 
-        settings: of the cell, those that act on the nodes before it, then its own. names: the grid's inputs it takes.
+        settings: of the cell, those that act on the nodes before it, then its own.
         """
         values = tuple(value for one in settings for value in one.values())
         own = hashlib.blake2s(repr(values).encode(), digest_size=6).hexdigest()
-        inputs |= {name: self.given.get(name) for name in names}
         given = {name: value for name, value in inputs.items() if value is not None}
         return self.builder.node(kind, id=f"{kind}-{own}", **given, **settings[-1])
 

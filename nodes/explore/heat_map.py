@@ -6,7 +6,7 @@ Axes: A adapters, L latents and their pictures, R rows, C columns, H height, W w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -26,6 +26,8 @@ from .watch import Watches
 if TYPE_CHECKING:
     from ...models.attention_maps.record import Watch
 
+IMAGE_VIEW, STEPS_VIEW, TOKENS_VIEW = "picture", "over steps", "tokens"
+VIEWS = (IMAGE_VIEW, STEPS_VIEW, "over blocks", TOKENS_VIEW)
 PARTS_SHOWN = 8  # of the sampling, at most
 CELL = 256  # the longer side of a picture on a sheet
 COLUMNS = 8  # of a sheet, at most
@@ -62,7 +64,7 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
         if view == IMAGE_VIEW:
             overlay = overlaid(images.repeat(len(shares), 1, 1, 1), normalised(maps, scale), opacity)
         else:
-            overlay = drawn(SHEETS[view](watch), images, opacity, scale)
+            overlay = drawn(sheets_of(watch, view), images, opacity, scale)
         lines = [
             f"{name}: {own.mean():.1%} of the attention, {own.min():.1%} to {own.max():.1%} from place to place"
             for name, own in zip(_names(watch), shares, strict=True)
@@ -94,33 +96,23 @@ class Sheet(NamedTuple):
     maps: Tensor
 
 
-def over_steps(watch: Watch) -> list[Sheet]:
-    """Return a row for each adapter and picture, with its shares from the beginning of sampling to the end."""
-    positions, shares = zip(*watch.over_steps(PARTS_SHOWN), strict=True)
-    return [_one_sheet(watch, [f"{100 * position:.0f} %" for position in positions], shares)]
+def sheets_of(watch: Watch, view: str) -> list[Sheet]:
+    """Return a sheet with a row for each adapter and picture, and a column for each part of the run, or each block.
 
-
-def over_blocks(watch: Watch) -> list[Sheet]:
-    """Return a row for each adapter and picture, with its shares in one block after another."""
-    blocks, shares = zip(*watch.over_blocks().items(), strict=True)
-    return [_one_sheet(watch, blocks, shares)]
-
-
-def tokens(watch: Watch) -> list[Sheet]:
-    """Return each adapter's tokens on a sheet of its own, since their numbers differ."""
-    return [
-        Sheet(_labels(watch)[adapter], [f"token {number}" for number in range(1, own.shape[1] + 1)], own)
-        for adapter, own in watch.token_maps().items()
-    ]
-
-
-IMAGE_VIEW = "picture"
-SHEETS: dict[str, Callable[[Watch], list[Sheet]]] = {
-    "over steps": over_steps,
-    "over blocks": over_blocks,
-    "tokens": tokens,
-}
-VIEWS = (IMAGE_VIEW, *SHEETS)
+    Tokens are on a sheet for each adapter, since their numbers differ.
+    """
+    if view == TOKENS_VIEW:
+        return [
+            Sheet(_labels(watch)[adapter], [f"token {number}" for number in range(1, own.shape[1] + 1)], own)
+            for adapter, own in watch.token_maps().items()
+        ]
+    if view == STEPS_VIEW:
+        shown = [(f"{100 * position:.0f} %", share) for position, share in watch.over_steps(PARTS_SHOWN)]
+    else:
+        shown = watch.over_blocks().items()
+    columns, shares = zip(*shown, strict=True)
+    rows = [label for labels in _labels(watch) for label in labels]
+    return [Sheet(rows, columns, torch.stack(shares, dim=2).flatten(0, 1))]
 
 
 def drawn(sheets: Sequence[Sheet], images: Tensor, opacity: float, scale: str) -> Tensor:
@@ -143,11 +135,6 @@ def drawn(sheets: Sequence[Sheet], images: Tensor, opacity: float, scale: str) -
             lines.append(labelled_grid(cells, rows, columns[start : start + at_once]))
     width = max(line.shape[2] for line in lines)
     return torch.cat([F.pad(line, (0, 0, 0, width - line.shape[2]), value=1.0) for line in lines], dim=1)
-
-
-def _one_sheet(watch: Watch, columns: Sequence[str], shares: Sequence[Tensor]) -> Sheet:
-    rows = [label for labels in _labels(watch) for label in labels]
-    return Sheet(rows, columns, torch.stack(list(shares), dim=2).flatten(0, 1))
 
 
 def _names(watch: Watch) -> list[str]:

@@ -85,13 +85,15 @@ class IPAdapterInstructTrain(io.ComfyNode):
         captions: str,
         initial_adapter: str,
         steps: int,
+        batch_size: int,
+        learning_rate: float,
+        seed: int,
         filename_prefix: str,
         clip_vision=None,
         instruct_clip=None,
+        mixed_precision: str = NO,
         preview_every: int = 100,
-        **how,
     ) -> io.NodeOutput:
-        """Train an adapter and write it. `how`: the training arguments that the other inputs are called after."""
         from ...models.adapter.checkpoint import read_checkpoint
         from ...models.encoding.encode import AdapterWithEncoders
         from ...models.encoding.loaded_adapter import LoadedAdapter
@@ -104,7 +106,14 @@ class IPAdapterInstructTrain(io.ComfyNode):
 
         check_clip(clip)
         pairs = image_pairs(references, targets, captions, instruction)
-        arguments = TrainingArguments(steps, lr_warmup_steps=min(100, steps // 10), **how)
+        arguments = TrainingArguments(
+            steps,
+            batch_size,
+            learning_rate=learning_rate,
+            lr_warmup_steps=min(100, steps // 10),
+            mixed_precision=mixed_precision,
+            seed=seed,
+        )
         check_letters("filename_prefix", filename_prefix)
         path = TRAINED.next_path(filename_prefix, str(Path(folder_paths.get_output_directory(), MODEL_FOLDER)))
         encoder = _encoder_file(clip_vision)
