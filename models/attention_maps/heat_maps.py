@@ -54,15 +54,12 @@ def attention_to(queries: Tensor, keys: Tensor, others: Tensor, heads: int) -> t
     queries, keys, others = (rearrange(x.float(), "b n (h d) -> b h n d", h=heads) for x in (queries, keys, others))
     queries = queries / math.sqrt(queries.shape[-1])
     a_position = len(queries) * heads * (keys.shape[2] + others.shape[2])
-    parts = [_attention_to(part, keys, others) for part in queries.split(max(AT_ONCE // a_position, 1), dim=2)]
-    shares, tokens = zip(*parts, strict=True)
+    shares, tokens = [], []
+    for part in queries.split(max(AT_ONCE // a_position, 1), dim=2):
+        logits, other_logits = (part @ x.transpose(-1, -2) for x in (keys, others))  # [B, heads, N, T or L]
+        shares.append(torch.sigmoid(logits.logsumexp(-1) - other_logits.logsumexp(-1)).mean(dim=1))
+        tokens.append(logits.softmax(dim=-1).mean(dim=1).transpose(1, 2))
     return torch.cat(shares, dim=1), torch.cat(tokens, dim=2)
-
-
-def _attention_to(queries: Tensor, keys: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    logits, other_logits = (queries @ x.transpose(-1, -2) for x in (keys, others))  # [B, heads, N, T or L]
-    share = torch.sigmoid(logits.logsumexp(-1) - other_logits.logsumexp(-1))
-    return share.mean(dim=1), logits.softmax(dim=-1).mean(dim=1).transpose(1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,14 +102,10 @@ def placed(maps: Tensor, area: tuple[int, int, int, int] | None, latent_size: Si
     """
     covered = torch.ones_like(maps[:, :1])
     if area is not None:
-        maps, covered = (_at_its_place(x, area, latent_size) for x in (maps, covered))
+        height, width, top, left = area
+        sides = (left, latent_size[1] - left - width, top, latent_size[0] - top - height)
+        maps, covered = (F.pad(F.interpolate(x, (height, width), mode="area"), sides) for x in (maps, covered))
     return Mean(*(F.interpolate(x, size=kept_size(latent_size), mode="area") for x in (maps, covered)))
-
-
-def _at_its_place(maps: Tensor, area: tuple[int, int, int, int], latent_size: Size) -> Tensor:
-    height, width, top, left = area
-    maps = F.interpolate(maps, size=(height, width), mode="area")
-    return F.pad(maps, (left, latent_size[1] - left - width, top, latent_size[0] - top - height))
 
 
 # Images

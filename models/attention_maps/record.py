@@ -47,39 +47,32 @@ def watched(model) -> tuple[object, Watch]:
 class Look:
     """A look at one step's call, on each device: at the full branch only, simple guidance's conditional one.
 
-    texts: the length of each condition's text. shares, tokens: sums, by the device first; threads add to them.
+    texts: the length of each condition's text. sums: by device, adapter, latents and block, the image tokens' share
+    [b, h, w]; without a block, what each of them gets of it, [b, T, h, w]. Threads add to them.
     """
 
     run: Run
     texts: Mapping[UUID, int]
-    shares: dict[tuple, Mean] = field(default_factory=dict)
-    tokens: dict[tuple, Mean] = field(default_factory=dict)
+    sums: dict[tuple, Mean] = field(default_factory=dict)
     _adding: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def see(self, adapter: StepAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None:
         """Add the attention at a site. Tiles of an image are left out, since nothing tells where they belong."""
         number = self.run.adapters.index(adapter.prepared)
         for chunk, (branch, area) in enumerate(zip(rows.branches, rows.areas, strict=True)):
-            whole = rows.input_size == (rows.latent_size if area is None else area[:2])
-            if branch is Branch.FULL and whole:
-                share, tokens = (
-                    placed(maps, area, rows.latent_size) for maps in self._maps(attention, chunk, len(rows.branches))
-                )
-                device = share.total.device
-                with self._adding:
-                    _add(self.shares, (device, number, rows.batch_indices, site[:2]), share[:, 0])
-                    _add(self.tokens, (device, number, rows.batch_indices), tokens)
-
-    def _maps(self, seen: Attention, chunk: int, chunks: int) -> tuple[Tensor, Tensor]:
-        """Return a chunk's maps: the image tokens' share [b, 1, h, w], and what each of them gets of it, [b, T, h, w].
-
-        Of text only as much as the condition has: the host repeats it to the length of a longer one in the batch.
-        """
-        queries, keys, others = (x.chunk(chunks)[chunk] for x in (seen.queries, seen.keys, seen.others))
-        if seen.texts is not None:
-            others = others[:, : self.texts[seen.texts[chunk]]]
-        share, tokens = attention_to(queries, keys, others, seen.heads)
-        return share.unflatten(1, (1, *seen.grid)), tokens.unflatten(2, seen.grid)
+            if branch is not Branch.FULL or rows.input_size != (rows.latent_size if area is None else area[:2]):
+                continue
+            given = attention.queries, attention.keys, attention.others
+            queries, keys, others = (x.chunk(len(rows.branches))[chunk] for x in given)
+            if attention.texts is not None:  # the host repeats a text to the length of a longer one in the batch
+                others = others[:, : self.texts[attention.texts[chunk]]]
+            share, tokens = attention_to(queries, keys, others, attention.heads)
+            share = placed(share.unflatten(1, (1, *attention.grid)), area, rows.latent_size)[:, 0]
+            tokens = placed(tokens.unflatten(2, attention.grid), area, rows.latent_size)
+            of = queries.device, number, rows.batch_indices
+            with self._adding:
+                _add(self.sums, (*of, site[:2]), share)
+                _add(self.sums, (*of, None), tokens)
 
     def __deepcopy__(self, memo: dict) -> Look:
         return self
@@ -100,6 +93,7 @@ class Moment:
         return Moment(self.noise_level, self.position, maps)
 
 
+@dataclass(eq=False)
 class Watch:
     """A record of what was seen in the last sampling run, on the CPU. Shared by the clones of a model.
 
@@ -108,45 +102,44 @@ class Watch:
     blocks, tokens: means over the run. A block holds several attentions in SDXL, and one elsewhere.
     """
 
-    def __init__(self):
-        self.instructions: tuple[str, ...] = ()
-        self.layers: Mapping[SiteKey, int] = {}
-        self.moments: list[Moment] = []
-        self.blocks: dict[SiteKey, dict[Of, Mean]] = {}
-        self.tokens: dict[Of, Mean] = {}
+    instructions: tuple[str, ...] = ()
+    layers: Mapping[SiteKey, int] = field(default_factory=dict)
+    moments: list[Moment] = field(default_factory=list)
+    blocks: dict[SiteKey, dict[Of, Mean]] = field(default_factory=dict)
+    tokens: dict[Of, Mean] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: dict) -> Watch:
         return self
 
     def begin(self, run: Run, layers: Mapping[SiteKey, int]) -> None:
         """Forget the run before."""
-        self.__init__()
-        self.instructions = tuple(adapter.applied.instruction for adapter in run.adapters)
-        self.layers = layers
+        self.__init__(tuple(adapter.applied.instruction for adapter in run.adapters), layers)
 
     @contextlib.contextmanager
     def step(self, run: Run, conds: Conds, noise_level: Tensor, in_parts: bool) -> Iterator[Look]:
         """Keep what a call shows. in_parts: it holds some of the latents, and others follow at the same level."""
         look = Look(run, {cond["uuid"]: cond["model_conds"][CROSS_ATTENTION].cond.shape[1] for cond in conds})
         yield look
-        level, maps = float(noise_level), {}
-        for (number, batch_indices, block), seen in _of_all_devices(look.shares).items():
-            for of, one in _each(number, batch_indices, seen.as_one().to("cpu")):
-                _add(maps, of, one)
-                _add(self.blocks.setdefault(block, {}), of, one)
-        for (number, batch_indices), seen in _of_all_devices(look.tokens).items():
-            for of, one in _each(number, batch_indices, seen.to("cpu")):
-                _add(self.tokens, of, one)
-        if maps:
-            self._keep(Moment(level, run.steps.at(level), maps), in_parts)
-
-    def _keep(self, moment: Moment, in_parts: bool) -> None:
-        if in_parts and self.moments and self.moments[-1].noise_level == moment.noise_level:
-            self.moments[-1] += moment
+        sums, maps = {}, {}
+        for (_, *key), seen in look.sums.items():
+            _add(sums, tuple(key), seen.to("cpu"))
+        for (number, batch_indices, block), seen in sums.items():
+            for row, batch_index in enumerate(batch_indices):
+                of = number, batch_index
+                if block is None:
+                    _add(self.tokens, of, seen[row])
+                    continue
+                for means in (maps, self.blocks.setdefault(block, {})):
+                    _add(means, of, seen[row].as_one())
+        if not maps:
             return
-        if len(self.moments) == MOST_MOMENTS:
-            self.moments = _merged(self.moments, MOST_MOMENTS // 2)
-        self.moments.append(moment)
+        level = float(noise_level)
+        moment = Moment(level, run.steps.at(level), maps)
+        if in_parts and self.moments and self.moments[-1].noise_level == level:
+            self.moments[-1] += moment
+        else:
+            kept = self.moments if len(self.moments) < MOST_MOMENTS else _merged(self.moments, MOST_MOMENTS // 2)
+            self.moments = [*kept, moment]
 
     @property
     def latents(self) -> int:
@@ -184,19 +177,6 @@ class Watch:
 
 def _add(means: dict, key, more: Mean) -> None:
     means[key] = means[key] + more if key in means else more
-
-
-def _of_all_devices(sums: Mapping[tuple, Mean]) -> dict[tuple, Mean]:
-    """Add up sums by their keys without the device, on one of the devices."""
-    together: dict[tuple, Mean] = {}
-    first = next(iter(sums), ("cpu",))[0]
-    for (_, *of), seen in sums.items():
-        _add(together, tuple(of), seen.to(first))
-    return together
-
-
-def _each(number: int, batch_indices: Sequence[int], seen: Mean) -> Iterator[tuple[Of, Mean]]:
-    return (((number, batch_index), seen[row]) for row, batch_index in enumerate(batch_indices))
 
 
 def _merged(moments: Sequence[Moment], parts: int) -> list[Moment]:

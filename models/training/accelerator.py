@@ -6,32 +6,25 @@ import contextlib
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
 class Accelerator:
-    """The part of accelerate's Accelerator that training uses, by the same names, for this process alone.
-
-    process_index: this process's number. is_main_process: whether it is the one that writes files.
-    """
+    """The part of accelerate's Accelerator that training uses, by the same names, for this process alone."""
 
     process_index = 0
     is_main_process = True
 
-    def prepare(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
-        """Return both, so that all processes have the same weights after a step."""
-        return module, optimizer
+    def prepare(self, *parts: Any) -> tuple[Any, ...]:
+        return parts
 
     def no_sync(self, module: nn.Module) -> AbstractContextManager:
-        """Return a context for a pass whose gradients are not yet exchanged with other processes."""
         return contextlib.nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()
 
     def reduce(self, tensor: Tensor, reduction: str) -> Tensor:
-        """Return the tensors of all processes as one; reduction is "mean"."""
         return tensor
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -36,8 +35,7 @@ class Conditioning:
 
     def to(self, device: torch.device) -> Conditioning:
         """Return it on a device in float32, in which the resampler computes, as when it samples."""
-        known = {name: part for name, part in vars(self).items() if part is not None}
-        return Conditioning(**{name: part.to(device, torch.float32) for name, part in known.items()})
+        return Conditioning(**{name: x.to(device, torch.float32) for name, x in vars(self).items() if x is not None})
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +62,15 @@ def drop_conditioning(
     text = both + arguments.t_drop_rate
     without_text = drawn < text
     without_image = (drawn < both) | ((drawn >= text) & (drawn < arguments.drop_rate))
-
-    def dropped(part: Tensor, nothing: Tensor, where: Tensor) -> Tensor:
-        return torch.where(where.to(part.device).view(-1, *(1,) * (part.ndim - 1)), nothing.to(part), part)
-
     context, no_context = same_length(given.context, unconditional.context)
-    pooled, no_pooled = given.pooled_output, unconditional.pooled_output
-    return Conditioning(
-        dropped(given.image_features, unconditional.image_features, without_image),
-        dropped(given.instruct_embeds, unconditional.instruct_embeds, without_text),
-        dropped(given.prompt_embeds, unconditional.prompt_embeds, without_text),
-        dropped(context, no_context, without_text),
-        None if pooled is None else dropped(pooled, cast(Tensor, no_pooled), without_text),
-    )
+    given, unconditional = replace(given, context=context), replace(unconditional, context=no_context)
+
+    def dropped(name: str, part: Tensor) -> Tensor:
+        where = without_image if name == "image_features" else without_text
+        where = where.to(part.device).view(-1, *(1,) * (part.ndim - 1))
+        return torch.where(where, getattr(unconditional, name).to(part), part)
+
+    return Conditioning(**{name: dropped(name, part) for name, part in vars(given).items() if part is not None})
 
 
 def same_length(*contexts: Tensor) -> list[Tensor]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import comfy.model_management as mm
@@ -59,23 +60,16 @@ class Encoders:
         """Encode a caption or instruction: the resampler's embeds [L, 768], the denoiser's context and pooled text."""
         [[context, values]] = conditionings(self.clip, [text])[0]
         embeds = encode_texts(self.instruct_clip or self.clip, [text])[text]
-        pooled = values.get("pooled_output")
-        made = {"embeds": embeds[0].half(), "context": context[0].half()}
-        return made if pooled is None else {**made, "pooled_output": pooled[0].half()}
+        made = {"embeds": embeds, "context": context, "pooled_output": values.get("pooled_output")}
+        return {name: tensor[0].half() for name, tensor in made.items() if tensor is not None}
 
     def fingerprints(self) -> dict[str, str]:
         """Return a fingerprint of each encoder as it is now, with patches that others have put on it."""
-        parts = {
-            "image": (self.clip_vision.model, self.clip_vision.patcher),
-            "latents": (self.vae.first_stage_model, self.vae.patcher),
-            "text": (self.clip.cond_stage_model, self.clip.patcher),
-        }
-        if self.instruct_clip is not None:
-            module = getattr(self.instruct_clip, "cond_stage_model", None) or self.instruct_clip.model
-            parts["instruction"] = (module, self.instruct_clip.patcher)
+        readers = {"image": self.clip_vision, "latents": self.vae, "text": self.clip, "instruction": self.instruct_clip}
+        patchers = {name: reader.patcher for name, reader in readers.items() if reader is not None}
         return {
-            name: f"{fingerprint(module.state_dict())} {patcher.patches_uuid if patcher.patches else ''}"
-            for name, (module, patcher) in parts.items()
+            name: f"{fingerprint(patcher.model.state_dict())} {patcher.patches_uuid if patcher.patches else ''}"
+            for name, patcher in patchers.items()
         }
 
 
@@ -94,36 +88,26 @@ class PairDataset:
     def batch(self, count: int, generator: torch.Generator) -> Batch:
         """Return `count` examples, drawn by the generator alone."""
         drawn = torch.randint(len(self.pairs), (count,), generator=generator).tolist()
-        return self.examples([(number, self._instruction(number, generator)) for number in drawn])
+        given = [self.pairs[number].instructions for number in drawn]
+        phrasings = [texts[int(torch.randint(len(texts), (1,), generator=generator))] for texts in given]
+        return self.examples(zip(drawn, phrasings, strict=True))
 
     def examples(self, wanted: Iterable[tuple[int, str]]) -> Batch:
         """Return pairs by their numbers, each with an instruction."""
-        rows = [(self._pair(number), self.pairs[number].caption, text) for number, text in wanted]
-        given = [self._conditioning(row["image_features"][None].float(), caption, text) for row, caption, text in rows]
-        return Batch(torch.stack([row["latents"] for row, _, _ in rows]), stack_conditioning(given))
-
-    def of_task(self, task: str) -> list[int]:
-        """Return the numbers of a task's pairs."""
-        return [number for number, pair in enumerate(self.pairs) if pair.task == task]
-
-    def _instruction(self, number: int, generator: torch.Generator) -> str:
-        texts = self.pairs[number].instructions
-        return texts[int(torch.randint(len(texts), (1,), generator=generator))]
-
-    def _pair(self, number: int) -> dict[str, Tensor]:
-        reference, target = self._files[number]
-        return {**load_file(reference), **load_file(target)}
+        latents, given = [], []
+        for number, instruction in wanted:
+            reference, target = (load_file(file) for file in self._files[number])
+            latents.append(target["latents"])
+            image = reference["image_features"][None].float()
+            given.append(self._conditioning(image, self.pairs[number].caption, instruction))
+        return Batch(torch.stack(latents), stack_conditioning(given))
 
     def _conditioning(self, image: Tensor, caption: str, instruction: str) -> Conditioning:
-        prompt, instruct = (load_file(self._files[text]) for text in (caption, instruction))
-        pooled = prompt.get("pooled_output")
-        return Conditioning(
-            image,
-            instruct["embeds"][None].float(),
-            prompt["embeds"][None].float(),
-            prompt["context"][None].float(),
-            None if pooled is None else pooled[None].float(),
+        prompt, instruct = (
+            {name: tensor[None].float() for name, tensor in load_file(self._files[text]).items()}
+            for text in (caption, instruction)
         )
+        return Conditioning(image, instruct["embeds"], prompt["embeds"], prompt["context"], prompt.get("pooled_output"))
 
 
 def encode_pairs(
@@ -139,29 +123,23 @@ def encode_pairs(
     for text in texts:
         check_letters("A caption or instruction", text)
     marks = encoders.fingerprints()
-    done, count, files = 0, len(texts) + len(pairs), {}
+    count, files = len(texts) + len(pairs), {}
     for text in texts:
         mm.throw_exception_if_processing_interrupted()
         files[text] = cache.path("text", marks["text"] + marks.get("instruction", ""), text)
-        cache.fill(files[text], lambda text=text: encoders.encode_text(text))
-        progress(done := done + 1, count, "texts")
+        cache.fill(files[text], partial(encoders.encode_text, text))
+        progress(len(files), count, "texts")
     for number, pair in enumerate(pairs):
         mm.throw_exception_if_processing_interrupted()
-        files[number] = _encode_images(pair, encoders, base, cache, marks)
-        progress(done := done + 1, count, "images")
+        reference, target = (_read(pair, name) for name in ("reference", "target"))
+        of_reference = cache.path("image", marks["image"], reference.numpy().tobytes(), str(reference.shape))
+        sizes = str(encoders.resolution), str(target.shape)
+        of_target = cache.path("latents", marks["latents"], base.family.name, target.numpy().tobytes(), *sizes)
+        cache.fill(of_reference, partial(encoders.encode_reference, reference))
+        cache.fill(of_target, partial(encoders.encode_target, target, base))
+        files[number] = of_reference, of_target
+        progress(len(files), count, "images")
     return PairDataset(pairs, files, zero_hidden_states(encoders.clip_vision))
-
-
-def _encode_images(
-    pair: Pair, encoders: Encoders, base: FrozenBase, cache: TensorCache, marks: dict[str, str]
-) -> tuple:
-    reference, target = (_read(pair, name) for name in ("reference", "target"))
-    reference_file = cache.path("image", marks["image"], reference.numpy().tobytes(), str(reference.shape))
-    sizes = (str(encoders.resolution), str(target.shape))
-    target_file = cache.path("latents", marks["latents"], base.family.name, target.numpy().tobytes(), *sizes)
-    cache.fill(reference_file, lambda: encoders.encode_reference(reference))
-    cache.fill(target_file, lambda: encoders.encode_target(target, base))
-    return reference_file, target_file
 
 
 def _read(pair: Pair, name: str) -> Tensor:

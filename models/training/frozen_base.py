@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any
 
 import comfy.model_management as mm
 import torch
@@ -73,7 +73,7 @@ def without_dynamic_loading(model):
 class FrozenBase:
     """The denoiser of a ComfyUI ModelPatcher, whose weights are read and never written.
 
-    family: see `trainable_family`. dtype: what it computes in.
+    family: see `trainable_family`. dtype: what it computes in. sampling, latent_format: ComfyUI's.
     attention: what computes the denoiser's attention; see `plain_attention`.
     """
 
@@ -84,6 +84,9 @@ class FrozenBase:
         self.patcher, self.family = without_dynamic_loading(model), family
         self.patcher.set_model_compute_dtype(dtype)
         self.attention, self.dtype = attention, dtype
+        self.device: torch.device = self.patcher.load_device
+        self.sampling = self.patcher.get_model_object("model_sampling")
+        self.latent_format = self.patcher.get_model_object("latent_format")
         denoiser = denoiser_of(self.family)
         self.sites: list[Site] = denoiser.sites(self.view)
         denoiser.check_open(self.view, self.sites)
@@ -99,19 +102,6 @@ class FrozenBase:
         """The model as it is when it is `loaded`, also before."""
         return ModelView(self.patcher)
 
-    @property
-    def sampling(self):
-        """ComfyUI's ModelSampling."""
-        return self.patcher.get_model_object("model_sampling")
-
-    @property
-    def latent_format(self):
-        return self.patcher.get_model_object("latent_format")
-
-    @property
-    def device(self) -> torch.device:
-        return self.patcher.load_device
-
     @contextlib.contextmanager
     def loaded(self) -> Iterator[None]:
         """Hold the whole model on its device, with its LoRAs, fit for forward and backward passes.
@@ -125,9 +115,8 @@ class FrozenBase:
 
     def noise_levels(self, positions: Tensor) -> Tensor:
         """Return the model's noise levels [B] at positions 0..1 of its own schedule."""
-        sampling = self.sampling
-        last = sampling.timestep(sampling.sigma_max.cpu())
-        return sampling.sigma(positions.cpu() * last).to(positions)
+        last = self.sampling.timestep(self.sampling.sigma_max.cpu())
+        return self.sampling.sigma(positions.cpu() * last).to(positions)
 
     def losses(self, adapter: TrainableAdapter, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
         """Return the mean square error of the denoiser's own prediction for each pair, [B].
@@ -136,17 +125,12 @@ class FrozenBase:
         ComfyUI gives what is denoised, which is linear in the prediction.
         noise [B, C, h, w]; sigmas [B].
         """
-        sampling = self.sampling
-        noisy = sampling.noise_scaling(_column(sigmas), noise, batch.latents)
+        level = sigmas[:, None, None, None]
+        noisy = self.sampling.noise_scaling(level, noise, batch.latents)
         denoised = self.denoised(adapter, batch.conditioning, noisy, sigmas)
-        error = (denoised - batch.latents) / self._slope(sigmas)
-        return error.square().mean((1, 2, 3))
-
-    def _slope(self, sigmas: Tensor) -> Tensor:
-        """Return by how much what is denoised changes when the prediction changes by one, [B, 1, 1, 1]."""
-        sampling, one = self.sampling, torch.ones_like(_column(sigmas))
-        zero = torch.zeros_like(one)
-        return sampling.calculate_denoised(sigmas, one, zero) - sampling.calculate_denoised(sigmas, zero, zero)
+        one, zero = torch.ones_like(level), torch.zeros_like(level)
+        of_one, of_zero = (self.sampling.calculate_denoised(sigmas, prediction, zero) for prediction in (one, zero))
+        return ((denoised - batch.latents) / (of_one - of_zero)).square().mean((1, 2, 3))
 
     def denoised(self, adapter: TrainableAdapter, given: Conditioning, noisy: Tensor, sigmas: Tensor) -> Tensor:
         """Denoise latents [B, C, h, w] with the adapter's tokens, by the model, which must be `loaded`."""
@@ -158,14 +142,7 @@ class FrozenBase:
         height, width = noisy.shape[-2:]
         rows = BatchRows((Branch.FULL,), (None,), (height, width), (height, width), tuple(range(len(noisy))), set())
         options = denoiser.patched({OVERRIDE: self.attention, "cond_or_uncond": [0]}, (acting,), rows)
-        denoised = self.model.apply_model(noisy, sigmas, transformer_options=options, **self._conds(given, noisy))
-        check_reached(self._doubted, keys, rows.reached)
-        return denoised
-
-    def _conds(self, given: Conditioning, noisy: Tensor) -> dict[str, Tensor]:
-        """Return texts as the model's class takes them when it samples."""
-        height, width = noisy.shape[-2:]
-        made = self.model.extra_conds(
+        conds = self.model.extra_conds(
             cross_attn=given.context,
             pooled_output=given.pooled_output,
             noise=noisy,
@@ -174,25 +151,23 @@ class FrozenBase:
             height=height * PIXELS,
             prompt_type="positive",
         )
-        return {name: cond.cond for name, cond in made.items()}
-
-
-def _column(values: Tensor) -> Tensor:
-    return values[:, None, None, None]
+        texts = {name: cond.cond for name, cond in conds.items()}  # as the model's class takes them when it samples
+        denoised = self.model.apply_model(noisy, sigmas, transformer_options=options, **texts)
+        check_reached(self._doubted, keys, rows.reached)
+        return denoised
 
 
 @contextlib.contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    found = [store for owner in module.modules() for store in (owner._parameters, owner._buffers)]
-    stores = cast(list[dict[str, Tensor | None]], found)
-    own = [(store, name, tensor) for store in stores for name, tensor in store.items() if tensor is not None]
+    stores: list[Any] = [store for owner in module.modules() for store in (owner._parameters, owner._buffers)]
+    own = [{name: tensor for name, tensor in store.items() if tensor is not None} for store in stores]
     try:
-        for store, name, tensor in own:
-            store[name] = _without_gradient(tensor)
+        for store, tensors in zip(stores, own, strict=True):
+            store.update({name: _without_gradient(tensor) for name, tensor in tensors.items()})
         yield
     finally:
-        for store, name, tensor in own:
-            store[name] = tensor
+        for store, tensors in zip(stores, own, strict=True):
+            store.update(tensors)
 
 
 def _without_gradient(tensor: Tensor) -> Tensor:

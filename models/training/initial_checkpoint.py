@@ -42,13 +42,6 @@ class Shape:
     text_ff: int = 2
 
 
-def initial_checkpoint(given: AdapterCheckpoint | Shape, base: FrozenBase, seed: int) -> AdapterCheckpoint:
-    """Return what training starts from: a new adapter of a shape, or what `from_file` makes of a given one."""
-    if isinstance(given, Shape):
-        return recognise(from_scratch(base, given, seed))
-    return from_file(given, base.family, base.sites, seed)
-
-
 def from_scratch(base: FrozenBase, shape: Shape, seed: int) -> Mapping[str, Tensor]:
     """Draw the tensors of a new adapter, under published names.
 

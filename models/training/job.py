@@ -12,24 +12,22 @@ from pathlib import Path
 import comfy.clip_vision
 import comfy.sd
 import torch
-from torch import Tensor
 
 from ..adapter.checkpoint import read_checkpoint
-from ..adapter.trained_files import write_adapter
 from ..denoisers.denoiser import denoiser_of
 from ..encoding.image_encoder import check_encoder
 from ..files.atomic_write import cannot_write, whole
-from ..files.encoder_files import EncoderNeed
+from ..files.encoder_files import VIT_H_HIDDEN_STATES
 from ..files.tensor_cache import TensorCache
 from .accelerator import Accelerator
 from .dataset import Encoders, PairDataset, encode_pairs
 from .frozen_base import trainable_family
-from .initial_checkpoint import IMAGE_WIDTH, Shape
+from .initial_checkpoint import Shape
 from .loss_plot import loss_plot
 from .pairs import Pair, read_pairs
 from .trainer import StepReport, Trainer, TrainingSetup
 from .training_arguments import TrainingArguments
-from .validation import one_of_each_task, pil_image, sample_grid, validation_losses, validation_split
+from .validation import pil_image, sample_grid, validation_losses, validation_split
 
 LOG = logging.getLogger(__name__)
 STATE, LOSSES, SETTINGS, CACHE = "state.pt", "losses.jsonl", "settings.json", "cache"
@@ -38,26 +36,20 @@ MOST_ROWS = 6  # of a sample grid
 
 @dataclass(frozen=True)
 class Job:
-    """The training that a user asks for.
+    """The training that a user asks for."""
 
-    data: see `read_pairs`. checkpoint: the base model's file. text_encoders: where the checkpoint has none, or CLIP-L
-    for SD3. vae: where the checkpoint has none. initial_adapter: to start from, None for a new one of `shape`.
-    output: the adapter to write. work: where states, samples and what is needed to resume are kept.
-    resolution: a side of the targets, in pixels. logging_steps, checkpointing_steps, validation_steps: after so many.
-    """
-
-    data: Path
-    checkpoint: Path
+    data: Path  # see `read_pairs`
+    checkpoint: Path  # the base model's file
     clip_vision: Path
-    output: Path
-    work: Path
+    output: Path  # the adapter to write
+    work: Path  # where states, samples and what is needed to resume are kept
     arguments: TrainingArguments
-    text_encoders: tuple[Path, ...] = ()
-    vae: Path | None = None
-    initial_adapter: Path | None = None
+    text_encoders: tuple[Path, ...] = ()  # where the checkpoint has none, or CLIP-L for SD3
+    vae: Path | None = None  # where the checkpoint has none
+    initial_adapter: Path | None = None  # to start from; None for a new one of `shape`
     shape: Shape = field(default_factory=Shape)
-    resolution: int = 512
-    logging_steps: int = 10
+    resolution: int = 512  # a side of the targets, in pixels
+    logging_steps: int = 10  # after so many steps each
     checkpointing_steps: int = 500
     validation_steps: int = 500
 
@@ -80,7 +72,11 @@ def run(job: Job, accelerator: Accelerator) -> None:
         trainer.resume(torch.load(job.work / STATE, map_location=trainer.base.device, weights_only=True))
         LOG.info("resumed after step %d", trainer.step)
     (job.work / SETTINGS).write_text(json.dumps(_settings(job), indent=1), encoding="utf-8")
-    _train(job, trainer, encoders, validation, held_out or training)
+    if accelerator.is_main_process:
+        reports = Reports(job, trainer, encoders, validation, held_out or training)
+        trainer.train(reports.after_step, reports.save)
+    else:
+        trainer.train(lambda report: None, lambda: None)
 
 
 def load_models(job: Job) -> tuple:
@@ -97,7 +93,7 @@ def load_models(job: Job) -> tuple:
     for part, found in (("text encoder", clip), ("autoencoder", vae), ("image encoder", clip_vision)):
         if found is None:
             raise ValueError(f"A {part} was expected; none of the files holds one. Give its file, too.")
-    check_encoder(clip_vision, EncoderNeed(IMAGE_WIDTH, image_embeds=False), job.clip_vision.name)
+    check_encoder(clip_vision, VIT_H_HIDDEN_STATES, job.clip_vision.name)
     return model, Encoders(clip, vae, clip_vision, (job.resolution, job.resolution))
 
 
@@ -122,73 +118,63 @@ def _settings(job: Job) -> dict:
     return json.loads(json.dumps(own))  # numbers as they are read again
 
 
-def _train(
-    job: Job, trainer: Trainer, encoders: Encoders, validation: PairDataset | None, sampled: Sequence[Pair]
-) -> None:
-    if not trainer.accelerator.is_main_process:
-        trainer.train(lambda report: None, lambda: None)
-        return
-    recent: list[StepReport] = []
-    seconds, began = 0.0, time.monotonic()
+class Reports:
+    """The files and log lines of a run. validation: pairs it is not trained on, or None. sampled: pairs to sample."""
 
-    def after_step(report: StepReport) -> None:
-        nonlocal recent, seconds, began
-        recent.append(report)
-        seconds += time.monotonic() - began
-        is_last = report.step == job.arguments.max_train_steps
+    def __init__(
+        self, job: Job, trainer: Trainer, encoders: Encoders, validation: PairDataset | None, sampled: Sequence[Pair]
+    ):
+        self.job, self.trainer, self.encoders = job, trainer, encoders
+        self.validation = validation
+        self.sampled = list({pair.task: pair for pair in reversed(sampled)}.values())[::-1]  # one of each task
+        self.recent: list[StepReport] = []
+        self.seconds, self.began = 0.0, time.monotonic()
+
+    def after_step(self, report: StepReport) -> None:
+        job, is_last = self.job, report.step == self.job.arguments.max_train_steps
+        self.recent.append(report)
+        self.seconds += time.monotonic() - self.began
         if report.step % job.logging_steps == 0 or is_last:
-            _log(job, trainer, recent, seconds / len(recent))
-            recent, seconds = [], 0.0
+            self._log(report.step)
         if report.step % job.checkpointing_steps == 0 or is_last:
-            save(job, trainer)
+            self.save()
         if report.step % job.validation_steps == 0 or is_last:
-            _validate(job, trainer, encoders, validation, sampled)
-        began = time.monotonic()
+            self._validate(report.step)
+        self.began = time.monotonic()
 
-    trainer.train(after_step, lambda: save(job, trainer))
+    def save(self) -> None:
+        """Write what resuming needs, and the adapter as it is; each file is whole or as it was."""
+        trainer, job = self.trainer, self.job
+        try:
+            with whole(job.work / STATE) as partial:
+                torch.save(trainer.state(), partial)
+            trainer.write(job.output, f"on {job.checkpoint.name}")
+        except (OSError, RuntimeError) as error:  # torch's, of a full disk
+            raise ValueError(cannot_write("The adapter and its state", job.work, error)) from error
 
+    def _log(self, step: int) -> None:
+        count = len(self.recent)
+        loss, seconds = sum(report.loss for report in self.recent) / count, self.seconds / count
+        LOG.info("step %d of %d: loss %.4f, %.2f s a step", step, self.job.arguments.max_train_steps, loss, seconds)
+        self._note(*map(asdict, self.recent))
+        self.recent, self.seconds = [], 0.0
 
-def _log(job: Job, trainer: Trainer, reports: Sequence[StepReport], seconds: float) -> None:
-    loss = sum(report.loss for report in reports) / len(reports)
-    LOG.info("step %d of %d: loss %.4f, %.2f s a step", trainer.step, job.arguments.max_train_steps, loss, seconds)
-    with (job.work / LOSSES).open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(asdict(report)) + "\n" for report in reports)
+    def _note(self, *lines: dict) -> None:
+        with (self.job.work / LOSSES).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
 
-
-def save(job: Job, trainer: Trainer) -> None:
-    """Write what resuming needs, and the adapter as it is; each file is whole or as it was."""
-    try:
-        with whole(job.work / STATE) as partial:
-            torch.save(trainer.state(), partial)
-        note = f"on {job.checkpoint.name}, {trainer.step} steps"
-        write_adapter(trainer.trained_weights(), job.output, note, trainer.instructions)
-    except (OSError, RuntimeError) as error:  # torch's, of a full disk
-        raise ValueError(cannot_write("The adapter and its state", job.work, error)) from error
-
-
-def _validate(
-    job: Job, trainer: Trainer, encoders: Encoders, validation: PairDataset | None, sampled: Sequence[Pair]
-) -> None:
-    if validation is not None:
-        losses = validation_losses(trainer, validation)
-        LOG.info("step %d: validation loss %s", trainer.step, ", ".join(f"{t} {v:.4f}" for t, v in losses.items()))
-        with (job.work / LOSSES).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": trainer.step, "validation": losses}) + "\n")
-    grid = sample_grid(trainer, encoders, one_of_each_task(sampled)[:MOST_ROWS])
-    save_image(grid, job.work / "samples" / f"{trainer.step:06d}.png")
-    save_image(loss_plot(losses_so_far(job.work)), job.work / "losses.png")
-
-
-def losses_so_far(work: Path) -> list[float]:
-    """Return the losses of all steps; those that a resumed run did again count once."""
-    lines = (json.loads(line) for line in (work / LOSSES).read_text(encoding="utf-8").splitlines())
-    return list({line["step"]: line["loss"] for line in lines if "loss" in line}.values())
-
-
-def save_image(image: Tensor, path: Path) -> None:
-    """Write an image [1, H, W, 3] in 0..1 as a PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pil_image(image[0]).save(path)
+    def _validate(self, step: int) -> None:
+        if self.validation is not None:
+            losses = validation_losses(self.trainer, self.validation)
+            LOG.info("step %d: validation loss %s", step, ", ".join(f"{t} {v:.4f}" for t, v in losses.items()))
+            self._note({"step": step, "validation": losses})
+        samples = self.job.work / "samples"
+        samples.mkdir(parents=True, exist_ok=True)
+        grid = sample_grid(self.trainer, self.encoders, self.sampled[:MOST_ROWS])
+        pil_image(grid).save(samples / f"{step:06d}.png")
+        lines = map(json.loads, (self.job.work / LOSSES).read_text(encoding="utf-8").splitlines())
+        losses = {line["step"]: line["loss"] for line in lines if "loss" in line}  # of repeated steps the last
+        pil_image(loss_plot(list(losses.values()))[0]).save(self.job.work / "losses.png")
 
 
 def _log_encoding(done: int, count: int, what: str) -> None:

@@ -21,24 +21,19 @@ def loss_plot(losses: Sequence[float], size: tuple[int, int] = SIZE) -> Tensor:
     smooth = running_mean(losses)
     low, high = (min(losses), max(losses)) if losses else (0.0, 1.0)
     high = high if high > low else low + 1.0
-    width, height = size[0] - 2 * MARGIN, size[1] - 2 * MARGIN
-
-    def points(values: Sequence[float]) -> list[tuple[float, float]]:
-        across = max(1, len(values) - 1)
-        return [
-            (MARGIN + width * n / across, MARGIN + height * (high - v) / (high - low)) for n, v in enumerate(values)
-        ]
-
+    left, top, right, bottom = MARGIN, MARGIN, size[0] - MARGIN, size[1] - MARGIN
     for values, colour, thickness in ((losses, PALE, 1), (smooth, LINE, 2)):
+        columns = [left + (right - left) * n / max(1, len(values) - 1) for n in range(len(values))]
+        rows = [top + (bottom - top) * (high - value) / (high - low) for value in values]
         if len(values) > 1:
-            pen.line(points(values), colour, thickness)
-    pen.line([(MARGIN, MARGIN), (MARGIN, MARGIN + height), (MARGIN + width, MARGIN + height)], INK, 1)
+            pen.line(list(zip(columns, rows, strict=True)), colour, thickness)
+    pen.line([(left, top), (left, bottom), (right, bottom)], INK, 1)
     for text, place in (
-        (f"{high:.4g}", (4, MARGIN - 6)),
-        (f"{low:.4g}", (4, MARGIN + height - 6)),
-        ("1", (MARGIN, MARGIN + height + 6)),
-        (f"{len(losses)} steps", (MARGIN + width - 50, MARGIN + height + 6)),
-        (f"loss, last mean {smooth[-1]:.4g}" if losses else "loss", (MARGIN, 14)),
+        (f"{high:.4g}", (4, top - 6)),
+        (f"{low:.4g}", (4, bottom - 6)),
+        ("1", (left, bottom + 6)),
+        (f"{len(losses)} steps", (right - 50, bottom + 6)),
+        (f"loss, last mean {smooth[-1]:.4g}" if losses else "loss", (left, 14)),
     ):
         pen.text(place, text, INK)
     return torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(1, size[1], size[0], 3).float() / 255

@@ -5,7 +5,7 @@ Axes: B pairs, T image tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, renamed
-from ..adapter.kinds import INSTRUCT
 from ..denoisers.denoiser import denoiser_of
 from ..denoisers.model_view import SiteKey
 from ..denoisers.rows import BatchRows
@@ -23,7 +22,7 @@ from .batch import Conditioning
 
 
 class TrainableAdapter(nn.Module):
-    """The trainable parts of an IPAdapter-Instruct.
+    """The trainable parts of an IPAdapter-Instruct, which `initial_checkpoint` gives.
 
     instructions: those that it was trained on before. image_projection: the resampler. projections: image tokens to
     keys and values. streams: SD3's layers for the model's streams, or None.
@@ -31,12 +30,6 @@ class TrainableAdapter(nn.Module):
 
     @torch.inference_mode(False)  # in which ComfyUI runs nodes, and whose tensors take no gradients
     def __init__(self, checkpoint: AdapterCheckpoint):
-        """Raises ValueError for an adapter that takes no instruction."""
-        if checkpoint.kind is not INSTRUCT:
-            raise ValueError(
-                f"An IPAdapter-Instruct was expected to be trained; this is {checkpoint.kind}. Start from its file "
-                "as a Plus adapter, or from scratch."
-            )
         super().__init__()
         adapter = build(checkpoint)
         self.family: Family = checkpoint.family
@@ -50,8 +43,11 @@ class TrainableAdapter(nn.Module):
             layer.requires_grad_(False)
 
     def trainable_parameters(self) -> list[nn.Parameter]:
-        """Return its weights that a gradient reaches."""
         return [weight for weight in self.parameters() if weight.requires_grad]
+
+    def forward(self, losses: Callable[..., Tensor], *given) -> Tensor:
+        """Return what `losses` says of it. Processes that share it exchange gradients after a pass through here."""
+        return losses(self, *given)
 
     def image_tokens(self, given: Conditioning) -> Tensor:
         """Return image tokens [B, T, D]; as when sampling in float32, whatever the rest computes in."""
@@ -65,10 +61,8 @@ def named_as_published(family: Family, weights: Mapping[str, Tensor]) -> dict[st
     in_files = {ours: theirs for theirs, ours in denoiser_of(family).file_names.items()}
     for name, weight in weights.items():
         part, _, rest = name.partition(".")
-        if part == "image_projection":
-            named[IMAGE_PROJECTION + renamed(rest, in_files)] = weight
-        else:
-            named[ATTENTION + rest] = weight
+        is_image = part == "image_projection"
+        named[IMAGE_PROJECTION + renamed(rest, in_files) if is_image else ATTENTION + rest] = weight
     return named
 
 

@@ -9,21 +9,23 @@ from __future__ import annotations
 import contextlib
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
 import torch
 from torch import Tensor, nn
 
-from ..adapter.checkpoint import AdapterCheckpoint
+from ..adapter.checkpoint import AdapterCheckpoint, recognise
+from ..adapter.trained_files import write_adapter
 from ..files.tensor_cache import TensorCache
 from .accelerator import Accelerator
 from .batch import Batch, drop_conditioning
 from .dataset import Encoders, PairDataset, Progress, encode_pairs
 from .frozen_base import FrozenBase, trainable_family
-from .initial_checkpoint import Shape, initial_checkpoint
+from .initial_checkpoint import Shape, from_file, from_scratch
 from .pairs import Pair
 from .trainable_adapter import TrainableAdapter, named_as_published
 from .training_arguments import BF16, TrainingArguments
@@ -45,23 +47,10 @@ class StepReport:
     grad_norm: float
 
 
-class AdapterLoss(nn.Module):
-    """The adapter with its loss as one module, as several processes share it. Only the adapter's weights are in it."""
-
-    def __init__(self, adapter: TrainableAdapter, base: FrozenBase):
-        super().__init__()
-        self.adapter = adapter
-        self._base = (base,)  # in a tuple, or the base would become one of its modules
-
-    def forward(self, batch: Batch, noise: Tensor, sigmas: Tensor) -> Tensor:
-        """Return the loss of each pair, [B]."""
-        return self._base[0].losses(self.adapter, batch, noise, sigmas)
-
-
 class Trainer:
     """An adapter, its optimizer and its averaged weights, as they are after some steps.
 
-    ema: the averages, by the names of the adapter's parameters.
+    model: the adapter, as several processes share it. ema: the averages, by the names of the adapter's parameters.
     """
 
     @torch.inference_mode(False)
@@ -78,7 +67,7 @@ class Trainer:
         adapter.to(base.device)
         parameters, learning_rate = adapter.trainable_parameters(), arguments.learning_rate
         optimizer = torch.optim.AdamW(parameters, learning_rate, BETAS, weight_decay=arguments.weight_decay)
-        self.model, self.optimizer = accelerator.prepare(AdapterLoss(adapter, base), optimizer)
+        self.model, self.optimizer = accelerator.prepare(adapter, optimizer)
         self.ema = {name: weight.detach().clone() for name, weight in adapter.named_parameters()}
         self.unconditional = dataset.unconditional.to(base.device)
         self.step = 0
@@ -120,13 +109,15 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        self._update_ema(self.arguments.ema_decay_at(self.step))
+        for average, weight in zip(self.ema.values(), self.adapter.parameters(), strict=True):
+            average.lerp_(weight.detach(), 1 - self.arguments.ema_decay_at(self.step))
         self.step += 1
         return StepReport(self.step, loss.item(), learning_rate, grad_norm.item())
 
     def _accumulate(self, part: int) -> Tensor:
         """Run a forward and a backward pass; return the mean loss."""
-        generator = self._generator(part)
+        name = f"{self.arguments.seed} step {self.step} part {part} rank {self.accelerator.process_index}"
+        generator = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
         count, parts = self.arguments.batch_size, self.arguments.gradient_accumulation_steps
         batch = self.dataset.batch(count, generator).to(self.base.device)
         given = drop_conditioning(batch.conditioning, self.unconditional, self.arguments, generator)
@@ -135,31 +126,21 @@ class Trainer:
         noise = torch.randn(batch.latents.shape, generator=generator).to(self.base.device)
         with contextlib.nullcontext() if part == parts - 1 else self.accelerator.no_sync(self.model):
             with self.autocast():
-                loss = self.model(Batch(batch.latents, given), noise, sigmas).mean()
+                loss = self.model(self.base.losses, Batch(batch.latents, given), noise, sigmas).mean()
             self.accelerator.backward(loss / parts)
         return loss.detach()
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.base.device.type, torch.bfloat16, enabled=self.arguments.mixed_precision == BF16)
 
-    def _generator(self, part: int) -> torch.Generator:
-        name = f"{self.arguments.seed} step {self.step} part {part} rank {self.accelerator.process_index}"
-        return torch.Generator().manual_seed(random.Random(name).getrandbits(63))
-
-    @torch.no_grad()
-    def _update_ema(self, ema_decay: float) -> None:
-        weights = dict(self.adapter.named_parameters())
-        functions: Any = torch  # whose stubs lack this one
-        functions._foreach_lerp_(list(self.ema.values()), [weights[name] for name in self.ema], 1 - ema_decay)
-
     def trained_weights(self) -> dict[str, Tensor]:
         """Return the averaged weights under the names of published files: what a finished adapter is."""
         return named_as_published(self.adapter.family, self.ema)
 
-    @property
-    def instructions(self) -> list[str]:
-        """The instructions that the adapter is trained on by now, here and before."""
-        return [*self.adapter.instructions, *self.dataset.instructions]
+    def write(self, path: Path, where: str) -> None:
+        """Write the adapter as it is by now, with where and on what it was trained. Raises ValueError."""
+        instructions = [*self.adapter.instructions, *self.dataset.instructions]
+        write_adapter(self.trained_weights(), path, f"{where}, {self.step} steps", instructions)
 
     def state(self) -> dict:
         """Return all that the steps to come depend on, besides dataset, base and arguments."""
@@ -182,15 +163,9 @@ class Trainer:
             )
         self.adapter.load_state_dict(state["adapter"])
         self.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # which may be of inference mode
-        copy_weights(self.ema, state["ema"])
+        for name, average in self.ema.items():
+            average.copy_(state["ema"][name])
         self.step = state["step"]
-
-
-@torch.no_grad()
-def copy_weights(targets: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
-    """Copy each weight into the target of its name."""
-    for name, target in targets.items():
-        target.copy_(weights[name])
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +187,10 @@ class TrainingSetup:
         Raises ValueError for a model that cannot be trained on, an adapter that does not fit it, and pairs that cannot
         be encoded.
         """
-        base = FrozenBase(self.model, trainable_family(self.model), self.arguments.dtype)
-        start = initial_checkpoint(self.initial, base, self.arguments.seed)
+        base, seed = FrozenBase(self.model, trainable_family(self.model), self.arguments.dtype), self.arguments.seed
+        if isinstance(self.initial, Shape):
+            start = recognise(from_scratch(base, self.initial, seed))
+        else:
+            start = from_file(self.initial, base.family, base.sites, seed)
         dataset = encode_pairs(self.pairs, self.encoders, base, cache, progress)
         return Trainer(TrainableAdapter(start), base, dataset, self.arguments, accelerator or Accelerator())

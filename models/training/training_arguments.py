@@ -19,29 +19,22 @@ LARGEST_NUMBER, SMALLEST_NUMBER = 1e9, 1e-12
 class TrainingArguments:
     """The numbers that say how long and how fast an adapter is trained, and what is dropped.
 
-    max_train_steps: changes of the weights. batch_size: pairs in one pass, in each process.
-    gradient_accumulation_steps: passes before a change. learning_rate: the highest, reached after lr_warmup_steps; from
-    there on half a cosine goes down to a hundredth. weight_decay: AdamW's. max_grad_norm: longer gradients are clipped.
-    ema_decay: how much of the averaged weights each step keeps. t_drop_rate, i_drop_rate, ti_drop_rate: the shares of
-    examples without text, without image and without both, for classifier-free guidance. mixed_precision: accelerate's
-    word; the base computes in it.
-
     Source: arXiv 2308.06721 section 4.1; arXiv 2408.03209 section 4; names as in tencent-ailab/IP-Adapter@20c84fe,
     tutorial_train.py, and in the training examples of diffusers.
     """
 
-    max_train_steps: int
-    batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    learning_rate: float = 1e-4
+    max_train_steps: int  # changes of the weights
+    batch_size: int = 8  # pairs in one pass, in each process
+    gradient_accumulation_steps: int = 1  # passes before a change
+    learning_rate: float = 1e-4  # the highest, after the warmup; from there half a cosine goes down to a hundredth
     lr_warmup_steps: int = 100
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    ema_decay: float = 0.999
-    t_drop_rate: float = 0.05
-    i_drop_rate: float = 0.05
-    ti_drop_rate: float = 0.05
-    mixed_precision: str = NO
+    weight_decay: float = 0.01  # AdamW's
+    max_grad_norm: float = 1.0  # longer gradients are clipped
+    ema_decay: float = 0.999  # how much of the averaged weights each step keeps
+    t_drop_rate: float = 0.05  # the share of examples without text, for classifier-free guidance
+    i_drop_rate: float = 0.05  # without image
+    ti_drop_rate: float = 0.05  # without both
+    mixed_precision: str = NO  # accelerate's word; the base computes in it
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -5,8 +5,9 @@ Axes: B pairs, H and W of an image.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+import copy
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.sample
@@ -25,10 +26,11 @@ from .dataset import Encoders, PairDataset
 from .frozen_base import PIXELS
 from .loss_plot import loss_plot
 from .pairs import Pair
-from .trainer import Trainer, copy_weights
+from .trainer import Trainer
 
 NOISE_SEED = 0
 LEVELS = 4  # noise levels a pair
+VALIDATION_BATCH = 8
 VALIDATION_SHARE, FEWEST = 0.05, 20  # of a task's pairs, where it has at least so many
 SAMPLER, SCHEDULER, SAMPLING_STEPS = "euler", "normal", 20
 SAMPLE_WEIGHT = 1.0
@@ -36,45 +38,33 @@ SAMPLE_WEIGHT = 1.0
 
 def validation_split(pairs: Sequence[Pair]) -> tuple[list[Pair], list[Pair]]:
     """Return pairs to train on and pairs to validate with: one in twenty of each task that has twenty or more."""
-    training, validation = [], []
-    places: dict[str, int] = {}
-    counts = {task: sum(pair.task == task for pair in pairs) for task in {pair.task for pair in pairs}}
+    training, validation, seen = [], [], Counter()
+    counts = Counter(pair.task for pair in pairs)
     for pair in pairs:
-        place = places[pair.task] = places.get(pair.task, -1) + 1
-        is_held_out = counts[pair.task] >= FEWEST and place % round(1 / VALIDATION_SHARE) == 0
+        is_held_out = counts[pair.task] >= FEWEST and seen[pair.task] % round(1 / VALIDATION_SHARE) == 0
         (validation if is_held_out else training).append(pair)
+        seen[pair.task] += 1
     return training, validation
 
 
-def validation_losses(trainer: Trainer, dataset: PairDataset, batch_size: int = 8) -> dict[str, float]:
+def validation_losses(trainer: Trainer, dataset: PairDataset) -> dict[str, float]:
     """Return the averaged adapter's mean loss on each task's pairs, with noise that is always the same."""
-    losses = {}
-    base = trainer.base
-    with base.loaded(), torch.no_grad(), ema_weights(trainer), trainer.autocast():
+    losses, base = {}, trainer.base
+    with base.loaded(), torch.no_grad(), trainer.autocast():
+        averaged = copy.deepcopy(trainer.adapter)
+        averaged.load_state_dict(trainer.ema)
         for task in dataset.tasks:
-            numbers = [number for number in dataset.of_task(task) for _ in range(LEVELS)]
+            numbers = [n for n, pair in enumerate(dataset.pairs) if pair.task == task for _ in range(LEVELS)]
             generator, found = torch.Generator().manual_seed(NOISE_SEED), []
-            for start in range(0, len(numbers), batch_size):
-                own = numbers[start : start + batch_size]
+            for start in range(0, len(numbers), VALIDATION_BATCH):
+                own = numbers[start : start + VALIDATION_BATCH]
                 batch = dataset.examples([(n, dataset.pairs[n].instructions[0]) for n in own]).to(base.device)
                 positions = (torch.arange(start, start + len(own)) % LEVELS + 0.5) / LEVELS
                 noise = torch.randn(batch.latents.shape, generator=generator).to(base.device)
                 sigmas = base.noise_levels(positions).to(base.device)
-                found += base.losses(trainer.adapter, batch, noise, sigmas).tolist()
+                found += base.losses(averaged, batch, noise, sigmas).tolist()
             losses[task] = sum(found) / len(found)
     return losses
-
-
-@contextlib.contextmanager
-def ema_weights(trainer: Trainer) -> Iterator[None]:
-    """Give the adapter its averaged weights, for as long as the context lasts."""
-    parameters = dict(trainer.adapter.named_parameters())
-    own = {name: weight.detach().clone() for name, weight in parameters.items()}
-    try:
-        copy_weights(parameters, trainer.ema)
-        yield
-    finally:
-        copy_weights(parameters, own)
 
 
 def sample(trainer: Trainer, encoders: Encoders, pair: Pair) -> Tensor:
@@ -92,36 +82,24 @@ def sample(trainer: Trainer, encoders: Encoders, pair: Pair) -> Tensor:
         latent = torch.zeros(1, trainer.base.latent_format.latent_channels, *sides)
         seed = trainer.arguments.seed
         noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
-        samples = comfy.sample.sample(
-            model,
-            noise,
-            SAMPLING_STEPS,
-            adapter.family.settings.cfg,
-            SAMPLER,
-            SCHEDULER,
-            positive,
-            negative,
-            latent,
-            seed=seed,
-            disable_pbar=True,
-        )
+        how = SAMPLING_STEPS, adapter.family.settings.cfg, SAMPLER, SCHEDULER
+        samples = comfy.sample.sample(model, noise, *how, positive, negative, latent, seed=seed, disable_pbar=True)
         return encoders.vae.decode(samples)[0].float().clamp(0, 1).cpu()
 
 
 def sample_grid(trainer: Trainer, encoders: Encoders, pairs: Sequence[Pair]) -> Tensor:
-    """Return a row for each pair: the reference, what the adapter makes of it, and the target, [1, H, W, 3]."""
+    """Return a row for each pair: the reference, what the adapter makes of it, and the target, [H, W, 3]."""
     rows = []
     for pair in pairs:
         made = sample(trainer, encoders, pair)
-        size = made.shape[:2]
-        rows.append(torch.cat([_fitted(pair.reference(), size), made, _fitted(pair.target(), size)], 1))
-    return torch.cat(rows)[None]
+        rows.append(torch.cat([_fitted(pair.reference(), made), made, _fitted(pair.target(), made)], 1))
+    return torch.cat(rows)
 
 
 def preview(trainer: Trainer, encoders: Encoders, pair: Pair, losses: Sequence[float]) -> Any:
     """Return what the adapter makes of a pair's reference by now, beside the losses so far, as Pillow's image."""
     plot = loss_plot(losses)[0]
-    return pil_image(torch.cat([_fitted(sample(trainer, encoders, pair), plot.shape[:2]), plot], 1))
+    return pil_image(torch.cat([_fitted(sample(trainer, encoders, pair), plot), plot], 1))
 
 
 def pil_image(image: Tensor) -> Any:
@@ -131,10 +109,7 @@ def pil_image(image: Tensor) -> Any:
     return Image.fromarray((image * 255).round().to(torch.uint8).cpu().numpy())
 
 
-def one_of_each_task(pairs: Sequence[Pair]) -> list[Pair]:
-    return list({pair.task: pair for pair in reversed(pairs)}.values())[::-1]
-
-
-def _fitted(image: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize an image [H, W, 3] to another height and width."""
+def _fitted(image: Tensor, other: Tensor) -> Tensor:
+    """Resize an image [H, W, 3] to the height and width of another."""
+    size = other.shape[:2]
     return F.interpolate(image.movedim(-1, 0)[None], size, mode="bilinear", antialias=True)[0].movedim(0, -1)

@@ -23,6 +23,9 @@ from .grid_cells import GUIDANCES, NOTHING, NUMBERS, SEEDS, VARIED, Axis, Cell, 
 AS_LINK = {"lazy": True, "extra_dict": {"rawLink": True}}
 NO_NODE = "unseen"  # no node of the page has this id, so that the page shows nothing
 
+# A cell's settings that Apply takes, and those of the sampler
+ACTING, SAMPLING = ("weight", "guidance", "instruct_guidance", "image_guidance"), ("cfg", "seed")
+
 
 class IPAdapterInstructGrid(io.ComfyNode):
     @classmethod
@@ -97,11 +100,11 @@ class IPAdapterInstructGrid(io.ComfyNode):
         cell = Cell(instruction, weight, guidance, instruct_guidance, image_guidance, cfg, seed)
         row_axis, column_axis = axis("rows", rows, row_values), axis("columns", columns, column_values)
         cells = cells_of(row_axis, column_axis, cell)
-        texts = {"prompt": prompt, "negative_prompt": negative_prompt}
+        read = {"adapter": adapter, "clip": clip, "image": image, "references": references}
         sampling = {"steps": steps, "sampler_name": sampler_name, "scheduler": scheduler, "denoise": denoise}
         graph = GridGraph(
             GraphBuilder(),
-            encode={"adapter": adapter, "clip": clip, **texts, "image": image, "references": references},
+            encode={**read, "task": OWN_WORDS, "prompt": prompt, "negative_prompt": negative_prompt},
             apply={"model": model, "start_percent": 0.0, "end_percent": 1.0, "attn_mask": attn_mask},
             sample={**sampling, "latent_image": latent},
             vae=vae,
@@ -127,39 +130,28 @@ class GridGraph:
         first, *others = (self.image(cell) for cell in cells)
         more = {f"more_{number:03}": image for number, image in enumerate(others)}
         labels = {"row_labels": "\n".join(rows.labels), "column_labels": "\n".join(columns.labels)}
-        return self.node("IPAdapterInstructLabelGrid", (), images=first, **labels, **more)
+        return self.node("IPAdapterInstructLabelGrid", [{}], images=first, **labels, **more)
 
     def image(self, cell: Cell) -> list:
         """Add a cell's nodes and return the link of its picture. Cells share whatever is alike in them."""
-        reading = (cell.instruction,)
-        encoded = self.node(
-            "IPAdapterInstructEncode", reading, **self.encode, task=OWN_WORDS, instruction=cell.instruction
-        )
-        applying = (*reading, cell.weight, cell.guidance, cell.instruct_guidance, cell.image_guidance)
-        applied = self.node(
-            "IPAdapterInstructApply",
-            applying,
-            **self.apply,
-            embeds=encoded.out(0),
-            weight=cell.weight,
-            guidance=cell.guidance,
-            instruct_guidance=cell.instruct_guidance,
-            image_guidance=cell.image_guidance,
-        )
+        settings = [{name: getattr(cell, name) for name in names} for names in (("instruction",), ACTING, SAMPLING)]
+        encoded = self.node("IPAdapterInstructEncode", settings[:1], **self.encode)
+        applied = self.node("IPAdapterInstructApply", settings[:2], **self.apply, embeds=encoded.out(0))
         for speaking in (encoded, applied):
             speaking.set_override_display_id(NO_NODE)  # their words are not the grid's
-        sampling = (*applying, cell.cfg, cell.seed)
-        conditions = {"positive": encoded.out(1), "negative": encoded.out(2)}
-        sampled = self.node(
-            "KSampler", sampling, **self.sample, **conditions, model=applied.out(0), cfg=cell.cfg, seed=cell.seed
-        )
-        return self.node("VAEDecode", sampling, samples=sampled.out(0), vae=self.vae).out(0)
+        links = {"model": applied.out(0), "positive": encoded.out(1), "negative": encoded.out(2)}
+        sampled = self.node("KSampler", settings, **self.sample, **links)
+        return self.node("VAEDecode", [*settings, {}], samples=sampled.out(0), vae=self.vae).out(0)
 
-    def node(self, kind: str, settings: tuple, **inputs):
-        """Add a node with what is given, under an id made of its settings: the same have the same id in every grid."""
-        own = hashlib.blake2s(repr(settings).encode(), digest_size=6).hexdigest()
+    def node(self, kind: str, settings: Sequence[Mapping], **inputs):
+        """Add a node under an id made of its settings: the same have the same id in every grid.
+
+        settings: of the cell, those that act on the nodes before it, then its own.
+        """
+        values = tuple(value for one in settings for value in one.values())
+        own = hashlib.blake2s(repr(values).encode(), digest_size=6).hexdigest()
         given = {name: value for name, value in inputs.items() if value is not None}
-        return self.builder.node(kind, id=f"{kind}-{own}", **given)
+        return self.builder.node(kind, id=f"{kind}-{own}", **given, **settings[-1])
 
 
 def _number(name: str, default: float, step: float) -> io.Input:

@@ -26,8 +26,6 @@ MOST_CELLS = 100
 
 @dataclass(frozen=True)
 class Cell:
-    """The settings of one cell."""
-
     instruction: str
     weight: float
     guidance: str
@@ -42,14 +40,11 @@ VARIED = tuple(setting.name for setting in fields(Cell))
 
 @dataclass(frozen=True)
 class Axis:
-    """The setting that varies along rows or columns, its values and a label for each. Without a name: one cell."""
+    """The setting that varies along rows or columns, each change of it, and a label for each. Without a name: none."""
 
     name: str | None = None
-    values: tuple = (None,)
+    changes: tuple[dict, ...] = ({},)
     labels: tuple[str, ...] = ()
-
-    def cells(self, cell: Cell) -> list[Cell]:
-        return [cell] if self.name is None else [replace(cell, **{self.name: value}) for value in self.values]
 
 
 def axis(name: str, what: str, text: str) -> Axis:
@@ -69,7 +64,7 @@ def axis(name: str, what: str, text: str) -> Axis:
             f"{of_input} was expected to hold values for {what}, one a line; it is empty. Write some, or set {name} "
             f"to {NOTHING}."
         )
-    return Axis(what, values, tuple(_label(what, value) for value in values))
+    return Axis(what, tuple({what: value} for value in values), tuple(_label(what, value) for value in values))
 
 
 def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
@@ -82,13 +77,13 @@ def cells_of(rows: Axis, columns: Axis, cell: Cell) -> list[Cell]:
             f"rows and columns were expected to vary two things; both are {rows.name}. Choose another for one of "
             f"them, or {NOTHING}, with all its values in the other."
         )
-    count = len(rows.values) * len(columns.values)
+    count = len(rows.changes) * len(columns.changes)
     if count > MOST_CELLS:
         raise ValueError(
-            f"At most {MOST_CELLS} pictures were expected; row_values and column_values ask for {len(rows.values)} x "
-            f"{len(columns.values)} = {count}. Write fewer values, or make two grids."
+            f"At most {MOST_CELLS} pictures were expected; row_values and column_values ask for {len(rows.changes)} x "
+            f"{len(columns.changes)} = {count}. Write fewer values, or make two grids."
         )
-    return [one for row in rows.cells(cell) for one in columns.cells(row)]
+    return [replace(cell, **row, **column) for row in rows.changes for column in columns.changes]
 
 
 def passes(cells: Collection[Cell], steps: int) -> tuple[int, int]:
@@ -101,11 +96,7 @@ def passes(cells: Collection[Cell], steps: int) -> tuple[int, int]:
 
 
 def _passes_a_step(cell: Cell, family: Family) -> int:
-    """Return how many passes of the model a step of this cell takes.
-
-    Source: ComfyUI leaves the negative out at cfg 1, comfy/samplers.py, sampling_function.
-    """
-    alone = cell.cfg == 1
+    alone = cell.cfg == 1  # ComfyUI leaves the negative out: its 0.3.75, comfy/samplers.py, sampling_function
     guidance = cell.guidance
     if guidance == AUTO:
         guidance = SIMPLE if alone else advise(family, cell.instruction).guidance
@@ -117,12 +108,21 @@ def _passes_a_step(cell: Cell, family: Family) -> int:
 def _read(what: str, text: str, of_input: str) -> tuple:
     if what == "instruction":
         return tuple(line.strip() for line in text.splitlines() if line.strip())
-    if what == "guidance":
-        for word in _words(text):
+    if what in NUMBERS:
+        return _numbers(what, text, of_input)
+    words = tuple(re.findall(r"[^,;\s]+", text))
+    for word in words:
+        if what == "guidance":
             check_choice(of_input, word, GUIDANCES)
-        return _words(text)
-    if what == "seed":
-        return _seeds(text, of_input)
+        elif not _is_seed(word):
+            raise ValueError(
+                f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {shown(word)}. "
+                "Correct it."
+            )
+    return words if what == "guidance" else tuple(map(int, words))
+
+
+def _numbers(what: str, text: str, of_input: str) -> tuple[float, ...]:
     numbers = parse_numbers(text, of_input)
     low, high = NUMBERS[what]
     for number in numbers:
@@ -134,20 +134,9 @@ def _read(what: str, text: str, of_input: str) -> tuple:
     return numbers
 
 
-def _seeds(text: str, of_input: str) -> tuple[int, ...]:
-    words = _words(text)
-    for word in words:
-        short = len(word) <= len(str(SEEDS[1]))  # Python refuses to read thousands of digits
-        if not (short and word.isascii() and word.isdigit() and int(word) <= SEEDS[1]):
-            raise ValueError(
-                f"{of_input} was expected to hold seeds, whole numbers from 0 such as 1, 2, 3; one is {shown(word)}. "
-                "Correct it."
-            )
-    return tuple(int(word) for word in words)
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word for word in re.split(r"[,;\s]+", text) if word)
+def _is_seed(word: str) -> bool:
+    short = len(word) <= len(str(SEEDS[1]))  # Python refuses to read thousands of digits
+    return short and word.isascii() and word.isdigit() and int(word) <= SEEDS[1]
 
 
 def _label(what: str, value) -> str:

@@ -6,8 +6,8 @@ Axes: A adapters, L latents and their pictures, R rows, C columns, H height, W w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ from .watch import Watches
 if TYPE_CHECKING:
     from ...models.attention_maps.record import Watch
 
+IMAGE_VIEW, STEPS_VIEW, TOKENS_VIEW = "picture", "over steps", "tokens"
+VIEWS = (IMAGE_VIEW, STEPS_VIEW, "over blocks", TOKENS_VIEW)
 PARTS_SHOWN = 8  # of the sampling, at most
 CELL = 256  # the longer side of a picture on a sheet
 COLUMNS = 8  # of a sheet, at most
@@ -51,16 +53,23 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
 
     @classmethod
     def execute(cls, watch: Watch, image: Tensor, view: str, opacity: float, scale: str) -> io.NodeOutput:
-        check_choice("view", view, list(VIEWS))
+        check_choice("view", view, VIEWS)
         check_choice("scale", scale, SCALES)
         check_numbers(0.0, 1.0, opacity=opacity)
         check_image(image)
         check_seen(watch, len(image))
         images = image[..., :3].float().cpu()
         shares = watch.mean()
-        overlay = VIEWS[view](watch, images, opacity, scale)
-        maps = enlarged(shares.flatten(0, 1), (images.shape[1], images.shape[2]))
-        return output_with_text(cls, _summary(watch, shares), overlay, maps)
+        maps = shares.flatten(0, 1)  # every picture for the first adapter, then for the next
+        if view == IMAGE_VIEW:
+            overlay = overlaid(images.repeat(len(shares), 1, 1, 1), normalised(maps, scale), opacity)
+        else:
+            overlay = drawn(sheets_of(watch, view), images, opacity, scale)
+        lines = [
+            f"{name}: {own.mean():.1%} of the attention, {own.min():.1%} to {own.max():.1%} from place to place"
+            for name, own in zip(_names(watch), shares, strict=True)
+        ]
+        return output_with_text(cls, lines, overlay, enlarged(maps, images.shape[1:3]))
 
 
 def check_seen(watch: Watch, images: int) -> None:
@@ -79,83 +88,57 @@ def check_seen(watch: Watch, images: int) -> None:
         )
 
 
-def image_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
-    """Show every picture for the first adapter, then for the next: [A L, H, W, 3]."""
-    shares = watch.mean()
-    maps = normalised(shares.flatten(0, 1), scale)
-    return overlaid(images.repeat(len(shares), 1, 1, 1), maps, opacity)
+class Sheet(NamedTuple):
+    """Maps [R, C, h, w] in rows, one or several for each picture in turn, and columns, with their labels."""
+
+    rows: Sequence[str]
+    columns: Sequence[str]
+    maps: Tensor
 
 
-def steps_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
-    """Show a row for each adapter and picture, with its shares from the beginning of sampling to the end."""
-    positions, shares = zip(*watch.over_steps(PARTS_SHOWN), strict=True)
-    maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
-    return sheet(maps, _rows(watch), [f"{100 * position:.0f} %" for position in positions], images, opacity)
+def sheets_of(watch: Watch, view: str) -> list[Sheet]:
+    """Return a sheet with a row for each adapter and picture, and a column for each part of the run, or each block.
+
+    Tokens are on a sheet for each adapter, since their numbers differ.
+    """
+    if view == TOKENS_VIEW:
+        return [
+            Sheet(_labels(watch)[adapter], [f"token {number}" for number in range(1, own.shape[1] + 1)], own)
+            for adapter, own in watch.token_maps().items()
+        ]
+    if view == STEPS_VIEW:
+        shown = [(f"{100 * position:.0f} %", share) for position, share in watch.over_steps(PARTS_SHOWN)]
+    else:
+        shown = watch.over_blocks().items()
+    columns, shares = zip(*shown, strict=True)
+    rows = [label for labels in _labels(watch) for label in labels]
+    return [Sheet(rows, columns, torch.stack(shares, dim=2).flatten(0, 1))]
 
 
-def blocks_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
-    """Show a row for each adapter and picture, with its shares in one block after another."""
-    blocks, shares = zip(*watch.over_blocks().items(), strict=True)
-    maps = normalised(torch.stack(shares, dim=2).flatten(0, 1), scale)
-    return sheet(maps, _rows(watch), blocks, images, opacity)
-
-
-def tokens_view(watch: Watch, images: Tensor, opacity: float, scale: str) -> Tensor:
-    """Show each adapter's tokens on a sheet of its own, since their numbers differ."""
-    every = watch.token_maps()
-    scaled = normalised(torch.cat([own.flatten(0, 1) for own in every.values()]), scale)
-    parts = scaled.split([own.shape[0] * own.shape[1] for own in every.values()])
-    sheets = []
-    for (adapter, own), maps in zip(every.items(), parts, strict=True):
-        columns = [f"token {number}" for number in range(1, own.shape[1] + 1)]
-        sheets.append(sheet(maps.view_as(own), _labels(watch)[adapter], columns, images, opacity))
-    return below_one_another(sheets)
-
-
-IMAGE_VIEW = "picture"
-VIEWS: dict[str, Callable[[Watch, Tensor, float, str], Tensor]] = {
-    IMAGE_VIEW: image_view,
-    "over steps": steps_view,
-    "over blocks": blocks_view,
-    "tokens": tokens_view,
-}
-
-
-def sheet(maps: Tensor, rows: Sequence[str], columns: Sequence[str], images: Tensor, opacity: float) -> Tensor:
-    """Lay maps [R, C, h, w] in 0..1 over the pictures, from the first again, with labels: [1, H', W', 3].
+def drawn(sheets: Sequence[Sheet], images: Tensor, opacity: float, scale: str) -> Tensor:
+    """Lay the sheets' maps over small pictures, with labels: one picture [1, H', W', 3].
 
     Many columns are broken into lines below one another.
     """
-    shown = _small(images).repeat(len(rows) // len(images), 1, 1, 1)
-    at_once = math.ceil(len(columns) / math.ceil(len(columns) / COLUMNS))
+    factor = min(CELL / max(images.shape[1:3]), 1)
+    size = [max(round(side * factor), 1) for side in images.shape[1:3]]
+    small = F.interpolate(images.movedim(-1, 1), size=size, mode="bilinear", antialias=True).movedim(1, -1)
+    flat = normalised(torch.cat([sheet.maps.flatten(0, 1) for sheet in sheets]), scale)
     lines = []
-    for start in range(0, len(columns), at_once):
-        part = maps[:, start : start + at_once]
-        cells = overlaid(shown.repeat_interleave(part.shape[1], dim=0), part.flatten(0, 1), opacity)
-        lines.append(labelled_grid(cells, rows, columns[start : start + at_once]))
-    return below_one_another(lines)
-
-
-def below_one_another(sheets: Sequence[Tensor]) -> Tensor:
-    """Join sheets [1, H, W, 3] into one, below one another, on white."""
-    width = max(one.shape[2] for one in sheets)
-    return torch.cat([F.pad(one, (0, 0, 0, width - one.shape[2]), value=1.0) for one in sheets], dim=1)
-
-
-def _small(images: Tensor) -> Tensor:
-    """Shrink pictures [L, H, W, 3] to the size of a sheet's cells; smaller ones keep their size."""
-    size = images.shape[1:3]
-    factor = min(CELL / max(size), 1)
-    size = [max(round(side * factor), 1) for side in size]
-    return F.interpolate(images.movedim(-1, 1), size=size, mode="bilinear", antialias=True).movedim(1, -1)
+    for rows, columns, own in sheets:
+        scaled, flat = flat.tensor_split([len(rows) * len(columns)])
+        shown = small.repeat(len(rows) // len(small), 1, 1, 1)
+        at_once = math.ceil(len(columns) / math.ceil(len(columns) / COLUMNS))
+        for start in range(0, len(columns), at_once):
+            part = scaled.view_as(own)[:, start : start + at_once]
+            cells = overlaid(shown.repeat_interleave(part.shape[1], dim=0), part.flatten(0, 1), opacity)
+            lines.append(labelled_grid(cells, rows, columns[start : start + at_once]))
+    width = max(line.shape[2] for line in lines)
+    return torch.cat([F.pad(line, (0, 0, 0, width - line.shape[2]), value=1.0) for line in lines], dim=1)
 
 
 def _names(watch: Watch) -> list[str]:
     return [text.strip() or f"adapter {number}" for number, text in enumerate(watch.instructions, start=1)]
-
-
-def _rows(watch: Watch) -> list[str]:
-    return [label for labels in _labels(watch) for label in labels]
 
 
 def _labels(watch: Watch) -> list[list[str]]:
@@ -163,11 +146,3 @@ def _labels(watch: Watch) -> list[list[str]]:
     if watch.latents == 1:
         return [[name] for name in _names(watch)]
     return [[f"{name}, picture {number}" for number in range(1, watch.latents + 1)] for name in _names(watch)]
-
-
-def _summary(watch: Watch, shares: Tensor) -> list[str]:
-    """Return a line for each adapter about its shares [A, L, h, w]."""
-    return [
-        f"{name}: {own.mean():.1%} of the attention, {own.min():.1%} to {own.max():.1%} from place to place"
-        for name, own in zip(_names(watch), shares, strict=True)
-    ]

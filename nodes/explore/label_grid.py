@@ -46,8 +46,9 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
         parts = [images, *(more[name] for name in sorted(more))]
         for part in parts:
             check_image(part)
-        images = torch.cat(parts)
-        cells = torch.cat([_side_by_side(part) for part in parts]) if more else images
+        cells = images = torch.cat(parts)
+        if more:  # the images of a batch side by side, [1, H, B W, C]
+            cells = torch.cat([part.movedim(0, 1).flatten(1, 2).unsqueeze(0) for part in parts])
         rows, columns = _labels(row_labels), _labels(column_labels) or [""]
         grid_shape(len(cells), rows, columns)
         return io.NodeOutput(labelled_grid(_of_width(cells, cell_width), rows, columns), images)
@@ -56,11 +57,6 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
 def _labels(text: str) -> list[str]:
     """Return one label a line, without the empty lines at the end."""
     return [line.strip() for line in text.rstrip().splitlines()]
-
-
-def _side_by_side(images: Tensor) -> Tensor:
-    """Put a batch side by side: [B, H, W, C] -> [1, H, B W, C]; a single picture stays as it is."""
-    return images.movedim(0, 1).flatten(1, 2).unsqueeze(0)
 
 
 def _of_width(cells: Tensor, width: int) -> Tensor:

@@ -73,19 +73,16 @@ def _choices(folder: str, weights: tuple[Pretrained, ...]) -> list[str]:
 
 
 def _path(choice: str, folder: str, weights: tuple[Pretrained, ...]) -> Path:
-    """Return the chosen file; of a download, the one that was fetched before, or is fetched now."""
+    """Return the chosen file; of a download, the one that was fetched before, or is fetched now.
+
+    A download holds both encoders, and is looked for in the folders of both.
+    """
+    from ...models.encoding.open_clip.pretrained import download_pretrained, file_names
+
     pretrained = next((one for one in weights if one.choice == choice), None)
     if pretrained is None:
         return encoder_path(folder, choice)
-    from ...models.encoding.open_clip.pretrained import download_pretrained
-
-    return _fetched(pretrained) or download_pretrained(pretrained, Path(folder_paths.get_folder_paths(folder)[0]))
-
-
-def _fetched(pretrained: Pretrained) -> Path | None:
-    """Return the download's file from either folder, since it holds both encoders."""
-    from ...models.encoding.open_clip.pretrained import file_names
-
-    places = ((folder, name) for folder in (IMAGE_FOLDER, TEXT_FOLDER) for name in file_names(pretrained))
-    found = (folder_paths.get_full_path(*place) for place in places)
-    return next((Path(path) for path in found if path is not None), None)
+    for place in ((kind, name) for kind in (IMAGE_FOLDER, TEXT_FOLDER) for name in file_names(pretrained)):
+        if found := folder_paths.get_full_path(*place):
+            return Path(found)
+    return download_pretrained(pretrained, Path(folder_paths.get_folder_paths(folder)[0]))

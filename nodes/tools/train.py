@@ -99,13 +99,13 @@ class IPAdapterInstructTrain(io.ComfyNode):
         from ...models.encoding.loaded_adapter import LoadedAdapter
         from ...models.encoding.text_encoder import check_clip
         from ...models.training.dataset import Encoders
-        from ...models.training.image_pairs import ImagePairs
+        from ...models.training.image_pairs import image_pairs, resolution_of
         from ...models.training.initial_checkpoint import Shape
         from ...models.training.loss_plot import loss_plot
         from ...models.training.trainer import TrainingSetup
 
         check_clip(clip)
-        pairs = ImagePairs.of_texts(references, targets, captions, instruction)
+        pairs = image_pairs(references, targets, captions, instruction)
         arguments = TrainingArguments(
             steps,
             batch_size,
@@ -118,9 +118,9 @@ class IPAdapterInstructTrain(io.ComfyNode):
         path = TRAINED.next_path(filename_prefix, str(Path(folder_paths.get_output_directory(), MODEL_FOLDER)))
         encoder = _encoder_file(clip_vision)
         image_encoder = clip_vision if encoder is None else encoder.load()
-        encoders = Encoders(clip, vae, image_encoder, pairs.resolution, instruct_clip)
+        encoders = Encoders(clip, vae, image_encoder, resolution_of(targets), instruct_clip)
         initial = Shape() if initial_adapter == SCRATCH else read_checkpoint(adapter_path(initial_adapter))
-        setup = TrainingSetup(model, encoders, pairs.pairs(), initial, arguments)
+        setup = TrainingSetup(model, encoders, pairs, initial, arguments)
         losses = _train(cls, setup, path, preview_every)
         adapter = LoadedAdapter.read(path)
         name, recent = listed_name(MODEL_FOLDER, path), losses[-10:]
@@ -135,9 +135,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
 
 def _train(node, setup, path: Path, preview_every: int) -> list[float]:
     """Train, and return the losses. The adapter is written in the end, and when the run is stopped in between."""
-    from ...models.adapter.trained_files import write_adapter
     from ...models.files.tensor_cache import TensorCache
-    from ...models.training.trainer import StepReport
     from ...models.training.validation import preview
 
     steps, losses = setup.arguments.max_train_steps, []
@@ -145,7 +143,7 @@ def _train(node, setup, path: Path, preview_every: int) -> list[float]:
     cache = TensorCache(Path(folder_paths.get_temp_directory(), TRAINING_CACHE))
     trainer = setup.trainer(cache, lambda done, count, what: bar.update_absolute(0, steps))
 
-    def after_step(report: StepReport) -> None:
+    def after_step(report) -> None:
         losses.append(report.loss)
         image = None
         if preview_every and report.step % preview_every == 0 and report.step < steps:
@@ -153,12 +151,8 @@ def _train(node, setup, path: Path, preview_every: int) -> list[float]:
         bar.update_absolute(report.step, steps, image)
         mm.throw_exception_if_processing_interrupted()
 
-    def save() -> None:
-        note = f"in ComfyUI, {trainer.step} steps"
-        write_adapter(trainer.trained_weights(), path, note, trainer.instructions)
-
-    trainer.train(after_step, save)
-    save()
+    trainer.train(after_step, lambda: trainer.write(path, "in ComfyUI"))
+    trainer.write(path, "in ComfyUI")
     return losses
 
 

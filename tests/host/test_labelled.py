@@ -4,9 +4,8 @@ import itertools
 
 import pytest
 import torch
-from ipadapter_instruct.nodes.explore.label_font import font_for, missing
 from ipadapter_instruct.nodes.explore.label_grid import IPAdapterInstructLabelGrid
-from ipadapter_instruct.nodes.explore.label_sheet import SMALLEST_FONT, labelled_grid, wrapped
+from ipadapter_instruct.nodes.explore.label_sheet import SMALLEST_FONT, font_for, labelled_grid, missing, wrapped
 from PIL import ImageFont
 from support.pack_nodes import run_node
 
@@ -32,7 +31,7 @@ def dark(part: torch.Tensor) -> bool:
 @pytest.mark.parametrize("size", [(8, 8), (16, 200), (200, 16), (64, 96), (512, 512)])
 def test_cells_stand_in_rows_and_columns_bit_for_bit(size):
     cells = pictures(6, *size)
-    sheet = labelled_grid(cells, ["a", LONG], ["b", "c", LONG], LONG)
+    sheet = labelled_grid(cells, ["a", LONG], ["b", "c", LONG])
     corners = [corner_of(cell, sheet) for cell in cells]
 
     tops, lefts = (sorted({corner[axis] for corner in corners}) for axis in (0, 1))
@@ -61,15 +60,6 @@ def test_without_labels_there_are_only_thin_gaps():
         gap = (sheet.shape[1] - 80) // 3
         assert sheet.shape == (1, 80 + 3 * gap, 100 + 3 * gap, 3)
         assert 1 <= gap <= 5
-
-
-def test_a_title_stands_above_all():
-    cells = pictures(2, 60, 80)
-    without, titled = (labelled_grid(cells, [], ["a", "b"], title) for title in ("", "a title"))
-    more = titled.shape[1] - without.shape[1]
-    assert more > SMALLEST_FONT
-    assert titled.shape[2] == without.shape[2]
-    assert dark(titled[0, :more])
 
 
 def test_a_long_label_is_wrapped_and_then_cut():

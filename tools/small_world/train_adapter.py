@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 from ipadapter_instruct.models.adapter.checkpoint import recognise
-from ipadapter_instruct.models.adapter.trained_files import write_adapter
 from ipadapter_instruct.models.training.accelerator import Accelerator
 from ipadapter_instruct.models.training.frozen_base import FrozenBase, plain_attention, trainable_family
 from ipadapter_instruct.models.training.initial_checkpoint import Shape, from_scratch
@@ -119,8 +118,7 @@ def train(trainer: Trainer, state_file: Path, adapter_file: Path) -> None:
             losses, started = [], time.monotonic()
         if report.step == trainer.arguments.max_train_steps or time.monotonic() - saved > SAVE_SECONDS:
             save_state(state_file, **trainer.state())
-            note = f"in the small world, {trainer.step} steps"
-            write_adapter(trainer.trained_weights(), adapter_file, note, trainer.instructions)
+            trainer.write(adapter_file, "in the small world")
             saved = time.monotonic()
 
 
