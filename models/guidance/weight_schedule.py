@@ -52,11 +52,9 @@ class Schedule:
         """Return the factor at a position, when the first `begun` of the points have begun."""
         if self.curve is not None:
             return float(self.curve(min(max(position, 0.0), 1.0)))
-        if begun == 0:
-            return self.points[0][1]
-        if begun == len(self.points) or self.between == HOLD:
-            return self.points[begun - 1][1]
-        (start, first), (end, second) = self.points[begun - 1], self.points[begun]
+        (start, first), (end, second) = self.points[max(begun - 1, 0)], self.points[min(begun, len(self.points) - 1)]
+        if self.between == HOLD or start == end:
+            return first
         share = min(max((position - start) / (end - start), 0.0), 1.0)
         if self.between == SMOOTH:
             share = (1 - math.cos(math.pi * share)) / 2
@@ -74,11 +72,10 @@ def parse_schedule(text: str, between: str, along: str) -> Schedule:
     entries = [entry.strip() for entry in re.split(r"[,;\n]+", text) if entry.strip()]
     if not text.strip():
         return Schedule(between=between, along=along)
-    pairs = [entry.split(":") for entry in entries]
     try:
-        if not any(len(pair) > 1 for pair in pairs):
+        if ":" not in text:
             return from_list([float(entry) for entry in entries], between, along)
-        points = [(float(position), float(factor)) for position, factor in pairs]
+        points = [(float(position), float(factor)) for position, factor in (entry.split(":") for entry in entries)]
     except ValueError:
         raise ValueError(_expected(text)) from None
     return _checked(Schedule(tuple(points), between, along), text)
@@ -115,7 +112,8 @@ class StepPositions:
 
     def __init__(self, sigmas: Sequence[float]):
         self._sigmas, self._steps = sigmas, len(sigmas) - 1
-        turns = [n for n in range(1, self._steps) if _is_turn(*sigmas[n - 1 : n + 2])]
+        changes = [after - before for before, after in zip(sigmas, sigmas[1:], strict=False)]
+        turns = [n for n in range(1, self._steps) if changes[n - 1] * changes[n] < 0]
         edges = [0, *turns, self._steps]
         self._stretches = list(zip(edges, edges[1:], strict=False))
         self._current = 0
@@ -126,10 +124,6 @@ class StepPositions:
         if position == 1.0 and self._current < len(self._stretches) - 1:
             self._current += 1
         return (first + position * (last - first)) / self._steps
-
-
-def _is_turn(before: float, level: float, after: float) -> bool:
-    return (level - before) * (after - level) < 0
 
 
 def step_position(sigmas: Sequence[float], sigma: float) -> float:
