@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from uuid import UUID
 
 from ..guidance.branches import Branch
@@ -48,7 +47,7 @@ def controls_with_sides(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator
     with contextlib.ExitStack() as stack:
         for control in _controls(lists):
             stack.callback(_restore, control, vars(control).get("get_control"))
-            control.get_control = partial(_get_control, control.get_control, branch_of)
+            control.get_control = _control_with_sides(control.get_control, branch_of)
         yield
 
 
@@ -66,11 +65,12 @@ def _restore(control, own: Callable | None) -> None:
         control.get_control = own
 
 
-def _get_control(
-    get_control: Callable, branch_of: BranchOf, x, t, cond, batched_number, transformer_options, *args, **kwargs
-):
-    transformer_options[SIDES] = _sides(branch_of, transformer_options)
-    return get_control(x, t, cond, batched_number, transformer_options, *args, **kwargs)
+def _control_with_sides(get_control: Callable, branch_of: BranchOf) -> Callable:
+    def told(x, t, cond, batched_number, transformer_options, *args, **kwargs):
+        transformer_options[SIDES] = _sides(branch_of, transformer_options)
+        return get_control(x, t, cond, batched_number, transformer_options, *args, **kwargs)
+
+    return told
 
 
 def _sides(branch_of: BranchOf, options: dict) -> list[int]:
