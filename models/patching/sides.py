@@ -44,18 +44,13 @@ def controls_with_sides(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator
     lists: the step's conditions. branch_of: each condition's, by its id.
     The objects stay the same, since the host runs conditions in one batch whose ControlNet is the same object.
     """
+    controls = {id(c["control"]): c["control"] for conds in lists for c in conds if "control" in c}
+    copies = [c for control in controls.values() for c in getattr(control, "multigpu_clones", {}).values()]
     with contextlib.ExitStack() as stack:
-        for control in _controls(lists):
+        for control in (*controls.values(), *copies):
             stack.callback(_restore, control, vars(control).get("get_control"))
             control.get_control = _control_with_sides(control.get_control, branch_of)
         yield
-
-
-def _controls(lists: Iterable[Conds]) -> list:
-    """Return each ControlNet of a step once, and its copies on other devices."""
-    controls = {id(c["control"]): c["control"] for conds in lists for c in conds if "control" in c}
-    copies = [c for control in controls.values() for c in getattr(control, "multigpu_clones", {}).values()]
-    return [*controls.values(), *copies]
 
 
 def _restore(control, own: Callable | None) -> None:
