@@ -83,12 +83,8 @@ class Denoiser(ABC):
         """Return the modules that a file's attention tensors make. Raise KeyError naming one that is missing."""
 
     @abstractmethod
-    def site_numbers(self, sites: Sequence[Site]) -> list[int]:
-        """Return the sites' numbers in an adapter file."""
-
     def site_widths(self, sites: Sequence[Site]) -> dict[int, int]:
         """Return each site's width by its number in an adapter file."""
-        return dict(zip(self.site_numbers(sites), (site.width for site in sites), strict=True))
 
     @abstractmethod
     def new_layers(self, sites: Sequence[Site], model: ModelView, generator: torch.Generator) -> Sequence[nn.Module]:
@@ -115,13 +111,12 @@ class Denoiser(ABC):
         """
         replacements = transformer_options.get("patches_replace", {})
         others = replacements.get(self.replaces, {})
-        acting: dict[SiteKey, list[SiteAdapter]] = {}
-        for adapter in adapters:
-            for site in adapter.sites:
-                acting.setdefault(site, []).append(adapter)
+        sites = dict.fromkeys(site for adapter in adapters for site in adapter.sites)
         ours = {
-            site: self.patch(site, tuple(own), rows, others.get(site, others.get(site[:2])))
-            for site, own in acting.items()
+            site: self.patch(
+                site, tuple(a for a in adapters if site in a.sites), rows, others.get(site, others.get(site[:2]))
+            )
+            for site in sites
         }
         return {**transformer_options, "patches_replace": {**replacements, self.replaces: {**others, **ours}}}
 
@@ -144,7 +139,5 @@ def block_layers(family: Family, sites: Sequence[SiteKey]) -> dict[SiteKey, int]
 
 def family_of_model(model: ModelView) -> Family | None:
     """Return the family whose adapters a model takes, or None."""
-    for kind in Denoiser._kinds.values():
-        if kind.matches(model):
-            return family_of_sites(kind.name, kind.sites(model))
-    return None
+    kind = next((kind for kind in Denoiser._kinds.values() if kind.matches(model)), None)
+    return kind and family_of_sites(kind.name, kind.sites(model))

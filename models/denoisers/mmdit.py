@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..families import MMDIT
 from ..guidance.layer_weights import INPUT, MIDDLE, OUTPUT, V_ONLY, Layer
-from .adapter_layers import TOKEN_LAYERS, StreamProjections, TokenProjections, block_widths
+from .adapter_layers import STREAM_LAYERS, TOKEN_LAYERS, StreamProjections, TokenProjections, layer_shapes
 from .denoiser import Denoiser, LayersInFile
 from .model_view import DENOISER, ModelView, Site, SiteKey, layer_size
 from .rows import BatchRows, SiteAdapter
@@ -63,16 +63,15 @@ class MMDiT(Denoiser):
         return cast(nn.Module, model.x_embedder)
 
     def read_layers(self, tensors: Mapping[str, Tensor]) -> list[LayersInFile]:
-        widths = block_widths(tensors)
+        shapes = layer_shapes(tensors, TOKEN_LAYERS + STREAM_LAYERS, "0.to_k_ip.weight")
+        widths = {number: shape[0] for number, shape in shapes.items()}
         tokens = {name: tensor for name, tensor in tensors.items() if any(x in name.split(".") for x in TOKEN_LAYERS)}
         streams = {name: tensor for name, tensor in tensors.items() if name not in tokens}
-        return [
-            LayersInFile(partial(TokenProjections, widths, None), tokens, None),
-            LayersInFile(partial(StreamProjections, widths, None), streams, None),
-        ]
+        parts = ((TokenProjections, tokens), (StreamProjections, streams))
+        return [LayersInFile(partial(layers, widths, None), own, None) for layers, own in parts]
 
-    def site_numbers(self, sites: Sequence[Site]) -> list[int]:
-        return [site.key[1] for site in sites]
+    def site_widths(self, sites: Sequence[Site]) -> dict[int, int]:
+        return {site.key[1]: site.width for site in sites}
 
     def new_layers(self, sites: Sequence[Site], model: ModelView, generator: torch.Generator) -> list[nn.Module]:
         """Return new layers, with which the image tokens add nothing yet."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..families import UNET
 from ..guidance.layer_weights import INPUT, MIDDLE, OUTPUT, Layer
-from .adapter_layers import KEYS, VALUES, SiteProjections, site_widths
+from .adapter_layers import KEYS, VALUES, SiteProjections, layer_shapes
 from .denoiser import Denoiser, LayersInFile
 from .model_view import DENOISER, ModelView, Site, SiteKey, class_name, layer_size
 from .rows import BatchRows, SiteAdapter
@@ -72,11 +72,13 @@ class UNet(Denoiser):
         return cast(Sequence[Sequence[nn.Module]], model.input_blocks)[0][0]
 
     def read_layers(self, tensors: Mapping[str, Tensor]) -> list[LayersInFile]:
-        widths, token_width = site_widths(tensors)
+        shapes = layer_shapes(tensors, SiteProjections.layers, f"1.{KEYS}.weight")
+        widths = {number: shape[0] for number, shape in shapes.items()}
+        token_width = next(iter(shapes.values()))[1]
         return [LayersInFile(partial(SiteProjections, widths, token_width), tensors, token_width)]
 
-    def site_numbers(self, sites: Sequence[Site]) -> list[int]:
-        return [2 * place + 1 for place in range(len(sites))]
+    def site_widths(self, sites: Sequence[Site]) -> dict[int, int]:
+        return {2 * place + 1: site.width for place, site in enumerate(sites)}
 
     def new_layers(self, sites: Sequence[Site], model: ModelView, generator: torch.Generator) -> list[nn.Module]:
         """Return new layers that begin as the model's own for text, without LoRAs.

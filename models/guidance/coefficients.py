@@ -7,18 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from .branches import Branch, Branches
-
-
-@dataclass(frozen=True)
-class GuidanceScales:
-    """The factors by which the ladder's rungs are stretched; 1 leaves a rung as it is, equal ones are plain CFG."""
-
-    text: float
-    instruct: float
-    image: float
 
 
 @dataclass(frozen=True)
@@ -29,43 +18,22 @@ class HostCoefficients:
     uncond: Branches[float]
 
 
-def combine_branches(predictions: Branches[Tensor], scales: GuidanceScales) -> Tensor:
-    """Return three-scale guidance over four predictions, each [B, C, H, W].
-
-    Source: unity-research/IP-Adapter-Instruct@57efbe4, the extra_cfg pipelines' denoising loop.
-    """
-    p = predictions
-    return (
-        p.uncond
-        + scales.instruct * (p.full - p.everything)
-        + scales.text * (p.everything - p.image_only)
-        + scales.image * (p.image_only - p.uncond)
-    )
-
-
-def simple_guidance(full: Tensor, uncond: Tensor, text_scale: float) -> Tensor:
-    """Return classifier-free guidance, each [B, C, H, W]. Source: Ho and Salimans, arXiv 2207.12598."""
-    return uncond + text_scale * (full - uncond)
-
-
 def host_coefficients(instruct_scale: float, image_scale: float, text_scale: float | None = None) -> HostCoefficients:
-    """Split `combine_branches` into the two predictions a CFG sampler combines by itself.
+    """Split three-scale guidance into the two predictions a CFG sampler combines by itself.
 
-    For every text scale w, uncond' + w (cond' - uncond') is `combine_branches`, so that the sampler's
-    own cfg is the text scale and needs not be known here. A coefficient of zero is a branch that need not run.
+    For every text scale w, uncond' + w (cond' - uncond') is uncond + instruct_scale (full - everything) +
+    w (everything - image_only) + image_scale (image_only - uncond), so that the sampler's own cfg is the text scale and
+    needs not be known here. A coefficient of zero is a branch that need not run.
+    Source: unity-research/IP-Adapter-Instruct@57efbe4, the extra_cfg pipelines' denoising loop.
 
     text_scale: the sampler's cfg where it is known and nothing else looks at the two predictions. If it equals
     instruct_scale, `everything` cancels out of the sum, and is left out of both.
     """
     wi, wim = instruct_scale, image_scale
-    if text_scale == wi:
-        return HostCoefficients(
-            cond=Branches(full=1.0, everything=0.0, image_only=wim - 1, uncond=1 - wim),
-            uncond=Branches(full=0.0, everything=0.0, image_only=wim, uncond=1 - wim),
-        )
+    in_cond, in_uncond = (1.0, 0.0) if text_scale == wi else (wi, wi)
     return HostCoefficients(
-        cond=Branches(full=wi, everything=1 - wi, image_only=wim - 1, uncond=1 - wim),
-        uncond=Branches(full=wi, everything=-wi, image_only=wim, uncond=1 - wim),
+        cond=Branches(full=in_cond, everything=1 - in_cond, image_only=wim - 1, uncond=1 - wim),
+        uncond=Branches(full=in_uncond, everything=-in_uncond, image_only=wim, uncond=1 - wim),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..families import SD15, SDXL, Family
@@ -17,8 +17,13 @@ from ..messages import check_choice, check_length, shown, some
 WEAK = 0.2
 LINEAR = "linear"
 EASES = ("ease in", "ease out", "ease in-out", "reverse in-out")
-PARTS = ("weak input", "weak output", "weak middle", "strong middle")
 INPUT, MIDDLE, OUTPUT = "input", "middle", "output"
+PARTS = {  # where it is WEAK
+    "weak input": {INPUT},
+    "weak output": {OUTPUT},
+    "weak middle": {MIDDLE},
+    "strong middle": {INPUT, OUTPUT},
+}
 
 V_ONLY, KV, KV_PENALTY, K_MEAN_V_PENALTY = "V only", "K+V", "K+V w/ C penalty", "K+mean(V) w/ C penalty"
 SCALINGS = (V_ONLY, KV, KV_PENALTY, K_MEAN_V_PENALTY)
@@ -26,41 +31,27 @@ PENALTY_WIDTH = 1280
 NAMES_SHOWN = 5
 
 
-def _only(groups: Sequence[int], weight: float = 1.0) -> dict[int, float]:
-    return dict.fromkeys(groups, weight)
-
-
-_SD15_STYLE = _only((0, 1, 2, 3, 9, 10, 11, 12, 13, 14, 15))
-_SD15_COMPOSITION = {4: 0.25, 5: 1.0}
-_SDXL_STYLE, _SDXL_COMPOSITION = {6: 1.0}, {3: 1.0}
-
 # Source: cubiq/ComfyUI_IPAdapter_plus@b103c674, IPAdapterPlus.py, `ipadapter_execute`. Its tables know SD1.5 and SDXL.
-TABLES: dict[str, dict[str, dict[int, float]]] = {
-    SD15.name: {
-        "style transfer": _SD15_STYLE,
-        "composition": _SD15_COMPOSITION,
-        "strong style transfer": _only((0, 1, 2, 3, *range(6, 16))),
-        "style and composition": {**_SD15_STYLE, **_SD15_COMPOSITION},
-        "strong style and composition": _only(range(16)),
-        "style transfer precise": {**_SD15_STYLE, **_SD15_COMPOSITION},
-        "composition precise": {**_SD15_STYLE, **_SD15_COMPOSITION, **_only((6, 7, 8), 0.1)},
-    },
-    SDXL.name: {
-        "style transfer": _SDXL_STYLE,
-        "composition": _SDXL_COMPOSITION,
-        "strong style transfer": _only((0, 1, 2, *range(4, 11))),
-        "style and composition": {**_SDXL_STYLE, **_SDXL_COMPOSITION},
-        "strong style and composition": _only(range(11)),
-        "style transfer precise": {**_SDXL_STYLE, **_SDXL_COMPOSITION},
-        "composition precise": {**_only(range(11), 0.1), **_SDXL_STYLE, **_SDXL_COMPOSITION},
-    },
+def _table(groups: int, style: dict[int, float], composition: dict[int, float]) -> dict[str, dict[int, float]]:
+    """Return the factors of a family's groups for each type that knows which of them carry style and composition."""
+    both = {**style, **composition}
+    return {
+        "style transfer": style,
+        "composition": composition,
+        "strong style transfer": {group: 1.0 for group in range(groups) if group not in composition},
+        "style and composition": both,
+        "strong style and composition": dict.fromkeys(range(groups), 1.0),
+        "style transfer precise": both,
+        "composition precise": {**dict.fromkeys(range(groups), 0.1), **both},
+    }
+
+
+TABLES = {
+    SD15.name: _table(16, style=dict.fromkeys((0, 1, 2, 3, *range(9, 16)), 1.0), composition={4: 0.25, 5: 1.0}),
+    SDXL.name: _table(11, style={6: 1.0}, composition={3: 1.0}),
 }
 TABLE_NAMES = tuple(TABLES[SD15.name])
 WEIGHT_TYPES = (LINEAR, *EASES, *PARTS, *TABLE_NAMES)
-
-# In a precise type these groups push the negative instead: it gets the image, and the positive gets none of it.
-# Source: cubiq/ComfyUI_IPAdapter_plus@f204d6fc, CrossAttentionPatch.py, `ipadapter_attention`.
-COMPOSITION_GROUPS = {SD15.name: frozenset({4, 5}), SDXL.name: frozenset({3})}
 
 
 @dataclass(frozen=True)
@@ -109,14 +100,25 @@ def layer_factors(
             f"scaling {weights.scaling} was chosen for {family.title}, whose attention mixes the picture with what the "
             f"model itself sees, so that keys alone cannot weigh it. Choose {' or '.join(scalings)}."
         )
+    kind, table = weights.weight_type, TABLES.get(family.name, {})
     if weights.own.strip():
-        own = parse_layers(weights.own, layers)
-        return tuple(_precise(weights, family, layer, own[layer]) for layer in layers)
-    if weights.weight_type in TABLE_NAMES:
-        table = _table(family, weights.weight_type)
-        return tuple(_precise(weights, family, layer, table.get(layer.group, 0.0)) for layer in layers)
-    count = max(layer.group for layer in layers) + 1
-    return tuple(LayerFactor(_by_place(weights.weight_type, layer, count)) for layer in layers)
+        factors = parse_layers(weights.own, layers)
+    elif kind in table:
+        factors = {layer: table[kind].get(layer.group, 0.0) for layer in layers}
+    elif kind in TABLE_NAMES:
+        raise ValueError(
+            f"weight_type {kind} is known for {' and '.join(f.title for f in (SD15, SDXL))}, where it was found which "
+            f"layers carry style and composition; the adapter is for {family.title}. Choose another, or name layers in "
+            "layer_weights."
+        )
+    else:
+        count = max(layer.group for layer in layers) + 1
+        factors = {layer: _by_place(kind, layer, count) for layer in layers}
+    # In a precise type some groups push the negative instead: it gets the image, and the positive gets none of it.
+    # Source: cubiq/ComfyUI_IPAdapter_plus@f204d6fc, CrossAttentionPatch.py, `ipadapter_attention`.
+    composition = table.get("composition", {})
+    pushes_composition = {"style transfer precise": True, "composition precise": False}.get(kind)
+    return tuple(LayerFactor(factors[one], (one.group in composition) is pushes_composition) for one in layers)
 
 
 def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
@@ -125,10 +127,17 @@ def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
     Raises ValueError for other texts, and for layers that the model does not have.
     """
     check_length("layer_weights", text)
-    named: dict[str, float] = {}
-    for entry in (entry for entry in re.split(r"[,;\n]+", text) if entry.strip()):
-        name, _, factor = (part.strip() for part in entry.partition(":"))
-        named[name] = _number(factor, text)
+    entries = [entry.partition(":") for entry in re.split(r"[,;\n]+", text) if entry.strip()]
+    try:
+        pairs = [(name.strip(), float(factor)) for name, _, factor in entries]
+    except ValueError:
+        pairs = [("", math.nan)]
+    if not all(math.isfinite(factor) for _, factor in pairs):
+        raise ValueError(
+            f"layer_weights was expected to be layers with factors, such as 3: 1, 6: 0.5; it is {shown(text)}. "
+            "Correct it, or clear it."
+        )
+    named = dict(pairs)
     known = {str(layer.group) for layer in layers} | {f"{layer.group}.{layer.number}" for layer in layers}
     unknown = [name for name in named if name not in known]
     if unknown:
@@ -140,43 +149,10 @@ def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
     return {layer: named.get(f"{layer.group}.{layer.number}", named.get(str(layer.group), 0.0)) for layer in layers}
 
 
-def _number(text: str, whole: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(
-            f"layer_weights was expected to be layers with factors, such as 3: 1, 6: 0.5; it is {shown(whole)}. "
-            "Correct it, or clear it."
-        )
-    return number
-
-
-def _table(family: Family, weight_type: str) -> Mapping[int, float]:
-    if family.name not in TABLES:
-        raise ValueError(
-            f"weight_type {weight_type} is known for {' and '.join(f.title for f in (SD15, SDXL))}, where it was found "
-            f"which layers carry style and composition; the adapter is for {family.title}. Choose another, or name "
-            "layers in layer_weights."
-        )
-    return TABLES[family.name][weight_type]
-
-
-def _precise(weights: LayerWeights, family: Family, layer: Layer, factor: float) -> LayerFactor:
-    composition = layer.group in COMPOSITION_GROUPS.get(family.name, ())
-    if weights.weight_type == "style transfer precise":
-        return LayerFactor(factor, composition)
-    if weights.weight_type == "composition precise":
-        return LayerFactor(factor, not composition)
-    return LayerFactor(factor)
-
-
 def _by_place(weight_type: str, layer: Layer, count: int) -> float:
     """Return the factor by the rules that look at how deep a layer lies, or in which part."""
     depth, middle = layer.group / count, abs(layer.group - count / 2) / (count / 2)
     slopes = dict(zip(EASES, (1 - depth, depth, 1 - middle, middle), strict=True))
     if weight_type in slopes:
         return 0.05 + 0.95 * slopes[weight_type]
-    weak = {"weak input": {INPUT}, "weak output": {OUTPUT}, "weak middle": {MIDDLE}, "strong middle": {INPUT, OUTPUT}}
-    return WEAK if layer.part in weak.get(weight_type, ()) else 1.0
+    return WEAK if layer.part in PARTS.get(weight_type, ()) else 1.0

@@ -11,7 +11,7 @@ import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from .tasks import TASKS, Task
+from .tasks import KNOWN, Task
 
 SENTENCES = (
     "use {}",
@@ -23,24 +23,12 @@ SENTENCES = (
     "follow {} of the image",
     "transfer {} to the new image",
 )
-WORDINGS = {  # each names its task as `auto` looks for it, and no other task
-    "everything": ("everything", "everything that is shown", "everything about it"),
-    "style": ("the style", "the artistic style", "the visual style"),
-    "colour": ("the colour", "the colours", "the colour palette", "the color scheme"),
-    "pose": ("the pose", "the body pose", "the pose of the person"),
-    "composition": ("the composition", "the overall composition", "the composition and layout"),
-    "face": ("the face", "the person's face", "the facial features"),
-    "foreground": ("the foreground", "only the foreground", "what is in the foreground"),
-    "background": ("the background", "only the background", "what is in the background"),
-    "object": ("the object", "the main object", "the object that is shown"),
-}
-KNOWN: Mapping[str, Task] = {task.name: task for task in TASKS}
 VERBS = re.compile(r"(?:use|take|keep|copy) (?P<what>.+)", re.DOTALL)
 
 
 def phrasings(task: Task) -> tuple[str, ...]:
     """Return every phrasing of a task's instruction. With each, guidance `auto` chooses as with the plain one."""
-    return tuple(sentence.format(wording) for wording in WORDINGS[task.name] for sentence in SENTENCES)
+    return tuple(sentence.format(wording) for wording in task.wordings for sentence in SENTENCES)
 
 
 def phrasing(task: Task, seed: int) -> str:
@@ -91,5 +79,4 @@ def check_apart(tasks: Mapping[str, Iterable[str]]) -> None:
 
 
 def _names(task: str, text: str) -> bool:
-    words = KNOWN[task].keywords if task in KNOWN else (task.lower(),)
-    return any(word in text.lower() for word in words)
+    return KNOWN.get(task, Task(task.lower(), (), ())).is_named_in(text)

@@ -11,16 +11,22 @@ from ..messages import check_choice
 
 @dataclass(frozen=True)
 class Task:
-    """A trained task, an instruction that works, and the words by which instructions name it.
+    """A trained task. wordings: what an instruction takes in its place, the plain one first; `auto` finds the task in
+    each, and no other. words: other words, in small letters, by which instructions name it.
 
     Source: arXiv 2408.03209 section 4, and the model card (beta: the tasks it calls so).
     """
 
     name: str
-    instruction: str
     families: tuple[Family, ...]
+    wordings: tuple[str, ...]
     words: tuple[str, ...] = ()
     beta: bool = False
+
+    @property
+    def instruction(self) -> str:
+        """An instruction that works."""
+        return f"use {self.wordings[0]}"
 
     @property
     def keywords(self) -> tuple[str, ...]:
@@ -33,16 +39,17 @@ class Task:
 
 ALL_FAMILIES = (SD15, SDXL, SD3)
 TASKS = (
-    Task("everything", "use everything", ALL_FAMILIES),
-    Task("style", "use the style", ALL_FAMILIES),
-    Task("colour", "use the colour", ALL_FAMILIES, words=("color",)),
-    Task("pose", "use the pose", ALL_FAMILIES),
-    Task("composition", "use the composition", ALL_FAMILIES),
-    Task("face", "use the face", ALL_FAMILIES, words=("facial",)),
-    Task("foreground", "use the foreground", (SD15,), beta=True),
-    Task("background", "use the background", (SD15,), beta=True),
-    Task("object", "use the object", (SD15,)),
+    Task("everything", ALL_FAMILIES, ("everything", "everything that is shown", "everything about it")),
+    Task("style", ALL_FAMILIES, ("the style", "the artistic style", "the visual style")),
+    Task("colour", ALL_FAMILIES, ("the colour", "the colours", "the colour palette", "the color scheme"), ("color",)),
+    Task("pose", ALL_FAMILIES, ("the pose", "the body pose", "the pose of the person")),
+    Task("composition", ALL_FAMILIES, ("the composition", "the overall composition", "the composition and layout")),
+    Task("face", ALL_FAMILIES, ("the face", "the person's face", "the facial features"), ("facial",)),
+    Task("foreground", (SD15,), ("the foreground", "only the foreground", "what is in the foreground"), beta=True),
+    Task("background", (SD15,), ("the background", "only the background", "what is in the background"), beta=True),
+    Task("object", (SD15,), ("the object", "the main object", "the object that is shown")),
 )
+KNOWN = {task.name: task for task in TASKS}
 
 OWN_WORDS = "own words"
 AUTO = "auto"
@@ -53,8 +60,8 @@ THREE_WAY = "three-way"
 
 def instruction_of(task: str, own_words: str) -> str:
     """Return a task's own wording, or the user's where it is OWN_WORDS. Raises ValueError for what is no task."""
-    check_choice("task", task, (OWN_WORDS, *(one.name for one in TASKS)))
-    return next((one.instruction for one in TASKS if one.name == task), own_words)
+    check_choice("task", task, (OWN_WORDS, *KNOWN))
+    return KNOWN[task].instruction if task in KNOWN else own_words
 
 
 def trained_tasks(family: Family) -> list[Task]:
@@ -107,18 +114,10 @@ def advise(family: Family, instruction: str) -> Advice:
     Source: unity-research/IP-Adapter-Instruct@57efbe4, the demos' choice of pipeline.
     """
     word = _first_word_in(family.simple_words, instruction)
-    if word:
-        guidance, reason = SIMPLE, f"simple for '{word}'"
-    else:
-        guidance, reason = THREE_WAY, "three-way, as for other tasks"
-    reasons = [reason]
-    weight_change = 0.0
-    for words, change in family.weight_changes:
-        word = _first_word_in(words, instruction)
-        if word:
-            weight_change += change
-            reasons.append(f"weight {change:+g} for '{word}'")
-    return Advice(guidance, weight_change, tuple(reasons))
+    guidance, reason = (SIMPLE, f"simple for '{word}'") if word else (THREE_WAY, "three-way, as for other tasks")
+    changes = [(w, change) for words, change in family.weight_changes if (w := _first_word_in(words, instruction))]
+    reasons = (reason, *(f"weight {change:+g} for '{word}'" for word, change in changes))
+    return Advice(guidance, sum(change for _, change in changes), reasons)
 
 
 def _first_word_in(words: tuple[str, ...], text: str) -> str | None:

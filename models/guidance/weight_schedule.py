@@ -52,11 +52,9 @@ class Schedule:
         """Return the factor at a position, when the first `begun` of the points have begun."""
         if self.curve is not None:
             return float(self.curve(min(max(position, 0.0), 1.0)))
-        if begun == 0:
-            return self.points[0][1]
-        if begun == len(self.points) or self.between == HOLD:
-            return self.points[begun - 1][1]
-        (start, first), (end, second) = self.points[begun - 1], self.points[begun]
+        (start, first), (end, second) = self.points[max(begun - 1, 0)], self.points[min(begun, len(self.points) - 1)]
+        if self.between == HOLD or start == end:
+            return first
         share = min(max((position - start) / (end - start), 0.0), 1.0)
         if self.between == SMOOTH:
             share = (1 - math.cos(math.pi * share)) / 2
@@ -74,13 +72,12 @@ def parse_schedule(text: str, between: str, along: str) -> Schedule:
     entries = [entry.strip() for entry in re.split(r"[,;\n]+", text) if entry.strip()]
     if not text.strip():
         return Schedule(between=between, along=along)
-    pairs = [entry.split(":") for entry in entries]
     try:
-        if not any(len(pair) > 1 for pair in pairs):
+        if ":" not in text:
             return from_list([float(entry) for entry in entries], between, along)
-        points = [(float(position), float(factor)) for position, factor in pairs]
+        points = [(float(position), float(factor)) for position, factor in (entry.split(":") for entry in entries)]
     except ValueError:
-        raise ValueError(_expected(text)) from None
+        points = []  # which make no schedule
     return _checked(Schedule(tuple(points), between, along), text)
 
 
@@ -95,15 +92,11 @@ def _checked(schedule: Schedule, text: str) -> Schedule:
     rising = all(first < second for first, second in zip(positions, positions[1:], strict=False))
     numbers = all(math.isfinite(number) for point in schedule.points for number in point)
     if not positions or not rising or not numbers or positions[0] < 0 or positions[-1] > 1:
-        raise ValueError(_expected(text))
+        raise ValueError(
+            "A schedule was expected: factors with positions from 0 to 1 that rise, such as 0: 1, 0.35: 0.5, 1: 0, or "
+            f"factors alone for equal parts, such as 1, 0.8, 0.5; it is {shown(text)}. Correct it."
+        )
     return schedule
-
-
-def _expected(text: str) -> str:
-    return (
-        "A schedule was expected: factors with positions from 0 to 1 that rise, such as 0: 1, 0.35: 0.5, 1: 0, or "
-        f"factors alone for equal parts, such as 1, 0.8, 0.5; it is {shown(text)}. Correct it."
-    )
 
 
 class StepPositions:
@@ -115,7 +108,8 @@ class StepPositions:
 
     def __init__(self, sigmas: Sequence[float]):
         self._sigmas, self._steps = sigmas, len(sigmas) - 1
-        turns = [n for n in range(1, self._steps) if _is_turn(*sigmas[n - 1 : n + 2])]
+        changes = [after - before for before, after in zip(sigmas, sigmas[1:], strict=False)]
+        turns = [n for n in range(1, self._steps) if changes[n - 1] * changes[n] < 0]
         edges = [0, *turns, self._steps]
         self._stretches = list(zip(edges, edges[1:], strict=False))
         self._current = 0
@@ -126,10 +120,6 @@ class StepPositions:
         if position == 1.0 and self._current < len(self._stretches) - 1:
             self._current += 1
         return (first + position * (last - first)) / self._steps
-
-
-def _is_turn(before: float, level: float, after: float) -> bool:
-    return (level - before) * (after - level) < 0
 
 
 def step_position(sigmas: Sequence[float], sigma: float) -> float:
@@ -152,10 +142,7 @@ def step_position(sigmas: Sequence[float], sigma: float) -> float:
 def noise_position(percent_to_sigma: Callable[[float], float], sigma: float) -> float:
     """Return the position on the noise schedule at which the level is `sigma`: the inverse of `percent_to_sigma`.
 
-    percent_to_sigma: falls from 0 to 1.
+    percent_to_sigma: falls from 0 to 1. The position is right to a quarter of ROUNDING.
     """
-    low, high = 0.0, 1.0
-    while high - low > ROUNDING / 4:
-        middle = (low + high) / 2
-        low, high = (middle, high) if percent_to_sigma(middle) >= sigma else (low, middle)
-    return low
+    parts = 2**22
+    return bisect.bisect_left(range(1, parts), True, key=lambda n: percent_to_sigma(n / parts) < sigma) / parts

@@ -17,51 +17,38 @@ FUNCTION_WRAPPER = "model_function_wrapper"
 
 
 class ModelCalls:
-    """The calls of the denoiser in one sampling run. Calls may come from several threads."""
+    """The calls of the denoiser in one sampling run. Calls may come from several threads.
+
+    were_entered: whether the run has had an `entered` call yet.
+    """
 
     def __init__(self):
+        self.were_entered = False
         self._inside = threading.local()
-        self._was_entered = threading.Event()
         self._wrapper: object = None
-        self._is_step = False
 
     @contextlib.contextmanager
-    def noticed(self, first_layers: Iterable[nn.Module]) -> Iterator[None]:
-        """Notice the denoiser's calls in a run, for as long as the context lasts.
+    def step(self, first_layers: Iterable[nn.Module], wrapper: object) -> Iterator[None]:
+        """Let the denoiser run in `entered` calls only, until the end of a step in which an adapter acts.
 
-        first_layers: a layer of each denoiser that every evaluation of it begins with.
+        first_layers: a layer of each denoiser that every evaluation of it begins with. wrapper: the model function
+        wrapper that another node has put there, or None.
         """
-        handles = [layer.register_forward_pre_hook(self._check) for layer in first_layers]
-        try:
+        self._wrapper = wrapper
+        with contextlib.ExitStack() as stack:
+            for layer in first_layers:
+                stack.enter_context(layer.register_forward_pre_hook(self._check))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    @contextlib.contextmanager
-    def step(self, model_options: dict) -> Iterator[None]:
-        """Let the denoiser run in `entered` calls only, until the end of a step in which an adapter acts."""
-        self._wrapper, self._is_step = model_options.get(FUNCTION_WRAPPER), True
-        try:
-            yield
-        finally:
-            self._is_step = False
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Mark a call of the model whose attention is patched, for as long as the context lasts."""
         before = getattr(self._inside, "call", False)
-        self._inside.call = True
-        self._was_entered.set()
+        self._inside.call = self.were_entered = True
         try:
             yield
         finally:
             self._inside.call = before
-
-    @property
-    def are_missing(self) -> bool:
-        """True when the run has had no `entered` call yet."""
-        return not self._was_entered.is_set()
 
     def refusal(self, found: str = "gives predictions without calling it") -> ValueError:
         """Return the error for a step whose predictions the adapter has no part in. found: what the other node does."""
@@ -73,5 +60,5 @@ class ModelCalls:
         )
 
     def _check(self, *args) -> None:
-        if not torch.compiler.is_compiling() and self._is_step and not getattr(self._inside, "call", False):
+        if not torch.compiler.is_compiling() and not getattr(self._inside, "call", False):
             raise self.refusal("runs the denoiser itself")

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..denoisers.denoiser import Denoiser, block_layers, denoiser_of
+from ..denoisers.denoiser import block_layers
 from ..denoisers.rows import Area, BatchRows, Observer
 from ..denoisers.site_checks import check_reached
 from ..guidance.coefficients import HostCoefficients, host_coefficients
 from .batch_index import WholeLatent, batch_indices_of_call, divide_call, is_part_of_image
-from .chain import CHAIN, Chain
-from .model_calls import FUNCTION_WRAPPER, ModelCalls
+from .chain import CHAIN, Shared
+from .model_calls import FUNCTION_WRAPPER
 from .passes import Plan, plan_passes
 from .pooled_texts import Conds
-from .prepare_run import prepare_run
-from .run import OBSERVER, RUN, Run, RunObserver, StepAdapter
+from .run import OBSERVER, RUN, Run, StepAdapter, prepare_run
 from .sides import SIDES, controls_with_sides, sides_of, wrapper_with_sides
 
 STEP = "ipadapter_instruct_step"
@@ -28,22 +27,21 @@ LOOK_AT_PREDICTIONS = frozenset(
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Step(Shared):
     """A sampling step, as far as its model calls need to know it."""
 
+    run: Run
     adapters: tuple[StepAdapter, ...]
     plan: Plan
-    calls: ModelCalls
     latent_size: tuple[int, int]
     latents: int
-    whole: WholeLatent
     observer: Observer | None = None
 
     def rows(self, options: dict, x: Tensor) -> BatchRows:
         """Return the rows that a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
         uuids = options["uuids"]
         alike = not any(a.tells_latents_apart for a in self.adapters)
-        batch_indices, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
+        batch_indices, tiles = divide_call(options, len(x), len(uuids), self.latents, self.run.whole, alike)
         areas = tuple(self.plan.area_of[i] for i in uuids) * tiles
         height, width = x.shape[-2:]
         if any(a.masks is not None for a in self.adapters):
@@ -54,7 +52,7 @@ class Step:
             latent_size=self.latent_size,
             input_size=(height, width),
             batch_indices=batch_indices,
-            reached=set() if options[RUN].doubted else None,
+            reached=set() if self.run.doubted else None,
             observer=self.observer,
         )
 
@@ -67,14 +65,6 @@ class Step:
                 "leave attn_mask unconnected."
             )
 
-    @property
-    def denoiser(self) -> Denoiser:
-        """The model's kind of denoiser; all adapters of a chain fit the same model."""
-        return denoiser_of(self.adapters[0].applied.adapter.family)
-
-    def __deepcopy__(self, memo: dict) -> Step:
-        return self
-
 
 def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, latent_image=None, *args, **kwargs):
     """Begin a run (SAMPLER_SAMPLE), in the options that the guider made for it and that end with it."""
@@ -85,8 +75,7 @@ def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, 
     if OBSERVER in options:
         first = options[CHAIN].applied[0]
         options[OBSERVER].begin(run, block_layers(first.adapter.family, tuple(first.layers)))
-    with run.calls.noticed(_first_layers(options[CHAIN], guider.model_patcher, model_options)):
-        return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
+    return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
 
 
 def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
@@ -98,18 +87,20 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
         return executor(model, conds, x_in, timestep, model_options)
     if not adapters:
         return executor(model, conds, x_in, timestep, _with_step(model_options, None))
-    plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
+    plan = plan_passes(conds, run.guider.conds, _coefficients(adapters, conds, run, model_options), x_in, timestep)
+    patchers = (run.guider.model_patcher, *model_options.get("multigpu_clones", {}).values())  # where a step runs
+    first_layers = {run.denoiser.first_layer(patcher.model.diffusion_model) for patcher in patchers}
     height, width = x_in.shape[-2:]
     size = run.whole.size if is_part_of_image(options) else (height, width)
     with (
         _observed(options, run, plan, x_in, timestep) as observer,
-        run.calls.step(model_options),
+        run.calls.step(first_layers, model_options.get(FUNCTION_WRAPPER)),
         controls_with_sides(plan.conds.values(), plan.branch_of),
     ):
-        step = Step(adapters, plan, run.calls, size, len(x_in), run.whole, observer)
+        step = Step(run, adapters, plan, size, len(x_in), observer)
         own_options = _with_step(model_options, step)
         predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
-    if run.calls.are_missing and plan.acts_at(x_in, timestep):
+    if not run.calls.were_entered and plan.acts_at(x_in, timestep):
         raise run.calls.refusal()
     return plan.combine(predictions, x_in)
 
@@ -127,22 +118,21 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     if step is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     rows = step.rows(options, x)
-    options = step.denoiser.patched(options, step.adapters, rows)
+    options = step.run.denoiser.patched(options, step.adapters, rows)
     options[SIDES] = sides_of(rows.branches)
-    with step.calls.entered():
+    with step.run.calls.entered():
         predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-    check_reached(options[RUN].doubted, (site for a in step.adapters for site in a.sites), rows.reached)
+    check_reached(step.run.doubted, (site for a in step.adapters for site in a.sites), rows.reached)
     return predictions
 
 
 def _observed(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) -> AbstractContextManager:
     """Return a context that gives what sees the model calls of a step: None without an observer."""
-    observer: RunObserver | None = options.get(OBSERVER)
-    if observer is None:
+    if OBSERVER not in options:
         return nullcontext()
     conds = [cond for own in plan.conds.values() for cond in own]
     in_parts = batch_indices_of_call(options, len(x), run.whole) is not None
-    return observer.step(run, conds, timestep[0], in_parts)
+    return options[OBSERVER].step(run, conds, timestep[0], in_parts)
 
 
 def _with_step(model_options: dict, step: Step | None) -> dict:
@@ -153,13 +143,6 @@ def _with_step(model_options: dict, step: Step | None) -> dict:
     return options
 
 
-def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:
-    """Return the first layer of the denoiser, and of its copies where the host spreads a step over several devices."""
-    denoiser = denoiser_of(chain.applied[0].adapter.family)
-    patchers = (model_patcher, *model_options.get("multigpu_clones", {}).values())
-    return {denoiser.first_layer(patcher.model.diffusion_model) for patcher in patchers}
-
-
 def _coefficients(
     adapters: tuple[StepAdapter, ...], conds: Sequence[Conds | None], run: Run, model_options: dict
 ) -> HostCoefficients | None:
@@ -167,10 +150,10 @@ def _coefficients(
 
     At cfg 1 the host leaves out the negative: where the pack has chosen the guidance, one pass is all there is then.
     """
-    at_cfg_1 = None in conds or (run.cfg() == 1 and not model_options.get("disable_cfg1_optimization", False))
+    at_cfg_1 = None in conds or (run.cfg == 1 and not model_options.get("disable_cfg1_optimization", False))
     three_way = [a.applied for a in adapters if a.is_three_way and not (a.applied.is_auto and at_cfg_1)]
     if not three_way:
         return None
     inspected = not run.is_plain or LOOK_AT_PREDICTIONS & model_options.keys()
     settings = three_way[-1].settings
-    return host_coefficients(settings.instruct_scale, settings.image_scale, None if inspected else run.cfg())
+    return host_coefficients(settings.instruct_scale, settings.image_scale, None if inspected else run.cfg)

@@ -19,7 +19,7 @@ from comfy.model_base import ModelType
 from ipadapter_instruct.models.adapter.checkpoint import read_checkpoint, recognise
 from ipadapter_instruct.models.adapter.trained_files import write_adapter
 from ipadapter_instruct.models.attention_maps.record import watched
-from ipadapter_instruct.models.denoisers.adapter_layers import SiteProjections, site_widths
+from ipadapter_instruct.models.denoisers.adapter_layers import SiteProjections, layer_shapes
 from ipadapter_instruct.models.denoisers.cross_attention_patch import CrossAttentionPatch
 from ipadapter_instruct.models.denoisers.denoiser import Denoiser, LayersInFile
 from ipadapter_instruct.models.denoisers.model_view import DENOISER, Site, layer_size
@@ -82,14 +82,15 @@ def tiny_denoiser() -> Denoiser:
             return model.pixels_in
 
         def read_layers(self, tensors):
-            widths, token_width = site_widths(tensors)
-            return [LayersInFile(partial(SiteProjections, widths, token_width), tensors, token_width)]
+            shapes = layer_shapes(tensors, SiteProjections.layers, "0.to_k_ip.weight")
+            widths = {number: shape[0] for number, shape in shapes.items()}
+            return [LayersInFile(partial(SiteProjections, widths, CONTEXT), tensors, CONTEXT)]
 
-        def site_numbers(self, sites):
-            return list(range(len(sites)))
+        def site_widths(self, sites):
+            return {number: site.width for number, site in enumerate(sites)}
 
         def new_layers(self, sites, model, generator):
-            module = SiteProjections(dict.fromkeys(self.site_numbers(sites), WIDTH), CONTEXT)
+            module = SiteProjections(self.site_widths(sites), CONTEXT)
             for weight in module.parameters():
                 nn.init.normal_(weight, std=0.2, generator=generator)
             return [module]

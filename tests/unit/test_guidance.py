@@ -5,12 +5,7 @@ import itertools
 import pytest
 import torch
 from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.guidance.coefficients import (
-    GuidanceScales,
-    combine_branches,
-    host_coefficients,
-    simple_guidance,
-)
+from ipadapter_instruct.models.guidance.coefficients import host_coefficients
 
 SCALES = [0.0, 0.5, 1.0, 2.0, 7.5]
 
@@ -24,18 +19,31 @@ def weighted(coefficients: Branches, p: Branches) -> torch.Tensor:
     return sum(coefficient * p[branch] for branch, coefficient in coefficients.items())
 
 
+def guided(p: Branches, text: float, instruct: float, image: float, known: float | None = None) -> torch.Tensor:
+    """What a sampler of cfg `text` makes of the host's two predictions. known: its cfg, where the pack is told it."""
+    coefficients = host_coefficients(instruct, image, known)
+    cond, uncond = weighted(coefficients.cond, p), weighted(coefficients.uncond, p)
+    return uncond + text * (cond - uncond)
+
+
+def three_scales(p: Branches, text: float, instruct: float, image: float) -> torch.Tensor:
+    """The formula of unity-research/IP-Adapter-Instruct@57efbe4, the extra_cfg pipelines' denoising loop."""
+    everything, image_only = text * (p.everything - p.image_only), image * (p.image_only - p.uncond)
+    return p.uncond + instruct * (p.full - p.everything) + everything + image_only
+
+
 def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
 def test_scales_of_one_give_the_full_branch():
     p = predictions()
-    assert_same(combine_branches(p, GuidanceScales(text=1, instruct=1, image=1)), p.full)
+    assert_same(guided(p, text=1, instruct=1, image=1), p.full)
 
 
 def test_scales_of_zero_give_the_uncond_branch():
     p = predictions()
-    assert_same(combine_branches(p, GuidanceScales(text=0, instruct=0, image=0)), p.uncond)
+    assert_same(guided(p, text=0, instruct=0, image=0), p.uncond)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -43,32 +51,28 @@ def test_equal_scales_are_classifier_free_guidance(scale):
     p = predictions()
     expected = p.uncond + scale * (p.full - p.uncond)
 
-    assert_same(combine_branches(p, GuidanceScales(scale, scale, scale)), expected)
-    assert_same(simple_guidance(p.full, p.uncond, scale), expected)
+    assert_same(guided(p, scale, scale, scale), expected)
+    assert_same(guided(p, scale, scale, scale, known=scale), expected)
 
 
 def test_each_scale_stretches_its_own_rung_and_no_other():
     p = predictions()
-    plain = combine_branches(p, GuidanceScales(text=1, instruct=1, image=1))
+    plain = guided(p, text=1, instruct=1, image=1)
 
     for scale, rung in (
         ("instruct", p.full - p.everything),
         ("text", p.everything - p.image_only),
         ("image", p.image_only - p.uncond),
     ):
-        stretched = combine_branches(p, GuidanceScales(**{"text": 1, "instruct": 1, "image": 1, scale: 3}))
+        stretched = guided(p, **{"text": 1, "instruct": 1, "image": 1, scale: 3})
         assert_same(stretched - plain, 2 * rung)
 
 
 @pytest.mark.parametrize(("instruct", "image"), list(itertools.product(SCALES, repeat=2)))
 def test_a_sampler_of_any_cfg_makes_three_scale_guidance_of_the_two_host_predictions(instruct, image):
     p = predictions()
-    coefficients = host_coefficients(instruct, image)
-    cond, uncond = weighted(coefficients.cond, p), weighted(coefficients.uncond, p)
-
     for cfg in SCALES:
-        scales = GuidanceScales(text=cfg, instruct=instruct, image=image)
-        assert_same(uncond + cfg * (cond - uncond), combine_branches(p, scales))
+        assert_same(guided(p, cfg, instruct, image), three_scales(p, cfg, instruct, image))
 
 
 @pytest.mark.parametrize(("instruct", "image"), list(itertools.product(SCALES, repeat=2)))
@@ -91,8 +95,7 @@ def test_equal_text_and_instruct_scales_need_no_pass_of_everything(text, image):
     coefficients = host_coefficients(text, image, text_scale=text)
     assert coefficients.cond.everything == coefficients.uncond.everything == 0
 
-    cond, uncond = weighted(coefficients.cond, p), weighted(coefficients.uncond, p)
-    assert_same(uncond + text * (cond - uncond), combine_branches(p, GuidanceScales(text, text, image)))
+    assert_same(guided(p, text, text, image, known=text), three_scales(p, text, text, image))
     for side in (coefficients.cond, coefficients.uncond):
         assert sum(value for _, value in side.items()) == pytest.approx(1, abs=1e-12)
 

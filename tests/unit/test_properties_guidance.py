@@ -5,13 +5,7 @@ import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
 from ipadapter_instruct.models.guidance.branches import Branch, Branches, branch_texts
-from ipadapter_instruct.models.guidance.coefficients import (
-    GuidanceScales,
-    combine_branches,
-    count_passes,
-    host_coefficients,
-    simple_guidance,
-)
+from ipadapter_instruct.models.guidance.coefficients import count_passes, host_coefficients
 from ipadapter_instruct.models.guidance.weight_schedule import from_list, noise_position, step_position
 
 scales = st.sampled_from((0.0, 1.0, 2.0, 0.5)) | st.floats(-4, 20, allow_subnormal=False)
@@ -33,6 +27,13 @@ def weighted(coefficients: Branches, p: Branches) -> torch.Tensor:
     return sum(coefficient * p[branch] for branch, coefficient in coefficients.items())
 
 
+def guided(p: Branches, text: float, instruct: float, image: float, known: float | None = None) -> torch.Tensor:
+    """What a sampler of cfg `text` makes of the host's two predictions. known: its cfg, where the pack is told it."""
+    made = host_coefficients(instruct, image, known)
+    cond, uncond = weighted(made.cond, p), weighted(made.uncond, p)
+    return uncond + text * (cond - uncond)
+
+
 def close(found, expected, tolerance: float = 1e-11) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * (1 + float(expected.abs().max())))
 
@@ -40,7 +41,7 @@ def close(found, expected, tolerance: float = 1e-11) -> None:
 @given(seeds, shapes, scales, scales, scales)
 def test_three_scales_are_the_plain_formula(seed, shape, text, instruct, image):
     p = predictions(seed, shape)
-    close(combine_branches(p, GuidanceScales(text, instruct, image)), plainly(p, text, instruct, image))
+    close(guided(p, text, instruct, image), plainly(p, text, instruct, image))
 
 
 @given(seeds, shapes, scales, scales, scales)
@@ -49,10 +50,9 @@ def test_the_host_makes_it_of_its_two_predictions_whether_its_cfg_is_known_or_no
     for known in (None, text, instruct):
         if known == instruct and text != instruct:
             continue  # then another cfg is known than the sampler's
-        made = host_coefficients(instruct, image, known)
-        cond, uncond = weighted(made.cond, p), weighted(made.uncond, p)
-        event("everything left out" if not made.cond.everything else "all branches")
-        close(simple_guidance(cond, uncond, text), plainly(p, text, instruct, image))
+        is_left_out = not host_coefficients(instruct, image, known).cond.everything
+        event("everything left out" if is_left_out else "all branches")
+        close(guided(p, text, instruct, image, known), plainly(p, text, instruct, image))
 
 
 @given(scales, scales, st.none() | scales)
@@ -68,19 +68,19 @@ def test_coefficients_sum_to_one_and_a_step_has_from_one_to_four_passes(instruct
 
 @given(seeds, st.integers(2, 5), scales, scales, scales, st.randoms(use_true_random=False))
 def test_rows_of_a_batch_in_any_order_and_in_any_parts_are_combined_alike(seed, rows, text, instruct, image, random):
-    p, own = predictions(seed, (rows, 2, 3, 3)), GuidanceScales(text, instruct, image)
+    p, own = predictions(seed, (rows, 2, 3, 3)), (text, instruct, image)
     order = random.sample(range(rows), rows)
-    whole = combine_branches(p, own)
-    torch.testing.assert_close(combine_branches(p.map(lambda x: x[order]), own), whole[order], rtol=0, atol=0)
+    whole = guided(p, *own)
+    torch.testing.assert_close(guided(p.map(lambda x: x[order]), *own), whole[order], rtol=0, atol=0)
     at = random.randrange(1, rows)
-    parts = [combine_branches(p.map(lambda x, s=s: x[s]), own) for s in (slice(at), slice(at, None))]
+    parts = [guided(p.map(lambda x, s=s: x[s]), *own) for s in (slice(at), slice(at, None))]
     torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=0)
 
 
 @given(seeds, st.sampled_from((torch.float16, torch.bfloat16, torch.float32)), scales, scales, scales)
 def test_in_any_dtype_the_formula_is_its_own_within_rounding(seed, dtype, text, instruct, image):
     p = predictions(seed, (1, 2, 3, 3), dtype)
-    found = combine_branches(p, GuidanceScales(text, instruct, image))
+    found = guided(p, text, instruct, image)
     assert found.dtype == dtype
     gains = 1 + 2 * (abs(text) + abs(instruct) + abs(image))
     largest = max(float(x.abs().max()) for _, x in p.items())
