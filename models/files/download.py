@@ -244,21 +244,18 @@ def _plain_errors(url: str, otherwise: Problem = Problem.UNREACHABLE) -> Iterato
         if of_disk or not of_web:
             raise
         happened = "cannot be reached" if otherwise is Problem.UNREACHABLE else "did not send all"
-        raise DownloadError(otherwise, f"{_host(url)} {happened} ({error.__cause__ or error}).") from error
+        raise DownloadError(otherwise, f"{urlsplit(url).netloc} {happened} ({error.__cause__ or error}).") from error
 
 
 def _refused(url: str, status: int) -> DownloadError:
+    host = urlsplit(url).netloc
     if status in BUSY:
-        return DownloadError(Problem.BUSY, f"{_host(url)} is too busy to send {url} ({status}).")
+        return DownloadError(Problem.BUSY, f"{host} is too busy to send {url} ({status}).")
     if status in (401, 403):
-        return DownloadError(Problem.FORBIDDEN, f"{_host(url)} does not let everybody have {url} ({status}).")
+        return DownloadError(Problem.FORBIDDEN, f"{host} does not let everybody have {url} ({status}).")
     if status == 404:
-        return DownloadError(Problem.MISSING, f"{_host(url)} has no {url} (404).")
-    return DownloadError(Problem.NOT_A_FILE, f"{_host(url)} answers {status} for {url} .")
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
+        return DownloadError(Problem.MISSING, f"{host} has no {url} (404).")
+    return DownloadError(Problem.NOT_A_FILE, f"{host} answers {status} for {url} .")
 
 
 def in_words(size: int) -> str:
