@@ -71,29 +71,20 @@ class IPAdapterInstructLoader(io.ComfyNode):
         check_numbers(lora_strength=lora_strength)
         path = adapter_path(adapter_name)
         header = look_at(path)
-        need, encoder = header.encoder_need, None
+        need, encoder, reads = header.encoder_need, None, "none needed, it reads a face embedding"
         if need and clip_vision is not None:
             check_encoder(clip_vision, need, "the connected one")
+            reads = "the connected one"
         elif need:
             encoder = _encoder_file(image_encoder, need)  # before gigabytes are read
+            reads = encoder.name if encoder else f"{need.title} is needed, and not in models/clip_vision"
         if instruct_clip is not None and header.kind.takes_instruction:
             check_clip_l(instruct_clip)
         adapter = LoadedAdapter.read(path, lora_strength)
-        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes]
-        lines.append(_describe_encoder(need, encoder, clip_vision))
+        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes, f"image encoder: {reads}"]
         if instruct_clip is not None and not adapter.kind.takes_instruction:
             lines.append("instruct_clip: not used, since this adapter takes no instruction")
         return output_with_text(cls, lines, AdapterWithEncoders(adapter, encoder, clip_vision, instruct_clip))
-
-
-def _describe_encoder(need: EncoderNeed | None, encoder: EncoderFile | None, connected) -> str:
-    if need is None:
-        return "image encoder: none needed, it reads a face embedding"
-    if connected is not None:
-        return "image encoder: the connected one"
-    if encoder is None:
-        return f"image encoder: {need.title} is needed, and not in models/clip_vision"
-    return f"image encoder: {encoder.name}"
 
 
 def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:

@@ -61,7 +61,8 @@ class IPAdapterInstructPrepare(io.ComfyNode):
             kept = feathered(kept, feather)
             colours = random_colours(image, kept, seed) if colour is None else colour
             image = cut_out(image, kept, colours)
-            lines.append(f"background: {_names(colours)}")
+            typed = [f"#{bytes(rgb).hex()}" for rgb in (colours * 255).round().int().tolist()]
+            lines.append(f"background: {', '.join(typed)}")
         if action != CUT_OUT:
             image, kept = crop_around(image, kept, padding)
             lines.append(f"square: {image.shape[1]} pixels")
@@ -78,9 +79,3 @@ def _colour(text: str) -> Tensor:
             f"{shown(text)}. Type one of these."
         ) from None
     return torch.tensor([rgb]) / 255
-
-
-def _names(colours: Tensor) -> str:
-    """Return the colours as they may be typed."""
-    values = (colours * 255).round().int().tolist()
-    return ", ".join("#" + "".join(f"{channel:02x}" for channel in colour) for colour in values)

@@ -29,13 +29,15 @@ def encoder_path(folder: str, name: str) -> Path:
     Raises ValueError, which says what is there that is called alike and where a published file is to be had.
     """
     path = _path(folder, name)
-    if path is None:
-        folders = ", ".join(folder_paths.get_folder_paths(folder))
-        raise ValueError(
-            f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}"
-            f"{called_alike(name, folder_paths.get_filename_list(folder))}{_where_to_get(folder, name)}"
-        )
-    return path
+    if path is not None:
+        return path
+    folders, names = ", ".join(folder_paths.get_folder_paths(folder)), folder_paths.get_filename_list(folder)
+    published = next((file for file in PUBLISHED if file.folder == folder and file.name == _parts(name)[-1]), None)
+    get = f"Get {published.url} and put it there" if published else "Put it there"
+    raise ValueError(
+        f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}{called_alike(name, names)}"
+        f"{get}, or refresh the page (R) and choose another."
+    )
 
 
 def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
@@ -53,25 +55,17 @@ def listed_name(folder: str, path: Path) -> str:
     return next((str(path.relative_to(root)) for root in roots), path.name)
 
 
-def _where_to_get(folder: str, name: object) -> str:
-    published = next((file for file in PUBLISHED if file.folder == folder and file.name == _parts(name)[-1]), None)
-    get = f"Get {published.url} and put it there" if published else "Put it there"
-    return f"{get}, or refresh the page (R) and choose another."
-
-
 def unreadable(folder: str) -> str:
     """Say what is wrong with folders of this kind that are there, a sentence each; the host lists them as empty."""
-    return "".join(map(_why_not, folder_paths.get_folder_paths(folder)))
-
-
-def _why_not(place: str) -> str:
-    try:
-        os.scandir(place).close()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return f"{place} cannot be read ({error.strerror}): make it a folder that ComfyUI may read. "
-    return ""
+    sentences = []
+    for place in folder_paths.get_folder_paths(folder):
+        try:
+            os.scandir(place).close()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            sentences.append(f"{place} cannot be read ({error.strerror}): make it a folder that ComfyUI may read. ")
+    return "".join(sentences)
 
 
 def stamps_of(folder: str, *names: str | None) -> list[list]:

@@ -32,10 +32,8 @@ class OutputFiles:
 
     def names(self) -> list[str]:
         """Return the names to choose from: files anywhere in the input folder, then saved ones, marked as core does."""
-        source, output = Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
-        names = sorted(path.relative_to(source).as_posix() for path in self._below(source))
-        saved = sorted(path.relative_to(output).as_posix() for path in self._below(output / self.saved))
-        return names + [name + IN_OUTPUT for name in saved]
+        saved = self._below(folder_paths.get_output_directory(), self.saved)
+        return self._below(folder_paths.get_input_directory()) + [name + IN_OUTPUT for name in saved]
 
     def path(self, name: str | None) -> Path:
         """Return the file of this name in the input folder, or in the output folder where the name ends in [output].
@@ -91,5 +89,6 @@ class OutputFiles:
             ) from error
         return Path(os.path.abspath(folder)) / f"{name}_{counter:05}_{self.suffix}"
 
-    def _below(self, folder: Path) -> list[Path]:
-        return [Path(root, name) for root, _, names in os.walk(folder) for name in names if name.endswith(self.suffix)]
+    def _below(self, root: str, folder: str = "") -> list[str]:
+        found = (Path(place, name) for place, _, names in os.walk(Path(root, folder)) for name in names)
+        return sorted(path.relative_to(root).as_posix() for path in found if path.name.endswith(self.suffix))
