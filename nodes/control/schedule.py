@@ -9,8 +9,7 @@ from comfy_api.latest import io
 from ...models.encoding.combining import parse_numbers
 from ...models.guidance.weight_schedule import ALONG, BETWEEN, HOLD, NOISE, Schedule, parse_schedule
 from ...models.messages import check_numbers
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Curve, Schedules
+from ..shared.schema import CATEGORY, Curve, Schedules, Schema
 
 
 class IPAdapterInstructSchedule(io.ComfyNode):

@@ -6,8 +6,7 @@ from comfy_api.latest import io
 
 from ...models.reference.faces import FACE_SUFFIX, read_faces
 from ..shared.output_files import OutputFiles
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Face
+from ..shared.schema import CATEGORY, Face, Schema
 from ..shared.status_text import output_with_text
 
 FACES = OutputFiles(

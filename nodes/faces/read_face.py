@@ -13,8 +13,7 @@ from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice
 from ...models.reference import face_analysis as face_reading
 from ...models.reference.faces import write_faces
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Face, FaceAnalysis
+from ..shared.schema import CATEGORY, Face, FaceAnalysis, Schema
 from ..shared.status_text import output_with_text
 from .load_face import FACES
 

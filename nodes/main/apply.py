@@ -5,8 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import AUTO, SIMPLE, THREE_WAY
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Embeds, Layers, Schedules
+from ..shared.schema import CATEGORY, Embeds, Layers, Schedules, Schema
 from ..shared.status_text import output_with_text
 
 

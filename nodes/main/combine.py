@@ -6,8 +6,7 @@ from comfy_api.latest import io
 
 from ...models.encoding.combining import CONCAT, METHODS
 from ...models.messages import check_choice
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Embeds
+from ..shared.schema import CATEGORY, Embeds, Schema
 
 THEN = "then"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import OWN_WORDS, TASKS, instruction_of
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Adapter, Embeds, References
+from ..shared.schema import CATEGORY, Adapter, Embeds, References, Schema
 from ..shared.status_text import describe_reading, output_with_text
 
 

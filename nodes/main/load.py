@@ -10,8 +10,7 @@ from comfy_api.latest import io
 from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes
 from ...models.messages import check_numbers
 from ..shared.folders import adapter_path, encoder_path, fitting_encoder, stamps_of
-from ..shared.schema import Schema, advanced
-from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
+from ..shared.schema import CATEGORY, Adapter, Schema, advanced, instruct_clip_input
 from ..shared.status_text import output_with_text
 
 if TYPE_CHECKING:

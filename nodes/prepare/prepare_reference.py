@@ -10,8 +10,7 @@ from torch import Tensor
 from ...models.encoding.masks import mask_batch
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice, check_numbers, shown
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY
+from ..shared.schema import CATEGORY, Schema
 from ..shared.status_text import output_with_text
 
 CUT_OUT, CROP, BOTH = "cut out", "crop", "cut out and crop"

@@ -6,8 +6,7 @@ from comfy_api.latest import io
 
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_numbers
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY
+from ..shared.schema import CATEGORY, Schema
 from ..shared.status_text import output_with_text
 
 MOST_TILES = 16
