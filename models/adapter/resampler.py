@@ -45,17 +45,13 @@ class ProjectionSizes:
 class Projection(nn.Module):
     """An image projection: what makes image tokens. Parameter names are the published ones.
 
+    `read_sizes` of each reads its sizes off a file's tensors; KeyError names the first that is missing.
     `operations` supplies LayerNorm and Linear: torch.nn, or the host's layers that cast and offload.
     """
 
     def __init__(self, sizes: ProjectionSizes):
         super().__init__()
         self.sizes = sizes
-
-    @staticmethod
-    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
-        """Read the sizes off its tensors. Raises KeyError naming the first that is missing."""
-        raise NotImplementedError
 
 
 def query_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol, cast
 
 import comfy.model_management as mm
 import comfy.model_patcher
@@ -20,6 +20,14 @@ from .held_models import HoldsModels
 
 # Weights that follow the host's dynamic memory management, where the version has it.
 Patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+class Sizes(Protocol):
+    """The widths of an adapter's image projection; those of an image and of a face where it reads them."""
+
+    out_width: int
+    image_width: int
+    face_width: int
 
 
 class LoadedAdapter(HoldsModels):
@@ -43,7 +51,7 @@ class LoadedAdapter(HoldsModels):
         self.encoder_need, self.lora = checkpoint.encoder_need, checkpoint.lora
         self.lora_strength = lora_strength
         self.instructions = checkpoint.instructions
-        self.sizes = adapter.image_projection.sizes
+        self.sizes = cast(Sizes, adapter.image_projection.sizes)
         self.image_projection = _managed(adapter.image_projection)
         self.projections = adapter.projections
         self.streams = adapter.streams and _managed(adapter.streams)

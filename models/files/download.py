@@ -102,20 +102,18 @@ def _check_present(file: PublishedFile, target: Path) -> None:
     if not sha256:
         with contextlib.suppress(DownloadError):
             _, size, sha256 = _ask(file)
-    if different := _difference(target, size, sha256):
-        what, known, found = different
+    for what, known, found in _differences(target, size, sha256):
         message = f"{target} is there already, and is not the published file"
         fact = f"its {what} was expected to be {known}, and is {found}"
         raise DownloadError(Problem.OTHER_IN_PLACE, f"{message}: {fact}.")
 
 
-def _difference(path: Path, size: int, sha256: str) -> tuple[str, int | str, int | str] | None:
-    """Return what of a file is another than known, what was known and what was found; None when nothing is."""
+def _differences(path: Path, size: int, sha256: str) -> Iterator[tuple[str, int | str, int | str]]:
+    """Yield what of a file is another than known, with what was known and what was found."""
     if size and size != (found := path.stat().st_size):
-        return "size", size, found
+        yield "size", size, found
     if sha256 and sha256 != (found := sha256_of(path)):
-        return "sha256", sha256, found
-    return None
+        yield "sha256", sha256, found
 
 
 def lacking_space(needs: Iterable[tuple[Path, int]]) -> list[DownloadError]:
@@ -146,8 +144,7 @@ def get(download: Download, tell: Callable[[int], None] | None = None) -> None:
         with _folder_for(download) as hidden:
             with _plain_errors(download.url, Problem.BROKEN_OFF):
                 received = _receive(download.file, hidden, tell)
-            if different := _difference(received, download.size, download.sha256):
-                what, known, found = different
+            for what, known, found in _differences(received, download.size, download.sha256):
                 message = f"{download.file.name} was expected to have {what} {known}; what was received has {found}."
                 raise DownloadError(Problem.ALTERED, f"{message} It was removed.")
             if download.target.exists():
