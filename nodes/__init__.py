@@ -1,7 +1,5 @@
 """The pack's nodes, which the user sees: thin V3 nodes over `models`, a folder for each group of them."""
 
-from __future__ import annotations
-
 import logging
 
 from comfy_api.latest import ComfyExtension, io

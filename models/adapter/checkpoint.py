@@ -1,7 +1,5 @@
 """Adapter files: recognised by their keys, and checked key by key before anything is built."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re

@@ -1,7 +1,5 @@
 """Adapter files in half precision: half the size, under the same names."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

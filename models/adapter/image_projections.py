@@ -5,8 +5,6 @@ Axes: B batch, N image patches and class token, T image tokens, D width.
 Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter/ip_adapter.py, ip_adapter_faceid.py and resampler.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from types import ModuleType

@@ -1,7 +1,5 @@
 """The kinds of adapters: how a file's tensors tell them, what they read of a reference, what makes their tokens."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Axes: B batch, N image patches, L text tokens, T image tokens, H heads, D width.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace

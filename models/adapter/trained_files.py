@@ -1,7 +1,5 @@
 """Adapter files that were trained here: writing them, and the instructions that they name."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path

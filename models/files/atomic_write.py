@@ -1,7 +1,5 @@
 """Write a file so that the whole of it is there in the end, or nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

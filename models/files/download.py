@@ -4,8 +4,6 @@ Mirrors (HF_ENDPOINT), proxies, tokens, and connections that break and are taken
 writes into a hidden folder beside the target, out of which the checked file is moved.
 """
 
-from __future__ import annotations
-
 import contextlib
 import enum
 import errno

@@ -1,7 +1,5 @@
 """Image encoders: which one an adapter needs, and files recognised by a look at their headers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A cache of tensors on disk, so that an image or text is encoded once however often a training is started."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Callable

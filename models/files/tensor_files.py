@@ -1,7 +1,5 @@
 """Files of tensors: read whole or by their headers, without ever running what a pickle carries."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from pathlib import Path

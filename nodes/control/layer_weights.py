@@ -1,7 +1,5 @@
 """The Instruct Layer Weights node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.guidance.layer_weights import LINEAR, SCALINGS, V_ONLY, WEIGHT_TYPES, LayerWeights

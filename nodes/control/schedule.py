@@ -1,7 +1,5 @@
 """The Schedule Instruct Weight node."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from comfy_api.latest import io

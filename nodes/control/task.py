@@ -1,7 +1,5 @@
 """The Instruct Task node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.guidance.task_phrasings import phrasing as draw_phrasing

@@ -1,7 +1,5 @@
 """The Instruct Load Face node. It needs no insightface."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.reference.faces import FACE_SUFFIX, read_faces

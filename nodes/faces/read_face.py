@@ -1,7 +1,5 @@
 """The Instruct Read Face node, which needs insightface."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from pathlib import Path

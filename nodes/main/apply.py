@@ -1,7 +1,5 @@
 """The Apply IPAdapter-Instruct node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import AUTO, SIMPLE, THREE_WAY

@@ -1,7 +1,5 @@
 """The Combine Instruct Embeds node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.encoding.combining import CONCAT, METHODS

@@ -1,7 +1,5 @@
 """The Encode Instruct Prompt node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import OWN_WORDS, TASKS, instruction_of

@@ -1,7 +1,5 @@
 """The Instruct Reference node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.encoding.combining import CONCAT, MODES

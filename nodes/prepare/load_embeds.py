@@ -1,7 +1,5 @@
 """The Load Instruct Embeds node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.encoding.stored_embeds import EMBEDS_SUFFIX, check_adapter, read_embeds

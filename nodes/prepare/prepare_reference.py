@@ -1,7 +1,5 @@
 """The Instruct Prepare Reference node."""
 
-from __future__ import annotations
-
 import torch
 from comfy_api.latest import io
 from PIL import ImageColor

@@ -1,7 +1,5 @@
 """The Save Instruct Embeds node."""
 
-from __future__ import annotations
-
 import os
 
 import folder_paths

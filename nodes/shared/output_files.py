@@ -1,7 +1,5 @@
 """Files that nodes keep in the output folder, and find there and in the input folder."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from dataclasses import dataclass

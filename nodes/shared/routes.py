@@ -1,7 +1,5 @@
 """The routes by which the page asks for the task table, and for the family of an adapter file."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import logging

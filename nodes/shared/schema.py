@@ -1,7 +1,5 @@
 """The nodes' schemas: their category, their sockets, their words, and what newer versions of ComfyUI know of them."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
