@@ -1,22 +1,12 @@
 """The Load IPAdapter-Instruct node."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import folder_paths
 from comfy_api.latest import io
 
-from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes
 from ...models.messages import check_numbers
-from ..shared.folders import adapter_path, encoder_path, fitting_encoder, stamps_of
+from ..shared.folders import AUTO, adapter_path, encoder_file, stamps_of
 from ..shared.schema import CATEGORY, Adapter, Schema, advanced, instruct_clip_input
 from ..shared.status_text import output_with_text
-
-if TYPE_CHECKING:
-    from ...models.encoding.image_encoder import EncoderFile
-
-AUTO = "auto"
 
 
 class IPAdapterInstructLoader(io.ComfyNode):
@@ -75,7 +65,7 @@ class IPAdapterInstructLoader(io.ComfyNode):
             check_encoder(clip_vision, need, "the connected one")
             reads = "the connected one"
         elif need:
-            encoder = _encoder_file(image_encoder, need)  # before gigabytes are read
+            encoder = encoder_file(image_encoder, need)  # before gigabytes are read
             reads = encoder.name if encoder else f"{need.title} is needed, and not in models/clip_vision"
         if instruct_clip is not None and header.kind.takes_instruction:
             check_clip_l(instruct_clip)
@@ -84,19 +74,3 @@ class IPAdapterInstructLoader(io.ComfyNode):
         if instruct_clip is not None and not adapter.kind.takes_instruction:
             lines.append("instruct_clip: not used, since this adapter takes no instruction")
         return output_with_text(cls, lines, AdapterWithEncoders(adapter, encoder, clip_vision, instruct_clip))
-
-
-def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
-    """Return the chosen file, or what `auto` finds: None when no file fits.
-
-    Raises ValueError for a chosen file whose header says that it does not fit.
-    """
-    from ...models.encoding.image_encoder import EncoderFile
-
-    if choice == AUTO:
-        return fitting_encoder(need)
-    path = encoder_path("clip_vision", choice)
-    sizes = encoder_sizes(path)
-    if sizes is not None:
-        check_sizes(sizes, need, choice)
-    return EncoderFile(choice, path)

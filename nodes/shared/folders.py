@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import folder_paths
 
-from ...models.files.encoder_files import EncoderNeed, find_encoder
+from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes, find_encoder
 from ...models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER
 from ...models.messages import LETTERS_SHOWN, called_alike, shown
 
 if TYPE_CHECKING:
     from ...models.encoding.image_encoder import EncoderFile
 
+AUTO = "auto"
 PUBLISHED = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L_FILE)
 
 
@@ -47,6 +48,21 @@ def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
     paths = _paths("clip_vision", *folder_paths.get_filename_list("clip_vision"))
     found = find_encoder(paths.items(), need)
     return None if found is None else EncoderFile(found, paths[found])
+
+
+def encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
+    """Return the chosen file in models/clip_vision, or what `auto` finds: None when no file fits.
+
+    Raises ValueError for a chosen file whose header says that it does not fit.
+    """
+    from ...models.encoding.image_encoder import EncoderFile
+
+    if choice == AUTO:
+        return fitting_encoder(need)
+    path = encoder_path("clip_vision", choice)
+    if sizes := encoder_sizes(path):
+        check_sizes(sizes, need, choice)
+    return EncoderFile(choice, path)
 
 
 def listed_name(folder: str, path: Path) -> str:
