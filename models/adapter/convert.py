@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..families import Family
-from ..files.atomic_write import whole_or_told
+from ..files.atomic_write import writing
 from ..files.published_files import sha256_of
 from ..files.tensor_files import DOWNLOAD_AGAIN, read_file, read_metadata
 from ..messages import PRECISIONS, check_choice
@@ -67,7 +67,7 @@ def convert(source: Path, target: Path, precision: str = "fp16", overwrite: bool
     }
     size = sum(half.nbytes for half in halves.values())
     elsewhere = "write it elsewhere with cli.py convert --output"
-    with whole_or_told(target, "The converted weights", size, elsewhere) as part:
+    with writing(target, "The converted weights", size, elsewhere) as part:
         save_file(halves, part, metadata)
     return Conversion(source, target, checkpoint.kind, checkpoint.family, precision)
 

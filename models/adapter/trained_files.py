@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..files.atomic_write import whole_or_told
+from ..files.atomic_write import writing
 
 ENTRY = "instructions"
 # A file's head should stay small.
@@ -24,7 +24,7 @@ def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str, instru
     """
     halves = {name: weight.detach().to("cpu", torch.float16).contiguous() for name, weight in weights.items()}
     size = sum(weight.nbytes for weight in halves.values())
-    with whole_or_told(target, "The adapter's weights", size, "choose another place") as partial:
+    with writing(target, "The adapter's weights", size, "choose another place") as partial:
         target.parent.mkdir(parents=True, exist_ok=True)
         save_file(halves, partial, metadata={"format": "pt", "trained": note, **metadata_of(instructions)})
 

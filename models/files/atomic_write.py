@@ -15,7 +15,7 @@ def write_whole(content: bytes, target: Path, what: str, elsewhere: str = ANOTHE
 
     Raises ValueError for a target that is there already or cannot be written to.
     """
-    with whole_or_told(target, what, len(content), elsewhere) as part:
+    with writing(target, what, len(content), elsewhere) as part:
         if target.exists():
             raise ValueError(f"{target} is there already, and is never written over. Choose another name.")
         with part.open("wb") as file:
@@ -25,7 +25,7 @@ def write_whole(content: bytes, target: Path, what: str, elsewhere: str = ANOTHE
 
 
 @contextlib.contextmanager
-def whole_or_told(target: Path, what: str, size: int, elsewhere: str) -> Iterator[Path]:
+def writing(target: Path, what: str, size: int, elsewhere: str) -> Iterator[Path]:
     """Yield a path as `whole` does. Raises ValueError, by `cannot_write`, where the system refuses to write."""
     try:
         with whole(target) as part:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .atomic_write import whole_or_told
+from .atomic_write import writing
 
 SUFFIX = ".safetensors"
 
@@ -39,7 +39,7 @@ class TensorCache:
             return False
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
         size = sum(tensor.nbytes for tensor in tensors.values())
-        with whole_or_told(path, "Encoded pairs", size, "choose another folder for the cache") as partial:
+        with writing(path, "Encoded pairs", size, "choose another folder for the cache") as partial:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, partial)
         return True

@@ -33,7 +33,7 @@ class IPAdapterInstructApply(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, embeds, instruct_guidance, image_guidance, attn_mask=None, schedule=None, layers=None, **others
+        cls, model, embeds, instruct_guidance, image_guidance, attn_mask=None, schedule=None, layers=None, **widgets
     ) -> io.NodeOutput:
         from ...models.patching.apply import apply_instruct
         from ...models.patching.chain import EVERYWHERE, STEADY, ApplySettings
@@ -43,7 +43,7 @@ class IPAdapterInstructApply(io.ComfyNode):
             image_scale=image_guidance,
             schedule=schedule or STEADY,
             layers=layers or EVERYWHERE,
-            **others,
+            **widgets,
         )
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
         return output_with_text(cls, choices, patched)
