@@ -1,6 +1,5 @@
 """Files that nodes keep in the output folder, and find there and in the input folder."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ...models.files.atomic_write import cannot_write
+from ...models.files.published_files import sha256_of
 from ...models.messages import called_alike, shown
 
 IN_OUTPUT = " [output]"
@@ -52,7 +52,7 @@ class OutputFiles:
 
     def fingerprint(self, name: str | None) -> str:
         """Return the file's digest, which changes with its content; "" for a link (None)."""
-        return "" if name is None else hashlib.sha256(self.path(name).read_bytes()).hexdigest()
+        return "" if name is None else sha256_of(self.path(name))
 
     def problem_with(self, name: str | None) -> str | None:
         """Return what is wrong with a name; None when nothing is or when it stands for a link (None)."""
