@@ -4,8 +4,6 @@ They are two, since a hit in `RunCache` changes nothing: ComfyUI may sample on s
 each, and a compiled model would be compiled anew when a dict changes. Only `EncoderCache` can tell what was used last.
 """
 
-from __future__ import annotations
-
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

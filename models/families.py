@@ -1,7 +1,5 @@
 """The base models IPAdapter-Instruct was published for. Every per-family fact is in this table."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 UNET, MMDIT = "UNet", "MMDiT"

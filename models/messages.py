@@ -1,7 +1,5 @@
 """Checks of what a user chooses or types, and of numbers that came by a link, which ComfyUI lets through."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import re

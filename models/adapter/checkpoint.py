@@ -1,12 +1,11 @@
 """Adapter files: recognised by their keys, and checked key by key before anything is built."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -15,12 +14,13 @@ import torch
 from torch import Tensor, device, nn
 
 from ..denoisers.adapter_layers import SiteProjections, StreamProjections, TokenProjections
-from ..denoisers.denoiser import Denoiser, denoiser_of, denoiser_of_file
+from ..denoisers.denoiser import denoiser_of, denoiser_of_file
 from ..families import SD15, Family, family_of_adapter
 from ..files.encoder_files import EncoderNeed
 from ..files.tensor_files import DOWNLOAD_AGAIN, AdapterFileError, read_file, read_metadata, read_shapes
 from ..messages import short, some
-from .kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, INSTRUCT, ImageProjection, Kind, kind_of, recognise_v2
+from .kinds import INSTRUCT, Kind, kind_of, version_of
+from .resampler import Projection, ProjectionSizes
 from .trained_files import instructions_in
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ OTHER_FILES = (
 GET_A_FILE = f"Put a published IPAdapter-Instruct file, such as {SD15.url} , into models/ipadapter and choose it here."
 TENSORS_SHOWN = 4  # names in a message
 HASHED_VALUES = 65536
+MIXED = f"The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
 EXPECTED = "An IPAdapter-Instruct or IP-Adapter file was expected"
 
 
@@ -68,11 +69,17 @@ class AdapterCheckpoint:
     notes: tuple[str, ...] = ()
     instructions: tuple[str, ...] = ()
 
+    @cached_property
+    def sizes(self) -> ProjectionSizes:
+        """The image projection's. Raises AdapterFileError."""
+        return _sizes(self.kind.projection.read_sizes, self.image_projection, IMAGE_PROJECTION)
+
     @property
     def encoder_need(self) -> EncoderNeed | None:
         """The part of an encoded image the adapter reads; None if it reads a face alone. Raises AdapterFileError."""
-        sizes = _sizes(self.kind.projection.read_sizes, self.image_projection, IMAGE_PROJECTION)
-        return self.kind.encoder_need(sizes)
+        if self.kind.reads_hidden_states or self.kind.reads_image_embeds:
+            return EncoderNeed(self.sizes.image_width, self.kind.reads_image_embeds)
+        return None
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ class Adapter:
     """
 
     family: Family
-    image_projection: ImageProjection
+    image_projection: Projection
     projections: SiteProjections | TokenProjections
     streams: StreamProjections | None = None
 
@@ -108,22 +115,24 @@ def recognise(
     instructions that were trained, too.
     Raises AdapterFileError for any other kind of file and for an adapter with missing tensors.
     """
-    named = published_names(tensors)
+    named, metadata = published_names(tensors), metadata or {}
     projection, rest = _part(named, IMAGE_PROJECTION), _part(named, ATTENTION)
     kind = kind_of(projection)
     if kind is None or not rest:
         raise AdapterFileError(_not_an_adapter(tensors))
-    _check_none_is_empty(projection, IMAGE_PROJECTION)
-    _check_none_is_empty(rest, ATTENTION)
+    _check_none_is_empty(named)
     denoiser = denoiser_of_file(projection)
     projection = {renamed(name, denoiser.file_names): tensor for name, tensor in projection.items()}
     width = _sizes(kind.projection.read_sizes, projection, IMAGE_PROJECTION).out_width
-    kind, notes = _version(kind, file_name, metadata or {}, width)
+    try:
+        family = family_of_adapter(width, denoiser.name, denoiser.attention)
+    except ValueError as error:
+        raise AdapterFileError(str(error)) from None
+    kind, notes = version_of(kind, file_name, metadata, width)
     lora = {name: tensor for name, tensor in rest.items() if LORA.fullmatch(name)}
     attention = {name: tensor for name, tensor in rest.items() if name not in lora}
     _check_lora(lora)
-    trained = instructions_in(metadata or {})
-    return AdapterCheckpoint(_family(width, denoiser), projection, attention, kind, lora, notes, trained)
+    return AdapterCheckpoint(family, projection, attention, kind, lora, notes, instructions_in(metadata))
 
 
 def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -132,43 +141,22 @@ def published_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in named.items() if not name.startswith(BASE_MODEL)}
 
 
-def _family(width: int, denoiser: Denoiser) -> Family:
-    try:
-        return family_of_adapter(width, denoiser.name, denoiser.attention)
-    except ValueError as error:
-        raise AdapterFileError(str(error)) from None
-
-
-def _version(kind: Kind, file_name: str, metadata: Mapping[str, str], width: int) -> tuple[Kind, tuple[str, ...]]:
-    if kind is not FACE_ID_PLUS:
-        return kind, ()
-    v2, how = recognise_v2(file_name, metadata, width)
-    return (FACE_ID_PLUS_V2 if v2 else kind), (how,)
-
-
 def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter:
     """Build modules that hold the checkpoint's own tensors, without a copy and in the file's dtype.
 
     Raises AdapterFileError that lists missing or misshapen tensors; unexpected ones are warned of.
     """
-    kind, tensors = checkpoint.kind, checkpoint.image_projection
-    sizes = _sizes(kind.projection.read_sizes, tensors, IMAGE_PROJECTION)
-    projection = _filled(lambda ops: kind.projection(sizes, ops), operations, tensors, IMAGE_PROJECTION)
-    return Adapter(checkpoint.family, projection, *_attention_layers(checkpoint, sizes.out_width, operations))
-
-
-def _attention_layers(checkpoint: AdapterCheckpoint, token_width: int, operations: ModuleType) -> list[Any]:
-    """Return an `Adapter`'s projections and, for some kinds of denoisers, its streams."""
-    modules = []
+    sizes, tensors = checkpoint.sizes, checkpoint.image_projection
+    projection = _filled(partial(checkpoint.kind.projection, sizes), operations, tensors, IMAGE_PROJECTION)
+    layers: list[Any] = []
     for part in _sizes(denoiser_of(checkpoint.family).read_layers, checkpoint.attention, ATTENTION):
-        if part.token_width not in (None, token_width):
+        if part.token_width not in (None, sizes.out_width):
             raise AdapterFileError(
-                f"The tensors {ATTENTION}* were expected to take image tokens {token_width} wide, as "
-                f"{IMAGE_PROJECTION}* makes them; they take {part.token_width}. The file is damaged or mixed from "
-                f"several. {DOWNLOAD_AGAIN}"
+                f"The tensors {ATTENTION}* were expected to take image tokens {sizes.out_width} wide, as "
+                f"{IMAGE_PROJECTION}* makes them; they take {part.token_width}. {MIXED}"
             )
-        modules.append(_filled(part.make, operations, part.tensors, ATTENTION))
-    return modules
+        layers.append(_filled(part.make, operations, part.tensors, ATTENTION))
+    return Adapter(checkpoint.family, projection, *layers)
 
 
 def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tensor], prefix: str) -> T:
@@ -195,7 +183,7 @@ def _filled(make: Callable[[ModuleType], M], operations: ModuleType, tensors: Ma
         if tuple(tensors[name].shape) != shape:
             raise AdapterFileError(
                 f"{prefix}{name} was expected to be {list(shape)}, as the file's other tensors say, and is "
-                f"{list(tensors[name].shape)}. The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
+                f"{list(tensors[name].shape)}. {MIXED}"
             )
         if not tensors[name].is_floating_point():
             raise AdapterFileError(
@@ -236,11 +224,11 @@ def renamed(name: str, names: Mapping[str, str]) -> str:
     return name
 
 
-def _check_none_is_empty(tensors: Mapping[str, Tensor], prefix: str) -> None:
+def _check_none_is_empty(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
-        if not tensor.numel():
+        if name.startswith((IMAGE_PROJECTION, ATTENTION)) and not tensor.numel():
             raise AdapterFileError(
-                f"{prefix}{short(name)} was expected to hold numbers; it is {list(tensor.shape)}, which holds "
+                f"{short(name)} was expected to hold numbers; it is {list(tensor.shape)}, which holds "
                 f"none. The file is damaged. {DOWNLOAD_AGAIN}"
             )
 
@@ -256,7 +244,7 @@ def _check_lora(lora: Mapping[str, Tensor]) -> None:
         if any(len(shape) != 2 for shape in shapes) or shapes[0][0] != shapes[1][1]:
             raise AdapterFileError(
                 f"{ATTENTION}{layer} was expected to be two matrices of one rank; they are {list(shapes[0])} and "
-                f"{list(shapes[1])}. The file is damaged or mixed from several. {DOWNLOAD_AGAIN}"
+                f"{list(shapes[1])}. {MIXED}"
             )
 
 

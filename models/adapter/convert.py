@@ -1,22 +1,18 @@
 """Adapter files in half precision: half the size, under the same names."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..families import Family
-from ..files.atomic_write import cannot_write, whole
+from ..files.atomic_write import writing
 from ..files.published_files import sha256_of
 from ..files.tensor_files import DOWNLOAD_AGAIN, read_file, read_metadata
 from ..messages import PRECISIONS, check_choice
-from .checkpoint import AdapterCheckpoint, build, published_names, recognise
+from .checkpoint import build, published_names, recognise
 from .kinds import Kind
 
 DTYPES: dict[str, torch.dtype] = dict(zip(PRECISIONS, (torch.float16, torch.bfloat16), strict=True))
@@ -48,7 +44,7 @@ def default_name(source: Path, precision: str) -> str:
 def convert(source: Path, target: Path, precision: str = "fp16", overwrite: bool = False) -> Conversion:
     """Write the adapter in `source` to `target` in half precision, every tensor under its published name.
 
-    precision: one of PRECISIONS. The whole file is there in the end, or nothing of it.
+    precision: one of PRECISIONS. The whole file is there in the end, or nothing of it, and then what was there before.
     Raises ValueError, before anything is written, for a target that cannot be written to, a source that is not
     a usable adapter, and weights that the precision cannot hold.
     """
@@ -56,10 +52,23 @@ def convert(source: Path, target: Path, precision: str = "fp16", overwrite: bool
     _check_target(source, target, overwrite)
     tensors = published_names(read_file(source))
     checkpoint = recognise(tensors, source.name, read_metadata(source))
-    adapter = build(checkpoint)
+    tokens = build(checkpoint).image_projection.sizes.tokens
     dtype = DTYPES[precision]
     halves = {name: _half(name, tensor, dtype) for name, tensor in tensors.items()}
-    _write(halves, target, _metadata(source, checkpoint, adapter.image_projection.sizes.tokens, dtype))
+    metadata = {
+        "format": "pt",
+        "note": NOTE,
+        "kind": checkpoint.kind.name,
+        "family": checkpoint.family.name,
+        "tokens": str(tokens),
+        "dtype": str(dtype).removeprefix("torch."),
+        "source_file": source.name,
+        "source_sha256": sha256_of(source),
+    }
+    size = sum(half.nbytes for half in halves.values())
+    elsewhere = "write it elsewhere with cli.py convert --output"
+    with writing(target, "The converted weights", size, elsewhere) as part:
+        save_file(halves, part, metadata)
     return Conversion(source, target, checkpoint.kind, checkpoint.family, precision)
 
 
@@ -87,27 +96,3 @@ def _half(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         f"{name} holds values up to {tensor.abs().max():.3g}, and {dtype} reaches {torch.finfo(dtype).max:g}. "
         "Convert to bf16, which reaches as far as float32."
     )
-
-
-def _metadata(source: Path, checkpoint: AdapterCheckpoint, tokens: int, dtype: torch.dtype) -> dict[str, str]:
-    return {
-        "format": "pt",
-        "note": NOTE,
-        "kind": checkpoint.kind.name,
-        "family": checkpoint.family.name,
-        "tokens": str(tokens),
-        "dtype": str(dtype).removeprefix("torch."),
-        "source_file": source.name,
-        "source_sha256": sha256_of(source),
-    }
-
-
-def _write(tensors: Mapping[str, Tensor], target: Path, metadata: Mapping[str, str]) -> None:
-    """Raises ValueError, which says what to do, where the system refuses. A file that was there stays whole then."""
-    try:
-        with whole(target) as part:
-            save_file(dict(tensors), part, dict(metadata))
-    except (SafetensorError, OSError) as error:  # the first carries the system's refusals, too
-        size = sum(tensor.nbytes for tensor in tensors.values())
-        elsewhere = "write it elsewhere with cli.py convert --output"
-        raise ValueError(cannot_write("The converted weights", target.parent, error, size, elsewhere)) from error

@@ -1,60 +1,21 @@
 """The image projections of adapters that take no instruction: what makes image tokens of an image or a face.
 
 Axes: B batch, N image patches and class token, T image tokens, D width.
-Parameter names are the published ones. `operations` supplies LayerNorm and Linear, as for `Resampler`.
 
 Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter/ip_adapter.py, ip_adapter_faceid.py and resampler.py.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from types import ModuleType
-from typing import cast
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .resampler import HEAD_WIDTH, count_blocks, resampler_blocks
+from .resampler import Projection, ProjectionSizes, block_sizes, query_sizes, resampler_blocks
 
 OF_FACE = "perceiver_resampler."
-
-
-@dataclass(frozen=True)
-class ProjectionSizes:
-    """The sizes that set a projection's shapes; one that it does not have is 0.
-
-    image_width: of what is read of an image. face_width: of a face embedding. inner: of the hidden layer.
-    width, heads, blocks, ff: of the resampler.
-    """
-
-    tokens: int
-    out_width: int
-    image_width: int = 0
-    face_width: int = 0
-    inner: int = 0
-    width: int = 0
-    heads: int = 0
-    blocks: int = 0
-    ff: int = 0
-
-
-class Projection(nn.Module):
-    """An image projection with its sizes. `read_sizes` raises KeyError naming the first tensor that is missing."""
-
-    def __init__(self, sizes: ProjectionSizes):
-        super().__init__()
-        self.sizes = sizes
-
-    @staticmethod
-    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
-        raise NotImplementedError
-
-    def in_tokens(self, projected: Tensor) -> Tensor:
-        """Return what is projected, [B, T * D], as tokens [B, T, D]."""
-        return rearrange(projected, "b (t d) -> b t d", t=self.sizes.tokens)
 
 
 class LinearProjection(Projection):
@@ -72,7 +33,7 @@ class LinearProjection(Projection):
 
     def forward(self, image_embeds: Tensor) -> Tensor:
         """Return image tokens: [B, D] -> [B, T, out width]."""
-        return self.norm(self.in_tokens(self.proj(image_embeds)))
+        return self.norm(rearrange(self.proj(image_embeds), "b (t d) -> b t d", t=self.sizes.tokens))
 
 
 class HiddenStatesReader(Projection):
@@ -81,16 +42,15 @@ class HiddenStatesReader(Projection):
     def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
         super().__init__(sizes)
         self.proj_in = operations.Linear(sizes.image_width, sizes.width)
-        self.layers = resampler_blocks(sizes.blocks, sizes.width, sizes.heads, sizes.ff, operations)
+        self.layers = resampler_blocks(sizes, sizes.image_ff, operations)
         self.proj_out = operations.Linear(sizes.width, sizes.out_width)
         self.norm_out = operations.LayerNorm(sizes.out_width)
 
     def forward(self, queries: Tensor, hidden_states: Tensor) -> Tensor:
         """Return image tokens: queries [B, T, D], hidden states [B, N, D] -> [B, T, out width]."""
         context = self.proj_in(hidden_states)
-        for attention, ff in cast(Iterable[nn.ModuleList], self.layers):
-            queries = queries + attention(context, queries)
-            queries = queries + ff(queries)
+        for block in self.layers:
+            queries = block(context, queries)
         return self.norm_out(self.proj_out(queries))
 
 
@@ -101,16 +61,7 @@ class PlusProjection(HiddenStatesReader):
         super().__init__(sizes, operations)
         self.latents = nn.Parameter(torch.empty(1, sizes.tokens, sizes.width))
 
-    @staticmethod
-    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
-        _, tokens, width = state["latents"].shape
-        return ProjectionSizes(
-            tokens,
-            out_width=state["proj_out.weight"].shape[0],
-            image_width=state["proj_in.weight"].shape[1],
-            width=width,
-            **_stack_sizes(state),
-        )
+    read_sizes = staticmethod(query_sizes)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Return image tokens: [B, N, D] -> [B, T, out width]."""
@@ -122,7 +73,7 @@ class FaceResamplerProjection(PlusProjection):
 
     @staticmethod
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
-        sizes = PlusProjection.read_sizes(state)
+        sizes = query_sizes(state)
         return replace(sizes, face_width=sizes.image_width)
 
     def forward(self, face: Tensor) -> Tensor:
@@ -172,7 +123,7 @@ class FaceProjection(Projection):
 
     def forward(self, face: Tensor) -> Tensor:
         """Return image tokens: [B, face width] -> [B, T, out width]."""
-        return self.norm(self.in_tokens(self.proj(face)))
+        return self.norm(rearrange(self.proj(face), "b (t d) -> b t d", t=self.sizes.tokens))
 
 
 class FacePlusProjection(FaceProjection):
@@ -186,7 +137,7 @@ class FacePlusProjection(FaceProjection):
     def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
         sizes = FaceProjection.read_sizes(state)
         into = state[f"{OF_FACE}proj_in.weight"].shape
-        return replace(sizes, width=into[0], image_width=into[1], **_stack_sizes(state, OF_FACE))
+        return replace(sizes, width=into[0], image_width=into[1], **block_sizes(state, OF_FACE))
 
     def forward(self, face: Tensor, hidden_states: Tensor) -> Tensor:
         """Return image tokens: face [B, face width], hidden states [B, N, D] -> [B, T, out width]."""
@@ -203,12 +154,3 @@ class FacePlusV2Projection(FacePlusProjection):
         """
         tokens = FaceProjection.forward(self, face)
         return tokens + structure * self.perceiver_resampler(tokens, hidden_states)
-
-
-def _stack_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
-    layers = f"{prefix}layers."
-    return {
-        "heads": state[f"{layers}0.0.to_q.weight"].shape[0] // HEAD_WIDTH,
-        "blocks": count_blocks(state, layers),
-        "ff": state[f"{layers}0.1.1.weight"].shape[0],
-    }

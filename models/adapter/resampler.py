@@ -1,15 +1,12 @@
-"""The resampler: learned queries that read an image under an instruction and a prompt.
+"""IPAdapter-Instruct's image projection, the resampler, whose queries read an image, an instruction and a prompt.
 
 Axes: B batch, N image patches, L text tokens, T image tokens, H heads, D width.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,35 +19,54 @@ FEWEST_OF_BLOCK = 5  # tensors: a block has more
 
 
 @dataclass(frozen=True)
-class ResamplerSizes:
-    """Everything that sets a resampler's shapes, read off a state dict of the published names."""
+class ProjectionSizes:
+    """The sizes that set the shapes of an image projection; one that it does not have is 0.
+
+    image_width: of what is read of an image. face_width: of a face embedding. inner: of the hidden layer.
+    width, heads, blocks, image_ff: of the resampler. text_width, prompt_ff, instruct_ff: of what reads texts in it.
+    """
 
     tokens: int
-    width: int
-    heads: int
-    blocks: int
-    image_width: int
-    text_width: int
     out_width: int
-    image_ff: int
-    prompt_ff: int
-    instruct_ff: int
+    image_width: int = 0
+    face_width: int = 0
+    inner: int = 0
+    width: int = 0
+    heads: int = 0
+    blocks: int = 0
+    image_ff: int = 0
+    text_width: int = 0
+    prompt_ff: int = 0
+    instruct_ff: int = 0
 
-    @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> ResamplerSizes:
-        """Read the sizes. Raises KeyError naming the first tensor that one is read off and that is missing."""
-        return cls(
-            tokens=state["latents"].shape[1],
-            width=state["latents"].shape[2],
-            heads=state["layers.0.0.to_q.weight"].shape[0] // HEAD_WIDTH,
-            blocks=count_blocks(state),
-            image_width=state["proj_in.weight"].shape[1],
-            text_width=state["proj_new_input.weight"].shape[1],
-            out_width=state["proj_out.weight"].shape[0],
-            image_ff=state["layers.0.1.1.weight"].shape[0],
-            prompt_ff=state["prompt_layers.0.1.1.weight"].shape[0],
-            instruct_ff=state["new_input_layers.0.1.1.weight"].shape[0],
-        )
+
+class Projection(nn.Module):
+    """An image projection: what makes image tokens. Parameter names are the published ones.
+
+    `read_sizes` of each reads its sizes off a file's tensors; KeyError names the first that is missing.
+    `operations` supplies LayerNorm and Linear: torch.nn, or the host's layers that cast and offload.
+    """
+
+    def __init__(self, sizes: ProjectionSizes):
+        super().__init__()
+        self.sizes = sizes
+
+
+def query_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+    """Return the sizes of learned queries and of the layers by which they read an image."""
+    _, tokens, width = state["latents"].shape
+    image_width, out_width = state["proj_in.weight"].shape[1], state["proj_out.weight"].shape[0]
+    return ProjectionSizes(tokens, out_width, image_width, width=width, **block_sizes(state))
+
+
+def block_sizes(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, int]:
+    """Return the heads, the number and the inner width of the blocks that read an image."""
+    layers = f"{prefix}layers."
+    return {
+        "heads": state[f"{layers}0.0.to_q.weight"].shape[0] // HEAD_WIDTH,
+        "blocks": count_blocks(state, layers),
+        "image_ff": state[f"{layers}0.1.1.weight"].shape[0],
+    }
 
 
 def count_blocks(state: Mapping[str, Tensor], prefix: str = "layers.") -> int:
@@ -94,49 +110,56 @@ class ResamplerAttention(nn.Module):
         return self.to_out(rearrange(out, "b h t d -> b t (h d)"))
 
 
-def feed_forward(width: int, inner: int, operations: ModuleType) -> nn.Sequential:
-    return nn.Sequential(
-        operations.LayerNorm(width),
-        operations.Linear(width, inner, bias=False),
-        nn.GELU(),
-        operations.Linear(inner, width, bias=False),
-    )
+class ResamplerBlock(nn.ModuleList):
+    """An attention and a feed-forward, each added to the queries."""
+
+    def __init__(self, width: int, heads: int, ff_inner: int, operations: ModuleType):
+        feed_forward = nn.Sequential(
+            operations.LayerNorm(width),
+            operations.Linear(width, ff_inner, bias=False),
+            nn.GELU(),
+            operations.Linear(ff_inner, width, bias=False),
+        )
+        super().__init__([ResamplerAttention(width, heads, operations), feed_forward])
+
+    def forward(self, context: Tensor, queries: Tensor) -> Tensor:
+        attention, feed_forward = self
+        queries = queries + attention(context, queries)
+        return queries + feed_forward(queries)
 
 
-def resampler_blocks(count: int, width: int, heads: int, ff_inner: int, operations: ModuleType) -> nn.ModuleList:
-    """Return blocks of an attention and a feed-forward each."""
-    return nn.ModuleList(
-        nn.ModuleList([ResamplerAttention(width, heads, operations), feed_forward(width, ff_inner, operations)])
-        for _ in range(count)
-    )
+def resampler_blocks(sizes: ProjectionSizes, ff_inner: int, operations: ModuleType) -> nn.ModuleList:
+    return nn.ModuleList(ResamplerBlock(sizes.width, sizes.heads, ff_inner, operations) for _ in range(sizes.blocks))
 
 
-class Resampler(nn.Module):
+class Resampler(Projection):
     """The module that makes image tokens of image features and two texts.
 
-    `operations` supplies LayerNorm and Linear: torch.nn, or the host's layers that cast and offload.
-    Parameter names are the published ones (SD3's proj_out_big and norm_out_big are renamed on reading).
+    SD3's proj_out_big and norm_out_big are renamed on reading.
 
     Source: arXiv 2408.03209 figure 3; unity-research/IP-Adapter-Instruct@57efbe4, the resampler.
     """
 
-    read_sizes = ResamplerSizes.from_state_dict
-
-    def __init__(self, sizes: ResamplerSizes, operations: ModuleType = nn):
-        super().__init__()
-        self.sizes = sizes
+    def __init__(self, sizes: ProjectionSizes, operations: ModuleType = nn):
+        super().__init__(sizes)
         self.latents = nn.Parameter(torch.empty(1, sizes.tokens, sizes.width))
         self.proj_in = operations.Linear(sizes.image_width, sizes.width)
         self.proj_prompt_input = operations.Linear(sizes.text_width, sizes.width)
         self.proj_new_input = operations.Linear(sizes.text_width, sizes.width)
-        self.layers = self._blocks(sizes.image_ff, operations)
-        self.prompt_layers = self._blocks(sizes.prompt_ff, operations)
-        self.new_input_layers = self._blocks(sizes.instruct_ff, operations)
+        self.layers = resampler_blocks(sizes, sizes.image_ff, operations)
+        self.prompt_layers = resampler_blocks(sizes, sizes.prompt_ff, operations)
+        self.new_input_layers = resampler_blocks(sizes, sizes.instruct_ff, operations)
         self.proj_out = operations.Linear(sizes.width, sizes.out_width)
         self.norm_out = operations.LayerNorm(sizes.out_width)
 
-    def _blocks(self, ff_inner: int, operations: ModuleType) -> nn.ModuleList:
-        return resampler_blocks(self.sizes.blocks, self.sizes.width, self.sizes.heads, ff_inner, operations)
+    @staticmethod
+    def read_sizes(state: Mapping[str, Tensor]) -> ProjectionSizes:
+        return replace(
+            query_sizes(state),
+            text_width=state["proj_new_input.weight"].shape[1],
+            prompt_ff=state["prompt_layers.0.1.1.weight"].shape[0],
+            instruct_ff=state["new_input_layers.0.1.1.weight"].shape[0],
+        )
 
     def forward(self, image_features: Tensor, instruct_embeds: Tensor, prompt_embeds: Tensor) -> Tensor:
         """Return image tokens: image_features [B, N, D_image], both embeds [B, L, D_text] -> [B, T, D_out].
@@ -147,9 +170,7 @@ class Resampler(nn.Module):
         instruct = self.proj_new_input(instruct_embeds)
         prompt = self.proj_prompt_input(prompt_embeds)
         queries = self.latents.to(image).expand(image.shape[0], -1, -1)
-        stacks = zip(self.layers, self.prompt_layers, self.new_input_layers, strict=True)
-        for blocks in cast(Iterable[tuple[nn.ModuleList, ...]], stacks):
-            for (attention, ff), context in zip(blocks, (image, prompt, instruct), strict=True):
-                queries = queries + attention(context, queries)
-                queries = queries + ff(queries)
+        for blocks in zip(self.layers, self.prompt_layers, self.new_input_layers, strict=True):
+            for block, context in zip(blocks, (image, prompt, instruct), strict=True):
+                queries = block(context, queries)
         return self.norm_out(self.proj_out(queries))

@@ -1,11 +1,11 @@
 """Write a file so that the whole of it is there in the end, or nothing."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 ANOTHER_PREFIX = "choose another filename_prefix"
 
@@ -15,15 +15,23 @@ def write_whole(content: bytes, target: Path, what: str, elsewhere: str = ANOTHE
 
     Raises ValueError for a target that is there already or cannot be written to.
     """
-    try:
+    with writing(target, what, len(content), elsewhere) as part:
         if target.exists():
             raise ValueError(f"{target} is there already, and is never written over. Choose another name.")
-        with whole(target) as part, part.open("wb") as file:
+        with part.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())  # a disk may say only now that it is full
-    except OSError as error:
-        raise ValueError(cannot_write(what, target.parent, error, len(content), elsewhere)) from error
+
+
+@contextlib.contextmanager
+def writing(target: Path, what: str, size: int, elsewhere: str) -> Iterator[Path]:
+    """Yield a path as `whole` does. Raises ValueError, by `cannot_write`, where the system refuses to write."""
+    try:
+        with whole(target) as part:
+            yield part
+    except (OSError, SafetensorError) as error:  # the second carries the system's refusals, too
+        raise ValueError(cannot_write(what, target.parent, error, size, elsewhere)) from error
 
 
 @contextlib.contextmanager

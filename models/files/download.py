@@ -4,8 +4,6 @@ Mirrors (HF_ENDPOINT), proxies, tokens, and connections that break and are taken
 writes into a hidden folder beside the target, out of which the checked file is moved.
 """
 
-from __future__ import annotations
-
 import contextlib
 import enum
 import errno
@@ -102,20 +100,18 @@ def _check_present(file: PublishedFile, target: Path) -> None:
     if not sha256:
         with contextlib.suppress(DownloadError):
             _, size, sha256 = _ask(file)
-    if different := _difference(target, size, sha256):
-        what, known, found = different
+    for what, known, found in _differences(target, size, sha256):
         message = f"{target} is there already, and is not the published file"
         fact = f"its {what} was expected to be {known}, and is {found}"
         raise DownloadError(Problem.OTHER_IN_PLACE, f"{message}: {fact}.")
 
 
-def _difference(path: Path, size: int, sha256: str) -> tuple[str, int | str, int | str] | None:
-    """Return what of a file is another than known, what was known and what was found; None when nothing is."""
+def _differences(path: Path, size: int, sha256: str) -> Iterator[tuple[str, int | str, int | str]]:
+    """Yield what of a file is another than known, with what was known and what was found."""
     if size and size != (found := path.stat().st_size):
-        return "size", size, found
+        yield "size", size, found
     if sha256 and sha256 != (found := sha256_of(path)):
-        return "sha256", sha256, found
-    return None
+        yield "sha256", sha256, found
 
 
 def lacking_space(needs: Iterable[tuple[Path, int]]) -> list[DownloadError]:
@@ -146,8 +142,7 @@ def get(download: Download, tell: Callable[[int], None] | None = None) -> None:
         with _folder_for(download) as hidden:
             with _plain_errors(download.url, Problem.BROKEN_OFF):
                 received = _receive(download.file, hidden, tell)
-            if different := _difference(received, download.size, download.sha256):
-                what, known, found = different
+            for what, known, found in _differences(received, download.size, download.sha256):
                 message = f"{download.file.name} was expected to have {what} {known}; what was received has {found}."
                 raise DownloadError(Problem.ALTERED, f"{message} It was removed.")
             if download.target.exists():
@@ -244,21 +239,18 @@ def _plain_errors(url: str, otherwise: Problem = Problem.UNREACHABLE) -> Iterato
         if of_disk or not of_web:
             raise
         happened = "cannot be reached" if otherwise is Problem.UNREACHABLE else "did not send all"
-        raise DownloadError(otherwise, f"{_host(url)} {happened} ({error.__cause__ or error}).") from error
+        raise DownloadError(otherwise, f"{urlsplit(url).netloc} {happened} ({error.__cause__ or error}).") from error
 
 
 def _refused(url: str, status: int) -> DownloadError:
+    host = urlsplit(url).netloc
     if status in BUSY:
-        return DownloadError(Problem.BUSY, f"{_host(url)} is too busy to send {url} ({status}).")
+        return DownloadError(Problem.BUSY, f"{host} is too busy to send {url} ({status}).")
     if status in (401, 403):
-        return DownloadError(Problem.FORBIDDEN, f"{_host(url)} does not let everybody have {url} ({status}).")
+        return DownloadError(Problem.FORBIDDEN, f"{host} does not let everybody have {url} ({status}).")
     if status == 404:
-        return DownloadError(Problem.MISSING, f"{_host(url)} has no {url} (404).")
-    return DownloadError(Problem.NOT_A_FILE, f"{_host(url)} answers {status} for {url} .")
-
-
-def _host(url: str) -> str:
-    return urlsplit(url).netloc
+        return DownloadError(Problem.MISSING, f"{host} has no {url} (404).")
+    return DownloadError(Problem.NOT_A_FILE, f"{host} answers {status} for {url} .")
 
 
 def in_words(size: int) -> str:

@@ -1,10 +1,10 @@
 """Image encoders: which one an adapter needs, and files recognised by a look at their headers."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import safetensors
 
 H94 = "https://huggingface.co/h94/IP-Adapter/resolve/main/"
 VIT_H_FILE = "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors"
@@ -75,11 +75,7 @@ class EncoderNeed:
     def title(self) -> str:
         """A name that people know for the encoder, and what is read of it."""
         if self.encoder is None:
-            return (
-                f"an encoder with a pooled embedding {self.width} wide"
-                if self.image_embeds
-                else encoder_title(self.width)
-            )
+            return f"an encoder {'with a pooled embedding ' if self.image_embeds else ''}{self.width} wide"
         embedding = f", pooled embedding {self.width}" if self.image_embeds else ""
         return f"{self.encoder.title} ({self.encoder.sizes.width} wide{embedding})"
 
@@ -112,25 +108,16 @@ def encoder_sizes(path: Path) -> EncoderSizes | None:
     """
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return None
-    import safetensors
-
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            width, projection_width, positions = (
-                _size(file, names) for names in (WIDTHS, PROJECTION_WIDTHS, POSITION_TENSORS)
-            )
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (safetensors.SafetensorError, OSError, RuntimeError):
         return None
+    width, projection_width, positions = (
+        next((shapes[name][place] for name, place in named if place < len(shapes.get(name, ()))), None)
+        for named in (WIDTHS, PROJECTION_WIDTHS, POSITION_TENSORS)
+    )
     return None if width is None else EncoderSizes(width, projection_width, positions)
-
-
-def _size(file, candidates: Iterable[tuple[str, int]]) -> int | None:
-    names = set(file.keys())
-    for name, dimension in candidates:
-        shape = file.get_slice(name).get_shape() if name in names else ()
-        if dimension < len(shape):
-            return shape[dimension]
-    return None
 
 
 def find_encoder(files: Iterable[tuple[str, Path]], need: EncoderNeed) -> str | None:

@@ -5,8 +5,6 @@ make arrays and tensors that the file has no bytes for, to fill folders from a t
 writes, and all of it is refused.
 """
 
-from __future__ import annotations
-
 import io
 import pickletools
 import sys

@@ -1,7 +1,5 @@
 """The files that the pack is used with: where they are published, and where ComfyUI looks for them. No torch."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,6 @@
 """A cache of tensors on disk, so that an image or text is encoded once however often a training is started."""
 
-from __future__ import annotations
-
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +9,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .atomic_write import cannot_write, whole
+from .atomic_write import writing
 
 SUFFIX = ".safetensors"
-ANOTHER_FOLDER = "choose another folder for the cache"
 
 
 class TensorCache:
@@ -36,22 +34,12 @@ class TensorCache:
 
         Raises ValueError when the folder cannot be written into.
         """
-        if _is_whole(path):
+        with contextlib.suppress(OSError, SafetensorError):
+            load_file(path)
             return False
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in make().items()}
-        try:
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        with writing(path, "Encoded pairs", size, "choose another folder for the cache") as partial:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole(path) as partial:
-                save_file(tensors, partial)
-        except (OSError, SafetensorError) as error:
-            size = sum(tensor.nbytes for tensor in tensors.values())
-            raise ValueError(cannot_write("Encoded pairs", path.parent, error, size, ANOTHER_FOLDER)) from error
+            save_file(tensors, partial)
         return True
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        load_file(path)
-    except (OSError, SafetensorError):
-        return False
-    return True

@@ -1,7 +1,5 @@
 """Files of tensors: read whole or by their headers, without ever running what a pickle carries."""
 
-from __future__ import annotations
-
 import pickle
 import re
 from pathlib import Path
@@ -34,18 +32,9 @@ class AdapterFileError(ValueError):
     """A file that is not a usable adapter; the message says what was found and what to do."""
 
 
-def read_file(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of a .safetensors or .bin file, under dotted names.
-
-    Pickled files are read with weights only: code in them never runs.
-    Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
-    """
-    return _read(path, "cpu")
-
-
 def read_shapes(path: Path) -> dict[str, Tensor]:
     """Return the tensors as `read_file` does, but on the meta device: the shapes, without the numbers."""
-    return _read(path, "meta")
+    return read_file(path, "meta")
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -57,7 +46,12 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def _read(path: Path, device: str) -> dict[str, Tensor]:
+def read_file(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """Return all tensors of a .safetensors or .bin file, under dotted names.
+
+    Pickled files are read with weights only: code in them never runs.
+    Raises AdapterFileError when the file is damaged, carries code, or holds no tensors.
+    """
     try:
         check_is_file(path)
         # A damaged one is known by its name.
@@ -108,14 +102,12 @@ def wrong_suffix(path: Path) -> str:
     except OSError:
         return ""
     if named and pickled:
-        return f"what it holds is torch.save's. {_rename('.bin')}"
-    if header and not named:
-        return f"what it holds is of the format safetensors. {_rename('.safetensors')}"
-    return ""
-
-
-def _rename(suffix: str) -> str:
-    return f"Rename it to end in {suffix}, refresh the page (R) and choose it again."
+        holds, suffix = "torch.save's", ".bin"
+    elif header and not named:
+        holds, suffix = "of the format safetensors", ".safetensors"
+    else:
+        return ""
+    return f"what it holds is {holds}. Rename it to end in {suffix}, refresh the page (R) and choose it again."
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -133,24 +125,13 @@ def _unreadable(path: Path, error: Exception) -> str:
         reason, damage = f": it {error}", "damaged, packed"
     elif isinstance(error, safetensors.SafetensorError):
         reason = f" ({short(error)})"
-    content = _other_content(path) or f"{damage}, or something else under this name, such as a web page"
+    try:
+        size, front = path.stat().st_size, b"" if _has_header(path) or is_pickled(path) else front_of(path)
+    except OSError:  # gone meanwhile
+        size, front = 0, b""
+    otherwise = f"{damage}, or something else under this name, such as a web page"
+    content = next((what for beginning, what in BEGINNINGS if front.startswith(beginning)), otherwise)
     return (
-        f"{path.name} was expected to be a file of tensors; its {_size(path)} bytes cannot be read as one{reason}. "
+        f"{path.name} was expected to be a file of tensors; its {size:,} bytes cannot be read as one{reason}. "
         f"It is {content}. Nothing in it was run. {DOWNLOAD_AGAIN}"
     )
-
-
-def _other_content(path: Path) -> str:
-    """Say what a file is that holds no tensors, as far as its first bytes tell; "" where they do not."""
-    try:
-        front = b"" if _has_header(path) or is_pickled(path) else front_of(path)
-    except OSError:  # gone meanwhile
-        return ""
-    return next((what for beginning, what in BEGINNINGS if front.startswith(beginning)), "")
-
-
-def _size(path: Path) -> str:
-    try:
-        return f"{path.stat().st_size:,}"
-    except OSError:  # gone meanwhile
-        return "0"

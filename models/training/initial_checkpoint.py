@@ -16,7 +16,7 @@ from torch import Tensor
 from ..adapter.checkpoint import ATTENTION, IMAGE_PROJECTION, AdapterCheckpoint, build, recognise
 from ..adapter.image_projections import PlusProjection
 from ..adapter.kinds import INSTRUCT, PLUS
-from ..adapter.resampler import HEAD_WIDTH, Resampler, ResamplerSizes
+from ..adapter.resampler import HEAD_WIDTH, ProjectionSizes, Resampler
 from ..denoisers.denoiser import denoiser_of
 from ..denoisers.model_view import Site
 from ..denoisers.site_checks import check_fit
@@ -74,9 +74,9 @@ def from_file(checkpoint: AdapterCheckpoint, family: Family, sites: Sequence[Sit
     return made
 
 
-def _sizes(family: Family, shape: Shape, out_width: int) -> ResamplerSizes:
+def _sizes(family: Family, shape: Shape, out_width: int) -> ProjectionSizes:
     width = shape.width or family.resampler_width
-    return ResamplerSizes(
+    return ProjectionSizes(
         tokens=shape.tokens,
         width=width,
         heads=shape.heads or max(1, width // HEAD_WIDTH),
@@ -93,7 +93,7 @@ def _sizes(family: Family, shape: Shape, out_width: int) -> ResamplerSizes:
 def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
     image, own = plus.image_projection, PlusProjection.read_sizes(plus.image_projection)
     shape = Shape(own.tokens, own.width, own.heads, own.blocks)
-    sizes = replace(_sizes(plus.family, shape, own.out_width), image_width=own.image_width, image_ff=own.ff)
+    sizes = replace(_sizes(plus.family, shape, own.out_width), image_width=own.image_width, image_ff=own.image_ff)
     resampler = _new_resampler(sizes, torch.Generator().manual_seed(seed))
     named = {name: image.get(name, cast(Tensor, weight)) for name, weight in resampler.state_dict().items()}
     projection = {IMAGE_PROJECTION + name: weight for name, weight in named.items()}
@@ -101,7 +101,7 @@ def _with_text_layers(plus: AdapterCheckpoint, seed: int) -> AdapterCheckpoint:
 
 
 @torch.no_grad()
-def _new_resampler(sizes: ResamplerSizes, generator: torch.Generator) -> Resampler:
+def _new_resampler(sizes: ProjectionSizes, generator: torch.Generator) -> Resampler:
     """Draw a resampler: norms as they are, biases zero, and every linear so that it keeps its input's variance.
 
     What comes out of the layers that read texts is next to nothing at first, so that the image is read before them.

@@ -1,12 +1,9 @@
 """The Instruct Layer Weights node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.guidance.layer_weights import LINEAR, SCALINGS, V_ONLY, WEIGHT_TYPES, LayerWeights
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Layers
+from ..shared.schema import CATEGORY, Layers, Schema
 
 
 class IPAdapterInstructLayers(io.ComfyNode):

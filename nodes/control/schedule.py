@@ -1,7 +1,5 @@
 """The Schedule Instruct Weight node."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from comfy_api.latest import io
@@ -9,8 +7,7 @@ from comfy_api.latest import io
 from ...models.encoding.combining import parse_numbers
 from ...models.guidance.weight_schedule import ALONG, BETWEEN, HOLD, NOISE, Schedule, parse_schedule
 from ...models.messages import check_numbers
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Curve, Schedules
+from ..shared.schema import CATEGORY, Curve, Schedules, Schema
 
 
 class IPAdapterInstructSchedule(io.ComfyNode):
@@ -52,7 +49,13 @@ class IPAdapterInstructSchedule(io.ComfyNode):
         if hook_keyframes is not None and curve is not None:
             raise ValueError("One of hook_keyframes and curve was expected; both are connected. Disconnect one.")
         if curve is not None:
-            schedule = Schedule(along=along, curve=_function(curve))
+            if not callable(getattr(curve, "interp", None)):
+                raise ValueError(
+                    f"A curve of ComfyUI was expected; found {type(curve).__name__}. Connect a curve node, or write "
+                    "factors."
+                )
+            # ComfyUI's comfy_api, curve_types.py: `CurveInput.interp` takes a position in 0..1.
+            schedule = Schedule(along=along, curve=curve.interp)
         elif hook_keyframes is not None:
             schedule = _of_keyframes(hook_keyframes)
         else:
@@ -69,15 +72,3 @@ def _of_keyframes(group) -> Schedule:
     if not points:
         raise ValueError("hook_keyframes was expected to hold a keyframe; it holds none. Add one, or disconnect it.")
     return Schedule(tuple(sorted(points.items())))
-
-
-def _function(curve):
-    """Return a curve's function from a position in 0..1 to its value. Raises ValueError for what is no ComfyUI curve.
-
-    Source: ComfyUI's comfy_api, curve_types.py, `CurveInput.interp`.
-    """
-    if not callable(getattr(curve, "interp", None)):
-        raise ValueError(
-            f"A curve of ComfyUI was expected; found {type(curve).__name__}. Connect a curve node, or write factors."
-        )
-    return curve.interp

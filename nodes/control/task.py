@@ -1,14 +1,11 @@
 """The Instruct Task node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.guidance.task_phrasings import phrasing as draw_phrasing
 from ...models.guidance.tasks import AUTO, TASKS, recommended
 from ...models.messages import check_choice
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Adapter
+from ..shared.schema import CATEGORY, Adapter, Schema
 from ..shared.status_text import describe_reading, output_with_text
 
 Choice = io.Custom("COMBO")  # ComfyUI 0.3.75's Combo.Output has a list for its type, which no V3 combo takes

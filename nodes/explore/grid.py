@@ -13,8 +13,7 @@ from comfy_execution.graph_utils import GraphBuilder
 from ...models.guidance.tasks import OWN_WORDS
 from ...models.messages import check_letters
 from ..main.encode import check_either
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Adapter, References
+from ..shared.schema import CATEGORY, Adapter, References, Schema
 from ..shared.status_text import output_with_text
 from .grid_cells import GUIDANCES, NOTHING, NUMBERS, SEEDS, VARIED, Axis, Cell, axis, cells_of, passes
 

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_length, check_letters, check_numbers
-from ..shared.schema import Schema, advanced
-from ..shared.sockets import CATEGORY
+from ..shared.schema import CATEGORY, Schema, advanced
 from .label_sheet import grid_shape, labelled_grid
 
 WIDEST = 4096

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY
+from ..shared.schema import CATEGORY, Schema
 
 Watches = io.Custom("INSTRUCT_WATCH")
 

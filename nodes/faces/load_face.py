@@ -1,13 +1,10 @@
 """The Instruct Load Face node. It needs no insightface."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
-from ...models.reference.faces import FACE_SUFFIX, Faces, read_faces
+from ...models.reference.faces import FACE_SUFFIX, read_faces
 from ..shared.output_files import OutputFiles
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Face
+from ..shared.schema import CATEGORY, Face, Schema
 from ..shared.status_text import output_with_text
 
 FACES = OutputFiles(
@@ -40,9 +37,5 @@ class IPAdapterInstructLoadFace(io.ComfyNode):
     @classmethod
     def execute(cls, file: str) -> io.NodeOutput:
         faces = read_faces(FACES.path(file))
-        return output_with_text(cls, [_description(faces)], faces)
-
-
-def _description(faces: Faces) -> str:
-    by = f", read by {faces.recognition}" if faces.recognition else ""
-    return f"{len(faces.embeddings)} face(s){by}"
+        by = f", read by {faces.recognition}" if faces.recognition else ""
+        return output_with_text(cls, [f"{len(faces.embeddings)} face(s){by}"], faces)

@@ -1,7 +1,5 @@
 """The Instruct Read Face node, which needs insightface."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from pathlib import Path
@@ -11,24 +9,9 @@ from comfy_api.latest import io
 
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice
-from ...models.reference.face_analysis import (
-    BUFFALO,
-    CPU,
-    DEVICES,
-    SeenFace,
-    check_analysis,
-    crops_of,
-    faces_of,
-    load_analysis,
-    pack_folder,
-    pack_names,
-    running_on,
-    see_faces,
-    why_not,
-)
+from ...models.reference import face_analysis as face_reading
 from ...models.reference.faces import write_faces
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Face, FaceAnalysis
+from ..shared.schema import CATEGORY, Face, FaceAnalysis, Schema
 from ..shared.status_text import output_with_text
 from .load_face import FACES
 
@@ -46,8 +29,10 @@ class IPAdapterInstructReadFace(io.ComfyNode):
             category=f"{CATEGORY}/faces",
             inputs=[
                 io.Image.Input("image"),
-                io.Combo.Input("model_pack", options=pack_names(model_roots()), default=BUFFALO),
-                io.Combo.Input("device", options=list(DEVICES), default=CPU),
+                io.Combo.Input(
+                    "model_pack", options=face_reading.pack_names(model_roots()), default=face_reading.BUFFALO
+                ),
+                io.Combo.Input("device", options=list(face_reading.DEVICES), default=face_reading.CPU),
                 io.Combo.Input("which", options=[LARGEST, ALL], default=LARGEST),
                 io.Combo.Input("together", options=[EACH, AVERAGE], default=EACH),
                 io.String.Input("save_as", default=""),
@@ -69,7 +54,7 @@ class IPAdapterInstructReadFace(io.ComfyNode):
         cls, image, model_pack: str, device: str, which: str, together: str, save_as: str, face_analysis=None
     ) -> io.NodeOutput:
         check_image(image)
-        check_choice("device", device, list(DEVICES))
+        check_choice("device", device, list(face_reading.DEVICES))
         check_choice("which", which, (LARGEST, ALL))
         check_choice("together", together, (EACH, AVERAGE))
         output = os.path.abspath(folder_paths.get_output_directory())
@@ -78,17 +63,17 @@ class IPAdapterInstructReadFace(io.ComfyNode):
             analysis, lines = _loaded(model_pack, device)
         else:
             analysis, lines = face_analysis, []
-            check_analysis(analysis)
-        seen = see_faces(analysis, image, largest=which == LARGEST)
+            face_reading.check_analysis(analysis)
+        seen = face_reading.see_faces(analysis, image, largest=which == LARGEST)
         taken = list(itertools.chain(*seen))
-        faces = faces_of(analysis, taken)
+        faces = face_reading.faces_of(analysis, taken)
         if together == AVERAGE:
             faces = faces.averaged()
         lines.append(f"{len(taken)} face(s) of {len(seen)} picture(s) -> {len(faces.embeddings)} embedding(s)")
         if target is not None:
             write_faces(faces, target)
             lines.append(f"saved: {target.relative_to(output).as_posix()}, in {output}")
-        return output_with_text(cls, [*lines, *_sizes(seen)], faces, crops_of(taken))
+        return output_with_text(cls, [*lines, *_sizes(seen)], faces, face_reading.crops_of(taken))
 
 
 def model_roots() -> list[Path]:
@@ -98,14 +83,15 @@ def model_roots() -> list[Path]:
 
 
 def _loaded(model_pack: str, device: str) -> tuple[object, list[str]]:
-    """Return insightface's analysis, and what it runs on, in words."""
-    analysis = load_analysis(pack_folder(model_pack, model_roots()), device)
-    runs_on = running_on(analysis)
+    analysis = face_reading.load_analysis(face_reading.pack_folder(model_pack, model_roots()), device)
+    runs_on = face_reading.running_on(analysis)
     lines = [f"{model_pack}: {', '.join(analysis.models)}; runs on {runs_on}"]
-    return analysis, [*lines, why_not(device)] if device != CPU and runs_on == CPU else lines
+    if device != face_reading.CPU and runs_on == face_reading.CPU:
+        lines.append(face_reading.why_not(device))
+    return analysis, lines
 
 
-def _sizes(seen: list[list[SeenFace]]) -> list[str]:
+def _sizes(seen: list[list[face_reading.SeenFace]]) -> list[str]:
     """Return a line for each picture: its faces' sizes in pixels, and the detection size they were found at."""
     lines = [
         f"picture {number}: {', '.join(f'{face.width:.0f} x {face.height:.0f}' for face in faces)} pixels, "

@@ -1,12 +1,9 @@
 """The Apply IPAdapter-Instruct node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import AUTO, SIMPLE, THREE_WAY
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Embeds, Layers, Schedules
+from ..shared.schema import CATEGORY, Embeds, Layers, Schedules, Schema
 from ..shared.status_text import output_with_text
 
 
@@ -36,31 +33,17 @@ class IPAdapterInstructApply(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model,
-        embeds,
-        weight: float,
-        guidance: str,
-        instruct_guidance: float,
-        image_guidance: float,
-        start_percent: float,
-        end_percent: float,
-        attn_mask=None,
-        schedule=None,
-        layers=None,
+        cls, model, embeds, instruct_guidance, image_guidance, attn_mask=None, schedule=None, layers=None, **widgets
     ) -> io.NodeOutput:
         from ...models.patching.apply import apply_instruct
         from ...models.patching.chain import EVERYWHERE, STEADY, ApplySettings
 
         settings = ApplySettings(
-            weight=weight,
-            guidance=guidance,
             instruct_scale=instruct_guidance,
             image_scale=image_guidance,
-            start_percent=start_percent,
-            end_percent=end_percent,
             schedule=schedule or STEADY,
             layers=layers or EVERYWHERE,
+            **widgets,
         )
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
         return output_with_text(cls, choices, patched)

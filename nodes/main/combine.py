@@ -1,13 +1,10 @@
 """The Combine Instruct Embeds node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.encoding.combining import CONCAT, METHODS
 from ...models.messages import check_choice
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Embeds
+from ..shared.schema import CATEGORY, Embeds, Schema
 
 THEN = "then"
 

@@ -1,14 +1,9 @@
 """The Encode Instruct Prompt node."""
 
-from __future__ import annotations
-
-from typing import Any
-
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import OWN_WORDS, TASKS, instruction_of
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Adapter, Embeds, References
+from ..shared.schema import CATEGORY, Adapter, Embeds, References, Schema
 from ..shared.status_text import describe_reading, output_with_text
 
 
@@ -39,22 +34,16 @@ class IPAdapterInstructEncode(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        adapter,
-        clip,
-        task: str,
-        instruction: str,
-        prompt: str,
-        negative_prompt: str,
-        image: Any = None,
-        references: Any = None,
+        cls, adapter, clip, task: str, instruction: str, prompt: str, negative_prompt: str, image=None, references=None
     ) -> io.NodeOutput:
         from ...models.encoding.encode import encode_references
         from ...models.encoding.references import one_image
         from ...models.encoding.text_encoder import check_clip, conditionings
         from ...models.encoding.tokens import Texts
 
-        check_either(image, references)
+        if (image is None) == (references is None):
+            found = "neither is" if image is None else "both are"
+            raise ValueError(f"Connect a picture to image, or Instruct Reference to references; {found} connected.")
         check_clip(clip)
         texts = Texts(instruction_of(task, instruction), prompt, negative_prompt)
         row = references or one_image(image)
@@ -64,13 +53,6 @@ class IPAdapterInstructEncode(io.ComfyNode):
             lines.append(f"what is written in instruction: not used, since the task is {task}")
         positive, negative = conditionings(clip, (prompt, negative_prompt))
         return output_with_text(cls, list(dict.fromkeys(lines)), embeds, positive, negative)
-
-
-def check_either(image, references) -> None:
-    """Raises ValueError unless one of the two inputs is connected."""
-    if (image is None) == (references is None):
-        found = "neither is" if image is None else "both are"
-        raise ValueError(f"Connect a picture to image, or Instruct Reference to references; {found} connected.")
 
 
 def _describe(adapter, reference, instruction: str) -> list[str]:

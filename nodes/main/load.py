@@ -1,23 +1,12 @@
 """The Load IPAdapter-Instruct node."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import folder_paths
 from comfy_api.latest import io
 
-from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes
 from ...models.messages import check_numbers
-from ..shared.folders import adapter_path, encoder_path, fitting_encoder, stamps_of
-from ..shared.schema import Schema, advanced
-from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
+from ..shared.folders import AUTO, adapter_path, encoder_file, stamps_of
+from ..shared.schema import CATEGORY, Adapter, Schema, advanced, instruct_clip_input
 from ..shared.status_text import output_with_text
-
-if TYPE_CHECKING:
-    from ...models.encoding.image_encoder import EncoderFile
-
-AUTO = "auto"
 
 
 class IPAdapterInstructLoader(io.ComfyNode):
@@ -71,42 +60,17 @@ class IPAdapterInstructLoader(io.ComfyNode):
         check_numbers(lora_strength=lora_strength)
         path = adapter_path(adapter_name)
         header = look_at(path)
-        need, encoder = header.encoder_need, None
+        need, encoder, reads = header.encoder_need, None, "none needed, it reads a face embedding"
         if need and clip_vision is not None:
             check_encoder(clip_vision, need, "the connected one")
+            reads = "the connected one"
         elif need:
-            encoder = _encoder_file(image_encoder, need)  # before gigabytes are read
+            encoder = encoder_file(image_encoder, need)  # before gigabytes are read
+            reads = encoder.name if encoder else f"{need.title} is needed, and not in models/clip_vision"
         if instruct_clip is not None and header.kind.takes_instruction:
             check_clip_l(instruct_clip)
         adapter = LoadedAdapter.read(path, lora_strength)
-        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes]
-        lines.append(_describe_encoder(need, encoder, clip_vision))
+        lines = [f"{adapter.kind} for {adapter.family.title}", *adapter.notes, f"image encoder: {reads}"]
         if instruct_clip is not None and not adapter.kind.takes_instruction:
             lines.append("instruct_clip: not used, since this adapter takes no instruction")
         return output_with_text(cls, lines, AdapterWithEncoders(adapter, encoder, clip_vision, instruct_clip))
-
-
-def _describe_encoder(need: EncoderNeed | None, encoder: EncoderFile | None, connected) -> str:
-    if need is None:
-        return "image encoder: none needed, it reads a face embedding"
-    if connected is not None:
-        return "image encoder: the connected one"
-    if encoder is None:
-        return f"image encoder: {need.title} is needed, and not in models/clip_vision"
-    return f"image encoder: {encoder.name}"
-
-
-def _encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
-    """Return the chosen file, or what `auto` finds: None when no file fits.
-
-    Raises ValueError for a chosen file whose header says that it does not fit.
-    """
-    from ...models.encoding.image_encoder import EncoderFile
-
-    if choice == AUTO:
-        return fitting_encoder(need)
-    path = encoder_path("clip_vision", choice)
-    sizes = encoder_sizes(path)
-    if sizes is not None:
-        check_sizes(sizes, need, choice)
-    return EncoderFile(choice, path)

@@ -1,14 +1,11 @@
 """The Instruct Reference node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.encoding.combining import CONCAT, MODES
 from ...models.encoding.pixels import CENTER_CROP, FITS
 from ...models.encoding.references import MOST_STRUCTURE, MOST_WEIGHT
-from ..shared.schema import Schema, advanced
-from ..shared.sockets import CATEGORY, Face, PlusEmbeds, References
+from ..shared.schema import CATEGORY, Face, PlusEmbeds, References, Schema, advanced
 from ..shared.status_text import output_with_text
 
 

@@ -1,13 +1,10 @@
 """The Load Instruct Embeds node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ...models.encoding.stored_embeds import EMBEDS_SUFFIX, check_adapter, read_embeds
 from ..shared.output_files import OutputFiles
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Adapter, Embeds
+from ..shared.schema import CATEGORY, Adapter, Embeds, Schema
 from ..shared.status_text import output_with_text
 
 EMBEDS = OutputFiles(EMBEDS_SUFFIX, "embeds", "embeds/cat", saved="embeds", save="Save Instruct Embeds")

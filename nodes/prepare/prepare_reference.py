@@ -1,7 +1,5 @@
 """The Instruct Prepare Reference node."""
 
-from __future__ import annotations
-
 import torch
 from comfy_api.latest import io
 from PIL import ImageColor
@@ -9,8 +7,7 @@ from torch import Tensor
 
 from ...models.encoding.pixels import check_image, mask_batch
 from ...models.messages import check_choice, check_numbers, shown
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY
+from ..shared.schema import CATEGORY, Schema
 from ..shared.status_text import output_with_text
 
 CUT_OUT, CROP, BOTH = "cut out", "crop", "cut out and crop"
@@ -60,7 +57,8 @@ class IPAdapterInstructPrepare(io.ComfyNode):
             kept = feathered(kept, feather)
             colours = random_colours(image, kept, seed) if colour is None else colour
             image = cut_out(image, kept, colours)
-            lines.append(f"background: {_names(colours)}")
+            typed = [f"#{bytes(rgb).hex()}" for rgb in (colours * 255).round().int().tolist()]
+            lines.append(f"background: {', '.join(typed)}")
         if action != CUT_OUT:
             image, kept = crop_around(image, kept, padding)
             lines.append(f"square: {image.shape[1]} pixels")
@@ -77,9 +75,3 @@ def _colour(text: str) -> Tensor:
             f"{shown(text)}. Type one of these."
         ) from None
     return torch.tensor([rgb]) / 255
-
-
-def _names(colours: Tensor) -> str:
-    """Return the colours as they may be typed."""
-    values = (colours * 255).round().int().tolist()
-    return ", ".join("#" + "".join(f"{channel:02x}" for channel in colour) for colour in values)

@@ -1,15 +1,12 @@
 """The Save Instruct Embeds node."""
 
-from __future__ import annotations
-
 import os
 
 import folder_paths
 from comfy_api.latest import io
 
 from ...models.encoding.stored_embeds import StoredEmbeds, write_embeds
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, Embeds
+from ..shared.schema import CATEGORY, Embeds, Schema
 from ..shared.status_text import output_with_text
 from .load_embeds import EMBEDS
 

@@ -1,19 +1,11 @@
 """The Instruct Tile Reference node."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 from comfy_api.latest import io
 
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_numbers
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY
+from ..shared.schema import CATEGORY, Schema
 from ..shared.status_text import output_with_text
-
-if TYPE_CHECKING:
-    from ...models.reference.preparing import Grid
 
 MOST_TILES = 16
 
@@ -44,8 +36,5 @@ class IPAdapterInstructTile(io.ComfyNode):
         check_numbers(0.0, 0.5, overlap=overlap)
         grid = tile_grid(image.shape[1], image.shape[2], max_tiles, overlap)
         cut = tiles(image, grid, whole)
-        return output_with_text(cls, [_description(grid, len(cut))], cut, len(cut))
-
-
-def _description(grid: Grid, count: int) -> str:
-    return f"{count} squares of {grid.side} pixels; {grid.rows} x {grid.columns} tiles (rows x columns) a picture"
+        tiled = f"{grid.rows} x {grid.columns} tiles (rows x columns) a picture"
+        return output_with_text(cls, [f"{len(cut)} squares of {grid.side} pixels; {tiled}"], cut, len(cut))

@@ -1,1 +1,1 @@
-"""The parts that nodes share: sockets, inputs, files, and the lines that they show."""
+"""The parts that nodes share: schemas and sockets, files, routes, and the lines that they show."""

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import folder_paths
 
-from ...models.files.encoder_files import EncoderNeed, find_encoder
+from ...models.files.encoder_files import EncoderNeed, check_sizes, encoder_sizes, find_encoder
 from ...models.files.published_files import ADAPTERS, CLIP_L_FILE, IMAGE_ENCODER
 from ...models.messages import LETTERS_SHOWN, called_alike, shown
 
 if TYPE_CHECKING:
     from ...models.encoding.image_encoder import EncoderFile
 
+AUTO = "auto"
 PUBLISHED = (*ADAPTERS.values(), IMAGE_ENCODER, CLIP_L_FILE)
 
 
@@ -29,13 +30,15 @@ def encoder_path(folder: str, name: str) -> Path:
     Raises ValueError, which says what is there that is called alike and where a published file is to be had.
     """
     path = _path(folder, name)
-    if path is None:
-        folders = ", ".join(folder_paths.get_folder_paths(folder))
-        raise ValueError(
-            f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}"
-            f"{called_alike(name, folder_paths.get_filename_list(folder))}{_where_to_get(folder, name)}"
-        )
-    return path
+    if path is not None:
+        return path
+    folders, names = ", ".join(folder_paths.get_folder_paths(folder)), folder_paths.get_filename_list(folder)
+    published = next((file for file in PUBLISHED if file.folder == folder and file.name == _parts(name)[-1]), None)
+    get = f"Get {published.url} and put it there" if published else "Put it there"
+    raise ValueError(
+        f"{_short(name)} was expected in {folders} and is not there. {unreadable(folder)}{called_alike(name, names)}"
+        f"{get}, or refresh the page (R) and choose another."
+    )
 
 
 def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
@@ -47,31 +50,38 @@ def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
     return None if found is None else EncoderFile(found, paths[found])
 
 
+def encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
+    """Return the chosen file in models/clip_vision, or what `auto` finds: None when no file fits.
+
+    Raises ValueError for a chosen file whose header says that it does not fit.
+    """
+    from ...models.encoding.image_encoder import EncoderFile
+
+    if choice == AUTO:
+        return fitting_encoder(need)
+    path = encoder_path("clip_vision", choice)
+    if sizes := encoder_sizes(path):
+        check_sizes(sizes, need, choice)
+    return EncoderFile(choice, path)
+
+
 def listed_name(folder: str, path: Path) -> str:
     """Return the name by which the host lists a file of this folder, and the file's own name elsewhere."""
     roots = (root for root in map(Path, folder_paths.get_folder_paths(folder)) if path.is_relative_to(root))
     return next((str(path.relative_to(root)) for root in roots), path.name)
 
 
-def _where_to_get(folder: str, name: object) -> str:
-    published = next((file for file in PUBLISHED if file.folder == folder and file.name == _parts(name)[-1]), None)
-    get = f"Get {published.url} and put it there" if published else "Put it there"
-    return f"{get}, or refresh the page (R) and choose another."
-
-
 def unreadable(folder: str) -> str:
     """Say what is wrong with folders of this kind that are there, a sentence each; the host lists them as empty."""
-    return "".join(map(_why_not, folder_paths.get_folder_paths(folder)))
-
-
-def _why_not(place: str) -> str:
-    try:
-        os.scandir(place).close()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return f"{place} cannot be read ({error.strerror}): make it a folder that ComfyUI may read. "
-    return ""
+    sentences = []
+    for place in folder_paths.get_folder_paths(folder):
+        try:
+            os.scandir(place).close()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            sentences.append(f"{place} cannot be read ({error.strerror}): make it a folder that ComfyUI may read. ")
+    return "".join(sentences)
 
 
 def stamps_of(folder: str, *names: str | None) -> list[list]:

@@ -1,8 +1,5 @@
 """Files that nodes keep in the output folder, and find there and in the input folder."""
 
-from __future__ import annotations
-
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +7,7 @@ from pathlib import Path
 import folder_paths
 
 from ...models.files.atomic_write import cannot_write
+from ...models.files.published_files import sha256_of
 from ...models.messages import called_alike, shown
 
 IN_OUTPUT = " [output]"
@@ -32,10 +30,8 @@ class OutputFiles:
 
     def names(self) -> list[str]:
         """Return the names to choose from: files anywhere in the input folder, then saved ones, marked as core does."""
-        source, output = Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
-        names = sorted(path.relative_to(source).as_posix() for path in self._below(source))
-        saved = sorted(path.relative_to(output).as_posix() for path in self._below(output / self.saved))
-        return names + [name + IN_OUTPUT for name in saved]
+        saved = self._below(folder_paths.get_output_directory(), self.saved)
+        return self._below(folder_paths.get_input_directory()) + [name + IN_OUTPUT for name in saved]
 
     def path(self, name: str | None) -> Path:
         """Return the file of this name in the input folder, or in the output folder where the name ends in [output].
@@ -56,7 +52,7 @@ class OutputFiles:
 
     def fingerprint(self, name: str | None) -> str:
         """Return the file's digest, which changes with its content; "" for a link (None)."""
-        return "" if name is None else hashlib.sha256(self.path(name).read_bytes()).hexdigest()
+        return "" if name is None else sha256_of(self.path(name))
 
     def problem_with(self, name: str | None) -> str | None:
         """Return what is wrong with a name; None when nothing is or when it stands for a link (None)."""
@@ -91,5 +87,6 @@ class OutputFiles:
             ) from error
         return Path(os.path.abspath(folder)) / f"{name}_{counter:05}_{self.suffix}"
 
-    def _below(self, folder: Path) -> list[Path]:
-        return [Path(root, name) for root, _, names in os.walk(folder) for name in names if name.endswith(self.suffix)]
+    def _below(self, root: str, folder: str = "") -> list[str]:
+        found = (Path(place, name) for place, _, names in os.walk(Path(root, folder)) for name in names)
+        return sorted(path.relative_to(root).as_posix() for path in found if path.name.endswith(self.suffix))

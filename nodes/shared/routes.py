@@ -1,7 +1,5 @@
 """The routes by which the page asks for the task table, and for the family of an adapter file."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import logging
@@ -55,10 +53,5 @@ async def get_family(request: web.Request) -> web.Response:
     except (ValueError, OSError) as error:
         log.debug("IPAdapter-Instruct: no family for %s: %s", name, error)
         return web.json_response({"family": None, "takes_instruction": None, "instructions": []})
-    return web.json_response(
-        {
-            "family": found.family.name,
-            "takes_instruction": found.kind.takes_instruction,
-            "instructions": found.instructions,
-        }
-    )
+    answer = {"family": found.family.name, "takes_instruction": found.kind.takes_instruction}
+    return web.json_response({**answer, "instructions": found.instructions})

@@ -1,12 +1,23 @@
-"""The nodes' schemas: their words, and what newer versions of ComfyUI know of them."""
-
-from __future__ import annotations
+"""The nodes' schemas: their category, their sockets, their words, and what newer versions of ComfyUI know of them."""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from comfy_api.latest import io
+
+CATEGORY = "IPAdapter-Instruct"
+
+Adapter = io.Custom("IPADAPTER_INSTRUCT")
+Embeds = io.Custom("INSTRUCT_EMBEDS")
+PlusEmbeds = io.Custom("EMBEDS")  # ComfyUI_IPAdapter_plus's
+References = io.Custom("INSTRUCT_REFERENCES")
+Schedules = io.Custom("INSTRUCT_SCHEDULE")
+Layers = io.Custom("INSTRUCT_LAYERS")
+InstructClip = io.Custom("INSTRUCT_CLIP")  # a text encoder that reads instructions, and nothing else
+Face = io.Custom("INSTRUCT_FACE")
+FaceAnalysis = io.Custom("INSIGHTFACE")  # insightface's own object, as in ComfyUI_IPAdapter_plus
+Curve = io.Custom("CURVE")  # ComfyUI's own, in versions that have it
 
 LOCALES = Path(__file__).parents[2] / "locales"
 ENGLISH = json.loads((LOCALES / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
@@ -35,3 +46,8 @@ def advanced(one: io.Input) -> io.Input:
     """Have the page fold an input away until it is asked for. ComfyUI 0.3.75's inputs have no argument for it."""
     one.extra_dict["advanced"] = True
     return one
+
+
+def instruct_clip_input() -> io.Input:
+    """Return an input for the instruction's text encoder: a CLIP, or one that reads nothing else."""
+    return io.MultiType.Input("instruct_clip", types=[io.Clip, InstructClip], optional=True)

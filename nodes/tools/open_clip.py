@@ -10,8 +10,7 @@ from comfy_execution.graph import ExecutionBlocker
 
 from ...models.encoding.open_clip.files import IMAGE_WEIGHTS, TEXT_WEIGHTS, Pretrained
 from ..shared.folders import encoder_path, stamps_of
-from ..shared.schema import Schema
-from ..shared.sockets import CATEGORY, InstructClip
+from ..shared.schema import CATEGORY, InstructClip, Schema
 from ..shared.status_text import output_with_text
 
 IMAGE_FOLDER, TEXT_FOLDER = "clip_vision", "text_encoders"

@@ -14,8 +14,7 @@ from ...models.messages import check_letters
 from ...models.training.training_arguments import MIXED_PRECISIONS, NO, TrainingArguments
 from ..shared.folders import adapter_path, fitting_encoder, listed_name, stamps_of
 from ..shared.output_files import OutputFiles
-from ..shared.schema import Schema, advanced
-from ..shared.sockets import CATEGORY, Adapter, instruct_clip_input
+from ..shared.schema import CATEGORY, Adapter, Schema, advanced, instruct_clip_input
 from ..shared.status_text import output_with_text
 
 SCRATCH = "from scratch"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
+from ipadapter_instruct.models.adapter.resampler import Resampler
 from support.golden_cases import BRANCH_FEATURES, golden_case
 
 TOLERANCE = 2e-5
@@ -15,7 +15,7 @@ def test_resampler_gives_the_reference_tokens(family, branch):
     prefix = "image_proj."
     weights = {n: w for n, w in case.adapter_weights.items() if n.startswith(prefix)}
     state = {n.removeprefix(prefix).replace("_big.", "."): w for n, w in weights.items()}  # _big: SD3's names
-    resampler = Resampler(ResamplerSizes.from_state_dict(state))
+    resampler = Resampler(Resampler.read_sizes(state))
     resampler.load_state_dict(state)
 
     with torch.no_grad():

@@ -93,7 +93,7 @@ def test_a_refusal_that_says_too_little_or_too_much_is_noticed(tmp_path, monkeyp
 
 def test_an_adapter_that_loads_and_cannot_make_tokens_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        pack_module("models.adapter.image_projections").LinearProjection, "in_tokens", lambda self, x: x.missing
+        pack_module("models.adapter.image_projections").LinearProjection, "forward", lambda self, x: x.missing
     )
     assert attempt(valid(), tmp_path).verdict == OTHER_ERROR
     assert attempt(valid(), tmp_path, compute=False).verdict == LOAD

@@ -40,7 +40,7 @@ MOST_FIELDS, MOST_PARAMETERS = 8, 6
 RIDDLES = re.compile(r"(Of|As|What|Where|Another|Something|How|Whether|Which|When|If|For|In|With)\b")
 
 # Rows of tables of facts, what a trainer may set, and the inputs of Apply.
-WIDE_CLASSES = {"Family", "Kind", "ProjectionSizes", "ResamplerSizes", "Job", "TrainingArguments"}
+WIDE_CLASSES = {"Family", "Kind", "ProjectionSizes", "Job", "TrainingArguments"}
 
 # Called by the host, with what it says.
 HOSTS_FUNCTIONS = {"execute", "validate_inputs", "fingerprint_inputs", "sampler_sample", "apply_model"}

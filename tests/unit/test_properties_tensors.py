@@ -5,7 +5,7 @@ import math
 import torch
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
-from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
+from ipadapter_instruct.models.adapter.resampler import ProjectionSizes, Resampler
 from ipadapter_instruct.models.attention_maps.heat_maps import attention_to, kept_size, placed
 from ipadapter_instruct.models.denoisers.adapter_layers import SiteProjections, TokenProjections
 from ipadapter_instruct.models.encoding.stored_embeds import StoredEmbeds, read_embeds, write_embeds
@@ -40,7 +40,7 @@ def filled(module: nn.Module, seed: int) -> nn.Module:
 @st.composite
 def resamplers(draw) -> Resampler:
     small = st.integers(1, 9)
-    sizes = ResamplerSizes(
+    sizes = ProjectionSizes(
         tokens=draw(small), width=draw(small), heads=draw(st.integers(1, 2)), blocks=draw(st.integers(1, 2)),
         image_width=draw(small), text_width=draw(small), out_width=draw(small), image_ff=draw(small),
         prompt_ff=draw(small), instruct_ff=draw(small),
@@ -62,7 +62,7 @@ def test_a_resampler_takes_pictures_and_patches_in_any_order(resampler, rows, pa
     close(torch.cat(parts), whole)
     patch_order = data.draw(st.permutations(range(patches)))
     close(resampler(image[:, patch_order], *texts), whole)
-    sizes_read = ResamplerSizes.from_state_dict(resampler.state_dict())
+    sizes_read = Resampler.read_sizes(resampler.state_dict())
     assert sizes_read == sizes
 
 

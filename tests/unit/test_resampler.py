@@ -6,13 +6,13 @@ import pytest
 import torch
 from ipadapter_instruct.models.adapter.resampler import (
     LONGEST_NUMBER,
+    ProjectionSizes,
     Resampler,
-    ResamplerSizes,
     count_blocks,
     highest_number,
 )
 
-SMALL = ResamplerSizes(
+SMALL = ProjectionSizes(
     tokens=5, width=48, heads=2, blocks=3, image_width=40, text_width=24, out_width=56, image_ff=192, prompt_ff=96,
     instruct_ff=96,
 )  # fmt: skip
@@ -44,7 +44,7 @@ def inputs(batch: int = 2, patches: int = 9, texts: int = 7) -> list[torch.Tenso
 @pytest.mark.parametrize("changes", UNLIKE_THE_PUBLISHED, ids=str)
 def test_every_size_is_read_off_the_tensors(changes):
     model = resampler(**changes)
-    assert ResamplerSizes.from_state_dict(model.state_dict()) == dataclasses.replace(SMALL, **changes)
+    assert Resampler.read_sizes(model.state_dict()) == dataclasses.replace(SMALL, **changes)
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ def test_a_missing_tensor_that_a_size_is_read_off_is_named():
     state = resampler().state_dict()
     del state["new_input_layers.0.1.1.weight"]
     with pytest.raises(KeyError, match="new_input_layers.0.1.1.weight"):
-        ResamplerSizes.from_state_dict(state)
+        Resampler.read_sizes(state)
 
 
 def test_without_a_numbered_block_there_is_one_to_be_missed():

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
+from ipadapter_instruct.models.adapter.resampler import ProjectionSizes, Resampler
 from small_world import reading, train_adapter
 from small_world.first_layer import first_layers
 from small_world.phrasings import PLAIN
@@ -30,8 +30,11 @@ from small_world.train_adapter import TEXTS_HELD, hold
 TOKENS, WIDTH, PICTURES = 6, 64, 40
 
 
-def sizes() -> ResamplerSizes:
-    return ResamplerSizes(TOKENS, WIDTH, 1, 1, 1280, 768, 96, 64, 64, 64)
+def sizes() -> ProjectionSizes:
+    return ProjectionSizes(
+        TOKENS, out_width=96, image_width=1280, width=WIDTH, heads=1, blocks=1, image_ff=64, text_width=768,
+        prompt_ff=64, instruct_ff=64,
+    )  # fmt: skip
 
 
 def codes() -> Codes:

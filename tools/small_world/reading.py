@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from ipadapter_instruct.models.adapter.resampler import Resampler, ResamplerSizes
+from ipadapter_instruct.models.adapter.resampler import ProjectionSizes, Resampler
 from torch import Tensor
 
 from small_world.captions import random_caption
@@ -106,7 +106,7 @@ def learn(resampler: Resampler, names: tuple[str, ...], error: Callable[[], Tens
 
 
 def started(start: Mapping[str, Tensor]) -> Resampler:
-    resampler = Resampler(ResamplerSizes.from_state_dict(start))
+    resampler = Resampler(Resampler.read_sizes(start))
     resampler.load_state_dict(start)
     return resampler
 
@@ -156,7 +156,7 @@ class Codes:
     values: Mapping[str, Tensor]
 
     @classmethod
-    def for_tokens(cls, sizes: ResamplerSizes) -> Codes:
+    def for_tokens(cls, sizes: ProjectionSizes) -> Codes:
         counts = [sizes.tokens, *map(len, ATTRIBUTES.values())]
         drawn = torch.randn(sizes.width, sum(counts), generator=torch.Generator().manual_seed(1))
         marks, *values = (torch.linalg.qr(drawn).Q.T * math.sqrt(sizes.width / 2)).split(counts)
