@@ -1,9 +1,10 @@
 """Adapter files: recognised by their keys, and checked key by key before anything is built."""
 
+import contextlib
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +24,6 @@ from .kinds import INSTRUCT, Kind, kind_of, version_of
 from .resampler import Projection, ProjectionSizes
 from .trained_files import instructions_in
 
-T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ class AdapterCheckpoint:
     @cached_property
     def sizes(self) -> ProjectionSizes:
         """The image projection's. Raises AdapterFileError."""
-        return _sizes(self.kind.projection.read_sizes, self.image_projection, IMAGE_PROJECTION)
+        with _odd_sizes_refused(IMAGE_PROJECTION):
+            return self.kind.projection.read_sizes(self.image_projection)
 
     @property
     def encoder_need(self) -> EncoderNeed | None:
@@ -123,7 +124,8 @@ def recognise(
     _check_none_is_empty(named)
     denoiser = denoiser_of_file(projection)
     projection = {renamed(name, denoiser.file_names): tensor for name, tensor in projection.items()}
-    width = _sizes(kind.projection.read_sizes, projection, IMAGE_PROJECTION).out_width
+    with _odd_sizes_refused(IMAGE_PROJECTION):
+        width = kind.projection.read_sizes(projection).out_width
     try:
         family = family_of_adapter(width, denoiser.name, denoiser.attention)
     except ValueError as error:
@@ -149,7 +151,9 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter
     sizes, tensors = checkpoint.sizes, checkpoint.image_projection
     projection = _filled(partial(checkpoint.kind.projection, sizes), operations, tensors, IMAGE_PROJECTION)
     layers: list[Any] = []
-    for part in _sizes(denoiser_of(checkpoint.family).read_layers, checkpoint.attention, ATTENTION):
+    with _odd_sizes_refused(ATTENTION):
+        parts = denoiser_of(checkpoint.family).read_layers(checkpoint.attention)
+    for part in parts:
         if part.token_width not in (None, sizes.out_width):
             raise AdapterFileError(
                 f"The tensors {ATTENTION}* were expected to take image tokens {sizes.out_width} wide, as "
@@ -159,23 +163,25 @@ def build(checkpoint: AdapterCheckpoint, operations: ModuleType = nn) -> Adapter
     return Adapter(checkpoint.family, projection, *layers)
 
 
-def _sizes(read: Callable[[Mapping[str, Tensor]], T], tensors: Mapping[str, Tensor], prefix: str) -> T:
+@contextlib.contextmanager
+def _odd_sizes_refused(prefix: str) -> Iterator[None]:
+    """Raise AdapterFileError for what reading sizes off tensors, and building by these sizes, may raise."""
     try:
-        return read(tensors)
+        yield
     except KeyError as error:
         raise AdapterFileError(_missing([prefix + str(error.args[0])])) from None
-    except (IndexError, ValueError, ZeroDivisionError):
-        raise AdapterFileError(_odd_sizes(prefix)) from None
+    except (IndexError, ValueError, ZeroDivisionError, RuntimeError):  # torch's, of matrices larger than it can count
+        raise AdapterFileError(
+            f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have other "
+            f"dimensions. The file is damaged. {DOWNLOAD_AGAIN}"
+        ) from None
 
 
 def _filled(make: Callable[[ModuleType], M], operations: ModuleType, tensors: Mapping[str, Tensor], prefix: str) -> M:
     """Return the module made with `operations`, holding `tensors`; what they must be is read off torch's own layers."""
-    try:
-        with device("meta"):
-            expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
-            module = make(operations).requires_grad_(False)  # or torch refuses tensors made in inference mode
-    except RuntimeError:  # torch's, of matrices larger than it can count
-        raise AdapterFileError(_odd_sizes(prefix)) from None
+    with _odd_sizes_refused(prefix), device("meta"):
+        expected = {name: tuple(weight.shape) for name, weight in make(nn).state_dict().items()}
+        module = make(operations).requires_grad_(False)  # or torch refuses tensors made in inference mode
     missing = sorted(expected.keys() - tensors.keys())
     if missing:
         raise AdapterFileError(_missing([prefix + name for name in missing]))
@@ -255,13 +261,6 @@ def _not_an_adapter(tensors: Mapping[str, Tensor]) -> str:
             return " ".join(filter(None, (f"{expected}; this is {kind}.", remedy, GET_A_FILE)))
     found = some(sorted(tensors), TENSORS_SHOWN) if tensors else "no tensors at all"
     return f"{expected}; this file holds {found}. {GET_A_FILE}"
-
-
-def _odd_sizes(prefix: str) -> str:
-    return (
-        f"The tensors {prefix}* were expected to be matrices whose sizes tell the adapter's; some have other "
-        f"dimensions. The file is damaged. {DOWNLOAD_AGAIN}"
-    )
 
 
 def _missing(names: list[str]) -> str:

@@ -15,7 +15,8 @@ MAIN = "/resolve/main/"
 class PublishedFile:
     """A published file: its name in the folder `folder` of ComfyUI's models folder, and where to get it.
 
-    size: in bytes, 0 where it is not known. sha256: "" where it is not known.
+    size: in bytes, 0 where it is not known. sha256: "" where it is not known. repository: owner and name at Hugging
+    Face. path: the file's in it.
     """
 
     name: str
@@ -26,12 +27,10 @@ class PublishedFile:
 
     @property
     def repository(self) -> str:
-        """The owner and the name of the repository at Hugging Face."""
         return self.url.removeprefix(f"{HUGGING_FACE}/").split(MAIN)[0]
 
     @property
     def path(self) -> str:
-        """The file's path in its repository."""
         return self.url.split(MAIN)[1]
 
 

@@ -26,12 +26,10 @@ class IPAdapterInstructLoadFace(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None):
-        """Return True, or what is wrong, when the host asks before anything runs. None stands for a link."""
         return FACES.problem_with(file) or True
 
     @classmethod
     def fingerprint_inputs(cls, file=None):
-        """Return the file's digest: another file under the same name is another input."""
         return FACES.fingerprint(file)
 
     @classmethod

@@ -41,9 +41,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
         from ...models.encoding.text_encoder import check_clip, conditionings
         from ...models.encoding.tokens import Texts
 
-        if (image is None) == (references is None):
-            found = "neither is" if image is None else "both are"
-            raise ValueError(f"Connect a picture to image, or Instruct Reference to references; {found} connected.")
+        check_either(image, references)
         check_clip(clip)
         texts = Texts(instruction_of(task, instruction), prompt, negative_prompt)
         row = references or one_image(image)
@@ -53,6 +51,13 @@ class IPAdapterInstructEncode(io.ComfyNode):
             lines.append(f"what is written in instruction: not used, since the task is {task}")
         positive, negative = conditionings(clip, (prompt, negative_prompt))
         return output_with_text(cls, list(dict.fromkeys(lines)), embeds, positive, negative)
+
+
+def check_either(image, references) -> None:
+    """Raises ValueError unless one of the two inputs is connected."""
+    if (image is None) == (references is None):
+        found = "neither is" if image is None else "both are"
+        raise ValueError(f"Connect a picture to image, or Instruct Reference to references; {found} connected.")
 
 
 def _describe(adapter, reference, instruction: str) -> list[str]:

@@ -24,12 +24,10 @@ class IPAdapterInstructLoadEmbeds(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None):
-        """Return True, or what is wrong, when the host asks before anything runs. None stands for a link."""
         return EMBEDS.problem_with(file) or True
 
     @classmethod
     def fingerprint_inputs(cls, adapter=None, file=None):
-        """Return the file's digest: another file under the same name is another input. Links are None here."""
         return EMBEDS.fingerprint(file)
 
     @classmethod

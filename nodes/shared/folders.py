@@ -1,7 +1,5 @@
 """Files in ComfyUI's model folders, by the names that workflows choose them by."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +39,7 @@ def encoder_path(folder: str, name: str) -> Path:
     )
 
 
-def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
+def fitting_encoder(need: EncoderNeed) -> "EncoderFile | None":
     """Return the file in models/clip_vision to use for an adapter, as `find_encoder` chooses it; None without one."""
     from ...models.encoding.image_encoder import EncoderFile
 
@@ -50,7 +48,7 @@ def fitting_encoder(need: EncoderNeed) -> EncoderFile | None:
     return None if found is None else EncoderFile(found, paths[found])
 
 
-def encoder_file(choice: str, need: EncoderNeed) -> EncoderFile | None:
+def encoder_file(choice: str, need: EncoderNeed) -> "EncoderFile | None":
     """Return the chosen file in models/clip_vision, or what `auto` finds: None when no file fits.
 
     Raises ValueError for a chosen file whose header says that it does not fit.

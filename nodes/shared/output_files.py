@@ -51,7 +51,7 @@ class OutputFiles:
         )
 
     def fingerprint(self, name: str | None) -> str:
-        """Return the file's digest, which changes with its content; "" for a link (None)."""
+        """Return the file's digest: another file under its name is another input. "" for a link (None)."""
         return "" if name is None else sha256_of(self.path(name))
 
     def problem_with(self, name: str | None) -> str | None:

@@ -1,7 +1,5 @@
 """The words that a node shows after it ran."""
 
-from __future__ import annotations
-
 import logging
 from typing import TYPE_CHECKING
 
@@ -28,7 +26,7 @@ def output_with_text(node: type[io.ComfyNode], lines: list[str], *outputs) -> io
     return io.NodeOutput(*outputs, ui={"text": tuple(lines)})
 
 
-def describe_reading(adapter: LoadedAdapter, instruction: str, negative_instruction: str = "") -> list[str]:
+def describe_reading(adapter: "LoadedAdapter", instruction: str, negative_instruction: str = "") -> list[str]:
     """Return lines for the user: what an instruction means to an adapter."""
     if adapter.kind.takes_instruction:
         return [describe_instruction(adapter.family, instruction, adapter.instructions)]

@@ -13,7 +13,7 @@ from comfyhost.encoders import clip_l_text
 from comfyhost.weights import draw
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
-from ipadapter_instruct.nodes import IPAdapterInstructEncode
+from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 
 from benchmarks.counting import counted
 from benchmarks.models import SMALL, adapter, fill
