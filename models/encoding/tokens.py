@@ -88,8 +88,8 @@ def _instruct_encoder(adapter: LoadedAdapter, clip, texts: Texts, zero: Tensor) 
     def encode(features: Features) -> Branches[Tensor]:
         seen = cast(Tensor, features.hidden_states)
         uncond = tokens(seen, branches.uncond) if nothing is None else nothing.expand(len(seen), -1, -1)
-        conditional = (tokens(seen, both) for both in (branches.full, branches.everything, branches.image_only))
-        return Branches(*conditional, uncond)
+        others = (tokens(seen, both) for both in (branches.full, branches.everything, branches.image_only))
+        return Branches(*others, uncond)
 
     return encode
 
