@@ -66,8 +66,7 @@ def convert(source: Path, target: Path, precision: str = "fp16", overwrite: bool
         "source_sha256": sha256_of(source),
     }
     size = sum(half.nbytes for half in halves.values())
-    elsewhere = "write it elsewhere with cli.py convert --output"
-    with writing(target, "The converted weights", size, elsewhere) as part:
+    with writing(target, "The converted weights", size, "write it elsewhere with cli.py convert --output") as part:
         save_file(halves, part, metadata)
     return Conversion(source, target, checkpoint.kind, checkpoint.family, precision)
 
