@@ -37,7 +37,6 @@ class Conversion:
 
 
 def default_name(source: Path, precision: str) -> str:
-    """Return the name of the converted file, unless a user chooses another."""
     return f"{source.stem}-{precision}{SUFFIX}"
 
 

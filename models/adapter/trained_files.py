@@ -30,7 +30,6 @@ def write_adapter(weights: Mapping[str, Tensor], target: Path, note: str, instru
 
 
 def metadata_of(instructions: Iterable[str]) -> dict[str, str]:
-    """Return instructions as metadata for a .safetensors file."""
     kept = [text for text in dict.fromkeys(instructions) if len(text) <= LONGEST_INSTRUCTION][:MOST_INSTRUCTIONS]
     return {ENTRY: json.dumps(kept)} if kept else {}
 

@@ -254,6 +254,5 @@ def _refused(url: str, status: int) -> DownloadError:
 
 
 def in_words(size: int) -> str:
-    """Return a number of bytes as people say it."""
     unit, name = next(((unit, name) for unit, name in ((10**9, "GB"), (10**6, "MB")) if size >= unit), (10**3, "kB"))
     return f"{size / unit:,.2f} {name}" if unit == 10**9 else f"{size / unit:,.0f} {name}"
