@@ -88,8 +88,9 @@ def _instruct_encoder(adapter: LoadedAdapter, clip, texts: Texts, zero: Tensor) 
     def encode(features: Features) -> Branches[Tensor]:
         seen = cast(Tensor, features.hidden_states)
         uncond = tokens(seen, branches.uncond) if nothing is None else nothing.expand(len(seen), -1, -1)
-        others = (tokens(seen, both) for both in (branches.full, branches.everything, branches.image_only))
-        return Branches(*others, uncond)
+        with_image = (branches.full, branches.everything, branches.image_only)
+        full, everything, image_only = (tokens(seen, both) for both in with_image)
+        return Branches(full, everything, image_only, uncond)
 
     return encode
 
