@@ -58,7 +58,7 @@ class Look:
 
     def see(self, adapter: StepAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None:
         """Add the attention at a site. Tiles of an image are left out, since nothing tells where they belong."""
-        number = self.run.adapters.index(adapter.prepared)
+        number = [one.applied for one in self.run.adapters].index(adapter.applied)
         for chunk, (branch, area) in enumerate(zip(rows.branches, rows.areas, strict=True)):
             whole = rows.input_size == (rows.latent_size if area is None else area[:2])
             if branch is Branch.FULL and whole:

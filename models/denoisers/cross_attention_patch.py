@@ -63,10 +63,7 @@ class CrossAttentionPatch:
         out = attend(chunks, keys, values, extra_options).reshape(q.shape)
         if scaling == V_ONLY:
             out = out * weight
-        if adapter.masks is None:
-            return out
-        size = _grid(extra_options)
-        return out * adapter.masks.at(size, self.rows.latent_size, self.rows.areas, self.rows.batch_indices, q)
+        return out if adapter.masks is None else out * adapter.masks.at(_grid(extra_options), self.rows, q)
 
 
 def _grid(extra_options: dict) -> tuple[int, int]:

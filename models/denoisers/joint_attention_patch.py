@@ -77,7 +77,7 @@ class JointImageAttention:
         text = layers.proj_encoder_hidden_states_ip(out[:, : self.text_tokens])
         image = layers.proj_ip(out[:, self.text_tokens :])
         if adapter.masks is not None:
-            mask = adapter.masks.at(self._grid(), rows.latent_size, rows.areas, rows.batch_indices, q)
+            mask = adapter.masks.at(self._grid(), rows, q)
             text, image = text * mask.mean(dim=1, keepdim=True), image * mask
         return torch.cat((text, image), dim=1) * adapter.weight(site, rows, q)
 

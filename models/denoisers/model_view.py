@@ -7,8 +7,7 @@ Source: ComfyUI 0.3.75 and 0.33.0, comfy/model_patcher.py: `clone`, `patch_model
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, cast
@@ -96,22 +95,6 @@ class ModelView:
         is_plain = weight is not None and weight.is_floating_point() and tuple(weight.shape) == layer_size(layer)
         return weight if is_plain else None
 
-    @contextlib.contextmanager
-    def without_patches(self) -> Iterator[None]:
-        """Take all clones' modules out of the denoiser for as long as the context lasts.
-
-        The host's `add_patches` passes over what they hide.
-        """
-        model, backup = self._patcher.model, self._patcher.object_patches_backup
-        put = {path: attrgetter(path)(model) for path in backup if path.split(".")[0] == DENOISER}
-        try:
-            for path in reversed(put):  # one may stand inside another that came before it
-                _put(model, path, backup[path])
-            yield
-        finally:
-            for path, found in put.items():
-                _put(model, path, found)
-
     def _walk(self, path: str, patches: Mapping[str, Any]) -> Any:
         found, place = self._patcher.model, ""
         for name in path.split("."):
@@ -123,11 +106,6 @@ class ModelView:
             else:
                 found = getattr(found, name)
         return found
-
-
-def _put(model: nn.Module, path: str, module: object) -> None:
-    parent, _, name = path.rpartition(".")
-    setattr(attrgetter(parent)(model), name, module)
 
 
 def class_name(thing: object) -> str:

@@ -1,6 +1,7 @@
 """The rows of one model call, and what a site asks of an adapter that acts in it.
 
-Axes: R rows of a batch (chunks x latents), C chunks, N image positions, L text tokens, T image tokens, D width.
+Axes: R rows of a batch (chunks x latents), C chunks, b latents of a chunk, F masks, N image
+positions, L text tokens, T image tokens, D width.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from ..bounded_cache import RunCache
 from ..guidance.branches import Branch
 from .model_view import SiteKey
+
+MOST_CACHED = 256  # 0.3 MB each for masks of 16 frames of 4,096 positions in two chunks, fp16
 
 Area = tuple[int, int, int, int] | None
 """The part of the latent a conditioning covers, as (height, width, top, left); None for all of it."""
@@ -69,19 +75,34 @@ class BatchRows:
             self.reached.add(site)
 
 
-class SiteMask(Protocol):
-    """A mask that tells where in the image an adapter acts, at the resolution of each site."""
+class SiteMasks:
+    """One mask [F, H, W], for F latents in turn, brought to the resolution of each site when first asked for.
 
-    def at(
-        self,
-        site_size: tuple[int, int],
-        latent_size: tuple[int, int],
-        areas: Sequence[Area],
-        batch_indices: Sequence[int],
-        like: Tensor,
-    ) -> Tensor:
-        """Return factors [R, N, 1] for the rows of a batch."""
-        ...
+    Sizes are averaged over, so that masks which tile the plane still do so at every resolution.
+    """
+
+    def __init__(self, mask: Tensor):
+        self._mask = mask
+        # Windows of frames that move from step to step ask for ever new ones.
+        self._cached: RunCache[Tensor] = RunCache(MOST_CACHED)
+
+    def __len__(self) -> int:
+        """Return the number of latents that have a mask of their own, from the first on again; 1: all have the same."""
+        return len(self._mask)
+
+    def at(self, size: tuple[int, int], rows: BatchRows, like: Tensor) -> Tensor:
+        """Return factors [R, N, 1] for a call's rows, at a site of this height and width."""
+        key = (size, rows.latent_size, rows.areas, rows.batch_indices, like.device, like.dtype)
+        return self._cached.get(key, lambda: torch.cat([self._chunk(size, rows, area) for area in rows.areas]).to(like))
+
+    def _chunk(self, size: tuple[int, int], rows: BatchRows, area: Area) -> Tensor:
+        mask = self._mask[[batch_index % len(self) for batch_index in rows.batch_indices]].unsqueeze(1)
+        if area is not None:
+            height, width, top, left = area
+            mask = F.interpolate(mask, size=rows.latent_size, mode="area")
+            mask = mask[..., top : top + height, left : left + width]
+        mask = F.interpolate(mask, size=size, mode="area")  # [b, 1, h, w]
+        return mask.flatten(2).transpose(1, 2)
 
 
 class SiteAdapter(Protocol):
@@ -93,8 +114,8 @@ class SiteAdapter(Protocol):
         ...
 
     @property
-    def masks(self) -> SiteMask | None:
-        """The adapter's mask; None for everywhere."""
+    def masks(self) -> SiteMasks | None:
+        """Where in the image the adapter acts; None for everywhere."""
         ...
 
     @property

@@ -87,8 +87,8 @@ class Applied:
 
     @cached_property
     def batch_weights(self) -> tuple[float, ...]:
-        """One factor for each latent, from the first on again when they are fewer; none for 1."""
-        return product_of_cycles(self.settings.schedule.batch_factors, self._tokens_and_weights[1])
+        """One factor for each latent, from the first on again when they are fewer; (1,) for none."""
+        return product_of_cycles(self.settings.schedule.batch_factors, self._tokens_and_weights[1]) or (1.0,)
 
     @property
     def is_auto(self) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
 import comfy.lora
+import comfy.utils
 
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.model_view import ModelView, SiteKey, layer_size
+from ..denoisers.model_view import DENOISER, ModelView, SiteKey, layer_size
 from ..encoding.loaded_adapter import LoadedAdapter
 
 LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
@@ -18,11 +20,23 @@ def add_lora(patched, adapter: LoadedAdapter, sites: tuple[SiteKey, ...], streng
 
     sites: the adapter's, in its order. Raises ValueError, before anything is added, for layers that do not fit.
     """
-    model = ModelView(patched)
-    names = check_lora(adapter, sites, model)
+    names = check_lora(adapter, sites, ModelView(patched))
     patches = comfy.lora.load_lora(dict(adapter.lora), names)
-    with model.without_patches():
+    with _without_modules_of_clones(patched):
         patched.add_patches(patches, strength)
+
+
+@contextlib.contextmanager
+def _without_modules_of_clones(patched) -> Iterator[None]:
+    """Take out of the denoiser what clones have put there, for a while: `add_patches` passes over what it hides."""
+    before, put = patched.object_patches_backup, {}
+    try:
+        for path in reversed([path for path in before if path.split(".")[0] == DENOISER]):  # one may stand in another
+            put[path] = comfy.utils.set_attr(patched.model, path, before[path])
+        yield
+    finally:
+        for path, found in reversed(put.items()):
+            comfy.utils.set_attr(patched.model, path, found)
 
 
 def check_lora(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:

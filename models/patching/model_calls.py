@@ -17,11 +17,14 @@ FUNCTION_WRAPPER = "model_function_wrapper"
 
 
 class ModelCalls:
-    """The calls of the denoiser in one sampling run. Calls may come from several threads."""
+    """The calls of the denoiser in one sampling run. Calls may come from several threads.
+
+    were_entered: whether the run has had an `entered` call yet.
+    """
 
     def __init__(self):
+        self.were_entered = False
         self._inside = threading.local()
-        self._was_entered = threading.Event()
         self._wrapper: object = None
         self._is_step = False
 
@@ -31,12 +34,10 @@ class ModelCalls:
 
         first_layers: a layer of each denoiser that every evaluation of it begins with.
         """
-        handles = [layer.register_forward_pre_hook(self._check) for layer in first_layers]
-        try:
+        with contextlib.ExitStack() as stack:
+            for layer in first_layers:
+                stack.enter_context(layer.register_forward_pre_hook(self._check))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @contextlib.contextmanager
     def step(self, model_options: dict) -> Iterator[None]:
@@ -51,17 +52,11 @@ class ModelCalls:
     def entered(self) -> Iterator[None]:
         """Mark a call of the model whose attention is patched, for as long as the context lasts."""
         before = getattr(self._inside, "call", False)
-        self._inside.call = True
-        self._was_entered.set()
+        self._inside.call = self.were_entered = True
         try:
             yield
         finally:
             self._inside.call = before
-
-    @property
-    def are_missing(self) -> bool:
-        """True when the run has had no `entered` call yet."""
-        return not self._was_entered.is_set()
 
     def refusal(self, found: str = "gives predictions without calling it") -> ValueError:
         """Return the error for a step whose predictions the adapter has no part in. found: what the other node does."""

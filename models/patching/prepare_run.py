@@ -7,19 +7,18 @@ from collections.abc import Callable
 from functools import cache
 
 import comfy.patcher_extension
-import comfy.samplers
 import torch
 from torch import Tensor
 
 from ..denoisers.denoiser import denoiser_of
 from ..denoisers.model_view import ModelView, SiteKey
+from ..denoisers.rows import SiteMasks
 from ..denoisers.site_checks import doubted_sites
 from ..guidance.weight_schedule import NOISE, Schedule, StepPositions, noise_position
 from .batch_index import WholeLatent
 from .chain import Applied, Chain
 from .face_lora import check_lora
-from .masks import SiteMasks
-from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Prepared, Run, SigmaWindow, level_at
+from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Run, StepAdapter, level_at, sigma_window
 
 
 def prepare_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run:
@@ -27,16 +26,14 @@ def prepare_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run
 
     sigmas: the noise levels of the steps, and the last one's end.
     """
-    applied = [a for a in chain.applied if _acts(a)]
+    applied = [a for a in chain.applied if any(a.batch_weights) and a.acting_sites and a.start_percent <= a.end_percent]
     steps = StepPositions(sigmas.tolist())
     adapters = tuple(_prepared(a, guider.model_patcher, steps) for a in applied)
     model = ModelView(guider.model_patcher)
     doubted = {key: words for a in applied for key, words in _doubted(a, model).items()}
-    own = type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise
     kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
     wrappers = comfy.patcher_extension.get_all_wrappers(kind, guider.model_options, is_model_options=True)
-    cfg = (lambda: None) if own else (lambda: guider.cfg)
-    return Run(adapters, steps, whole, lambda: guider.conds, cfg, is_plain=not wrappers, doubted=doubted)
+    return Run(adapters, steps, whole, guider, not wrappers, doubted)
 
 
 def _doubted(applied: Applied, model: ModelView) -> dict[SiteKey, str]:
@@ -52,12 +49,7 @@ def _doubted(applied: Applied, model: ModelView) -> dict[SiteKey, str]:
     return doubted_sites(model, sites)
 
 
-def _acts(applied: Applied) -> bool:
-    weights = (any(applied.batch_weights or (1.0,)), applied.acting_sites)
-    return all(weights) and applied.start_percent <= applied.end_percent
-
-
-def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> Prepared:
+def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> StepAdapter:
     schedule = applied.settings.schedule
     rows = THREE_WAY_ROWS if applied.is_three_way else SIMPLE_ROWS
     model = model_patcher.model
@@ -71,14 +63,12 @@ def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> Prepared
         pairs = [(keys, values * own) for keys, values in pairs]
     sites = [site for site, layer in applied.layers.items() if layer.factor]
     sampling = model_patcher.get_model_object("model_sampling")
-    return Prepared(
+    return StepAdapter(
         applied=applied,
-        keys_values=BranchKeysValues(rows, dict(zip(sites, pairs, strict=True)), len(applied.tokens.branches.full)),
-        window=SigmaWindow.from_percents(
-            applied.start_percent, applied.end_percent, sampling, applied.end_is_exclusive
-        ),
+        of_branches=BranchKeysValues(rows, dict(zip(sites, pairs, strict=True)), len(applied.tokens.branches.full)),
+        window=sigma_window(applied.start_percent, applied.end_percent, sampling, applied.end_is_exclusive),
         masks=None if applied.mask is None else SiteMasks(applied.mask),
-        three_way=SigmaWindow.from_percents(0.0, schedule.three_way_until, sampling, end_is_exclusive=True),
+        three_way=sigma_window(0.0, schedule.three_way_until, sampling, end_is_exclusive=True),
         step_factor=None if schedule.is_steady else _step_factor(schedule, sampling, steps),
     )
 

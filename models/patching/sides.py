@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from uuid import UUID
 
 from ..guidance.branches import Branch
@@ -45,18 +44,13 @@ def controls_with_sides(lists: Iterable[Conds], branch_of: BranchOf) -> Iterator
     lists: the step's conditions. branch_of: each condition's, by its id.
     The objects stay the same, since the host runs conditions in one batch whose ControlNet is the same object.
     """
-    with contextlib.ExitStack() as stack:
-        for control in _controls(lists):
-            stack.callback(_restore, control, vars(control).get("get_control"))
-            control.get_control = partial(_get_control, control.get_control, branch_of)
-        yield
-
-
-def _controls(lists: Iterable[Conds]) -> list:
-    """Return each ControlNet of a step once, and its copies on other devices."""
     controls = {id(c["control"]): c["control"] for conds in lists for c in conds if "control" in c}
     copies = [c for control in controls.values() for c in getattr(control, "multigpu_clones", {}).values()]
-    return [*controls.values(), *copies]
+    with contextlib.ExitStack() as stack:
+        for control in (*controls.values(), *copies):
+            stack.callback(_restore, control, vars(control).get("get_control"))
+            control.get_control = _control_with_sides(control.get_control, branch_of)
+        yield
 
 
 def _restore(control, own: Callable | None) -> None:
@@ -66,11 +60,12 @@ def _restore(control, own: Callable | None) -> None:
         control.get_control = own
 
 
-def _get_control(
-    get_control: Callable, branch_of: BranchOf, x, t, cond, batched_number, transformer_options, *args, **kwargs
-):
-    transformer_options[SIDES] = _sides(branch_of, transformer_options)
-    return get_control(x, t, cond, batched_number, transformer_options, *args, **kwargs)
+def _control_with_sides(get_control: Callable, branch_of: BranchOf) -> Callable:
+    def told(x, t, cond, batched_number, transformer_options, *args, **kwargs):
+        transformer_options[SIDES] = _sides(branch_of, transformer_options)
+        return get_control(x, t, cond, batched_number, transformer_options, *args, **kwargs)
+
+    return told
 
 
 def _sides(branch_of: BranchOf, options: dict) -> list[int]:

@@ -14,11 +14,11 @@ from ..denoisers.site_checks import check_reached
 from ..guidance.coefficients import HostCoefficients, host_coefficients
 from .batch_index import WholeLatent, batch_indices_of_call, divide_call, is_part_of_image
 from .chain import CHAIN, Chain
-from .model_calls import FUNCTION_WRAPPER, ModelCalls
+from .model_calls import FUNCTION_WRAPPER
 from .passes import Plan, plan_passes
 from .pooled_texts import Conds
 from .prepare_run import prepare_run
-from .run import OBSERVER, RUN, Run, RunObserver, StepAdapter
+from .run import OBSERVER, RUN, Run, StepAdapter
 from .sides import SIDES, controls_with_sides, sides_of, wrapper_with_sides
 
 STEP = "ipadapter_instruct_step"
@@ -31,19 +31,18 @@ LOOK_AT_PREDICTIONS = frozenset(
 class Step:
     """A sampling step, as far as its model calls need to know it."""
 
+    run: Run
     adapters: tuple[StepAdapter, ...]
     plan: Plan
-    calls: ModelCalls
     latent_size: tuple[int, int]
     latents: int
-    whole: WholeLatent
     observer: Observer | None = None
 
     def rows(self, options: dict, x: Tensor) -> BatchRows:
         """Return the rows that a model call of `x` [C b, ..., h, w] holds, as its transformer_options tell."""
         uuids = options["uuids"]
         alike = not any(a.tells_latents_apart for a in self.adapters)
-        batch_indices, tiles = divide_call(options, len(x), len(uuids), self.latents, self.whole, alike)
+        batch_indices, tiles = divide_call(options, len(x), len(uuids), self.latents, self.run.whole, alike)
         areas = tuple(self.plan.area_of[i] for i in uuids) * tiles
         height, width = x.shape[-2:]
         if any(a.masks is not None for a in self.adapters):
@@ -54,7 +53,7 @@ class Step:
             latent_size=self.latent_size,
             input_size=(height, width),
             batch_indices=batch_indices,
-            reached=set() if options[RUN].doubted else None,
+            reached=set() if self.run.doubted else None,
             observer=self.observer,
         )
 
@@ -98,7 +97,7 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
         return executor(model, conds, x_in, timestep, model_options)
     if not adapters:
         return executor(model, conds, x_in, timestep, _with_step(model_options, None))
-    plan = plan_passes(conds, run.conds(), _coefficients(adapters, conds, run, model_options), x_in, timestep)
+    plan = plan_passes(conds, run.guider.conds, _coefficients(adapters, conds, run, model_options), x_in, timestep)
     height, width = x_in.shape[-2:]
     size = run.whole.size if is_part_of_image(options) else (height, width)
     with (
@@ -106,10 +105,10 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
         run.calls.step(model_options),
         controls_with_sides(plan.conds.values(), plan.branch_of),
     ):
-        step = Step(adapters, plan, run.calls, size, len(x_in), run.whole, observer)
+        step = Step(run, adapters, plan, size, len(x_in), observer)
         own_options = _with_step(model_options, step)
         predictions = executor(model, list(plan.conds.values()), x_in, timestep, own_options)
-    if run.calls.are_missing and plan.acts_at(x_in, timestep):
+    if not run.calls.were_entered and plan.acts_at(x_in, timestep):
         raise run.calls.refusal()
     return plan.combine(predictions, x_in)
 
@@ -129,20 +128,19 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     rows = step.rows(options, x)
     options = step.denoiser.patched(options, step.adapters, rows)
     options[SIDES] = sides_of(rows.branches)
-    with step.calls.entered():
+    with step.run.calls.entered():
         predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
-    check_reached(options[RUN].doubted, (site for a in step.adapters for site in a.sites), rows.reached)
+    check_reached(step.run.doubted, (site for a in step.adapters for site in a.sites), rows.reached)
     return predictions
 
 
 def _observed(options: dict, run: Run, plan: Plan, x: Tensor, timestep: Tensor) -> AbstractContextManager:
     """Return a context that gives what sees the model calls of a step: None without an observer."""
-    observer: RunObserver | None = options.get(OBSERVER)
-    if observer is None:
+    if OBSERVER not in options:
         return nullcontext()
     conds = [cond for own in plan.conds.values() for cond in own]
     in_parts = batch_indices_of_call(options, len(x), run.whole) is not None
-    return observer.step(run, conds, timestep[0], in_parts)
+    return options[OBSERVER].step(run, conds, timestep[0], in_parts)
 
 
 def _with_step(model_options: dict, step: Step | None) -> dict:
@@ -167,10 +165,10 @@ def _coefficients(
 
     At cfg 1 the host leaves out the negative: where the pack has chosen the guidance, one pass is all there is then.
     """
-    at_cfg_1 = None in conds or (run.cfg() == 1 and not model_options.get("disable_cfg1_optimization", False))
+    at_cfg_1 = None in conds or (run.cfg == 1 and not model_options.get("disable_cfg1_optimization", False))
     three_way = [a.applied for a in adapters if a.is_three_way and not (a.applied.is_auto and at_cfg_1)]
     if not three_way:
         return None
     inspected = not run.is_plain or LOOK_AT_PREDICTIONS & model_options.keys()
     settings = three_way[-1].settings
-    return host_coefficients(settings.instruct_scale, settings.image_scale, None if inspected else run.cfg())
+    return host_coefficients(settings.instruct_scale, settings.image_scale, None if inspected else run.cfg)

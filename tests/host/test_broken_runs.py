@@ -48,7 +48,7 @@ def runs(monkeypatch):
         run = prepare_run.prepare_run(*arguments)
         kept.append(weakref.ref(run))
         for adapter in run.adapters:
-            kept.extend(weakref.ref(tensor) for pair in adapter.keys_values.sites.values() for tensor in pair)
+            kept.extend(weakref.ref(tensor) for pair in adapter.of_branches.sites.values() for tensor in pair)
         return run
 
     monkeypatch.setattr(wrappers, "prepare_run", seen)

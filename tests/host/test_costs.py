@@ -80,7 +80,7 @@ def test_what_a_run_keeps_is_keys_and_values_alone(bare, embeds):
         run = executor.class_obj.model_options["transformer_options"].get(RUN)
         assert run is None  # it lives in the sampler's own options
         model_options = args[2]
-        pairs = model_options["transformer_options"][RUN].adapters[0].keys_values.sites.values()
+        pairs = model_options["transformer_options"][RUN].adapters[0].of_branches.sites.values()
         seen.append(sorted(tuple(tensor.shape) for pair in pairs for tensor in pair))
         return executor(*args, **kwargs)
 

@@ -14,14 +14,15 @@ import pytest
 import torch
 from ipadapter_instruct.models import bounded_cache
 from ipadapter_instruct.models.attention_maps.record import watched
-from ipadapter_instruct.models.denoisers.rows import BatchRows
+from ipadapter_instruct.models.denoisers import rows
+from ipadapter_instruct.models.denoisers.rows import BatchRows, SiteMasks
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.guidance.branches import Branch
-from ipadapter_instruct.models.guidance.layer_weights import KV, LayerWeights
+from ipadapter_instruct.models.guidance.layer_weights import KV, LayerFactor, LayerWeights
 from ipadapter_instruct.models.guidance.weight_schedule import Schedule
-from ipadapter_instruct.models.patching import masks, run
+from ipadapter_instruct.models.patching import run
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.run import Prepared
+from ipadapter_instruct.models.patching.run import StepAdapter
 from support import small_models
 from support.devices.played_device import PLAYED
 from support.devices.two_devices import HOST_SPREADS, copies_in_attention, play, small_model, spread
@@ -180,12 +181,16 @@ def in_two_threads(work, *arguments) -> list[list]:
         sys.setswitchinterval(interval)
 
 
+def one_row(batch_index: int) -> BatchRows:
+    return BatchRows((Branch.FULL,), (None,), (2, 2), (2, 2), (batch_index,))
+
+
 def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
-    monkeypatch.setattr(masks, "MOST_CACHED", 1)
-    site_masks, like = masks.SiteMasks(soft_masks()), torch.zeros(1)
+    monkeypatch.setattr(rows, "MOST_CACHED", 1)
+    site_masks, like = SiteMasks(soft_masks()), torch.zeros(1)
 
     def of(batch_index: int) -> torch.Tensor:
-        return site_masks.at((1, 1), (2, 2), (None,), (batch_index,), like)
+        return site_masks.at((1, 1), one_row(batch_index), like)
 
     own = [of(batch_index) for batch_index in (0, 1)]
     for expected, found in zip(own, in_two_threads(of, Interrupted(0), Interrupted(1)), strict=True):
@@ -194,13 +199,12 @@ def test_masks_are_found_though_another_thread_has_them_forgotten(monkeypatch):
 
 def test_factors_are_found_though_another_thread_has_them_forgotten(monkeypatch):
     monkeypatch.setattr(run, "MOST_CACHED", 1)
-    adapter = Prepared(SimpleNamespace(batch_weights=(1.0, 0.5)), None, None, None)
-    like = torch.zeros(1)
+    site, like = ("block", 0), torch.zeros(1)
+    applied = SimpleNamespace(batch_weights=(1.0, 0.5), layers={site: LayerFactor()}, weight=3.0)
+    adapter = StepAdapter(applied, None, None, None)
 
     def of(batch_index: int) -> torch.Tensor:
-        return adapter.latent_factors(
-            BatchRows((Branch.FULL,), (None,), (2, 2), (2, 2), (batch_index,)), like, 3.0, False
-        )
+        return adapter.weight(site, one_row(batch_index), like)
 
     own = [of(batch_index) for batch_index in (0, 1)]
     for expected, found in zip(own, in_two_threads(of, Interrupted(0), Interrupted(1)), strict=True):

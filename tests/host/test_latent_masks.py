@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from ipadapter_instruct.models.denoisers.rows import MOST_CACHED, BatchRows, SiteMasks
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.encoding.masks import mask_batch
+from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
-from ipadapter_instruct.models.patching.masks import MOST_CACHED, SiteMasks
 from support import small_models
 from support.sampling.host_samplers import CFG, SEED, STEPS
 from support.sampling.scenes import text
@@ -156,23 +157,27 @@ def test_several_masks_as_narrow_as_a_channel_axis_are_said(bare, embeds):
     assert not [one for one in node(soft_masks(3)) + node(soft_masks(1, 9, 1)) if one.startswith("attn_mask")]
 
 
+def rows(latent_size: tuple[int, int], areas: tuple, batch_indices: tuple[int, ...]) -> BatchRows:
+    return BatchRows((Branch.FULL,) * len(areas), areas, latent_size, latent_size, batch_indices)
+
+
 def test_an_areas_part_is_cut_out_of_each_latents_mask():
     masks = torch.zeros(2, 4, 8)
     masks[0, :, :4] = 1
     masks[1, 2:] = 0.5
     like = torch.zeros(1)
-    found = SiteMasks(masks).at((2, 4), (4, 8), (None, (2, 4, 2, 0)), (1, 0), like)
+    found = SiteMasks(masks).at((2, 4), rows((4, 8), (None, (2, 4, 2, 0)), (1, 0)), like)
     assert found.shape == (4, 8, 1)
-    rows = [[[0, 0, 0, 0], [0.5] * 4], [[1, 1, 0, 0]] * 2, [[0.5] * 4] * 2, [[1.0] * 4] * 2]
-    torch.testing.assert_close(found.reshape(4, 2, 4), torch.tensor(rows))
+    expected = [[[0, 0, 0, 0], [0.5] * 4], [[1, 1, 0, 0]] * 2, [[0.5] * 4] * 2, [[1.0] * 4] * 2]
+    torch.testing.assert_close(found.reshape(4, 2, 4), torch.tensor(expected))
 
 
 def test_windows_that_move_on_and_on_do_not_gather_masks():
     masks, like = SiteMasks(soft_masks(1000, 4, 4)), torch.zeros(1)
     for batch_index in range(1000):
-        found = masks.at((2, 2), (4, 4), (None,), (batch_index,), like)
+        found = masks.at((2, 2), rows((4, 4), (None,), (batch_index,)), like)
     assert len(masks._cached) <= MOST_CACHED
-    same(found, SiteMasks(masks._mask).at((2, 2), (4, 4), (None,), (999,), like))
+    same(found, SiteMasks(masks._mask).at((2, 2), rows((4, 4), (None,), (999,)), like))
 
 
 @pytest.mark.parametrize("size", [(1, 64), (64, 1), (2, 64), (3, 7), (1, 2), (5, 1)], ids=str)

@@ -95,7 +95,7 @@ def kept_sites(model) -> set:
 
     def look(executor, *args, **kwargs):
         (running,) = args[2]["transformer_options"][RUN].adapters
-        seen.update(running.keys_values.sites)
+        seen.update(running.of_branches.sites)
         return executor(*args, **kwargs)
 
     model = model.clone()

@@ -14,7 +14,7 @@ from ipadapter_instruct.models.guidance.weight_schedule import LINEAR, NOISE, pa
 from ipadapter_instruct.models.patching import prepare_run
 from ipadapter_instruct.models.patching.batch_index import WholeLatent
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.run import SigmaWindow
+from ipadapter_instruct.models.patching.run import sigma_window
 from support import small_models
 from support.host_node import host_node
 from support.sampling.short_runs import noise, same
@@ -98,15 +98,15 @@ def test_windows_and_schedules_agree_with_the_hosts_ranges_at_every_step(model, 
         for number in range(1, steps):
             at = number / steps
             until, first, since = (
-                SigmaWindow.from_percents(*ends, sampling, end_is_exclusive)
+                sigma_window(*ends, sampling, end_is_exclusive)
                 for ends, end_is_exclusive in (((0.0, at), False), ((0.0, at), True), ((at, 1.0), False))
             )
             factor = prepare_run._step_factor(parse_schedule(f"0: 2, {at}: 3", "hold", NOISE), sampling, None)
             for level in sigmas[:-1]:
                 has_begun = host_acts(sampling, level, at, 1.0)
-                assert until.contains(float(level)) == host_acts(sampling, level, 0.0, at), (steps, at, float(level))
-                assert since.contains(float(level)) == has_begun, (steps, at, float(level))
-                assert first.contains(float(level)) != has_begun, (steps, at, float(level))
+                assert until(float(level)) == host_acts(sampling, level, 0.0, at), (steps, at, float(level))
+                assert since(float(level)) == has_begun, (steps, at, float(level))
+                assert first(float(level)) != has_begun, (steps, at, float(level))
                 assert factor(float(level)) == (3 if has_begun else 2), (steps, at, float(level))
 
 

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from hypothesis import Phase, given, seed, settings
 from hypothesis import strategies as st
+from ipadapter_instruct.models.denoisers.rows import SiteMasks
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.guidance.weight_schedule import StepPositions
 from ipadapter_instruct.models.patching import chain, prepare_run, wrappers
 from ipadapter_instruct.models.patching.chain import Chain
-from ipadapter_instruct.models.patching.masks import SiteMasks
 from ipadapter_instruct.models.patching.run import BranchKeysValues
 from support.situations.hypothesis_strategies import parts, situations
 from support.situations.laws import as_the_oracle_says, lawful
@@ -24,11 +25,11 @@ ROUNDS, EXAMPLES = 8, 10  # at most; the first example that notices is the last
 
 def mask_of_the_next_latent(patch):
     at = SiteMasks.at
-    patch(
-        SiteMasks,
-        "at",
-        lambda self, a, b, c, batch_indices, like: at(self, a, b, c, [f + 1 for f in batch_indices], like),
-    )
+
+    def of_the_next(self, size, rows, like):
+        return at(self, size, replace(rows, batch_indices=tuple(index + 1 for index in rows.batch_indices)), like)
+
+    patch(SiteMasks, "at", of_the_next)
 
 
 def mask_mirrored(patch):
@@ -75,7 +76,7 @@ def keys_in_bfloat16(patch):
 
 
 def windows_ignored(patch):
-    patch(prepare_run, "SigmaWindow", type("AllTheTime", (), {"from_percents": staticmethod(lambda *_, **__: None)}))
+    patch(prepare_run, "sigma_window", lambda *_, **__: None)
 
 
 def window_of_frames_ignored(patch):

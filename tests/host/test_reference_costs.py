@@ -67,7 +67,7 @@ def test_what_a_run_keeps_grows_with_the_references_alone(bare, embeds, number, 
 
     def look(executor, *args, **kwargs):
         (running,) = args[2]["transformer_options"][RUN].adapters
-        seen.append([tuple(x.shape) for pair in running.keys_values.sites.values() for x in pair])
+        seen.append([tuple(x.shape) for pair in running.of_branches.sites.values() for x in pair])
         return executor(*args, **kwargs)
 
     model = small_models.applied(bare, embeds if number == 1 else each(embeds), guidance=guidance)

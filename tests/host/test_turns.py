@@ -98,7 +98,7 @@ def acting(model, percents: list[float]) -> list[list[int]]:
         run = args[2]["transformer_options"][RUN]
         for percent in () if found else percents:
             active = run.active(torch.tensor([level(percent)], dtype=torch.float64))
-            found.append([run.adapters.index(one.prepared) for one in active])
+            found.append([[each.applied for each in run.adapters].index(one.applied) for one in active])
         return executor(*args, **kwargs)
 
     model = model.clone()

@@ -43,7 +43,7 @@ RIDDLES = re.compile(r"(Of|As|What|Where|Another|Something|How|Whether|Which|Whe
 WIDE_CLASSES = {"Family", "Kind", "ProjectionSizes", "ResamplerSizes", "Job", "TrainingArguments"}
 
 # Called by the host, with what it says.
-HOSTS_FUNCTIONS = {"execute", "validate_inputs", "fingerprint_inputs", "sampler_sample", "apply_model", "_get_control"}
+HOSTS_FUNCTIONS = {"execute", "validate_inputs", "fingerprint_inputs", "sampler_sample", "apply_model"}
 
 
 def bad_habits(path: str, source: str) -> list[str]:

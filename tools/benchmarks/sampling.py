@@ -197,7 +197,7 @@ def kept(step: Callable, options: dict) -> tuple[int, int]:
     running = options[RUN].adapters
     streams = [one.applied.adapter.streams for one in running]
     return (
-        nbytes(x for one in running for pair in one.keys_values.sites.values() for x in pair),
+        nbytes(x for one in running for pair in one.of_branches.sites.values() for x in pair),
         sum(weights.loaded_size() for weights in streams if weights),
     )
 
