@@ -77,7 +77,7 @@ def parse_schedule(text: str, between: str, along: str) -> Schedule:
             return from_list([float(entry) for entry in entries], between, along)
         points = [(float(position), float(factor)) for position, factor in (entry.split(":") for entry in entries)]
     except ValueError:
-        raise ValueError(_expected(text)) from None
+        points = []  # which make no schedule
     return _checked(Schedule(tuple(points), between, along), text)
 
 
@@ -92,15 +92,11 @@ def _checked(schedule: Schedule, text: str) -> Schedule:
     rising = all(first < second for first, second in zip(positions, positions[1:], strict=False))
     numbers = all(math.isfinite(number) for point in schedule.points for number in point)
     if not positions or not rising or not numbers or positions[0] < 0 or positions[-1] > 1:
-        raise ValueError(_expected(text))
+        raise ValueError(
+            "A schedule was expected: factors with positions from 0 to 1 that rise, such as 0: 1, 0.35: 0.5, 1: 0, or "
+            f"factors alone for equal parts, such as 1, 0.8, 0.5; it is {shown(text)}. Correct it."
+        )
     return schedule
-
-
-def _expected(text: str) -> str:
-    return (
-        "A schedule was expected: factors with positions from 0 to 1 that rise, such as 0: 1, 0.35: 0.5, 1: 0, or "
-        f"factors alone for equal parts, such as 1, 0.8, 0.5; it is {shown(text)}. Correct it."
-    )
 
 
 class StepPositions:

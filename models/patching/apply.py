@@ -162,7 +162,7 @@ def _with_loras(patched, added: Sequence[Applied], before: Chain) -> list[str]:
         if one.adapter in present:
             lines.append(f"LoRA of {one.adapter.name}: added by an Apply before")
             continue
-        add_lora(patched, one.adapter, tuple(one.layers), one.lora_strength)
+        add_lora(patched, one)
         lines.append(f"LoRA of {one.adapter.name}: strength {one.lora_strength:g}, at every step")
     return lines
 

@@ -5,7 +5,6 @@ Axes: C chunks of a call (one a condition), b latents of a chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,17 +102,10 @@ def is_part_of_image(transformer_options: dict) -> bool:
 
 def _windows(options: dict, whole: WholeLatent) -> list[tuple[int, ...]]:
     animatediffs = (options.get(AD_PARAMS) or {}).get("sub_idxs")  # None for all of the batch
-    windows = (animatediffs, _host_window(options, whole))
-    return [tuple(window) for window in windows if window is not None]
-
-
-def _host_window(options: dict, whole: WholeLatent) -> Sequence[int] | None:
-    """Return what the window itself takes of the batch: from 0.21 on, a frame before its own as well.
-
-    It may also run along another dimension of the latent, such as a video's time.
-    """
-    window: Any = options.get(CONTEXT_WINDOW)
-    if getattr(window, "dim", None) != BATCH_DIM:
-        return None
-    kept = {"retain_index_list": list(whole.kept)} if whole.kept else {}
-    return window.get_tensor(torch.arange(whole.latents), **kept).tolist()
+    windows = [] if animatediffs is None else [tuple(animatediffs)]
+    own: Any = options.get(CONTEXT_WINDOW)
+    if getattr(own, "dim", None) == BATCH_DIM:  # it may also run along another dimension, such as a video's time
+        kept = {"retain_index_list": list(whole.kept)} if whole.kept else {}
+        taken = own.get_tensor(torch.arange(whole.latents), **kept)  # from 0.21 on, a frame before its own as well
+        windows.append(tuple(taken.tolist()))
+    return windows

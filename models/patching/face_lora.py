@@ -9,21 +9,22 @@ import comfy.lora
 import comfy.utils
 
 from ..denoisers.denoiser import denoiser_of
-from ..denoisers.model_view import DENOISER, ModelView, SiteKey, layer_size
+from ..denoisers.model_view import DENOISER, ModelView, layer_size
 from ..encoding.loaded_adapter import LoadedAdapter
+from .chain import Applied
 
 LAYERS = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
 
 
-def add_lora(patched, adapter: LoadedAdapter, sites: tuple[SiteKey, ...], strength: float) -> None:
+def add_lora(patched, applied: Applied) -> None:
     """Add the weight patches of an adapter's LoRA to a ModelPatcher that is being made.
 
-    sites: the adapter's, in its order. Raises ValueError, before anything is added, for layers that do not fit.
+    Raises ValueError, before anything is added, for layers that do not fit.
     """
-    names = check_lora(adapter, sites, ModelView(patched))
-    patches = comfy.lora.load_lora(dict(adapter.lora), names)
+    names = check_lora(applied, ModelView(patched))
+    patches = comfy.lora.load_lora(dict(applied.adapter.lora), names)
     with _without_modules_of_clones(patched):
-        patched.add_patches(patches, strength)
+        patched.add_patches(patches, applied.lora_strength)
 
 
 @contextlib.contextmanager
@@ -39,28 +40,25 @@ def _without_modules_of_clones(patched) -> Iterator[None]:
             comfy.utils.set_attr(patched.model, path, found)
 
 
-def check_lora(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
-    """Return `lora_layers`. Raises ValueError unless the model has each of the LoRA's layers, of the same size."""
-    names = lora_layers(adapter, sites, model)
-    for layer in sorted({name.rsplit("_lora.", 1)[0] for name in adapter.lora}):
-        _check_layer(adapter, layer, names, model)
-    return names
-
-
-def lora_layers(adapter: LoadedAdapter, sites: tuple[SiteKey, ...], model: ModelView) -> dict[str, str]:
+def check_lora(applied: Applied, model: ModelView) -> dict[str, str]:
     """Return the names in the model of the weights NUMBER.to_q and the like.
 
+    Raises ValueError unless the model has each of the LoRA's layers, of the same size.
     A file counts self- and cross-attentions together: 2 i is the i-th block's self-attention, 2 i + 1 its
     cross-attention, in the adapter's order of blocks.
     Source: tencent-ailab/IP-Adapter@cfcdf8c, ip_adapter_faceid.py, `set_ip_adapter`.
     """
+    adapter = applied.adapter
     blocks = {site.key: site.path for site in denoiser_of(adapter.family).sites(model)}
-    return {
+    names = {
         f"{2 * number + offset}.to_{letter}": f"{blocks[site]}.{attention}.{layer}.weight"
-        for number, site in enumerate(sites)
+        for number, site in enumerate(applied.layers)
         for offset, attention in enumerate(("attn1", "attn2"))
         for letter, layer in LAYERS.items()
     }
+    for layer in sorted({name.rsplit("_lora.", 1)[0] for name in adapter.lora}):
+        _check_layer(adapter, layer, names, model)
+    return names
 
 
 def _check_layer(adapter: LoadedAdapter, layer: str, names: Mapping[str, str], model: ModelView) -> None:

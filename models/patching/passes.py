@@ -68,11 +68,10 @@ def plan_passes(
     lists: what the host asks for. known: the guider's lists by name, where a missing partner is taken from.
     coefficients: None for simple guidance, where a list is one pass.
     """
-    named = name_lists(lists, known)
-    available = {**known, **{name: conds for name, conds in named if name is not None}}
-    outputs = tuple(
-        None if name is None else _without_zeros(_output(name, available, coefficients)) for name, _ in named
-    )
+    names = name_lists(lists, known)
+    named = {name: conds for name, conds in zip(names, lists, strict=True) if name is not None and conds is not None}
+    available = {**known, **named}
+    outputs = tuple(name and _without_zeros(_output(name, available, coefficients)) for name in names)
     passes = sorted({p for output in outputs if output for p in output}, key=lambda p: RUN_ORDER.index(p.branch))
     texts = {
         p.pooled: pooled_texts(available[p.pooled], available[p.text], x, timestep)
@@ -90,23 +89,22 @@ def plan_passes(
         conds=conds,
         outputs=outputs,
         branch_of={cond["uuid"]: p.branch for p, own in conds.items() for cond in own},
-        area_of={cond["uuid"]: _area(cond) for own in conds.values() for cond in own},
+        area_of={cond["uuid"]: cond.get("area") and tuple(cond["area"]) for own in conds.values() for cond in own},
     )
 
 
-def name_lists(lists: Sequence[Conds | None], known: Mapping[str, Conds]) -> list[tuple[str | None, Conds | None]]:
-    """Return each list with the guider's name for it, or a made-up one, which stands for a negative.
+def name_lists(lists: Sequence[Conds | None], known: Mapping[str, Conds]) -> list[str | None]:
+    """Return for each list the guider's name, or a made-up one, which stands for a negative; None for no list.
 
     A list is the guider's when it is the same object, or a copy with the same conditions: single
     conditions cannot tell, since area conditioning puts copies of a positive one into the negative.
     """
-    ids = {name: _uuids(conds) for name, conds in known.items()}
-    named = []
+    names: list[str | None] = []
     for number, conds in enumerate(lists):
-        same = [name for name in known if conds is known[name]]
-        alike = [name for name in known if conds is not None and _uuids(conds) == ids[name]]
-        named.append((None if conds is None else (same + alike + [f"unknown {number}"])[0], conds))
-    return named
+        same = [name for name, own in known.items() if conds is own]
+        alike = [name for name, own in known.items() if conds is not None and _uuids(conds) == _uuids(own)]
+        names.append(None if conds is None else (same + alike + [f"unknown {number}"])[0])
+    return names
 
 
 def _output(name: str, available: Mapping[str, Conds], coefficients: HostCoefficients | None) -> dict[Pass, float]:

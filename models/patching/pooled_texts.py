@@ -124,16 +124,15 @@ def _text(positives: Conds, share: Tensor | None = None) -> PooledText:
 def _alike(acting: list[tuple[dict, Tensor]]) -> list[list[tuple[dict, Tensor]]]:
     """Group positives with their shares by their pooled texts."""
     groups: list[list[tuple[dict, Tensor]]] = []
-    for one in acting:
-        own = next((group for group in groups if _are_equal(pooled_of(group[0][0]), pooled_of(one[0]))), None)
+    for cond, share in acting:
+        own = next((group for group in groups if _are_equal(pooled_of(group[0][0]), pooled_of(cond))), None)
         if own is None:
-            groups.append([one])
-        else:
-            own.append(one)
+            groups.append(own := [])
+        own.append((cond, share))
     return groups
 
 
 def _are_equal(one, other) -> bool:
-    if one is None or other is None:
+    if one is other or one is None or other is None:
         return one is other
-    return one is other or one.cond is other.cond or torch.equal(one.cond, other.cond)
+    return one.cond is other.cond or torch.equal(one.cond, other.cond)

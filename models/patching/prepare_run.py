@@ -45,7 +45,7 @@ def _doubted(applied: Applied, model: ModelView) -> dict[SiteKey, str]:
     sites = [site for site in denoiser.sites(model) if site.key in applied.acting_sites]
     denoiser.check_open(model, sites)
     if applied.lora_strength:
-        check_lora(applied.adapter, tuple(applied.layers), model)
+        check_lora(applied, model)
     return doubted_sites(model, sites)
 
 
@@ -56,12 +56,12 @@ def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> StepAdap
     dtype = model.manual_cast_dtype or model.get_dtype()
     tokens = torch.cat([applied.tokens.branches[branch] for branch in rows]).to(model_patcher.load_device)
     tokens = denoiser_of(applied.adapter.family).embed(model.diffusion_model, tokens, dtype)
-    wanted = [place for place, layer in enumerate(applied.layers.values()) if layer.factor]
+    sites = applied.acting_sites
+    wanted = [place for place, site in enumerate(applied.layers) if site in sites]
     pairs = applied.adapter.keys_values(tokens, dtype, wanted)
     if applied.tokens.weights is not None:
         own = applied.tokens.weights.repeat(len(rows), 1).unsqueeze(-1).to(pairs[0][1])
         pairs = [(keys, values * own) for keys, values in pairs]
-    sites = [site for site, layer in applied.layers.items() if layer.factor]
     sampling = model_patcher.get_model_object("model_sampling")
     return StepAdapter(
         applied=applied,
