@@ -67,7 +67,8 @@ class JointImageAttention:
     def _image_attention(self, adapter: SiteAdapter, q: Tensor, image: Tensor, heads: int) -> Tensor:
         site, rows = self.patch.site, self.patch.rows
         layers = adapter.stream_layers(site, image)
-        token_keys, token_values = (_for_each_row(x, len(q)) for x in adapter.keys_values(site, rows, q))
+        pair = adapter.keys_values(site, rows, q)  # latents of a chunk share tokens or have their own
+        token_keys, token_values = (x.repeat_interleave(len(q) // len(x), dim=0) for x in pair)  # [R, T, D]
         keys = torch.cat((layers.to_k_ip(image), token_keys), dim=1)  # [R, N + T, D]
         values = torch.cat((layers.to_v_ip(image), token_values), dim=1)
         if rows.observer is not None:
@@ -90,8 +91,3 @@ class JointImageAttention:
         height, width = self.patch.rows.input_size
         grids = ((math.ceil(height / side), math.ceil(width / side)) for side in itertools.count(1))
         return next(grid for grid in grids if math.prod(grid) <= self.image_positions)
-
-
-def _for_each_row(chunks: Tensor, rows: int) -> Tensor:
-    """Repeat chunks [C or R, T, D] for each row, [R, T, D]: latents of a chunk share tokens or have their own."""
-    return chunks.repeat_interleave(rows // len(chunks), dim=0)

@@ -71,7 +71,7 @@ def plan_passes(
     names = name_lists(lists, known)
     named = {name: conds for name, conds in zip(names, lists, strict=True) if name is not None and conds is not None}
     available = {**known, **named}
-    outputs = tuple(name and _without_zeros(_output(name, available, coefficients)) for name in names)
+    outputs = tuple(None if name is None else _without_zeros(_output(name, available, coefficients)) for name in names)
     passes = sorted({p for output in outputs if output for p in output}, key=lambda p: RUN_ORDER.index(p.branch))
     texts = {
         p.pooled: pooled_texts(available[p.pooled], available[p.text], x, timestep)
@@ -155,8 +155,3 @@ def _under_own_ids(conds: Conds, name: str) -> Conds:
 
 def _uuids(conds: Conds) -> set:
     return {cond.get("uuid") for cond in conds}
-
-
-def _area(cond: dict) -> Area:
-    area = cond.get("area")
-    return None if area is None else tuple(area)

@@ -33,7 +33,8 @@ def prepare_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run
     doubted = {key: words for a in applied for key, words in _doubted(a, model).items()}
     kind = comfy.patcher_extension.WrappersMP.PREDICT_NOISE
     wrappers = comfy.patcher_extension.get_all_wrappers(kind, guider.model_options, is_model_options=True)
-    return Run(adapters, steps, whole, guider, not wrappers, doubted)
+    denoiser = denoiser_of(chain.applied[0].adapter.family)  # all adapters of a chain fit the same model
+    return Run(adapters, steps, whole, guider, not wrappers, denoiser, doubted)
 
 
 def _doubted(applied: Applied, model: ModelView) -> dict[SiteKey, str]:

@@ -11,6 +11,7 @@ from comfy.samplers import CFGGuider
 from torch import Tensor, nn
 
 from ..bounded_cache import RunCache
+from ..denoisers.denoiser import Denoiser
 from ..denoisers.model_view import SiteKey
 from ..denoisers.rows import MOST_CACHED, BatchRows, SiteMasks
 from ..guidance.branches import Branch
@@ -161,8 +162,8 @@ class Run:
     """The adapters of one sampling run by a guider, and the latent that is sampled.
 
     guider: its conditioning lists and its scale may be replaced after the run has begun. is_plain: only the guider
-    looks at its predictions. steps: how much of the run is over. calls: its calls of the denoiser. doubted: see
-    `doubted_sites`.
+    looks at its predictions. denoiser: the model's kind. steps: how much of the run is over. calls: its calls of the
+    denoiser. doubted: see `doubted_sites`.
     """
 
     adapters: tuple[StepAdapter, ...]
@@ -170,6 +171,7 @@ class Run:
     whole: WholeLatent
     guider: CFGGuider
     is_plain: bool
+    denoiser: Denoiser
     doubted: Mapping[SiteKey, str]
     calls: ModelCalls = field(default_factory=ModelCalls)
 

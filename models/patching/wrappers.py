@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..denoisers.denoiser import Denoiser, block_layers, denoiser_of
+from ..denoisers.denoiser import block_layers
 from ..denoisers.rows import Area, BatchRows, Observer
 from ..denoisers.site_checks import check_reached
 from ..guidance.coefficients import HostCoefficients, host_coefficients
 from .batch_index import WholeLatent, batch_indices_of_call, divide_call, is_part_of_image
-from .chain import CHAIN, Chain
+from .chain import CHAIN
 from .model_calls import FUNCTION_WRAPPER
 from .passes import Plan, plan_passes
 from .pooled_texts import Conds
@@ -66,11 +66,6 @@ class Step:
                 "leave attn_mask unconnected."
             )
 
-    @property
-    def denoiser(self) -> Denoiser:
-        """The model's kind of denoiser; all adapters of a chain fit the same model."""
-        return denoiser_of(self.adapters[0].applied.adapter.family)
-
     def __deepcopy__(self, memo: dict) -> Step:
         return self
 
@@ -84,7 +79,8 @@ def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, 
     if OBSERVER in options:
         first = options[CHAIN].applied[0]
         options[OBSERVER].begin(run, block_layers(first.adapter.family, tuple(first.layers)))
-    with run.calls.noticed(_first_layers(options[CHAIN], guider.model_patcher, model_options)):
+    patchers = (guider.model_patcher, *model_options.get("multigpu_clones", {}).values())  # a step may run on several
+    with run.calls.noticed({run.denoiser.first_layer(patcher.model.diffusion_model) for patcher in patchers}):
         return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
 
 
@@ -126,7 +122,7 @@ def apply_model(executor, x, t, c_concat=None, c_crossattn=None, control=None, t
     if step is None:
         return executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
     rows = step.rows(options, x)
-    options = step.denoiser.patched(options, step.adapters, rows)
+    options = step.run.denoiser.patched(options, step.adapters, rows)
     options[SIDES] = sides_of(rows.branches)
     with step.run.calls.entered():
         predictions = executor(x, t, c_concat, c_crossattn, control, options, **kwargs)
@@ -149,13 +145,6 @@ def _with_step(model_options: dict, step: Step | None) -> dict:
     if step is not None and FUNCTION_WRAPPER in options:
         options[FUNCTION_WRAPPER] = wrapper_with_sides(options[FUNCTION_WRAPPER], step.plan.branch_of)
     return options
-
-
-def _first_layers(chain: Chain, model_patcher, model_options: dict) -> set[nn.Module]:
-    """Return the first layer of the denoiser, and of its copies where the host spreads a step over several devices."""
-    denoiser = denoiser_of(chain.applied[0].adapter.family)
-    patchers = (model_patcher, *model_options.get("multigpu_clones", {}).values())
-    return {denoiser.first_layer(patcher.model.diffusion_model) for patcher in patchers}
 
 
 def _coefficients(
