@@ -18,7 +18,7 @@ from ..guidance.layer_weights import layer_factors
 from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
 from ..messages import check_choice, check_numbers
 from . import wrappers
-from .chain import CHAIN, Applied, ApplySettings, Chain
+from .chain import CHAIN, Applied, ApplySettings, Chain, Shared
 from .face_lora import add_lora
 
 WRAPPERS = {
@@ -167,7 +167,7 @@ def _with_loras(patched, added: Sequence[Applied], before: Chain) -> list[str]:
     return lines
 
 
-class CarriedWeights:
+class CarriedWeights(Shared):
     """An entry among the model's patches, where the host looks for what to load and free together with the model."""
 
     def __init__(self, weights):
@@ -175,6 +175,3 @@ class CarriedWeights:
 
     def models(self) -> list:
         return [self._weights]
-
-    def __deepcopy__(self, memo: dict) -> CarriedWeights:
-        return self

@@ -110,17 +110,18 @@ class Applied:
         return tuple(key for key, layer in self.layers.items() if self.weight * layer.factor)
 
 
-@dataclass(frozen=True, eq=False)
-class Chain:
-    """The Applies of one model.
+class Shared:
+    """A part of a model's options, which the host deep-copies at every clone; it never changes, so it is its copy."""
 
-    The host deep-copies a model's options at every clone; a chain never changes, so its copy is itself.
-    """
+    def __deepcopy__(self, memo: dict):
+        return self
+
+
+@dataclass(frozen=True, eq=False)
+class Chain(Shared):
+    """The Applies of one model."""
 
     applied: tuple[Applied, ...] = ()
 
     def then(self, *applied: Applied) -> Chain:
         return Chain((*self.applied, *applied))
-
-    def __deepcopy__(self, memo: dict) -> Chain:
-        return self

@@ -26,27 +26,19 @@ class ModelCalls:
         self.were_entered = False
         self._inside = threading.local()
         self._wrapper: object = None
-        self._is_step = False
 
     @contextlib.contextmanager
-    def noticed(self, first_layers: Iterable[nn.Module]) -> Iterator[None]:
-        """Notice the denoiser's calls in a run, for as long as the context lasts.
+    def step(self, first_layers: Iterable[nn.Module], wrapper: object) -> Iterator[None]:
+        """Let the denoiser run in `entered` calls only, until the end of a step in which an adapter acts.
 
-        first_layers: a layer of each denoiser that every evaluation of it begins with.
+        first_layers: a layer of each denoiser that every evaluation of it begins with. wrapper: the model function
+        wrapper that another node has put there, or None.
         """
+        self._wrapper = wrapper
         with contextlib.ExitStack() as stack:
             for layer in first_layers:
                 stack.enter_context(layer.register_forward_pre_hook(self._check))
             yield
-
-    @contextlib.contextmanager
-    def step(self, model_options: dict) -> Iterator[None]:
-        """Let the denoiser run in `entered` calls only, until the end of a step in which an adapter acts."""
-        self._wrapper, self._is_step = model_options.get(FUNCTION_WRAPPER), True
-        try:
-            yield
-        finally:
-            self._is_step = False
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
@@ -68,5 +60,5 @@ class ModelCalls:
         )
 
     def _check(self, *args) -> None:
-        if not torch.compiler.is_compiling() and self._is_step and not getattr(self._inside, "call", False):
+        if not torch.compiler.is_compiling() and not getattr(self._inside, "call", False):
             raise self.refusal("runs the denoiser itself")

@@ -18,7 +18,7 @@ from ..guidance.weight_schedule import NOISE, Schedule, StepPositions, noise_pos
 from .batch_index import WholeLatent
 from .chain import Applied, Chain
 from .face_lora import check_lora
-from .run import SIMPLE_ROWS, THREE_WAY_ROWS, BranchKeysValues, Run, StepAdapter, level_at, sigma_window
+from .run import ROWS, BranchKeysValues, Run, StepAdapter, level_at, sigma_window
 
 
 def prepare_run(chain: Chain, guider, sigmas: Tensor, whole: WholeLatent) -> Run:
@@ -52,7 +52,7 @@ def _doubted(applied: Applied, model: ModelView) -> dict[SiteKey, str]:
 
 def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> StepAdapter:
     schedule = applied.settings.schedule
-    rows = THREE_WAY_ROWS if applied.is_three_way else SIMPLE_ROWS
+    rows = ROWS if applied.is_three_way else ROWS[:2]
     model = model_patcher.model
     dtype = model.manual_cast_dtype or model.get_dtype()
     tokens = torch.cat([applied.tokens.branches[branch] for branch in rows]).to(model_patcher.load_device)
@@ -66,7 +66,7 @@ def _prepared(applied: Applied, model_patcher, steps: StepPositions) -> StepAdap
     sampling = model_patcher.get_model_object("model_sampling")
     return StepAdapter(
         applied=applied,
-        of_branches=BranchKeysValues(rows, dict(zip(sites, pairs, strict=True)), len(applied.tokens.branches.full)),
+        of_branches=BranchKeysValues(dict(zip(sites, pairs, strict=True)), len(applied.tokens.branches.full)),
         window=sigma_window(applied.start_percent, applied.end_percent, sampling, applied.end_is_exclusive),
         masks=None if applied.mask is None else SiteMasks(applied.mask),
         three_way=sigma_window(0.0, schedule.three_way_until, sampling, end_is_exclusive=True),

@@ -17,16 +17,15 @@ from ..denoisers.rows import MOST_CACHED, BatchRows, SiteMasks
 from ..guidance.branches import Branch
 from ..guidance.weight_schedule import StepPositions
 from .batch_index import WholeLatent
-from .chain import Applied
+from .chain import Applied, Shared
 from .model_calls import ModelCalls
 
 RUN = "ipadapter_instruct_run"
 OBSERVER = "ipadapter_instruct_observer"  # the `Watch` of attention_maps, which changes nothing
 
 # The host runs its lists from the last to the first, so a batch's rows come in this order (see `passes`)
-# and its keys are a slice of these.
-THREE_WAY_ROWS = (Branch.UNCOND, Branch.FULL, Branch.EVERYTHING, Branch.IMAGE_ONLY)
-SIMPLE_ROWS = (Branch.UNCOND, Branch.FULL)
+# and its keys are a slice of these. Simple guidance has the first two.
+ROWS = (Branch.UNCOND, Branch.FULL, Branch.EVERYTHING, Branch.IMAGE_ONLY)
 
 
 def level_at(percent: float, model_sampling) -> float:
@@ -55,16 +54,15 @@ def sigma_window(
 
 @dataclass(frozen=True)
 class BranchKeysValues:
-    """The keys and values of an adapter's sites: for each branch in `rows`, one row a latent that has its own."""
+    """The keys and values of an adapter's sites: for each branch, in the order of ROWS, one row a latent of its own."""
 
-    rows: tuple[Branch, ...]
     sites: Mapping[SiteKey, tuple[Tensor, Tensor]]
     latents: int = 1
 
     def at(self, site: SiteKey, branches: Sequence[Branch], batch_indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return keys and values for each of `branches`, [C, T, site width]; [C b, ..] where latents have their own."""
         own = (0,) if self.latents == 1 else [batch_index % self.latents for batch_index in batch_indices]
-        rows = [self.rows.index(branch) * self.latents + latent for branch in branches for latent in own]
+        rows = [ROWS.index(branch) * self.latents + latent for branch in branches for latent in own]
         keys, values = self.sites[site]
         return _take(keys, rows), _take(values, rows)
 
@@ -74,7 +72,7 @@ class BranchKeysValues:
 
 
 @dataclass(frozen=True, eq=False)
-class StepAdapter:
+class StepAdapter(Shared):
     """One Apply in a sampling run and, with `factor` and `is_three_way`, at one step of it, as `SiteAdapter` says.
 
     window: at which noise levels it acts; three_way: at which its guidance is three-way. None: at all.
@@ -153,12 +151,9 @@ class StepAdapter:
         key = (rows.batch_indices, rows.branches, weight, layer.on_negative, like.device, like.dtype)
         return self._factors.get(key, make)
 
-    def __deepcopy__(self, memo: dict) -> StepAdapter:
-        return self
-
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Shared):
     """The adapters of one sampling run by a guider, and the latent that is sampled.
 
     guider: its conditioning lists and its scale may be replaced after the run has begun. is_plain: only the guider
@@ -191,9 +186,6 @@ class Run:
 
         acting = (adapter.at(sigma) for adapter in self.adapters)
         return tuple(adapter for adapter in acting if adapter is not None)
-
-    def __deepcopy__(self, memo: dict) -> Run:
-        return self
 
 
 def _take(rows: Tensor, wanted: list[int]) -> Tensor:

@@ -13,7 +13,7 @@ from ..denoisers.rows import Area, BatchRows, Observer
 from ..denoisers.site_checks import check_reached
 from ..guidance.coefficients import HostCoefficients, host_coefficients
 from .batch_index import WholeLatent, batch_indices_of_call, divide_call, is_part_of_image
-from .chain import CHAIN
+from .chain import CHAIN, Shared
 from .model_calls import FUNCTION_WRAPPER
 from .passes import Plan, plan_passes
 from .pooled_texts import Conds
@@ -28,7 +28,7 @@ LOOK_AT_PREDICTIONS = frozenset(
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Step(Shared):
     """A sampling step, as far as its model calls need to know it."""
 
     run: Run
@@ -66,9 +66,6 @@ class Step:
                 "leave attn_mask unconnected."
             )
 
-    def __deepcopy__(self, memo: dict) -> Step:
-        return self
-
 
 def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, latent_image=None, *args, **kwargs):
     """Begin a run (SAMPLER_SAMPLE), in the options that the guider made for it and that end with it."""
@@ -79,9 +76,7 @@ def sampler_sample(executor, guider, sigmas, extra_args: dict, callback, noise, 
     if OBSERVER in options:
         first = options[CHAIN].applied[0]
         options[OBSERVER].begin(run, block_layers(first.adapter.family, tuple(first.layers)))
-    patchers = (guider.model_patcher, *model_options.get("multigpu_clones", {}).values())  # a step may run on several
-    with run.calls.noticed({run.denoiser.first_layer(patcher.model.diffusion_model) for patcher in patchers}):
-        return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
+    return executor(guider, sigmas, extra_args, callback, noise, latent_image, *args, **kwargs)
 
 
 def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, model_options: dict):
@@ -94,11 +89,13 @@ def calc_cond_batch(executor, model, conds, x_in: Tensor, timestep: Tensor, mode
     if not adapters:
         return executor(model, conds, x_in, timestep, _with_step(model_options, None))
     plan = plan_passes(conds, run.guider.conds, _coefficients(adapters, conds, run, model_options), x_in, timestep)
+    patchers = (run.guider.model_patcher, *model_options.get("multigpu_clones", {}).values())  # where a step runs
+    first_layers = {run.denoiser.first_layer(patcher.model.diffusion_model) for patcher in patchers}
     height, width = x_in.shape[-2:]
     size = run.whole.size if is_part_of_image(options) else (height, width)
     with (
         _observed(options, run, plan, x_in, timestep) as observer,
-        run.calls.step(model_options),
+        run.calls.step(first_layers, model_options.get(FUNCTION_WRAPPER)),
         controls_with_sides(plan.conds.values(), plan.branch_of),
     ):
         step = Step(run, adapters, plan, size, len(x_in), observer)
