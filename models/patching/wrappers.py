@@ -17,8 +17,7 @@ from .chain import CHAIN, Shared
 from .model_calls import FUNCTION_WRAPPER
 from .passes import Plan, plan_passes
 from .pooled_texts import Conds
-from .prepare_run import prepare_run
-from .run import OBSERVER, RUN, Run, StepAdapter
+from .run import OBSERVER, RUN, Run, StepAdapter, prepare_run
 from .sides import SIDES, controls_with_sides, sides_of, wrapper_with_sides
 
 STEP = "ipadapter_instruct_step"

@@ -9,8 +9,8 @@ import weakref
 import comfy.model_management as mm
 import pytest
 from ipadapter_instruct.models.attention_maps.record import watched
-from ipadapter_instruct.models.patching import prepare_run, wrappers
-from ipadapter_instruct.models.patching.run import OBSERVER, RUN
+from ipadapter_instruct.models.patching import wrappers
+from ipadapter_instruct.models.patching.run import OBSERVER, RUN, prepare_run
 from support import small_models
 from support.sampling.short_runs import noise, same, sample
 
@@ -45,7 +45,7 @@ def runs(monkeypatch):
     kept: list[weakref.ref] = []
 
     def seen(*arguments):
-        run = prepare_run.prepare_run(*arguments)
+        run = prepare_run(*arguments)
         kept.append(weakref.ref(run))
         for adapter in run.adapters:
             kept.extend(weakref.ref(tensor) for pair in adapter.of_branches.sites.values() for tensor in pair)

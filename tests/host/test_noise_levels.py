@@ -11,10 +11,9 @@ from comfy_extras import nodes_model_advanced as advanced
 from ipadapter_instruct.models.attention_maps.record import watched
 from ipadapter_instruct.models.encoding.embeds import switch_embeds
 from ipadapter_instruct.models.guidance.weight_schedule import LINEAR, NOISE, parse_schedule
-from ipadapter_instruct.models.patching import prepare_run
 from ipadapter_instruct.models.patching.batch_index import WholeLatent
 from ipadapter_instruct.models.patching.chain import CHAIN
-from ipadapter_instruct.models.patching.run import sigma_window
+from ipadapter_instruct.models.patching.run import _step_factor, prepare_run, sigma_window
 from support import small_models
 from support.host_node import host_node
 from support.sampling.short_runs import noise, same
@@ -101,7 +100,7 @@ def test_windows_and_schedules_agree_with_the_hosts_ranges_at_every_step(model, 
                 sigma_window(*ends, sampling, end_is_exclusive)
                 for ends, end_is_exclusive in (((0.0, at), False), ((0.0, at), True), ((at, 1.0), False))
             )
-            factor = prepare_run._step_factor(parse_schedule(f"0: 2, {at}: 3", "hold", NOISE), sampling, None)
+            factor = _step_factor(parse_schedule(f"0: 2, {at}: 3", "hold", NOISE), sampling, None)
             for level in sigmas[:-1]:
                 has_begun = host_acts(sampling, level, at, 1.0)
                 assert until(float(level)) == host_acts(sampling, level, 0.0, at), (steps, at, float(level))
@@ -116,7 +115,7 @@ def test_windows_turns_schedules_and_three_way_guidance_agree_in_one_run(model, 
     for at in (0.1, 0.4, 0.9):
         applied = all_of_one_fraction(model, embeds, at)
         chain, guider = applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied)
-        run = prepare_run.prepare_run(chain, guider, sigmas, WHOLE)
+        run = prepare_run(chain, guider, sigmas, WHOLE)
         for level in sigmas[:-1]:
             has_begun = host_acts(sampling, level, at, 1.0)
             assert what_acts(run, level) == {
@@ -186,6 +185,6 @@ def test_a_straight_schedule_meets_its_points_at_the_steps(way):
     applied = small_models.applied(bare, embeds, schedule=parse_schedule("0: 1, 1: 2", LINEAR, "steps"))
     sigmas = levels(bare, way)
     chain, guider = applied.model_options["transformer_options"][CHAIN], comfy.samplers.CFGGuider(applied)
-    run = prepare_run.prepare_run(chain, guider, sigmas, WHOLE)
+    run = prepare_run(chain, guider, sigmas, WHOLE)
     found = [run.active(level[None])[0].factor for level in sigmas[:-1]]
     assert found == pytest.approx([1, 1.25, 1.5, 1.75])

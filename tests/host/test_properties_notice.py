@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ipadapter_instruct.models.denoisers.rows import SiteMasks
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.guidance.weight_schedule import StepPositions
-from ipadapter_instruct.models.patching import chain, prepare_run, wrappers
+from ipadapter_instruct.models.patching import chain, run, wrappers
 from ipadapter_instruct.models.patching.chain import Chain
 from ipadapter_instruct.models.patching.run import BranchKeysValues
 from support.situations.hypothesis_strategies import parts, situations
@@ -52,8 +52,8 @@ def schedule_one_step_late(patch):
 
 
 def schedule_along_noise_late(patch):
-    position = prepare_run.noise_position
-    patch(prepare_run, "noise_position", lambda percent_to_sigma, sigma: position(percent_to_sigma, sigma) - 0.1)
+    position = run.noise_position
+    patch(run, "noise_position", lambda percent_to_sigma, sigma: position(percent_to_sigma, sigma) - 0.1)
 
 
 def adapters_in_reverse(patch):
@@ -76,7 +76,7 @@ def keys_in_bfloat16(patch):
 
 
 def windows_ignored(patch):
-    patch(prepare_run, "sigma_window", lambda *_, **__: None)
+    patch(run, "sigma_window", lambda *_, **__: None)
 
 
 def window_of_frames_ignored(patch):

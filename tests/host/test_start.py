@@ -17,7 +17,7 @@ from comfyhost.places import REPO_ROOT, host
 # Rooms of the pack that wait until a node runs.
 LATER = (
     "models.patching.apply",
-    "models.patching.prepare_run",
+    "models.patching.run",
     "models.patching.wrappers",
     "models.encoding.embeds",
     "models.encoding.encode",
