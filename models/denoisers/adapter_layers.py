@@ -1,9 +1,5 @@
 """The layers that an adapter brings into the attentions of a denoiser, as its file has them.
 
-For a UNet: one pair of projections, from image tokens to keys and values, for each site. For an MMDiT: layers for every
-second joint block, of which some make keys and values of image tokens, others act on the block's own image and text
-streams.
-
 Axes: B batch, T image tokens, D width.
 """
 

@@ -139,7 +139,5 @@ def block_layers(family: Family, sites: Sequence[SiteKey]) -> dict[SiteKey, int]
 
 def family_of_model(model: ModelView) -> Family | None:
     """Return the family whose adapters a model takes, or None."""
-    for kind in Denoiser._kinds.values():
-        if kind.matches(model):
-            return family_of_sites(kind.name, kind.sites(model))
-    return None
+    kind = next((kind for kind in Denoiser._kinds.values() if kind.matches(model)), None)
+    return kind and family_of_sites(kind.name, kind.sites(model))

@@ -142,10 +142,7 @@ def step_position(sigmas: Sequence[float], sigma: float) -> float:
 def noise_position(percent_to_sigma: Callable[[float], float], sigma: float) -> float:
     """Return the position on the noise schedule at which the level is `sigma`: the inverse of `percent_to_sigma`.
 
-    percent_to_sigma: falls from 0 to 1.
+    percent_to_sigma: falls from 0 to 1. The position is right to a quarter of ROUNDING.
     """
-    low, high = 0.0, 1.0
-    while high - low > ROUNDING / 4:
-        middle = (low + high) / 2
-        low, high = (middle, high) if percent_to_sigma(middle) >= sigma else (low, middle)
-    return low
+    parts = 2**22
+    return bisect.bisect_left(range(1, parts), True, key=lambda n: percent_to_sigma(n / parts) < sigma) / parts

@@ -12,10 +12,7 @@ import torch
 from torch import Tensor
 
 CONTEXT_WINDOW = "context_window"
-AD_PARAMS = "ad_params"
-SIGMAS = "sigmas"
 BATCH_DIM = 0
-KEPT_LATENTS = "latent_retain_index_list"
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class WholeLatent:
     @classmethod
     def of_run(cls, noise: Tensor, latent_image: Tensor | None, model_options: dict) -> WholeLatent:
         shape = noise.shape if latent_image is None else torch.broadcast_shapes(noise.shape, latent_image.shape)
-        kept = getattr(model_options.get("context_handler"), KEPT_LATENTS, ())
+        kept = getattr(model_options.get("context_handler"), "latent_retain_index_list", ())
         height, width = shape[-2:]
         return cls(shape[0], (height, width), tuple(kept))
 
@@ -74,7 +71,7 @@ def divide_call(
     fitting = [window for window in _windows(transformer_options, whole) if len(window) * chunks == rows]
     if fitting:
         return fitting[0], 1
-    stated = transformer_options[SIGMAS].numel()  # the host's own batch has one for each latent, or one for all
+    stated = transformer_options["sigmas"].numel()  # the host's own batch has one for each latent, or one for all
     latents = stated if stated > 1 else latents
     batch_indices = batch_indices_of_call(transformer_options, latents, whole)
     if batch_indices is None:
@@ -101,7 +98,7 @@ def is_part_of_image(transformer_options: dict) -> bool:
 
 
 def _windows(options: dict, whole: WholeLatent) -> list[tuple[int, ...]]:
-    animatediffs = (options.get(AD_PARAMS) or {}).get("sub_idxs")  # None for all of the batch
+    animatediffs = (options.get("ad_params") or {}).get("sub_idxs")  # None for all of the batch
     windows = [] if animatediffs is None else [tuple(animatediffs)]
     own: Any = options.get(CONTEXT_WINDOW)
     if getattr(own, "dim", None) == BATCH_DIM:  # it may also run along another dimension, such as a video's time
