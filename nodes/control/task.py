@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ...models.guidance.task_phrasings import phrasing as draw_phrasing
 from ...models.guidance.tasks import AUTO, TASKS, recommended
+from ...models.guidance.tasks import phrasing as draw_phrasing
 from ...models.messages import check_choice
 from ..shared.schema import Schema
 from ..shared.sockets import CATEGORY, Adapter
