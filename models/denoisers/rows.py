@@ -114,7 +114,7 @@ class SiteAdapter(Protocol):
 
     @property
     def masks(self) -> SiteMasks | None:
-        """Where in the image the adapter acts; None for everywhere."""
+        """The mask that tells where in the image the adapter acts; None for everywhere."""
 
     @property
     def scaling(self) -> str: ...

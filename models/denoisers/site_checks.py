@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from typing import cast
 
 from ..families import FAMILIES, Family
 from .model_view import ModelView, Site, SiteKey
@@ -32,7 +31,7 @@ def check_reached(doubted: Mapping[SiteKey, str], wanted: Iterable[SiteKey], rea
     reached: the sites that the call came to; None where none is doubted.
     """
     for site in wanted:
-        if site in doubted and site not in cast(Set[SiteKey], reached):
+        if reached is not None and site in doubted and site not in reached:
             raise ValueError(
                 f"The adapter was expected to act in the attention {site}; {doubted[site]} passed it by. {BYPASS}"
             )

@@ -13,7 +13,7 @@ from ..denoisers.site_checks import check_fit
 from ..encoding.embeds import InstructEmbeds, Keyframe, TimedEmbeds, keyframes_of
 from ..encoding.loaded_adapter import LoadedAdapter
 from ..encoding.pixels import MOST_CHANNELS, mask_batch
-from ..guidance.coefficients import count_passes
+from ..guidance.branches import count_passes
 from ..guidance.layer_weights import layer_factors
 from ..guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
 from ..messages import check_choice, check_numbers

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from ..denoisers.rows import Area
-from ..guidance.branches import Branch, Branches
-from ..guidance.coefficients import HostCoefficients
+from ..guidance.branches import Branch, Branches, HostCoefficients
 from .pooled_texts import Conds, pooled_of, pooled_texts, shares_of, with_pooled_texts
 
 POSITIVE, NEGATIVE = "positive", "negative"

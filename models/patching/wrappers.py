@@ -11,14 +11,13 @@ from torch import Tensor
 from ..denoisers.denoiser import block_layers
 from ..denoisers.rows import Area, BatchRows, Observer
 from ..denoisers.site_checks import check_reached
-from ..guidance.coefficients import HostCoefficients, host_coefficients
+from ..guidance.branches import HostCoefficients, host_coefficients
 from .batch_index import WholeLatent, batch_indices_of_call, divide_call, is_part_of_image
 from .chain import CHAIN, Shared
-from .model_calls import FUNCTION_WRAPPER
+from .model_calls import FUNCTION_WRAPPER, SIDES, controls_with_sides, sides_of, wrapper_with_sides
 from .passes import Plan, plan_passes
 from .pooled_texts import Conds
 from .run import OBSERVER, RUN, Run, StepAdapter, prepare_run
-from .sides import SIDES, controls_with_sides, sides_of, wrapper_with_sides
 
 STEP = "ipadapter_instruct_step"
 LOOK_AT_PREDICTIONS = frozenset(

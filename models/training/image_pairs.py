@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from ..encoding.pixels import check_image
-from ..guidance.task_phrasings import instructions_of
+from ..guidance.tasks import instructions_of
 from .pairs import Pair
 
 SIDE_MULTIPLE = 16  # a target's sides are multiples of it

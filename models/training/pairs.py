@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..guidance.task_phrasings import check_apart, instructions_of
+from ..guidance.tasks import check_apart, instructions_of
 
 LINES = "pairs.jsonl"
 SHARD = ".tar"

@@ -2,8 +2,8 @@
 
 from comfy_api.latest import io
 
-from ...models.guidance.task_phrasings import phrasing as draw_phrasing
 from ...models.guidance.tasks import AUTO, TASKS, recommended
+from ...models.guidance.tasks import phrasing as draw_phrasing
 from ...models.messages import check_choice
 from ..shared.schema import CATEGORY, Adapter, Schema
 from ..shared.status_text import describe_reading, output_with_text

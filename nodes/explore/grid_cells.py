@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from ...models.encoding.combining import parse_numbers
 from ...models.families import FAMILIES, Family
-from ...models.guidance.coefficients import count_passes
+from ...models.guidance.branches import count_passes
 from ...models.guidance.tasks import AUTO, SIMPLE, THREE_WAY, advise
 from ...models.messages import check_choice, check_length, check_letters, shown
 

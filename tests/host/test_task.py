@@ -2,8 +2,7 @@
 
 import pytest
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
-from ipadapter_instruct.models.guidance.task_phrasings import phrasing
-from ipadapter_instruct.models.guidance.tasks import TASKS, recommended
+from ipadapter_instruct.models.guidance.tasks import TASKS, phrasing, recommended
 from ipadapter_instruct.models.patching.apply import AUTO
 from ipadapter_instruct.nodes.control.task import IPAdapterInstructTask
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply

@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ipadapter_instruct.models.guidance.branches import Branches
-from ipadapter_instruct.models.guidance.coefficients import host_coefficients
+from ipadapter_instruct.models.guidance.branches import Branches, host_coefficients
 
 SCALES = [0.0, 0.5, 1.0, 2.0, 7.5]
 

@@ -2,8 +2,7 @@
 
 import pytest
 from ipadapter_instruct.models.families import FAMILIES
-from ipadapter_instruct.models.guidance.task_phrasings import phrasing, phrasings
-from ipadapter_instruct.models.guidance.tasks import KNOWN, TASKS, advise, describe_instruction
+from ipadapter_instruct.models.guidance.tasks import KNOWN, TASKS, advise, describe_instruction, phrasing, phrasings
 
 EVERY = [(task, text) for task in TASKS for text in phrasings(task)]
 SEEDS = range(500)

@@ -4,8 +4,7 @@ import pytest
 import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
-from ipadapter_instruct.models.guidance.branches import Branch, Branches, branch_texts
-from ipadapter_instruct.models.guidance.coefficients import count_passes, host_coefficients
+from ipadapter_instruct.models.guidance.branches import Branch, Branches, branch_texts, count_passes, host_coefficients
 from ipadapter_instruct.models.guidance.weight_schedule import from_list, noise_position, step_position
 
 scales = st.sampled_from((0.0, 1.0, 2.0, 0.5)) | st.floats(-4, 20, allow_subnormal=False)

@@ -9,8 +9,7 @@ import tarfile
 
 import pytest
 import torch
-from ipadapter_instruct.models.guidance.task_phrasings import check_apart, in_other_words, instructions_of, phrasings
-from ipadapter_instruct.models.guidance.tasks import TASKS
+from ipadapter_instruct.models.guidance.tasks import TASKS, check_apart, in_other_words, instructions_of, phrasings
 from ipadapter_instruct.models.training.pairs import Pair, by_task, read_pairs
 from PIL import Image
 
