@@ -3,8 +3,6 @@
 Axes: B batch, T image tokens, D width.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import ModuleType

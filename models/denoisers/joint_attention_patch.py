@@ -3,8 +3,6 @@
 Axes: R rows of a batch (chunks x latents), C chunks, N image positions, L text tokens, T image tokens, D width.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable

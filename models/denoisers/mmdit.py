@@ -1,7 +1,5 @@
 """ComfyUI's MMDiT, of SD3: image tokens enter every second joint attention."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial

@@ -5,8 +5,6 @@ in backups, which the clones share, too.
 Source: ComfyUI 0.3.75 and 0.33.0, comfy/model_patcher.py: `clone`, `patch_model`, `unpatch_model`, `get_key_weight`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import attrgetter

@@ -1,7 +1,5 @@
 """Checks of the places where image tokens enter a denoiser, as the model itself has them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Set
 
 from ..families import FAMILIES, Family

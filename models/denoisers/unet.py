@@ -1,7 +1,5 @@
 """ComfyUI's UNets, of SD1.5 and SDXL: image tokens enter every cross-attention."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import cast

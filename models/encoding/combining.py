@@ -3,8 +3,6 @@
 Axes: B references, n latents of a batch (1: the same for all), T image tokens, D width.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Encode references and texts into image tokens for each branch, which the Encode node hands to Apply."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial

@@ -1,7 +1,5 @@
 """The models that an output holds, for which ComfyUI's caches ask it."""
 
-from __future__ import annotations
-
 from functools import cached_property
 
 import comfy.model_patcher

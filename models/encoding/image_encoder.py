@@ -3,8 +3,6 @@
 Axes: B images, N patches and class token, D width.
 """
 
-from __future__ import annotations
-
 import hashlib
 import weakref
 from functools import cached_property

@@ -3,8 +3,6 @@
 Axes: B images, H height, W width, C channels; F masks, one for each latent or image, or one for all.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 import comfy.clip_vision

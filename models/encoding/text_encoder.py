@@ -4,8 +4,6 @@ ComfyUI runs a whole node again when one of its texts changes; the others are no
 Axes: L tokens (77), D width (768).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import TypeVar

@@ -3,8 +3,6 @@
 Axes: B references, T image tokens, N image patches and class token, D width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast

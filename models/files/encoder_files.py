@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-
 H94 = "https://huggingface.co/h94/IP-Adapter/resolve/main/"
 VIT_H_FILE = "CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors"
 VIT_H_URL = f"{H94}models/image_encoder/model.safetensors"
@@ -108,6 +106,8 @@ def encoder_sizes(path: Path) -> EncoderSizes | None:
     """
     if path.suffix.lower() not in SUFFIXES or not path.is_file():
         return None
+    import safetensors  # which `cli.py download` does without
+
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)

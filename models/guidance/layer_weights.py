@@ -4,8 +4,6 @@ Layers are numbered by groups in the order in which the model runs them: SD1.5 h
 the middle, 7 to 15 on the way up), SDXL has 11 (0 to 3, 4, 5 to 10) with several layers each, SD3 has 12.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ nine fixed sentences. The training's own list is not published; the phrasings he
 Source: arXiv 2408.03209.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence

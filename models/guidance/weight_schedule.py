@@ -4,8 +4,6 @@ Positions run from 0, the beginning of sampling, to 1, its end: along the model'
 and end_percent do, or along the steps that are run.
 """
 
-from __future__ import annotations
-
 import bisect
 import math
 import re

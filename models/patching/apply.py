@@ -1,7 +1,5 @@
 """Apply an adapter to a model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import comfy.patcher_extension

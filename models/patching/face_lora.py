@@ -1,7 +1,5 @@
 """The LoRA inside a FaceID file, as ComfyUI applies LoRAs."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping
 

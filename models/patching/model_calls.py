@@ -7,8 +7,6 @@ ComfyUI lets a node put a function in the place of its call of the model. Most c
 kind run the denoiser themselves, past every wrapper, so that an adapter would be left out without a word.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

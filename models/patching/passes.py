@@ -4,8 +4,6 @@ The host hands over lists of conditioning, by no fixed order or number (a guider
 them alone, three of them, or one it made up). Each list is named, and stands for a weighted sum of passes.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

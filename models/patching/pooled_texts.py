@@ -8,8 +8,6 @@ what its own positives alone would give.
 Axes: B latents, h and w their sides.
 """
 
-from __future__ import annotations
-
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass

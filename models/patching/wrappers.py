@@ -1,7 +1,5 @@
 """The pack's three wrappers in ComfyUI's sampling. They keep no state; what they need is in transformer_options."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

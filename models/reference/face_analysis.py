@@ -4,8 +4,6 @@ The pack is whole without insightface; embeddings saved as files need none.
 Axes: B images, H height, W width, C channels.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

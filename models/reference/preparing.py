@@ -4,8 +4,6 @@ Images hold values from 0 to 1 and come out in RGB, without an alpha channel. Ma
 Axes: B images, F masks, N tiles, H height, W width, C channels, S side of a square.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The processes that training runs in: this one alone, or several, started by Hugging Face accelerate."""
 
-from __future__ import annotations
-
 import contextlib
 from contextlib import AbstractContextManager
 from typing import Any

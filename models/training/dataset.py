@@ -3,8 +3,6 @@
 Axes: H and W of an image, C latent channels, h and w latent sides, N image patches and class token, L text tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial

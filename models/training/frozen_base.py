@@ -3,8 +3,6 @@
 Axes: B pairs, C latent channels, h and w latent sides.
 """
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator

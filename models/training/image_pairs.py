@@ -1,7 +1,5 @@
 """Pairs of a graph's image batches."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """A whole training from files to a file: what `cli.py train` does."""
 
-from __future__ import annotations
-
 import json
 import logging
 import time

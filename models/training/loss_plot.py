@@ -1,7 +1,5 @@
 """The losses of a run as an image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

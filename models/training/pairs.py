@@ -7,8 +7,6 @@ In a folder: images, and pairs.jsonl with a line for each pair, such as
 Axes: H height, W width.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -3,8 +3,6 @@
 Axes: B pairs, T image tokens, D width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any

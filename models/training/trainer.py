@@ -4,8 +4,6 @@ Everything random in a step is drawn from the seed and the step's number, so tha
 goes on as it would have gone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import random

@@ -1,7 +1,5 @@
 """The arguments of a training run, by the names that trainers use, and the learning rate at every step."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Axes: B pairs, H and W of an image.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The Instruct Grid node."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The settings that a grid varies, its cells, and how many passes of the model they take. Nothing is computed here."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, fields, replace

@@ -1,7 +1,5 @@
 """The Instruct Label Grid node."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from comfy_api.latest import io

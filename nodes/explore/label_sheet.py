@@ -3,8 +3,6 @@
 Axes: N pictures, H height, W width.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Iterable, Sequence

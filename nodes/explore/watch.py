@@ -1,7 +1,5 @@
 """The Instruct Watch node."""
 
-from __future__ import annotations
-
 from comfy_api.latest import io
 
 from ..shared.schema import CATEGORY, Schema

@@ -1,7 +1,5 @@
 """The Load open_clip for Instruct node."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import folder_paths

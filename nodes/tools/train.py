@@ -1,7 +1,5 @@
 """The Train IPAdapter-Instruct node."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import comfy.model_management as mm

@@ -13,7 +13,7 @@ from comfyhost.places import REPO_ROOT
 
 PAGE = REPO_ROOT / "docs" / "nodes.md"
 GROUP = re.compile(r"^    # (\w+): (.+)$")
-NODE = re.compile(r"^    (IPAdapterInstruct\w+),$")
+NODE = re.compile(r"^    \w+\.(IPAdapterInstruct\w+),$")
 HEAD = """# The nodes
 
 All are under *IPAdapter-Instruct* in the list of nodes. Each input has a tooltip, and each node a help page: select

@@ -3,8 +3,6 @@
 A file may hold one tower or a whole CLIP, in open_clip's names or in transformers', behind any prefix.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

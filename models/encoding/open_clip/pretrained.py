@@ -1,7 +1,5 @@
 """Download weights that open_clip knows by a tag into ComfyUI's own folders, where they are files like any other."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import comfy.model_management as mm

@@ -3,8 +3,6 @@
 They compute in float32 from weights of the file's own precision. Axes: B images or texts, N positions, D width.
 """
 
-from __future__ import annotations
-
 import functools
 import sys
 import weakref
