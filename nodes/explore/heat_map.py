@@ -3,6 +3,8 @@
 Axes: A adapters, L latents and their pictures, R rows, C columns, H height, W width, h and w a map's height and width.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
