@@ -111,22 +111,28 @@ class SiteAdapter(Protocol):
     @property
     def sites(self) -> Collection[SiteKey]:
         """The sites where the adapter acts."""
+        ...
 
     @property
     def masks(self) -> SiteMasks | None:
         """The mask that tells where in the image the adapter acts; None for everywhere."""
+        ...
 
     @property
     def scaling(self) -> str: ...
 
     def is_on_negative(self, site: SiteKey) -> bool:
         """True when the adapter acts on the negative there, instead of on the positive."""
+        ...
 
     def keys_values(self, site: SiteKey, rows: BatchRows, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return what a site attends to, each [C, T, D]; [R, T, D] where latents have tokens of their own."""
+        ...
 
     def weight(self, site: SiteKey, rows: BatchRows, like: Tensor) -> float | Tensor:
         """Return how strongly the adapter acts: one number, or [R, 1, 1] where rows have weights of their own."""
+        ...
 
     def stream_layers(self, site: SiteKey, like: Tensor) -> Any:
         """Return what has an MMDiT adapter's four layers for the streams at a site: a module, or copies."""
+        ...
