@@ -3,8 +3,6 @@
 Axes: B rows, N positions, L other tokens, T image tokens, D width, h and w a map's height and width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,10 +67,10 @@ class Mean:
     total: Tensor
     coverage: Tensor
 
-    def __add__(self, other: Mean) -> Mean:
+    def __add__(self, other: "Mean") -> "Mean":
         return Mean(self.total + other.total, self.coverage + other.coverage)
 
-    def __getitem__(self, place) -> Mean:
+    def __getitem__(self, place) -> "Mean":
         return Mean(self.total[place], self.coverage[place])
 
     @property
@@ -80,11 +78,11 @@ class Mean:
         """The mean at each place; 0 where nothing is covered."""
         return torch.where(self.coverage > 0, self.total / self.coverage, 0.0)
 
-    def as_one(self) -> Mean:
+    def as_one(self) -> "Mean":
         """Return the mean as a single map, which covers wherever a part of it does."""
         return Mean(self.value, (self.coverage > 0).float())
 
-    def to(self, device: torch.device | str) -> Mean:
+    def to(self, device: torch.device | str) -> "Mean":
         return Mean(self.total.to(device), self.coverage.to(device))
 
 

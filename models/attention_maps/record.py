@@ -4,8 +4,6 @@ Axes: R rows of a batch (chunks x latents), C chunks, b latents of a chunk, N im
 T image tokens, D width, h and w a map's height and width.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +16,7 @@ from torch import Tensor
 from ..denoisers.model_view import SiteKey
 from ..denoisers.rows import Attention, BatchRows
 from ..guidance.branches import Branch
-from ..patching.chain import CHAIN
+from ..patching.chain import CHAIN, Shared
 from ..patching.pooled_texts import Conds
 from ..patching.run import OBSERVER, Run, StepAdapter
 from .heat_maps import Mean, attention_to, placed
@@ -30,7 +28,7 @@ Of = tuple[int, int]
 """The number of an adapter in the run, and of a latent in the whole batch."""
 
 
-def watched(model) -> tuple[object, Watch]:
+def watched(model) -> "tuple[object, Watch]":
     """Return a clone of a ModelPatcher that is watched while it samples. Raises ValueError when it has no adapter."""
     patched, watch = model.clone(), Watch()
     options = patched.model_options["transformer_options"]
@@ -44,7 +42,7 @@ def watched(model) -> tuple[object, Watch]:
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Look(Shared):
     """A look at one step's call, on each device: at the full branch only, simple guidance's conditional one.
 
     texts: the length of each condition's text. sums: by device, adapter, latents and block, the image tokens' share
@@ -74,9 +72,6 @@ class Look:
                 _add(self.sums, (*of, site[:2]), share)
                 _add(self.sums, (*of, None), tokens)
 
-    def __deepcopy__(self, memo: dict) -> Look:
-        return self
-
 
 @dataclass(frozen=True, eq=False)
 class Moment:
@@ -86,7 +81,7 @@ class Moment:
     position: float
     maps: dict[Of, Mean]
 
-    def __add__(self, later: Moment) -> Moment:
+    def __add__(self, later: "Moment") -> "Moment":
         maps = dict(self.maps)
         for of, mean in later.maps.items():
             _add(maps, of, mean)
@@ -94,7 +89,7 @@ class Moment:
 
 
 @dataclass(eq=False)
-class Watch:
+class Watch(Shared):
     """A record of what was seen in the last sampling run, on the CPU. Shared by the clones of a model.
 
     instructions: of the adapters that took part, in the chain's order. layers: each block's number.
@@ -107,9 +102,6 @@ class Watch:
     moments: list[Moment] = field(default_factory=list)
     blocks: dict[SiteKey, dict[Of, Mean]] = field(default_factory=dict)
     tokens: dict[Of, Mean] = field(default_factory=dict)
-
-    def __deepcopy__(self, memo: dict) -> Watch:
-        return self
 
     def begin(self, run: Run, layers: Mapping[SiteKey, int]) -> None:
         """Forget the run before."""
@@ -168,7 +160,6 @@ class Watch:
         return {adapter: torch.stack([self.tokens[adapter, n].value for n in latents]) for adapter in acting}
 
     def _stacked(self, maps: Mapping[Of, Mean]) -> Tensor:
-        """Stack the maps of all adapters and latents: zeros where an adapter did not act."""
         some = next(iter(maps.values()))
         missing = Mean(torch.zeros_like(some.total), torch.zeros_like(some.coverage))
         adapters, latents = range(len(self.instructions)), range(self.latents)
@@ -180,7 +171,6 @@ def _add(means: dict, key, more: Mean) -> None:
 
 
 def _merged(moments: Sequence[Moment], parts: int) -> list[Moment]:
-    """Merge neighbours into so many parts as alike as can be, or one each when there are no more than that."""
     parts = min(parts, len(moments))
     edges = [len(moments) * part // parts for part in range(parts + 1)]
     runs = (moments[start:end] for start, end in zip(edges, edges[1:], strict=False))

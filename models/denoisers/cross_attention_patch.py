@@ -65,7 +65,6 @@ class CrossAttentionPatch:
 
 
 def _grid(extra_options: dict) -> tuple[int, int]:
-    """Return height and width of the image positions."""
     return tuple(extra_options["activations_shape"][-2:])
 
 

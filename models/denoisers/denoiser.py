@@ -1,7 +1,5 @@
 """The kinds of denoisers, and everything that differs between them. Nothing else asks which kind a model is."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import ModuleType
@@ -46,7 +44,7 @@ class Denoiser(ABC):
     file_names: ClassVar[Mapping[str, str]] = {}
     own_tensor: ClassVar[str] = ""
 
-    _kinds: ClassVar[dict[str, Denoiser]] = {}
+    _kinds: "ClassVar[dict[str, Denoiser]]" = {}
 
     def __init_subclass__(cls) -> None:
         Denoiser._kinds[cls.name] = cls()

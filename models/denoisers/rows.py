@@ -4,8 +4,6 @@ Axes: R rows of a batch (chunks x latents), C chunks, b latents of a chunk, F ma
 positions, L text tokens, T image tokens, D width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -48,7 +46,7 @@ class Attention:
 class Observer(Protocol):
     """Sees the attention of a model call. It changes nothing."""
 
-    def see(self, adapter: SiteAdapter, site: SiteKey, rows: BatchRows, attention: Attention) -> None: ...
+    def see(self, adapter: "SiteAdapter", site: SiteKey, rows: "BatchRows", attention: Attention) -> None: ...
 
 
 @dataclass(frozen=True)

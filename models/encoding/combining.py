@@ -151,7 +151,6 @@ def concatenate(sets: Sequence[tuple[ImageTokens, float]]) -> ImageTokens:
 
 
 def _same_latents(first: ImageTokens, second: ImageTokens) -> list[ImageTokens]:
-    """Return both for as many latents: a set that is the same for all of them is repeated."""
     one, other = first.shape[0], second.shape[0]
     latents = max(one, other)
     if min(one, other) not in (1, latents):
@@ -181,5 +180,4 @@ def _sum(x: Tensor, a: float, y: Tensor, b: float) -> Tensor:
 
 
 def _or_none(weights: Tensor) -> Tensor | None:
-    """Return None where nothing is weighted, which costs nothing."""
     return None if torch.all(weights == 1) else weights

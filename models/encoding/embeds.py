@@ -1,7 +1,5 @@
 """The embeds that Encode hands to Apply: image tokens of a reference, and embeds that change while sampling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -35,7 +33,7 @@ class InstructEmbeds(HoldsModels):
         return ImageTokens(self.image_tokens, self.token_weights)
 
     @classmethod
-    def of(cls, adapter: LoadedAdapter, instruction: str, tokens: ImageTokens) -> InstructEmbeds:
+    def of(cls, adapter: LoadedAdapter, instruction: str, tokens: ImageTokens) -> "InstructEmbeds":
         return cls(adapter, instruction, tokens.branches, tokens.weights)
 
 

@@ -41,16 +41,22 @@ class AdapterWithEncoders(HoldsModels):
 
     @cached_property
     def encoder(self):
-        """The CLIP_VISION that fits: the given one, else the chosen file's. Raises ValueError when none does."""
+        """The CLIP_VISION that fits. Raises ValueError when none does."""
         need = cast(EncoderNeed, self.adapter.encoder_need)  # who reads faces alone asks for no encoder
-        encoder, name = self.clip_vision, "the connected one"
-        if encoder is None:
-            if self.encoder_file is None:
-                found = "no .safetensors file in models/clip_vision is one"
-                raise ValueError(f"{wrong_encoder(found, need)} Or connect one to the loader's clip_vision.")
-            encoder, name = self.encoder_file.load(), self.encoder_file.name
-        check_encoder(encoder, need, name)
-        return encoder
+        return chosen_encoder(self.encoder_file, self.clip_vision, need, "the loader's ")
+
+
+def chosen_encoder(file: EncoderFile | None, clip_vision, need: EncoderNeed, whose: str = ""):
+    """Return a CLIP_VISION: the connected one, else the file's. Raises ValueError when there is none, or another.
+
+    whose: the node that has the input clip_vision, in words; "" for the one that asks.
+    """
+    if clip_vision is None and file is None:
+        found = "no .safetensors file in models/clip_vision is one"
+        raise ValueError(f"{wrong_encoder(found, need)} Or connect one to {whose}clip_vision.")
+    encoder, name = (file.load(), file.name) if clip_vision is None and file else (clip_vision, "the connected one")
+    check_encoder(encoder, need, name)
+    return encoder
 
 
 @dataclass(frozen=True, eq=False)

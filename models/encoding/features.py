@@ -3,8 +3,6 @@
 Axes: B references, N image patches and class token, D width.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -32,7 +30,7 @@ class Features:
         """The number of references."""
         return next(len(part) for part in vars(self).values() if part is not None)
 
-    def split(self, size: int) -> list[Features]:
+    def split(self, size: int) -> "list[Features]":
         """Return batches of at most `size` references."""
         parts = {name: part.split(size) for name, part in vars(self).items() if part is not None}
         return [Features(**dict(zip(parts, one, strict=True))) for one in zip(*parts.values(), strict=True)]

@@ -1,7 +1,5 @@
 """An adapter in the host's care: its weights are loaded, partly loaded, moved and freed by ComfyUI."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from functools import cached_property, partial
 from pathlib import Path
@@ -70,7 +68,7 @@ class LoadedAdapter(HoldsModels):
         return fingerprint(tensors, "" if self.kind.takes_instruction else self.kind.name)
 
     @classmethod
-    def read(cls, path: Path, lora_strength: float = 1.0) -> LoadedAdapter:
+    def read(cls, path: Path, lora_strength: float = 1.0) -> "LoadedAdapter":
         """Read an adapter. Raises AdapterFileError, a ValueError, for a file that is not a usable one."""
         return cls(path.name, read_checkpoint(path), lora_strength)
 

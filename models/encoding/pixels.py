@@ -61,7 +61,6 @@ def _channels(shape: torch.Size) -> int:
 
 
 def _not_a_mask(mask: object) -> tuple[str, str]:
-    """Say what is there instead of a mask, and what to do; nothing for a mask."""
     check = "Check the node it comes from"
     if not isinstance(mask, Tensor):
         return type(mask).__name__, check

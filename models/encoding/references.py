@@ -1,7 +1,5 @@
 """References as they come from the graph: images or what an encoder has read of them, with words and weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -108,7 +106,7 @@ class References:
     row: tuple[Reference, ...]
     mode: str = CONCAT
 
-    def then(self, reference: Reference, mode: str) -> References:
+    def then(self, reference: Reference, mode: str) -> "References":
         """Return the row with a further reference. Raises ValueError where one before asks for another mode."""
         check_choice("combine", mode, MODES)
         if self.mode not in (CONCAT, mode):
@@ -140,7 +138,6 @@ def _checked(name: str, features, need: EncoderNeed) -> Tensor:
 
 
 def _what(shape: list[int], need: EncoderNeed) -> str:
-    """Return in words what tensors of this shape are."""
     if 0 in shape:
         return "no picture at all"
     if len(shape) == 2 and need.image_embeds:

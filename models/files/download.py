@@ -26,22 +26,12 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 WEB_LIBRARIES = {"requests", "urllib3", "httpx", "httpx2", "hf_xet", "huggingface_hub"}
 
 
-class Problem(enum.Enum):
-    """The kinds of failure: each wants something else of a user."""
-
-    UNREACHABLE = enum.auto()
-    OFFLINE = enum.auto()
-    BUSY = enum.auto()
-    FORBIDDEN = enum.auto()
-    MISSING = enum.auto()
-    NOT_A_FILE = enum.auto()
-    OTHER_ON_SERVER = enum.auto()
-    BROKEN_OFF = enum.auto()
-    ALTERED = enum.auto()
-    OTHER_IN_PLACE = enum.auto()
-    RUNNING = enum.auto()
-    NO_SPACE = enum.auto()
-    NOT_WRITABLE = enum.auto()
+# The kinds of failure: each wants something else of a user.
+Problem = enum.Enum(
+    "Problem",
+    "UNREACHABLE OFFLINE BUSY FORBIDDEN MISSING NOT_A_FILE OTHER_ON_SERVER BROKEN_OFF ALTERED OTHER_IN_PLACE RUNNING "
+    "NO_SPACE NOT_WRITABLE",
+)
 
 
 class DownloadError(Exception):

@@ -3,8 +3,6 @@
 Predictions are noise or denoised latents alike: every set of coefficients here sums to one.
 """
 
-from __future__ import annotations
-
 import enum
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +28,7 @@ class Branch(enum.Enum):
         return self in (Branch.FULL, Branch.EVERYTHING)
 
     @property
-    def in_simple_guidance(self) -> Branch:
+    def in_simple_guidance(self) -> "Branch":
         """The branch whose tokens an adapter in simple mode uses when this branch runs."""
         return Branch.FULL if self.is_conditional else Branch.UNCOND
 
@@ -50,7 +48,7 @@ class Branches(Generic[T]):
     def items(self) -> Iterator[tuple[Branch, T]]:
         return ((branch, self[branch]) for branch in Branch)
 
-    def map(self, function: Callable[[T], S]) -> Branches[S]:
+    def map(self, function: Callable[[T], S]) -> "Branches[S]":
         return Branches(*(function(value) for _, value in self.items()))
 
 

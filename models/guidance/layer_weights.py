@@ -148,7 +148,6 @@ def parse_layers(text: str, layers: Sequence[Layer]) -> dict[Layer, float]:
 
 
 def _by_place(weight_type: str, layer: Layer, count: int) -> float:
-    """Return the factor by the rules that look at how deep a layer lies, or in which part."""
     depth, middle = layer.group / count, abs(layer.group - count / 2) / (count / 2)
     slopes = dict(zip(EASES, (1 - depth, depth, 1 - middle, middle), strict=True))
     if weight_type in slopes:

@@ -97,7 +97,6 @@ def _narrow_masks(masks: Tensor | None) -> list[str]:
 
 
 def _applied(model, keyframe: Keyframe, settings: ApplySettings, mask: Tensor | None) -> tuple[Applied, list[str]]:
-    """Return one keyframe's adapter, and what was chosen for it, in words."""
     embeds, adapter = keyframe.embeds, keyframe.embeds.adapter
     denoiser = denoiser_of(adapter.family)
     own = ModelView(model)

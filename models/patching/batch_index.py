@@ -3,8 +3,6 @@
 Axes: C chunks of a call (one a condition), b latents of a chunk.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +26,7 @@ class WholeLatent:
     kept: tuple[int, ...] = ()
 
     @classmethod
-    def of_run(cls, noise: Tensor, latent_image: Tensor | None, model_options: dict) -> WholeLatent:
+    def of_run(cls, noise: Tensor, latent_image: Tensor | None, model_options: dict) -> "WholeLatent":
         shape = noise.shape if latent_image is None else torch.broadcast_shapes(noise.shape, latent_image.shape)
         kept = getattr(model_options.get("context_handler"), "latent_retain_index_list", ())
         height, width = shape[-2:]

@@ -1,7 +1,5 @@
 """The chain that a model carries: the embeds applied to it, in order. Immutable, shared by all its clones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -123,5 +121,5 @@ class Chain(Shared):
 
     applied: tuple[Applied, ...] = ()
 
-    def then(self, *applied: Applied) -> Chain:
+    def then(self, *applied: Applied) -> "Chain":
         return Chain((*self.applied, *applied))

@@ -120,7 +120,6 @@ def _text(positives: Conds, share: Tensor | None = None) -> PooledText:
 
 
 def _alike(acting: list[tuple[dict, Tensor]]) -> list[list[tuple[dict, Tensor]]]:
-    """Group positives with their shares by their pooled texts."""
     groups: list[list[tuple[dict, Tensor]]] = []
     for cond, share in acting:
         own = next((group for group in groups if _are_equal(pooled_of(group[0][0]), pooled_of(cond))), None)

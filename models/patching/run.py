@@ -1,7 +1,5 @@
 """The state of one sampling run: what no step changes is computed once, in `prepare_run`, and ends with the run."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -71,7 +69,7 @@ class BranchKeysValues:
         keys, values = self.sites[site]
         return _take(keys, rows), _take(values, rows)
 
-    def to(self, like: Tensor) -> BranchKeysValues:
+    def to(self, like: Tensor) -> "BranchKeysValues":
         """Return the same on the device of `like`, and of its dtype."""
         return replace(self, sites={site: tuple(x.to(like) for x in pair) for site, pair in self.sites.items()})
 
@@ -98,7 +96,7 @@ class StepAdapter(Shared):
     _factors: RunCache[Tensor] = field(default_factory=lambda: RunCache(MOST_CACHED))
     _copies: RunCache = field(default_factory=lambda: RunCache(MOST_CACHED))
 
-    def at(self, sigma: Callable[[], float]) -> StepAdapter | None:
+    def at(self, sigma: Callable[[], float]) -> "StepAdapter | None":
         """Return the adapter at a noise level, which is asked for if it matters; None when it does not act."""
         if self.window is not None and not self.window(sigma()):
             return None
@@ -261,7 +259,6 @@ def _step_factor(schedule: Schedule, sampling, steps: StepPositions) -> Callable
 
 
 def _take(rows: Tensor, wanted: list[int]) -> Tensor:
-    """Return the wanted rows; those at even distances are a view."""
     first, last, step = wanted[0], wanted[-1], wanted[1] - wanted[0] if len(wanted) > 1 else 1
     if step > 0 and wanted == list(range(first, last + 1, step)):
         return rows[first : last + 1 : step]

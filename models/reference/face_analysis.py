@@ -180,11 +180,6 @@ def faces_of(analysis: Any, seen: Iterable[SeenFace]) -> Faces:
     return Faces(torch.stack([face.embedding for face in seen]), Path(file).name)
 
 
-def crops_of(seen: Iterable[SeenFace]) -> Tensor:
-    """Return the faces' crops [faces, 224, 224, 3]."""
-    return torch.stack([face.crop for face in seen])
-
-
 def _see(analysis: Any, image: Any, largest: bool) -> list[SeenFace]:
     for size in DETECTION_SIZES:  # a face that fills an image is too large for the detection model at first
         boxes, landmarks = analysis.det_model.detect(image, input_size=(size, size))  # [faces, 5], [faces, 5, 2]

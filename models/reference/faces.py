@@ -3,8 +3,6 @@
 Axes: N faces. An embedding is 512 numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +57,7 @@ class Faces:
         """The embeddings [N, 512], every one scaled to length 1."""
         return self.embeddings / self.embeddings.norm(dim=-1, keepdim=True)
 
-    def averaged(self) -> Faces:
+    def averaged(self) -> "Faces":
         """Return one face of several photos of one person: the mean of the embeddings as they are."""
         return Faces(self.embeddings.mean(dim=0, keepdim=True), self.recognition)
 
@@ -103,7 +101,6 @@ def read_faces(path: Path) -> Faces:
 
 
 def _name_of_faces(file_name: str, names: Collection[str]) -> str:
-    """Return the only one of the known names, else the only one there is."""
     candidates = [name for name in NAMES if name in names] or sorted(names)
     if len(candidates) == 1:
         return candidates[0]

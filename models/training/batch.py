@@ -3,8 +3,6 @@
 Axes: B pairs, N image patches and class token, L text tokens, M text tokens of the denoiser, D width.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +31,7 @@ class Conditioning:
     def __len__(self) -> int:
         return len(self.image_features)
 
-    def to(self, device: torch.device) -> Conditioning:
+    def to(self, device: torch.device) -> "Conditioning":
         """Return it on a device in float32, in which the resampler computes, as when it samples."""
         return Conditioning(**{name: x.to(device, torch.float32) for name, x in vars(self).items() if x is not None})
 
@@ -45,7 +43,7 @@ class Batch:
     latents: Tensor
     conditioning: Conditioning
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> "Batch":
         """Return it on a device in float32."""
         return Batch(self.latents.to(device, torch.float32), self.conditioning.to(device))
 

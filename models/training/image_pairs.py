@@ -52,5 +52,4 @@ def _rgb(image: Tensor) -> Tensor:
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines of a text that hold something."""
     return [line.strip() for line in text.splitlines() if line.strip()]

@@ -113,7 +113,6 @@ class Trainer:
         return StepReport(self.step, loss.item(), learning_rate, grad_norm.item())
 
     def _accumulate(self, part: int) -> Tensor:
-        """Run a forward and a backward pass; return the mean loss."""
         name = f"{self.arguments.seed} step {self.step} part {part} rank {self.accelerator.process_index}"
         generator = torch.Generator().manual_seed(random.Random(name).getrandbits(63))
         count, parts = self.arguments.batch_size, self.arguments.gradient_accumulation_steps

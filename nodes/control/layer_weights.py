@@ -18,6 +18,7 @@ class IPAdapterInstructLayers(io.ComfyNode):
                 io.Combo.Input("scaling", options=list(SCALINGS), default=V_ONLY),
             ],
             outputs=[Layers.Output(display_name="layers")],
+            hidden=[],
             search_aliases=["weight type", "style transfer", "layer weights", "mad scientist", "block weights"],
         )
 

@@ -30,6 +30,7 @@ class IPAdapterInstructSchedule(io.ComfyNode):
                 ),
             ],
             outputs=[Schedules.Output(display_name="schedule")],
+            hidden=[],
             search_aliases=["instruct schedule", "weight over steps", "keyframes", "ip adapter weights"],
         )
 

@@ -34,7 +34,6 @@ class IPAdapterInstructTask(io.ComfyNode):
                 io.Float.Output(display_name="image_guidance"),
                 io.Float.Output(display_name="cfg"),
             ],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["instruct presets", "recommended settings", "random instruction"],
         )
 

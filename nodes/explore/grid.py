@@ -58,7 +58,6 @@ class IPAdapterInstructGrid(io.ComfyNode):
                 io.Mask.Input("attn_mask", optional=True, **AS_LINK),
             ],
             outputs=[io.Image.Output(display_name="grid"), io.Image.Output(display_name="images")],
-            hidden=[io.Hidden.unique_id],
             enable_expand=True,
             search_aliases=["xy plot", "xyz grid", "compare instructions", "parameter sweep"],
         )

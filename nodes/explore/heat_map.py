@@ -46,7 +46,6 @@ class IPAdapterInstructHeatMap(io.ComfyNode):
                 io.Combo.Input("scale", options=list(SCALES), default=EACH_MAP),
             ],
             outputs=[io.Image.Output(display_name="overlay"), io.Mask.Output(display_name="maps")],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["attention map", "ip adapter heatmap", "where does the reference act", "saliency"],
         )
 
@@ -141,7 +140,6 @@ def _names(watch: Watch) -> list[str]:
 
 
 def _labels(watch: Watch) -> list[list[str]]:
-    """Return each adapter's labels, one for each picture."""
     if watch.latents == 1:
         return [[name] for name in _names(watch)]
     return [[f"{name}, picture {number}" for number in range(1, watch.latents + 1)] for name in _names(watch)]

@@ -27,15 +27,13 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
                 advanced(io.Int.Input("cell_width", default=0, min=0, max=WIDEST, optional=True)),
             ],
             outputs=[io.Image.Output(display_name="grid"), io.Image.Output(display_name="images")],
+            hidden=[],
             search_aliases=["xy plot", "contact sheet", "image grid", "compare"],
         )
 
     @classmethod
     def execute(cls, images, row_labels: str, column_labels: str, cell_width: int = 0, **more) -> io.NodeOutput:
-        """Label the cells.
-
-        `more`: further cells, by names in order, which only Instruct Grid connects. Each may be a batch itself.
-        """
+        """Label the cells. more: further ones, by names in order, which Instruct Grid connects; each may be a batch."""
         check_numbers(0, WIDEST, cell_width=cell_width)
         for name, labels in (("row_labels", row_labels), ("column_labels", column_labels)):
             check_length(name, labels)
@@ -52,7 +50,6 @@ class IPAdapterInstructLabelGrid(io.ComfyNode):
 
 
 def _labels(text: str) -> list[str]:
-    """Return one label a line, without the empty lines at the end."""
     return [line.strip() for line in text.rstrip().splitlines()]
 
 

@@ -116,7 +116,6 @@ def _width(labels: Iterable[list[str]], font: ImageFont.FreeTypeFont) -> int:
 
 
 def _draw(sheet: Image.Image, lines: list[str], font: ImageFont.FreeTypeFont, middle: float, centre: float) -> None:
-    """Draw a label around `middle` from left to right and around `centre` from top to bottom."""
     top = centre - _line(font) * len(lines) / 2
     for number, line in enumerate(lines):
         place = round(middle - font.getlength(line) / 2), round(top + number * _line(font))

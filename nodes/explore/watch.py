@@ -15,6 +15,7 @@ class IPAdapterInstructWatch(io.ComfyNode):
             category=f"{CATEGORY}/explore",
             inputs=[io.Model.Input("model")],
             outputs=[io.Model.Output(display_name="model"), Watches.Output(display_name="watch")],
+            hidden=[],
             search_aliases=["attention map", "ip adapter debug", "where does the reference act", "visualize attention"],
         )
 

@@ -20,7 +20,6 @@ class IPAdapterInstructLoadFace(io.ComfyNode):
             category=f"{CATEGORY}/faces",
             inputs=[io.Combo.Input("file", options=FACES.names())],
             outputs=[Face.Output(display_name="face")],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["faceid", "load face", "import face", "face embedding"],
         )
 

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import folder_paths
+import torch
 from comfy_api.latest import io
 
 from ...models.encoding.pixels import check_image
@@ -39,7 +40,6 @@ class IPAdapterInstructReadFace(io.ComfyNode):
                 FaceAnalysis.Input("face_analysis", optional=True),
             ],
             outputs=[Face.Output(display_name="face"), io.Image.Output(display_name="crop")],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,  # to save a face, nothing needs to be connected
             search_aliases=["faceid", "face embedding", "insightface", "arcface", "face crop", "save face"],
         )
@@ -67,13 +67,14 @@ class IPAdapterInstructReadFace(io.ComfyNode):
         seen = face_reading.see_faces(analysis, image, largest=which == LARGEST)
         taken = list(itertools.chain(*seen))
         faces = face_reading.faces_of(analysis, taken)
+        crops = torch.stack([face.crop for face in taken])
         if together == AVERAGE:
             faces = faces.averaged()
         lines.append(f"{len(taken)} face(s) of {len(seen)} picture(s) -> {len(faces.embeddings)} embedding(s)")
         if target is not None:
             write_faces(faces, target)
             lines.append(f"saved: {target.relative_to(output).as_posix()}, in {output}")
-        return output_with_text(cls, [*lines, *_sizes(seen)], faces, face_reading.crops_of(taken))
+        return output_with_text(cls, [*lines, *_sizes(seen)], faces, crops)
 
 
 def model_roots() -> list[Path]:
@@ -92,7 +93,6 @@ def _loaded(model_pack: str, device: str) -> tuple[object, list[str]]:
 
 
 def _sizes(seen: list[list[face_reading.SeenFace]]) -> list[str]:
-    """Return a line for each picture: its faces' sizes in pixels, and the detection size they were found at."""
     lines = [
         f"picture {number}: {', '.join(f'{face.width:.0f} x {face.height:.0f}' for face in faces)} pixels, "
         f"detected at {faces[0].detected_at}"

@@ -27,7 +27,6 @@ class IPAdapterInstructApply(io.ComfyNode):
                 Layers.Input("layers", optional=True),
             ],
             outputs=[io.Model.Output()],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["instruct", "ip adapter apply", "reference image", "image prompt"],
         )
 

@@ -24,6 +24,7 @@ class IPAdapterInstructCombine(io.ComfyNode):
                 io.Float.Input("at_percent", default=0.35, min=0.0, max=1.0, step=0.001),
             ],
             outputs=[Embeds.Output(display_name="embeds")],
+            hidden=[],
             search_aliases=["instruct combine", "blend instructions", "switch instruction", "prompt travel"],
         )
 

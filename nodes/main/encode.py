@@ -1,5 +1,7 @@
 """The Encode Instruct Prompt node."""
 
+from typing import Any
+
 from comfy_api.latest import io
 
 from ...models.guidance.tasks import OWN_WORDS, TASKS, instruction_of
@@ -28,7 +30,6 @@ class IPAdapterInstructEncode(io.ComfyNode):
                 io.Conditioning.Output(display_name="positive"),
                 io.Conditioning.Output(display_name="negative"),
             ],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["instruct", "ip adapter encode", "reference image", "image prompt"],
         )
 
@@ -44,7 +45,7 @@ class IPAdapterInstructEncode(io.ComfyNode):
         check_either(image, references)
         check_clip(clip)
         texts = Texts(instruction_of(task, instruction), prompt, negative_prompt)
-        row = references or one_image(image)
+        row: Any = references if image is None else one_image(image)
         embeds = encode_references(adapter, clip, row, texts)
         lines = [line for one in row.row for line in _describe(adapter.adapter, one, texts.instruction)]
         if instruction.strip() not in ("", texts.instruction):
@@ -61,7 +62,6 @@ def check_either(image, references) -> None:
 
 
 def _describe(adapter, reference, instruction: str) -> list[str]:
-    """Return lines on what the adapter makes of a reference's words, and of its face or picture."""
     lines = describe_reading(adapter, reference.instruction or instruction, reference.negative_instruction)
     kind = adapter.kind
     if kind.reads_face and adapter.encoder_need is None:

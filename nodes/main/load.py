@@ -25,15 +25,7 @@ class IPAdapterInstructLoader(io.ComfyNode):
                 instruct_clip_input(),
             ],
             outputs=[Adapter.Output(display_name="adapter")],
-            hidden=[io.Hidden.unique_id],
-            search_aliases=[
-                "ip adapter instruct",
-                "ipadapter loader",
-                "reference image",
-                "instruct",
-                "faceid",
-                "ip adapter plus",
-            ],
+            search_aliases=["ip adapter instruct", "ipadapter loader", "reference image", "faceid", "ip adapter plus"],
         )
 
     @classmethod

@@ -33,7 +33,6 @@ class IPAdapterInstructReference(io.ComfyNode):
                 PlusEmbeds.Input("neg_embeds", optional=True),
             ],
             outputs=[References.Output(display_name="references")],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["several references", "ip adapter batch", "negative instruction", "ip adapter embeds"],
         )
 

@@ -18,7 +18,6 @@ class IPAdapterInstructLoadEmbeds(io.ComfyNode):
             category=f"{CATEGORY}/prepare",
             inputs=[Adapter.Input("adapter"), io.Combo.Input("file", options=EMBEDS.names())],
             outputs=[Embeds.Output(display_name="embeds")],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["instruct load", "ip adapter embeds", "load embeds", "import embeds"],
         )
 

@@ -35,7 +35,6 @@ class IPAdapterInstructPrepare(io.ComfyNode):
                 io.Boolean.Input("invert", default=False),
             ],
             outputs=[io.Image.Output(display_name="image"), io.Mask.Output(display_name="mask")],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["remove background", "cut out", "crop face", "square crop", "crop by mask"],
         )
 

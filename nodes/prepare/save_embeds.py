@@ -19,7 +19,6 @@ class IPAdapterInstructSaveEmbeds(io.ComfyNode):
             category=f"{CATEGORY}/prepare",
             inputs=[Embeds.Input("embeds"), io.String.Input("filename_prefix", default="embeds/instruct")],
             outputs=[],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
             search_aliases=["instruct save", "ip adapter embeds", "save embeds", "export embeds"],
         )

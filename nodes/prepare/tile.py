@@ -23,7 +23,6 @@ class IPAdapterInstructTile(io.ComfyNode):
                 io.Boolean.Input("whole", default=True),
             ],
             outputs=[io.Image.Output(display_name="image"), io.Int.Output(display_name="count")],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["tiled ip adapter", "split image", "large reference", "panorama"],
         )
 

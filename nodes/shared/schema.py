@@ -27,10 +27,12 @@ ENGLISH = json.loads((LOCALES / "en" / "nodeDefs.json").read_text(encoding="utf-
 class Schema(io.Schema):
     """A node's schema. Its display name, its description and all tooltips are those in `locales/en`.
 
+    hidden: a node is told its own id, by which `output_with_text` finds it on the page; [] for one that says nothing.
     search_aliases: other words that the page's search finds the node by; ComfyUI 0.3.75 does not read them.
     Raises KeyError for a node, an input or an output that has no words there.
     """
 
+    hidden: list[io.Hidden] = field(default_factory=lambda: [io.Hidden.unique_id])
     search_aliases: list[str] = field(default_factory=list)
 
     def __post_init__(self):

@@ -29,7 +29,6 @@ class IPAdapterInstructOpenClip(io.ComfyNode):
                 io.ClipVision.Output(display_name="clip_vision"),
                 InstructClip.Output(display_name="instruct_clip"),
             ],
-            hidden=[io.Hidden.unique_id],
             search_aliases=["open_clip", "clip vision loader", "ViT-H", "ViT-bigG", "clip_l", "text encoder loader"],
         )
 
@@ -70,10 +69,7 @@ def _choices(folder: str, weights: tuple[Pretrained, ...]) -> list[str]:
 
 
 def _path(choice: str, folder: str, weights: tuple[Pretrained, ...]) -> Path:
-    """Return the chosen file; of a download, the one that was fetched before, or is fetched now.
-
-    A download holds both encoders, and is looked for in the folders of both.
-    """
+    """Return the chosen file. A download, which holds both encoders, is looked for in both folders, or fetched."""
     from ...models.encoding.open_clip.pretrained import download_pretrained, file_names
 
     pretrained = next((one for one in weights if one.choice == choice), None)

@@ -7,7 +7,7 @@ import comfy.utils
 import folder_paths
 from comfy_api.latest import io
 
-from ...models.files.encoder_files import VIT_H_HIDDEN_STATES, wrong_encoder
+from ...models.files.encoder_files import VIT_H_HIDDEN_STATES
 from ...models.messages import check_letters
 from ...models.training.training_arguments import MIXED_PRECISIONS, NO, TrainingArguments
 from ..shared.folders import adapter_path, fitting_encoder, listed_name, stamps_of
@@ -55,7 +55,6 @@ class IPAdapterInstructTrain(io.ComfyNode):
                 io.String.Output(display_name="file_name"),
                 io.LossMap.Output(display_name="loss_map"),
             ],
-            hidden=[io.Hidden.unique_id],
             is_output_node=True,
             search_aliases=["instruct train", "ip adapter training", "fine-tune", "teach", "finetune"],
         )
@@ -92,7 +91,7 @@ class IPAdapterInstructTrain(io.ComfyNode):
         preview_every: int = 100,
     ) -> io.NodeOutput:
         from ...models.adapter.checkpoint import read_checkpoint
-        from ...models.encoding.encode import AdapterWithEncoders
+        from ...models.encoding.encode import AdapterWithEncoders, chosen_encoder
         from ...models.encoding.loaded_adapter import LoadedAdapter
         from ...models.encoding.text_encoder import check_clip
         from ...models.training.dataset import Encoders
@@ -113,8 +112,8 @@ class IPAdapterInstructTrain(io.ComfyNode):
         )
         check_letters("filename_prefix", filename_prefix)
         path = TRAINED.next_path(filename_prefix, str(Path(folder_paths.get_output_directory(), MODEL_FOLDER)))
-        encoder = _encoder_file(clip_vision)
-        image_encoder = clip_vision if encoder is None else encoder.load()
+        encoder = None if clip_vision is not None else fitting_encoder(VIT_H_HIDDEN_STATES)
+        image_encoder = chosen_encoder(encoder, clip_vision, VIT_H_HIDDEN_STATES)
         encoders = Encoders(clip, vae, image_encoder, resolution_of(targets), instruct_clip)
         initial = Shape() if initial_adapter == SCRATCH else read_checkpoint(adapter_path(initial_adapter))
         setup = TrainingSetup(model, encoders, pairs, initial, arguments)
@@ -151,17 +150,3 @@ def _train(node, setup, path: Path, preview_every: int) -> list[float]:
     trainer.train(after_step, lambda: trainer.write(path, "in ComfyUI"))
     trainer.write(path, "in ComfyUI")
     return losses
-
-
-def _encoder_file(clip_vision):
-    """Return the file that fits; None where an encoder is connected. Raises ValueError for another, or without any."""
-    from ...models.encoding.image_encoder import check_encoder
-
-    if clip_vision is not None:
-        check_encoder(clip_vision, VIT_H_HIDDEN_STATES, "the connected one")
-        return None
-    encoder = fitting_encoder(VIT_H_HIDDEN_STATES)
-    if encoder is None:
-        missing = wrong_encoder("no .safetensors file in models/clip_vision is one", VIT_H_HIDDEN_STATES)
-        raise ValueError(f"{missing} Or connect one.")
-    return encoder

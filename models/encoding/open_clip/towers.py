@@ -206,7 +206,6 @@ def token_ids(tokenizer, texts: Sequence[str], positions: int) -> list[list[int]
 
 @functools.cache
 def _tokenizer():
-    """Return ComfyUI's CLIP tokenizer."""
     return comfy.sd1_clip.SDTokenizer().tokenizer
 
 
