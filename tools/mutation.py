@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from comfyhost.environments import Environment
-from comfyhost.install import clean_environment, only_one, say
+from comfyhost.install import clean_environment, exit_code, only_one, say
 from comfyhost.packed_folders import remove
 from comfyhost.places import REPO_ROOT, TOOLS, ToolError, cache_folder
 from comfyhost.repository import copy_working_tree
@@ -31,7 +31,7 @@ REPORT = REPO_ROOT / "output" / "mutation.md"
 NOTICED = ("killed", "timeout", "not checked")
 
 
-def main(files: list[str]) -> int:
+def main(files: list[str]) -> None:
     """Run mutmut on a copy of the repository, and write down what `report` says there."""
     python = MUTMUT.set_up(Path(sys.executable))
     # One thread, since the process that forks must have no other.
@@ -44,15 +44,15 @@ def main(files: list[str]) -> int:
         names = [f"{PACKAGE}.models.*{file}.*" for file in files]
         command = [python.with_name("mutmut"), "run", "--max-children", "2", *names]
         if subprocess.run(command, cwd=FOLDER, env=environment).returncode:
-            say(f"error: mutmut broke off in {FOLDER}; what it said is above. The tests must pass before it can run.")
-            return 1
+            raise ToolError(
+                f"mutmut broke off in {FOLDER}; its words are above. The tests must pass before it can run."
+            )
         ask = [python, "-c", "import mutation; mutation.report()"]
         found = subprocess.run(ask, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
     print(found.partition("\n\n")[0])
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(found, encoding="utf-8")
     say(f"Written to {REPORT}")
-    return 0
 
 
 def lay_out() -> None:
@@ -106,7 +106,4 @@ def changes_words_alone(changed: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ToolError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))

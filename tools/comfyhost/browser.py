@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from comfyhost.install import clean_environment, make_folder, only_one, say
+from comfyhost.install import clean_environment, only_one, say
 from comfyhost.places import ToolError, cache_folder
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -55,7 +55,6 @@ def find_or_install() -> Path:
     found = find()
     if found:
         return found
-    make_folder(cache_folder())
     with only_one(cache_folder() / "browser.lock"):
         return find() or install()
 
@@ -63,21 +62,15 @@ def find_or_install() -> Path:
 def find() -> Path | None:
     """The Chromium that CHROMIUM names, else the first that starts: on PATH, then Playwright's own."""
     named = os.environ.get("CHROMIUM")
-    if named:
-        return checked(Path(named).expanduser())
-    on_path = (shutil.which(name) for name in NAMES)
-    candidates = [Path(path) for path in on_path if path]
-    return next((path for path in candidates if starts(path)), None) or playwrights_own()
-
-
-def checked(named: Path) -> Path:
-    """CHROMIUM's value, which must start."""
-    if not starts(named):
+    if named and not starts(Path(named).expanduser()):
         raise ToolError(
             f"CHROMIUM should name a Chromium or Chrome, but {named} does not start. "
             "Set it to the full path of one, or unset it to have one found."
         )
-    return named
+    if named:
+        return Path(named).expanduser()
+    on_path = (shutil.which(name) for name in NAMES)
+    return next((Path(path) for path in on_path if path and starts(Path(path))), None) or playwrights_own()
 
 
 def starts(path: Path) -> bool:
@@ -116,12 +109,9 @@ def install() -> Path:
 def ways() -> list[list[str]]:
     """The commands that may install one on this machine, each for a subprocess, the likeliest first."""
     playwright = [sys.executable, "-m", "playwright", "install"]
-    with_libraries = [*playwright, "--with-deps", "chromium"]
-    if not shutil.which("apt-get"):
-        return [[*playwright, "chromium"]]
-    if os.geteuid() == 0:
-        return [by_apt([]), with_libraries]
-    if shutil.which("sudo"):
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        return [by_apt([]), [*playwright, "--with-deps", "chromium"]]
+    if shutil.which("apt-get") and shutil.which("sudo"):
         return [by_apt(["sudo", "-n"]), [*playwright, "chromium"]]
     return [[*playwright, "chromium"]]
 
@@ -134,17 +124,10 @@ def by_apt(prefix: list[str]) -> list[str]:
 
 def attempt(command: list[str]) -> str:
     """Run a command and return what it said at its end, for the case that no Chromium came of it."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    how = {"timeout": INSTALL_TIMEOUT, "env": clean_environment(), "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=INSTALL_TIMEOUT,
-            env=clean_environment(),
-            text=True,
-            errors="replace",
-        )
+        said = subprocess.run(command, **streams, **how).stdout.strip()[-OUTPUT_TAIL:]
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"$ {' '.join(command)}\n{error}"
-    return f"$ {' '.join(command)}\n{done.stdout.strip()[-OUTPUT_TAIL:]}"
+        said = str(error)
+    return f"$ {' '.join(command)}\n{said}"

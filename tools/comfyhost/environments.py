@@ -16,7 +16,7 @@ from comfyhost.places import cache_folder, venv_python
 class Environment:
     """An environment in the cache folder with what a requirements file names.
 
-    It also sees the packages of another python: a second torch would take another 5.5 GB.
+    It may also see the packages of another python: a second torch would take another 5.5 GB.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Environment:
         is_stamped = self.stamp.is_file() and self.stamp.read_text(encoding="utf-8") == self.fingerprint()
         return is_stamped and runs(self.python)
 
-    def set_up(self, beside: Path) -> Path:
-        """Install what is missing beside that python's packages, and return the environment's python."""
-        log_file = cache_folder() / f"{self.name}.log"
+    def set_up(self, beside: Path | None = None) -> Path:
+        """Install what is missing, beside that python's packages, and return the environment's python."""
         with only_one(cache_folder() / f"{self.name}.lock"):
             if not self.is_current():
-                say(f"Setting up {self.folder} (details in {log_file.name})")
-                with open(log_file, "w", encoding="utf-8") as log:
-                    pip = Pip(self.python, log)
-                    make_venv(self.folder, pip)
-                    (site_packages(self.python) / "comfyui.pth").write_text(f"{site_packages(beside)}\n")
-                    pip("install", "-r", self.requirements, "-c", HOST_REQUIREMENTS)
+                say(f"Setting up {self.folder} (details in {self.name}.log)")
+                pip = Pip(self.python, cache_folder() / f"{self.name}.log")
+                make_venv(self.folder, pip)
+                if beside:
+                    link = site_packages(self.python) / "comfyui.pth"
+                    link.write_text(f"{site_packages(beside)}\n", encoding="utf-8")
+                pip("install", "-r", self.requirements, "-c", HOST_REQUIREMENTS)
                 self.stamp.write_text(self.fingerprint(), encoding="utf-8")
         return self.python
 

@@ -145,8 +145,9 @@ class ManagedComfyUI:
         """torch's version and place, and a digest that changes when one of its files is written."""
         return run([self.host.python, "-c", LOOK_AT_TORCH], self.variables())
 
-    def server(self) -> InstalledServer:
-        return InstalledServer(self.host, base=self.folder, environment=self.variables())
+    def server(self) -> ComfyServer:
+        """A server that has in its custom_nodes what was installed there, and nothing else."""
+        return ComfyServer(self.host, base=self.folder, environment=self.variables(), pack=None)
 
     def start_manager_with_server(self) -> None:
         """Start Manager with the server from now on, as later versions of ComfyUI do with --enable-manager."""
@@ -154,17 +155,3 @@ class ManagedComfyUI:
         starter.mkdir()
         (starter / "prestartup_script.py").write_text(PRESTARTUP, encoding="utf-8")
         (starter / "__init__.py").write_text(START, encoding="utf-8")
-
-
-class InstalledServer(ComfyServer):
-    """A server that has in its custom_nodes what was installed there, and nothing of ours is linked into it."""
-
-    def __enter__(self) -> InstalledServer:
-        self.base = self.given_base
-        self.log = self.base / "server.log"
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self
