@@ -111,7 +111,7 @@ class Client:
         return self.do(self.request("GET", "/object_info"))
 
     def history(self, prompt_id: str) -> dict:
-        """Return what the server keeps about a finished prompt; empty when it keeps nothing."""
+        """Return what the server keeps about a finished prompt, if anything."""
         return self.do(self.request("GET", f"/history/{prompt_id}")).get(prompt_id, {})
 
     def upload_image(self, path: Path, name: str | None = None) -> str:

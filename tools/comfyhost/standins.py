@@ -73,8 +73,11 @@ def checkpoint_and_adapter(family: str, kind: str, dtype: torch.dtype = torch.fl
     )
 
 
-KINDS = {"sd15": "sd15real", "sdxl": "sdxlfull", "sd3": "sd3deep"}
-STAND_INS = {family: (*checkpoint_and_adapter(family, kind, torch.float32), VIT_H) for family, kind in KINDS.items()}
+STAND_INS = {
+    "sd15": (*checkpoint_and_adapter("sd15", "sd15real", torch.float32), VIT_H),
+    "sdxl": (*checkpoint_and_adapter("sdxl", "sdxlfull", torch.float32), VIT_H),
+    "sd3": (*checkpoint_and_adapter("sd3", "sd3deep", torch.float32), VIT_H),
+}
 
 
 def main() -> int:
@@ -108,7 +111,6 @@ def has_own(models: Path, path: PurePosixPath, record: dict) -> bool:
 
 def write_stand_ins(models: Path, stand_ins: tuple[StandIn, ...]) -> None:
     """Write the files that are absent or described differently now. Safe to run twice at the same time."""
-    models.mkdir(parents=True, exist_ok=True)
     with only_one(models / "stand-ins.lock"):
         (models / "README.txt").write_text(README, encoding="utf-8")
         for stand_in in stand_ins:
