@@ -17,7 +17,7 @@ def pack_module(name: str) -> types.ModuleType:
     return importlib.import_module(f"{NAME}.{name}")
 
 
-def register(name: str) -> None:
+def register(name: str = "ipadapter_instruct") -> None:
     """Make the pack importable by a name, whatever its folder is called.
 
     The repository's root must not be on sys.path, where its `nodes` would hide ComfyUI's.

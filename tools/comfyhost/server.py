@@ -22,8 +22,7 @@ from comfyhost.places import PACK_FOLDER, REPO_ROOT, Host, ToolError, cache_fold
 from comfyhost.standins import put_in_place
 
 ADDRESS = "127.0.0.1"
-ALWAYS = ("--disable-auto-launch", "--preview-method", "none")
-WHERE_KNOWN = ("--disable-api-nodes",)
+ALWAYS = ("--disable-auto-launch", "--preview-method", "none", "--disable-api-nodes")
 PORT_TAKEN = ("address already in use", "Errno 98", "Errno 48")
 PORT_TRIES = 3
 LOG_TAIL = 25
@@ -116,14 +115,11 @@ class ComfyServer:
 
     def command(self) -> list[str]:
         """The command line."""
-        known = (self.comfyui.comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
-        optional = [flag for flag in WHERE_KNOWN if f'"{flag}"' in known]
-        if '"--database-url"' in known:
-            optional += ["--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"]
-        folders = ["--base-directory", str(self.base)]
-        listen = ["--listen", ADDRESS, "--port", str(self.port)]
         main = [str(self.comfyui.python), str(self.comfyui.comfyui / "main.py")]
-        return [*main, *device(self.comfyui), *ALWAYS, *listen, *folders, *optional, *self.arguments]
+        listen = ["--listen", ADDRESS, "--port", str(self.port)]
+        database = f"sqlite:///{self.base / 'user' / 'comfyui.db'}"
+        places = ["--base-directory", str(self.base), "--database-url", database]
+        return [*main, *device(self.comfyui), *ALWAYS, *listen, *places, *self.arguments]
 
     def wait_for_answer(self) -> None:
         """Return when the server answers; raise ServerError when it ends first or takes too long."""
