@@ -1,4 +1,7 @@
-"""CLIP's towers are found in files by their tensors, in both layouts, and come out under open_clip's names."""
+"""CLIP's towers are found in files by their tensors, in both layouts, and come out under open_clip's names.
+
+The files have the tensors of ComfyUI's own towers; nothing of it runs.
+"""
 
 import pytest
 import torch
