@@ -28,11 +28,6 @@ ARGUMENTS = (
     # The tests are about the pages of our own server: nothing else is there, whatever the network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-OWN_PATH = """
-from playwright.sync_api import sync_playwright
-with sync_playwright() as playwright:
-    print(playwright.chromium.executable_path)
-"""
 START_TIMEOUT = 60
 INSTALL_TIMEOUT = 900
 OUTPUT_TAIL = 800
@@ -41,25 +36,25 @@ OUTPUT_TAIL = 800
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A started, headless Chromium; one is installed when there is none."""
-    path = find_or_install()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        try:
+        path = find_or_install(playwright.chromium.executable_path)
+        with playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS)) as browser:
             yield browser
-        finally:
-            browser.close()
 
 
-def find_or_install() -> Path:
-    """A Chromium that starts. Raises ToolError when there is none and none can be installed."""
-    found = find()
+def find_or_install(playwrights: str = "") -> Path:
+    """A Chromium that starts. Raises ToolError when there is none and none can be installed.
+
+    `playwrights` is where `playwright install` puts its own.
+    """
+    found = find(playwrights)
     if found:
         return found
     with only_one(cache_folder() / "browser.lock"):
-        return find() or install()
+        return find(playwrights) or install(playwrights)
 
 
-def find() -> Path | None:
+def find(playwrights: str = "") -> Path | None:
     """The Chromium that CHROMIUM names, else the first that starts: on PATH, then Playwright's own."""
     named = os.environ.get("CHROMIUM")
     if named and not starts(Path(named).expanduser()):
@@ -69,8 +64,8 @@ def find() -> Path | None:
         )
     if named:
         return Path(named).expanduser()
-    on_path = (shutil.which(name) for name in NAMES)
-    return next((Path(path) for path in on_path if path and starts(Path(path))), None) or playwrights_own()
+    candidates = (*map(shutil.which, NAMES), playwrights)
+    return next((Path(path) for path in candidates if path and starts(Path(path))), None)
 
 
 def starts(path: Path) -> bool:
@@ -82,23 +77,13 @@ def starts(path: Path) -> bool:
     return done.returncode == 0
 
 
-def playwrights_own() -> Path | None:
-    """The Chromium that `playwright install` downloaded, if it did and it starts.
-
-    Asked in another process: a second Playwright cannot start in a process where one runs.
-    """
-    asked = subprocess.run([sys.executable, "-c", OWN_PATH], capture_output=True, text=True, env=clean_environment())
-    path = Path(asked.stdout.strip() or "none")
-    return path if starts(path) else None
-
-
-def install() -> Path:
+def install(playwrights: str) -> Path:
     """Install a Chromium by the first way that gives one which starts."""
     said = []
     for way in ways():
         say(f"No Chromium was found; installing one: {way[-1]}")
         said.append(attempt(way))
-        found = find()
+        found = find(playwrights)
         if found:
             return found
     wrong = "The browser tests need a Chromium, none was found, and none could be installed:"

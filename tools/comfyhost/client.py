@@ -50,6 +50,9 @@ class Progress:
     maximum: float = 0
 
 
+Listener = Callable[[Progress], None]
+
+
 @dataclass
 class Run:
     """The results of one prompt: each node's `ui` output and seconds by node id; the nodes that were cached."""
@@ -147,7 +150,7 @@ class Client:
             body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
         return self.do(self.request("POST", "/prompt", json=body))["prompt_id"]
 
-    def wait(self, prompt_id: str, on_progress: Callable[[Progress], None] | None = None, timeout: float = 600) -> Run:
+    def wait(self, prompt_id: str, on_progress: Listener | None = None, timeout: float = 600) -> Run:
         """Follow a queued prompt to its end.
 
         `on_progress` may use the client. Raises NodeFailedError, RunInterruptedError, or ClientError when it
@@ -167,11 +170,7 @@ class Client:
         return follower.run
 
     def run(
-        self,
-        prompt: dict,
-        on_progress: Callable[[Progress], None] | None = None,
-        timeout: float = 600,
-        workflow: dict | None = None,
+        self, prompt: dict, on_progress: Listener | None = None, timeout: float = 600, workflow: dict | None = None
     ) -> Run:
         """Queue a prompt and follow it to its end."""
         return self.wait(self.queue(prompt, workflow), on_progress, timeout)
@@ -217,7 +216,7 @@ def refusal(call: str, status: int, content: bytes) -> ClientError:
 class Follower:
     """Turns the server's messages about one prompt into a Run."""
 
-    def __init__(self, prompt_id: str, on_progress: Callable[[Progress], None]):
+    def __init__(self, prompt_id: str, on_progress: Listener):
         self.run = Run(prompt_id)
         self.tell = on_progress
         self.done = False

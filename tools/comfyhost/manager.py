@@ -70,18 +70,11 @@ def set_up_manager() -> Host:
 
 def run(command: list, environment: dict[str, str], folder: Path | None = None) -> str:
     """Run a command and return what it printed. Raises ToolError with it when the command failed."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+    words = [str(word) for word in command]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(words, cwd=folder, env=environment, text=True, timeout=300, **streams)
     if done.returncode:
-        raise ToolError(f"{' '.join(str(word) for word in command[:4])} ... failed, saying:\n{done.stdout[-3000:]}")
+        raise ToolError(f"{' '.join(words[:4])} ... failed, saying:\n{done.stdout[-3000:]}")
     return done.stdout
 
 

@@ -103,15 +103,12 @@ class ComfyServer:
     def launch(self) -> None:
         """Start the process. It stays in our process group, so that Ctrl-C reaches it too."""
         with open(self.log, "wb") as log:
-            output = log if self.quiet else None
+            streams = {"stdout": log, "stderr": log} if self.quiet else {}
             try:
-                self.process = subprocess.Popen(
-                    self.command(), cwd=self.base, env=self.environment, stdout=output, stderr=output
-                )
+                self.process = subprocess.Popen(self.command(), cwd=self.base, env=self.environment, **streams)
             except OSError as error:
-                raise ServerError(
-                    f"{self.comfyui.python} could not be started ({error.strerror}). Run `make setup` first."
-                ) from error
+                why = f"{self.comfyui.python} could not be started ({error.strerror}). Run `make setup` first."
+                raise ServerError(why) from error
 
     def command(self) -> list[str]:
         """The command line."""
