@@ -88,7 +88,9 @@ def report() -> None:
                 continue
             status = status_by_exit_code[code]
             if status not in NOTICED:
-                changed = [line for line in get_diff_for_mutant(mutant, path=path).splitlines()[3:] if line[0] in "-+"]
+                changed = [
+                    line for line in get_diff_for_mutant(mutant, path=path).splitlines()[3:] if line[:1] in ("-", "+")
+                ]
                 status = "message text" if status == "survived" and changes_words_alone(changed) else status
                 if status != "message text":
                     missed += ["", f"{mutant}: {status}", "", "```diff", *changed, "```"]

@@ -35,8 +35,13 @@ def small_models() -> Path:
     write_stand_ins(ordinary, (VIT_H,))
     folder = cache_folder() / "small-models"
     write_stand_ins(folder, SMALL_MODELS)
+    link_into(folder, ordinary / VIT_H.path)
+    return folder
+
+
+def link_into(folder: Path, encoder: Path) -> None:
+    """Link the image encoder into the folder under its published name."""
     link = folder / VIT_H.path
     link.parent.mkdir(exist_ok=True)
     if not link.is_symlink():
-        link.symlink_to(ordinary / VIT_H.path)
-    return folder
+        link.symlink_to(encoder)
