@@ -1,4 +1,4 @@
-"""Small checkpoints that ComfyUI loads as SD1.5, SDXL and SD3.
+"""Small checkpoints that ComfyUI (0.3.75 and 0.33.0 checked) loads as SD1.5, SDXL and SD3.
 
 They are made of its own classes, on the meta device, with the settings below. ComfyUI recognises a model by its shapes,
 which fixes most of them: 320 channels, CLIP-L's 123 M weights, SDXL's transformer depths.

@@ -41,7 +41,7 @@ class Blueprint(dict[str, Weight]):
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Blueprint:
-        """A model's state_dict, which may lie on the meta device."""
+        """Describe a model by its state_dict, which may lie on the meta device."""
         parts = cls()
         for name in in_drawing_order(tensors):
             module, _, kind = name.rpartition(".")
@@ -94,7 +94,7 @@ class Blueprint(dict[str, Weight]):
 
 
 def described(model: Callable[..., nn.Module], *arguments, **settings) -> Blueprint:
-    """The weights of a model of this class with these settings; it takes no memory."""
+    """Describe a model of this class with these settings, without the memory for it."""
     with torch.device("meta"):
         return Blueprint.of(model(*arguments, **settings).state_dict())
 
