@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
-from comfyhost import manager
+from comfyhost import environments, manager
+from comfyhost.environments import Environment, site_packages
 from comfyhost.places import ToolError
 
 
 def test_it_is_made_anew_when_a_requirement_or_comfyuis_environment_changes(monkeypatch, tmp_path):
-    stamp, python = tmp_path / "installed.stamp", Path(sys.executable)
-    assert not manager.is_current(stamp, python)
-    stamp.write_text(manager.manager_fingerprint())
-    assert manager.is_current(stamp, python)
-    assert not manager.is_current(stamp, tmp_path / "python")
-    monkeypatch.setattr(manager, "fingerprint", lambda: "another ComfyUI")
-    assert not manager.is_current(stamp, python)
-    monkeypatch.undo()
-    (tmp_path / "requirements.txt").write_text("comfyui-manager\n")
-    monkeypatch.setattr(manager, "MANAGER_REQUIREMENTS", tmp_path / "requirements.txt")
-    assert not manager.is_current(stamp, python)
+    monkeypatch.setenv("IPADAPTER_INSTRUCT_CACHE", str(tmp_path))
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("comfy-cli\n")
+    environment = Environment("manager", requirements)
+    environment.python.parent.mkdir(parents=True)
+    environment.python.symlink_to(sys.executable)
+    assert not environment.is_current()
+    environment.stamp.write_text(environment.fingerprint())
+    assert environment.is_current()
+    with monkeypatch.context() as another:
+        another.setattr(environments, "fingerprint", lambda: "another ComfyUI")
+        assert not environment.is_current()
+    requirements.write_text("comfyui-manager\n")
+    assert not environment.is_current()
+    requirements.write_text("comfy-cli\n")
+    assert environment.is_current()
+    environment.python.unlink()
+    assert not environment.is_current()
 
 
 def test_nothing_is_installed_beside_a_users_own_comfyui(monkeypatch, tmp_path):
@@ -33,9 +40,9 @@ def test_nothing_is_installed_beside_a_users_own_comfyui(monkeypatch, tmp_path):
 
 
 def test_it_has_the_torch_of_comfyuis_environment_and_no_other(clean):
-    hosts_own = manager.site_packages(manager.set_up().python)
+    hosts_own = site_packages(manager.set_up().python)
     assert str(hosts_own) in clean.torch()
-    assert not (manager.site_packages(clean.host.python) / "torch").exists()
+    assert not (site_packages(clean.host.python) / "torch").exists()
 
 
 def test_a_command_of_managers_that_fails_says_what_manager_said(clean):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from comfyhost.manager import site_packages
+from comfyhost.environments import site_packages
 from comfyhost.places import REPO_ROOT, TOOLS
 from ipadapter_instruct.models.families import FAMILIES
 

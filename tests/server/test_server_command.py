@@ -13,9 +13,6 @@ from comfyhost.server import ComfyServer, has_accelerator
 
 def command(tmp_path: Path, users_own: bool) -> list[str]:
     """The command line for a ComfyUI in `tmp_path`."""
-    options = tmp_path / "comfy" / "cli_args.py"
-    options.parent.mkdir()
-    options.touch()
     comfyui = ComfyServer(Host(tmp_path, Path(sys.executable), tmp_path / "models", users_own))
     comfyui.base, comfyui.port = tmp_path, 1
     return comfyui.command()

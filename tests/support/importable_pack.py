@@ -2,4 +2,4 @@
 
 from comfyhost.pack import register
 
-register("ipadapter_instruct")
+register()

@@ -1,7 +1,5 @@
 """The real ComfyUI, imported into the test process as its server would be; a `conftest.py` imports this first."""
 
-import sys
-
 import pytest
 import torch
 from comfyhost.in_process import import_comfyui
@@ -9,10 +7,9 @@ from comfyhost.places import host
 
 COMFYUI = host().comfyui
 
-if str(COMFYUI) not in sys.path:
-    torch.set_num_threads(1)  # the models are small and the test workers many
-    import_comfyui()
-    import comfy.model_management  # noqa: F401
+torch.set_num_threads(1)  # the models are small and the test workers many
+import_comfyui()
+import comfy.model_management  # noqa: E402, F401
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from comfyhost import install, places, versions
+from comfyhost import install, places
 from comfyhost.places import TOOLS, ToolError
 
 
@@ -50,11 +50,9 @@ def test_another_torch_has_an_environment_of_its_own_beside_the_same_comfyui(mon
 
 
 def test_another_torch_comes_with_its_torchvision_and_without_torchaudio(monkeypatch):
-    with versions.host_requirements() as pins:
-        assert pins.read_text() == versions.HOST_REQUIREMENTS.read_text()
+    assert install.host_requirements() == install.HOST_REQUIREMENTS.read_text()
     monkeypatch.setenv(places.TRIED_TORCH, "9.8.7")
-    with versions.host_requirements() as pins:
-        lines = [line for line in pins.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in install.host_requirements().splitlines() if not line.startswith("#")]
     assert lines[:2] == ["torch==9.8.7", "torchvision"]
     assert [install.package_name(line) for line in lines] == ["torch", "torchvision", "requests"]
 
@@ -97,12 +95,15 @@ def test_a_comfyui_python_that_is_not_there_is_refused(monkeypatch, tmp_path):
 
 def test_nothing_is_installed_into_a_users_python(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COMFYUI_PATH", str(comfyui(tmp_path)))
-    monkeypatch.setitem(install.DEV_MODULES, "no_such_module", "no-such-package")
+    (tmp_path / "requirements.txt").write_text("pytest==8.4.2
+no-such-package[extra]>=1
+")
+    monkeypatch.setitem(install.PURPOSES, "test", (tmp_path / "requirements.txt",))
     monkeypatch.setattr(install, "install", lambda *_: pytest.fail("installed"))
     assert install.main() == 0
     said = capsys.readouterr()
     assert said.out.strip() == sys.executable
-    assert "no-such-package" in said.err and "pip install" in said.err
+    assert "no-such-package" in said.err and "pip install" in said.err and "pytest" not in said.err
 
 
 def test_an_old_python_is_refused(monkeypatch):
@@ -135,7 +136,7 @@ def test_only_the_packages_installed_before_are_left_out_of_comfyuis_requirement
 
 
 def test_torch_and_what_must_match_it_are_pinned():
-    assert install.pinned_packages() == {"torch", "torchvision", "torchaudio", "requests"}
+    assert set(install.package_names(install.HOST_REQUIREMENTS)) == {"torch", "torchvision", "torchaudio", "requests"}
 
 
 def test_the_fingerprint_changes_with_a_requirement(monkeypatch, tmp_path):
@@ -173,10 +174,9 @@ def test_the_wheel_is_named_with_its_hash():
 
 
 def test_a_failing_command_shows_its_last_lines_and_the_remedy(tmp_path):
-    with open(tmp_path / "log", "w", encoding="utf-8") as log:
-        command = [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"]
-        with pytest.raises(ToolError, match="(?s)the reason.*do this"):
-            install.Pip(Path(sys.executable), log).run(command, "do this")
+    command = [sys.executable, "-c", "print('the reason'); raise SystemExit(3)"]
+    with pytest.raises(ToolError, match="(?s)the reason.*do this"):
+        install.Pip(Path(sys.executable), tmp_path / "log").run(command, "do this")
 
 
 @pytest.fixture
@@ -217,9 +217,8 @@ def steps_of(monkeypatch, cached, purpose: str) -> list[str]:
         places.venv_folder().mkdir(exist_ok=True)
 
     monkeypatch.setattr(install.Pip, "run", run)
-    with open(cached.models.with_name("log"), "w", encoding="utf-8") as log:
-        (cached.comfyui / "requirements.txt").write_text("numpy\n")
-        install.steps(cached, purpose, install.Pip(cached.python, log))
+    (cached.comfyui / "requirements.txt").write_text("numpy\n")
+    install.steps(cached, purpose, install.Pip(cached.python, cached.models.with_name("log")))
     return ran
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from comfyhost.in_process import import_comfyui, import_pack
+from comfyhost.in_process import import_comfyui
+from comfyhost.pack import register
 from comfyhost.places import ToolError, host
 
 # Of ComfyUI's attentions this is the one whose FLOPs torch counts.
@@ -16,4 +17,4 @@ try:
     import_comfyui(HOST_ARGUMENTS)
 except ToolError as error:
     sys.exit(f"error: {error}")
-import_pack()
+register()

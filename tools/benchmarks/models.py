@@ -13,7 +13,7 @@ import comfy.supported_models
 import torch
 from comfyhost import checkpoints
 from comfyhost.adapters import TOKENS, instruct_adapter
-from comfyhost.denoisers import CHANNELS, MMDiT, cross_attention_widths, joint_block_widths, mmdit, unet
+from comfyhost.denoisers import CHANNELS, cross_attention_widths, joint_block_widths, mmdit, unet
 from comfyhost.weights import Blueprint
 from ipadapter_instruct.models import families
 from ipadapter_instruct.models.adapter.checkpoint import recognise
@@ -53,15 +53,16 @@ class Base:
         return self.family.title
 
 
-SDXL_UNET = replace(checkpoints.UNETS["sdxlfull"], levels=[1, 2, 4])
-SD3_MMDIT = MMDiT(depth=24)
+SD15_UNET = checkpoints.UNETS["sd15real"]
+SDXL_UNET = {**checkpoints.UNETS["sdxlfull"], "channel_mult": [1, 2, 4]}
+SD3_MMDIT = {"depth": 24}
 SD3_POSITIONS = 192
 
 SD15 = Base(
     family=families.SD15,
-    denoiser=unet(checkpoints.SD15),
+    denoiser=unet(SD15_UNET),
     config_class=comfy.supported_models.SD15,
-    site_widths=tuple(cross_attention_widths(checkpoints.SD15)),
+    site_widths=tuple(cross_attention_widths(SD15_UNET)),
     latent=64,
 )
 SDXL = Base(
@@ -92,7 +93,7 @@ SMALL = replace(
     latent=16,
     layout={"model_channels": SMALL_CHANNELS},
 )
-SMALL_MMDIT = MMDiT(depth=6)
+SMALL_MMDIT = checkpoints.MMDITS["sd3deep"]
 SMALL_SD3 = replace(
     SD3,
     denoiser=mmdit(SMALL_MMDIT),

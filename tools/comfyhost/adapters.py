@@ -34,13 +34,8 @@ SHAPES = {
     "sd3": Shape(1280, 20, 4096, ("proj_out_big", "norm_out_big")),
 }
 JOINT_PROJECTIONS = (
-    "to_k_ip",
-    "to_v_ip",
-    "add_k_proj_ip",
-    "add_v_proj_ip",
-    "proj_ip",
-    "proj_encoder_hidden_states_ip",
-    "proj_encoder_passthrough_ip",
+    *("to_k_ip", "to_v_ip", "add_k_proj_ip", "add_v_proj_ip"),
+    *("proj_ip", "proj_encoder_hidden_states_ip", "proj_encoder_passthrough_ip"),
 )
 
 

@@ -9,27 +9,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import venv
-from pathlib import Path
 
+from comfyhost.environments import Environment
 from comfyhost.install import clean_environment, say
-from comfyhost.places import REPO_ROOT, cache_folder, venv_python
+from comfyhost.places import REPO_ROOT, TOOLS
 
-PIP_AUDIT = "pip-audit==2.10.1"
+PIP_AUDIT = Environment("audit", TOOLS / "requirements-audit.txt")
 NOT_AUDITED = 2
 
 
 def main() -> int:
     """Return 0 for nothing known, 1 for weaknesses or a failed audit; NOT_AUDITED where the service knew no package."""
-    folder = cache_folder() / "venv-audit"
-    python = venv_python(folder)
-    if not installed(python):
-        say(f"Installing {PIP_AUDIT} into {folder}")
-        venv.create(folder, with_pip=True, clear=True)
-        run([python, "-m", "pip", "install", "--quiet", PIP_AUDIT], check=True)
     options = ["--vulnerability-service", "pypi", "--progress-spinner", "off", "--format", "json"]
-    requirements = ["--requirement", REPO_ROOT / "requirements.txt"]
-    asked = run([python, "-m", "pip_audit", *options, *requirements], capture_output=True)
+    command = [PIP_AUDIT.set_up(), "-m", "pip_audit", *options, "--requirement", REPO_ROOT / "requirements.txt"]
+    asked = subprocess.run(command, capture_output=True, text=True, env=clean_environment())
     if not asked.stdout.strip():
         say(f"error: pip-audit failed, so nothing was audited:\n{asked.stderr[-2000:]}")
         return 1
@@ -51,14 +44,6 @@ def tell(packages: list[dict]) -> int:
         say("error: PyPI's vulnerability service cannot be reached from here, so nothing was audited.")
         return NOT_AUDITED
     return 1 if weak else 0
-
-
-def installed(python: Path) -> bool:
-    return python.exists() and run([python, "-c", "import pip_audit"], stderr=subprocess.DEVNULL).returncode == 0
-
-
-def run(command: list, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([str(word) for word in command], text=True, env=clean_environment(), **options)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from comfyhost.install import clean_environment, make_folder, only_one, say
+from comfyhost.install import clean_environment, only_one, say
 from comfyhost.places import ToolError, cache_folder
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -28,11 +28,6 @@ ARGUMENTS = (
     # The tests are about the pages of our own server: nothing else is there, whatever the network.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-OWN_PATH = """
-from playwright.sync_api import sync_playwright
-with sync_playwright() as playwright:
-    print(playwright.chromium.executable_path)
-"""
 START_TIMEOUT = 60
 INSTALL_TIMEOUT = 900
 OUTPUT_TAIL = 800
@@ -41,43 +36,36 @@ OUTPUT_TAIL = 800
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A started, headless Chromium; one is installed when there is none."""
-    path = find_or_install()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        try:
+        path = find_or_install(playwright.chromium.executable_path)
+        with playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS)) as browser:
             yield browser
-        finally:
-            browser.close()
 
 
-def find_or_install() -> Path:
-    """A Chromium that starts. Raises ToolError when there is none and none can be installed."""
-    found = find()
+def find_or_install(playwrights: str = "") -> Path:
+    """A Chromium that starts. Raises ToolError when there is none and none can be installed.
+
+    `playwrights` is where `playwright install` puts its own.
+    """
+    found = find(playwrights)
     if found:
         return found
-    make_folder(cache_folder())
     with only_one(cache_folder() / "browser.lock"):
-        return find() or install()
+        return find(playwrights) or install(playwrights)
 
 
-def find() -> Path | None:
+def find(playwrights: str = "") -> Path | None:
     """The Chromium that CHROMIUM names, else the first that starts: on PATH, then Playwright's own."""
     named = os.environ.get("CHROMIUM")
-    if named:
-        return checked(Path(named).expanduser())
-    on_path = (shutil.which(name) for name in NAMES)
-    candidates = [Path(path) for path in on_path if path]
-    return next((path for path in candidates if starts(path)), None) or playwrights_own()
-
-
-def checked(named: Path) -> Path:
-    """CHROMIUM's value, which must start."""
-    if not starts(named):
+    if named and not starts(Path(named).expanduser()):
         raise ToolError(
             f"CHROMIUM should name a Chromium or Chrome, but {named} does not start. "
             "Set it to the full path of one, or unset it to have one found."
         )
-    return named
+    if named:
+        return Path(named).expanduser()
+    candidates = (*map(shutil.which, NAMES), playwrights)
+    return next((Path(path) for path in candidates if path and starts(Path(path))), None)
 
 
 def starts(path: Path) -> bool:
@@ -89,23 +77,13 @@ def starts(path: Path) -> bool:
     return done.returncode == 0
 
 
-def playwrights_own() -> Path | None:
-    """The Chromium that `playwright install` downloaded, if it did and it starts.
-
-    Asked in another process: a second Playwright cannot start in a process where one runs.
-    """
-    asked = subprocess.run([sys.executable, "-c", OWN_PATH], capture_output=True, text=True, env=clean_environment())
-    path = Path(asked.stdout.strip() or "none")
-    return path if starts(path) else None
-
-
-def install() -> Path:
+def install(playwrights: str) -> Path:
     """Install a Chromium by the first way that gives one which starts."""
     said = []
     for way in ways():
         say(f"No Chromium was found; installing one: {way[-1]}")
         said.append(attempt(way))
-        found = find()
+        found = find(playwrights)
         if found:
             return found
     wrong = "The browser tests need a Chromium, none was found, and none could be installed:"
@@ -116,12 +94,9 @@ def install() -> Path:
 def ways() -> list[list[str]]:
     """The commands that may install one on this machine, each for a subprocess, the likeliest first."""
     playwright = [sys.executable, "-m", "playwright", "install"]
-    with_libraries = [*playwright, "--with-deps", "chromium"]
-    if not shutil.which("apt-get"):
-        return [[*playwright, "chromium"]]
-    if os.geteuid() == 0:
-        return [by_apt([]), with_libraries]
-    if shutil.which("sudo"):
+    if shutil.which("apt-get") and os.geteuid() == 0:
+        return [by_apt([]), [*playwright, "--with-deps", "chromium"]]
+    if shutil.which("apt-get") and shutil.which("sudo"):
         return [by_apt(["sudo", "-n"]), [*playwright, "chromium"]]
     return [[*playwright, "chromium"]]
 
@@ -134,17 +109,10 @@ def by_apt(prefix: list[str]) -> list[str]:
 
 def attempt(command: list[str]) -> str:
     """Run a command and return what it said at its end, for the case that no Chromium came of it."""
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    how = {"timeout": INSTALL_TIMEOUT, "env": clean_environment(), "text": True, "errors": "replace"}
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=INSTALL_TIMEOUT,
-            env=clean_environment(),
-            text=True,
-            errors="replace",
-        )
+        said = subprocess.run(command, **streams, **how).stdout.strip()[-OUTPUT_TAIL:]
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"$ {' '.join(command)}\n{error}"
-    return f"$ {' '.join(command)}\n{done.stdout.strip()[-OUTPUT_TAIL:]}"
+        said = str(error)
+    return f"$ {' '.join(command)}\n{said}"

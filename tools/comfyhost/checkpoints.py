@@ -1,6 +1,6 @@
 """Small checkpoints that ComfyUI (0.3.75 and 0.33.0 checked) loads as SD1.5, SDXL and SD3.
 
-Names and shapes are spelled out; nothing of ComfyUI is imported. ComfyUI recognises a model by its shapes,
+They are made of its own classes, on the meta device, with the settings below. ComfyUI recognises a model by its shapes,
 which fixes most of them: 320 channels, CLIP-L's 123 M weights, SDXL's transformer depths.
 """
 
@@ -8,25 +8,43 @@ from __future__ import annotations
 
 import torch
 
-from comfyhost.denoisers import MMDiT, UNet, mmdit, unet
+from comfyhost.denoisers import mmdit, unet
 from comfyhost.encoders import clip_g_text, clip_l_text, open_clip_g_text, taesd
 from comfyhost.weights import Blueprint
 
-SD15 = UNet([1, 2, 4, 4], [2] * 4, [1] * 6 + [0, 0], 1, [0] * 3 + [1] * 9)
-SDXL_DEPTHS = [0, 0, 2, 2, 10, 10]
-SDXL = {"context": 2048, "linear_projections": True, "label": 2816}
-
+# The depths at the output are in ComfyUI's order, the last block first.
+SD15_DEPTHS = {
+    "num_res_blocks": [2] * 4,
+    "transformer_depth": [1] * 6 + [0] * 2,
+    "transformer_depth_middle": 1,
+    "transformer_depth_output": [1] * 9 + [0] * 3,
+    "context_dim": 768,
+}
+SDXL = {
+    "transformer_depth": [0, 0, 2, 2, 10, 10],
+    "context_dim": 2048,
+    "use_linear_in_transformer": True,
+    "num_classes": "sequential",
+    "adm_in_channels": 2816,
+}
+LEAST_SD15 = {"transformer_depth": [1], "transformer_depth_middle": 1, "transformer_depth_output": [0, 1]}
 UNETS = {
-    "sd15": UNet([1], [1], [1], 1, [1, 0]),
-    "sd15full": UNet([1, 1, 1, 1], SD15.res_blocks, SD15.depths_in, SD15.depth_middle, SD15.depths_out),
-    "sd15real": SD15,
-    "sdxl": UNet([1], [6], SDXL_DEPTHS, None, [0] * 7, **SDXL),
-    "sdxlfull": UNet([1, 1, 1], [2] * 3, SDXL_DEPTHS, 10, [10] * 3 + [2] * 3 + [0] * 3, **SDXL),
+    "sd15": {"channel_mult": [1], "num_res_blocks": [1], **LEAST_SD15, "context_dim": 768},
+    "sd15full": {"channel_mult": [1] * 4, **SD15_DEPTHS},
+    "sd15real": {"channel_mult": [1, 2, 4, 4], **SD15_DEPTHS},
+    "sdxl": {
+        **{"channel_mult": [1], "num_res_blocks": [6], **SDXL},
+        **{"transformer_depth_middle": -1, "transformer_depth_output": [0] * 7},  # -1: the middle is one res block
+    },
+    "sdxlfull": {
+        **{"channel_mult": [1] * 3, "num_res_blocks": [2] * 3, **SDXL},
+        **{"transformer_depth_middle": 10, "transformer_depth_output": [0] * 3 + [2] * 3 + [10] * 3},
+    },
 }
 MMDITS = {
-    "sd3": MMDiT(depth=2),
-    "sd3deep": MMDiT(depth=6),
-    "sd35": MMDiT(depth=3, norm_queries=True, dual_blocks=[0]),
+    "sd3": {"depth": 2},
+    "sd3deep": {"depth": 6},
+    "sd35": {"depth": 3, "qk_norm": "rms", "x_block_self_attn_layers": [0]},
 }
 KINDS = (*UNETS, *MMDITS)
 
@@ -55,7 +73,7 @@ def clip_l_prefix(kind: str) -> str:
     """Return the prefix under which a checkpoint of this kind keeps CLIP-L."""
     if kind in MMDITS:
         return "text_encoders.clip_l.transformer."
-    return "conditioner.embedders.0.transformer." if UNETS[kind].label else "cond_stage_model.transformer."
+    return "conditioner.embedders.0.transformer." if "num_classes" in UNETS[kind] else "cond_stage_model.transformer."
 
 
 def clip_g_part(kind: str) -> tuple[str, Blueprint]:

@@ -50,6 +50,9 @@ class Progress:
     maximum: float = 0
 
 
+Listener = Callable[[Progress], None]
+
+
 @dataclass
 class Run:
     """The results of one prompt: each node's `ui` output and seconds by node id; the nodes that were cached."""
@@ -111,7 +114,7 @@ class Client:
         return self.do(self.request("GET", "/object_info"))
 
     def history(self, prompt_id: str) -> dict:
-        """Return what the server keeps about a finished prompt; empty when it keeps nothing."""
+        """Return what the server keeps about a finished prompt, if anything."""
         return self.do(self.request("GET", f"/history/{prompt_id}")).get(prompt_id, {})
 
     def upload_image(self, path: Path, name: str | None = None) -> str:
@@ -147,7 +150,7 @@ class Client:
             body["extra_data"] = {"extra_pnginfo": {"workflow": workflow}}
         return self.do(self.request("POST", "/prompt", json=body))["prompt_id"]
 
-    def wait(self, prompt_id: str, on_progress: Callable[[Progress], None] | None = None, timeout: float = 600) -> Run:
+    def wait(self, prompt_id: str, on_progress: Listener | None = None, timeout: float = 600) -> Run:
         """Follow a queued prompt to its end.
 
         `on_progress` may use the client. Raises NodeFailedError, RunInterruptedError, or ClientError when it
@@ -167,11 +170,7 @@ class Client:
         return follower.run
 
     def run(
-        self,
-        prompt: dict,
-        on_progress: Callable[[Progress], None] | None = None,
-        timeout: float = 600,
-        workflow: dict | None = None,
+        self, prompt: dict, on_progress: Listener | None = None, timeout: float = 600, workflow: dict | None = None
     ) -> Run:
         """Queue a prompt and follow it to its end."""
         return self.wait(self.queue(prompt, workflow), on_progress, timeout)
@@ -198,87 +197,56 @@ class Client:
 
 
 def refusal(call: str, status: int, content: bytes) -> ClientError:
-    """The error for an answer that says no."""
+    """The error for an answer that says no; of a prompt, a line for the whole and one for each node's reason."""
     try:
         answer = json.loads(content)
     except ValueError:
         answer = None
-    if isinstance(answer, dict) and "error" in answer:
-        return PromptRejectedError("\n".join(rejection(answer)))
-    said = content.decode("utf-8", "replace").strip()[:300]
-    return ClientError(f"ComfyUI answered {call} with {status}: {said or 'nothing more'}. Its log may say why.")
-
-
-def rejection(answer: dict) -> list[str]:
-    """Say why a prompt was refused, a line for the whole and one for each node's reason."""
+    if not isinstance(answer, dict) or "error" not in answer:
+        said = content.decode("utf-8", "replace").strip()[:300]
+        return ClientError(f"ComfyUI answered {call} with {status}: {said or 'nothing more'}. Its log may say why.")
     error = answer["error"]
-    summary = error["message"] if isinstance(error, dict) else str(error)
-    lines = [f"ComfyUI refused the prompt: {summary}."]
+    lines = [f"ComfyUI refused the prompt: {error['message'] if isinstance(error, dict) else error}."]
     for node_id, node in (answer.get("node_errors") or {}).items():
-        lines += [f"- node {node_id} ({node['class_type']}): {reason(one)}" for one in node["errors"]]
-    return lines
-
-
-def reason(error: dict) -> str:
-    """A node's reason in words."""
-    details = error.get("details")
-    return f"{error['message']}: {details}" if details else error["message"]
+        reasons = (": ".join(filter(None, (one["message"], one.get("details")))) for one in node["errors"])
+        lines += [f"- node {node_id} ({node['class_type']}): {reason}" for reason in reasons]
+    return PromptRejectedError("\n".join(lines))
 
 
 class Follower:
     """Turns the server's messages about one prompt into a Run."""
 
-    def __init__(self, prompt_id: str, on_progress: Callable[[Progress], None]):
+    def __init__(self, prompt_id: str, on_progress: Listener):
         self.run = Run(prompt_id)
         self.tell = on_progress
         self.done = False
         self.node_id: str | None = None
         self.since = 0.0
-        self.actions = {
-            "execution_cached": self.cached,
-            "executing": self.executing,
-            "progress": self.progress,
-            "executed": self.executed,
-            "execution_error": self.failed,
-            "execution_interrupted": self.interrupted,
-        }
 
     def take(self, kind: str, data: dict) -> None:
         """Take one message in; those about other prompts are ignored."""
-        if kind in self.actions and data.get("prompt_id") == self.run.prompt_id:
-            self.actions[kind](data)
+        if data.get("prompt_id") != self.run.prompt_id:
+            return
+        match kind:
+            case "execution_cached":
+                self.run.cached = list(data["nodes"])
+            case "executing":
+                self.begin(data["node"])
+            case "progress":
+                self.tell(Progress(data["node"] or self.node_id, data["value"], data["max"]))
+            case "executed":
+                self.run.outputs[data["node"]] = data.get("output") or {}
+            case "execution_error":
+                reason, traceback = data["exception_message"].strip(), "".join(data.get("traceback", []))
+                raise NodeFailedError(data["node_id"], data["node_type"], reason, traceback)
+            case "execution_interrupted":
+                raise RunInterruptedError(f"The run was interrupted at node {data['node_id']} ({data['node_type']}).")
 
-    def cached(self, data: dict) -> None:
-        self.run.cached = list(data["nodes"])
-
-    def executing(self, data: dict) -> None:
-        """Take in that a node begins, or that the prompt is done when none does."""
-        self.close_node()
-        self.node_id, self.since = data["node"], time.monotonic()
-        if self.node_id is None:
-            self.done = True
-        else:
-            self.tell(Progress(self.node_id))
-
-    def progress(self, data: dict) -> None:
-        self.tell(Progress(data["node"] or self.node_id, data["value"], data["max"]))
-
-    def executed(self, data: dict) -> None:
-        self.run.outputs[data["node"]] = data.get("output") or {}
-
-    def failed(self, data: dict) -> None:
-        raise NodeFailedError(
-            data["node_id"],
-            data["node_type"],
-            data["exception_message"].strip(),
-            "".join(data.get("traceback", [])),
-        )
-
-    def interrupted(self, data: dict) -> None:
-        raise RunInterruptedError(f"The run was interrupted at node {data['node_id']} ({data['node_type']}).")
-
-    def close_node(self) -> None:
-        """Add the time since the last node began to that node."""
+    def begin(self, node_id: str | None) -> None:
+        """Add the time since the last node began to that node, and begin this one; None ends the prompt."""
+        now = time.monotonic()
         if self.node_id is not None:
-            spent = time.monotonic() - self.since
-            self.run.seconds[self.node_id] = self.run.seconds.get(self.node_id, 0.0) + spent
+            self.run.seconds[self.node_id] = self.run.seconds.get(self.node_id, 0.0) + now - self.since
+        self.node_id, self.since, self.done = node_id, now, node_id is None
+        if node_id is not None:
+            self.tell(Progress(node_id))

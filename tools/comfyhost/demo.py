@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NoReturn
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
@@ -107,7 +107,10 @@ def run_demo(options: argparse.Namespace) -> None:
     path = options.workflow or REPO_ROOT / "workflows" / f"instruct_{options.family}.json"
     workflow = read_workflow(path)
     output = (options.output or REPO_ROOT / "output" / f"demo-{options.family}.png").absolute()
-    announce(path, output, options)
+    size = f"{options.size} x {options.size} pixels in {options.steps} steps"
+    say(f"Demo: {path.name} on a real ComfyUI, {'as shipped' if options.as_shipped else size}. Picture: {output}")
+    if not host().users_own:
+        say("The models are stand-ins with random weights, so it will be noise. COMFYUI_PATH=... uses your own.")
     put_in_place(options.family)
     perform(Stage(host(), lambda _: workflow), changes_of(options), output, begin)
 
@@ -139,14 +142,6 @@ def perform(stage: Stage, changes: Mapping[str, Any], output: Path, begin: float
     output.write_bytes(picture)
     report(prompt, run, output, in_all)
     print(f"all together, the server's start included: {time.monotonic() - begin:.1f} s")
-
-
-def announce(path: Path, output: Path, options: argparse.Namespace) -> None:
-    """Say what is going to happen, and what not to expect of it."""
-    size = f"{options.size} x {options.size} pixels in {options.steps} steps"
-    say(f"Demo: {path.name} on a real ComfyUI, {'as shipped' if options.as_shipped else size}. Picture: {output}")
-    if not host().users_own:
-        say("The models are stand-ins with random weights, so it will be noise. COMFYUI_PATH=... uses your own.")
 
 
 def read_workflow(path: Path) -> dict:
@@ -210,8 +205,14 @@ def use_present_files(prompt: dict, object_info: dict, workflow: dict) -> None:
         files = {file["name"]: file for file in node.get("properties", {}).get("models", [])}
         inputs = prompt.get(str(node["id"]), {"inputs": {}})["inputs"]
         for name in [name for name, value in inputs.items() if isinstance(value, str) and value in files]:
-            there = choices(object_info[node["type"]], name)
-            inputs[name] = same_file(inputs[name], there) or missing(files[inputs[name]], there, describe(node))
+            file, there = files[inputs[name]], choices(object_info[node["type"]], name)
+            inputs[name] = same_file(file["name"], there)
+            if inputs[name] is None:
+                raise ToolError(
+                    f"{describe(node)} asks for {file['name']}, which is not there (there are: "
+                    f"{', '.join(there) or 'none'}). Get {file['url']} and put it under that name into "
+                    f"models/{file['directory']}."
+                )
 
 
 def choices(definition: dict, name: str) -> list[str]:
@@ -225,18 +226,9 @@ def choices(definition: dict, name: str) -> list[str]:
 
 def same_file(name: str, there: list[str]) -> str | None:
     """The choice that is this file, or the same in another format."""
-    if name in there:
-        return name
     stem = PurePosixPath(name).with_suffix("")
-    return next((c for c in there if c.endswith(SUFFIXES) and PurePosixPath(c).with_suffix("") == stem), None)
-
-
-def missing(file: dict, there: list[str], title: str) -> NoReturn:
-    """Raise ToolError that says where to get a file and where to put it."""
-    raise ToolError(
-        f"{title} asks for {file['name']}, which is not there (there are: {', '.join(there) or 'none'}). "
-        f"Get {file['url']} and put it under that name into models/{file['directory']}."
-    )
+    others = (one for one in there if one.endswith(SUFFIXES) and PurePosixPath(one).with_suffix("") == stem)
+    return name if name in there else next(others, None)
 
 
 class ProgressLine:
@@ -272,11 +264,8 @@ def only_image(run: Run) -> dict:
 
 def latent_size(prompt: dict) -> tuple[int, int] | None:
     """The width and height that the prompt asks for; None when it starts from no empty latent, or makes a sheet."""
-    if of_type(prompt, *SHEETS):
-        return None
-    for node in of_type(prompt, *EMPTY_LATENTS).values():
-        return node["inputs"]["width"], node["inputs"]["height"]
-    return None
+    latents = () if of_type(prompt, *SHEETS) else of_type(prompt, *EMPTY_LATENTS).values()
+    return next(((node["inputs"]["width"], node["inputs"]["height"]) for node in latents), None)
 
 
 def check_picture(content: bytes, size: tuple[int, int] | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from comfyhost.install import Pip, make_folder, only_one, say
+from comfyhost.install import Pip, exit_code, only_one, say
 from comfyhost.packed_folders import PackedFolder
 from comfyhost.places import TOOLS, ToolError, cache_folder
 
@@ -32,25 +32,13 @@ def server_arguments(front_end: str) -> list[str]:
 def newer_front_end() -> Path:
     """The folder with the newer page's static files."""
     cache = cache_folder()
-    make_folder(cache)
     folder = cache / f"frontend-{NEWER}"
     with only_one(cache / "frontend.lock"):
         if not PAGE.is_at(folder):
             say(f"ComfyUI's page {NEWER} (29 MB, once)")
-            with open(cache / "frontend.log", "w", encoding="utf-8") as log:
-                PAGE.unpack(folder, Pip(Path(sys.executable), log))
+            PAGE.unpack(folder, Pip(Path(sys.executable), cache / "frontend.log"))
     return folder
 
 
-def main() -> int:
-    """Print the newer front end's folder on standard output, everything else on standard error."""
-    try:
-        print(newer_front_end())
-    except ToolError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: print(newer_front_end())))

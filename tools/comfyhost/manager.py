@@ -1,35 +1,23 @@
 """ComfyUI-Manager and comfy-cli, run for real on copies of ComfyUI that may be changed.
 
-Both are installed into an environment of their own in the cache folder, which sees the packages of ComfyUI's: a second
-torch would take another 5.5 GB. No network is needed but for the package registry, once.
+Both are installed into an environment of their own. No network is needed but for the package registry, once.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from comfyhost.install import (
-    HOST_REQUIREMENTS,
-    Pip,
-    clean_environment,
-    fingerprint,
-    make_venv,
-    only_one,
-    runs,
-    say,
-    set_up,
-)
-from comfyhost.places import TOOLS, Host, ToolError, cache_folder, venv_python
+from comfyhost.environments import Environment
+from comfyhost.install import clean_environment, set_up
+from comfyhost.places import TOOLS, Host, ToolError
 from comfyhost.server import ComfyServer
 
-MANAGER_REQUIREMENTS = TOOLS / "requirements-manager.txt"
+MANAGER = Environment("manager", TOOLS / "requirements-manager.txt")
 CONFIG = (
     "[default]\nnetwork_mode = offline\nuse_uv = False\nfile_logging = False\n"  # uv does not see ComfyUI's packages
 )
@@ -69,11 +57,6 @@ print(importlib.metadata.version("torch"), home, digest.hexdigest())
 """
 
 
-def manager_venv() -> Path:
-    """The environment of Manager and comfy-cli for the python that runs this."""
-    return cache_folder() / f"venv-manager-{sys.version_info.major}.{sys.version_info.minor}"
-
-
 def set_up_manager() -> Host:
     """The ComfyUI in the cache folder with the python that has Manager and comfy-cli; installs what is missing."""
     found = set_up()
@@ -82,55 +65,16 @@ def set_up_manager() -> Host:
             "Manager is tried on the ComfyUI in the cache folder only, so that nothing is installed into a user's "
             "own; COMFYUI_PATH is set. Unset it."
         )
-    folder = manager_venv()
-    host = Host(found.comfyui, venv_python(folder), found.models, users_own=False)
-    with only_one(cache_folder() / "manager.lock"):
-        stamp = folder / "installed.stamp"
-        if not is_current(stamp, host.python):
-            say(f"Setting up ComfyUI-Manager and comfy-cli in {folder} (0.3 GB, once; details in manager.log)")
-            with open(cache_folder() / "manager.log", "w", encoding="utf-8") as log:
-                install(folder, found.python, Pip(host.python, log))
-            stamp.write_text(manager_fingerprint(), encoding="utf-8")
-    return host
-
-
-def is_current(stamp: Path, python: Path) -> bool:
-    """True when an earlier run installed just these requirements beside just this ComfyUI."""
-    return stamp.is_file() and stamp.read_text(encoding="utf-8") == manager_fingerprint() and runs(python)
-
-
-def manager_fingerprint() -> str:
-    """Return a digest that changes with every requirement, ComfyUI's included."""
-    return hashlib.sha256(MANAGER_REQUIREMENTS.read_bytes() + fingerprint().encode()).hexdigest()
-
-
-def install(folder: Path, hosts_python: Path, pip: Pip) -> None:
-    """Make a new environment that sees the packages of ComfyUI's, and install what is pinned for it."""
-    make_venv(folder, pip)
-    (site_packages(pip.python) / "comfyui.pth").write_text(f"{site_packages(hosts_python)}\n", encoding="utf-8")
-    pip("install", "-r", MANAGER_REQUIREMENTS, "-c", HOST_REQUIREMENTS)
-
-
-def site_packages(python: Path) -> Path:
-    """Return the folder in which that python's own packages lie."""
-    command = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-    return Path(run(command, clean_environment()).strip())
+    return Host(found.comfyui, MANAGER.set_up(found.python), found.models, users_own=False)
 
 
 def run(command: list, environment: dict[str, str], folder: Path | None = None) -> str:
     """Run a command and return what it printed. Raises ToolError with it when the command failed."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
+    words = [str(word) for word in command]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(words, cwd=folder, env=environment, text=True, timeout=300, **streams)
     if done.returncode:
-        raise ToolError(f"{' '.join(str(word) for word in command[:4])} ... failed, saying:\n{done.stdout[-3000:]}")
+        raise ToolError(f"{' '.join(words[:4])} ... failed, saying:\n{done.stdout[-3000:]}")
     return done.stdout
 
 
@@ -194,8 +138,9 @@ class ManagedComfyUI:
         """torch's version and place, and a digest that changes when one of its files is written."""
         return run([self.host.python, "-c", LOOK_AT_TORCH], self.variables())
 
-    def server(self) -> InstalledServer:
-        return InstalledServer(self.host, base=self.folder, environment=self.variables())
+    def server(self) -> ComfyServer:
+        """A server that has in its custom_nodes what was installed there, and nothing else."""
+        return ComfyServer(self.host, base=self.folder, environment=self.variables(), pack=None)
 
     def start_manager_with_server(self) -> None:
         """Start Manager with the server from now on, as later versions of ComfyUI do with --enable-manager."""
@@ -203,17 +148,3 @@ class ManagedComfyUI:
         starter.mkdir()
         (starter / "prestartup_script.py").write_text(PRESTARTUP, encoding="utf-8")
         (starter / "__init__.py").write_text(START, encoding="utf-8")
-
-
-class InstalledServer(ComfyServer):
-    """A server that has in its custom_nodes what was installed there, and nothing of ours is linked into it."""
-
-    def __enter__(self) -> InstalledServer:
-        self.base = self.given_base
-        self.log = self.base / "server.log"
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
-        return self

@@ -8,21 +8,20 @@ import types
 
 from comfyhost.places import REPO_ROOT
 
-NAME = "ipadapter_instruct_tables"
+PACK = "ipadapter_instruct"
 
 
 def pack_module(name: str) -> types.ModuleType:
     """A module of the pack, such as models.tasks."""
-    register(NAME)
-    return importlib.import_module(f"{NAME}.{name}")
+    register()
+    return importlib.import_module(f"{PACK}.{name}")
 
 
-def register(name: str) -> None:
-    """Make the pack importable by a name, whatever its folder is called.
+def register() -> None:
+    """Make the pack importable by one name, whatever its folder is called.
 
     The repository's root must not be on sys.path, where its `nodes` would hide ComfyUI's.
     """
-    if name not in sys.modules:
-        package = types.ModuleType(name)
-        package.__path__ = [str(REPO_ROOT)]
-        sys.modules[name] = package
+    if PACK not in sys.modules:
+        sys.modules[PACK] = types.ModuleType(PACK)
+        sys.modules[PACK].__path__ = [str(REPO_ROOT)]

@@ -34,11 +34,9 @@ class Host:
 
 def cache_folder() -> Path:
     """Return the folder, outside the clone, in which ComfyUI, its python and the stand-in models are kept."""
-    own = os.environ.get("IPADAPTER_INSTRUCT_CACHE")
-    if own:
-        return Path(own).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base).expanduser().resolve() / "comfyui-ipadapter-instruct"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    own = os.environ.get("IPADAPTER_INSTRUCT_CACHE") or base / "comfyui-ipadapter-instruct"
+    return Path(own).expanduser().resolve()
 
 
 def tried_torch() -> str:
@@ -48,10 +46,8 @@ def tried_torch() -> str:
 
 def venv_folder() -> Path:
     """The virtual environment for the python that runs this, and for the torch it is to hold."""
-    name = f"venv-{sys.version_info.major}.{sys.version_info.minor}"
-    if tried_torch():
-        name += f"-torch-{tried_torch()}"
-    return cache_folder() / name
+    other = f"-torch-{tried_torch()}" if tried_torch() else ""
+    return cache_folder() / f"venv-{sys.version_info.major}.{sys.version_info.minor}{other}"
 
 
 def host() -> Host:
@@ -63,12 +59,7 @@ def host() -> Host:
 def cached_host() -> Host:
     """The ComfyUI that `install` unpacks, whether or not it is there yet."""
     cache = cache_folder()
-    return Host(
-        comfyui=cache / f"comfyui-{COMFYUI_VERSION}",
-        python=venv_python(venv_folder()),
-        models=cache / "models",
-        users_own=False,
-    )
+    return Host(cache / f"comfyui-{COMFYUI_VERSION}", venv_python(venv_folder()), cache / "models", users_own=False)
 
 
 def users_host(comfyui: Path) -> Host:
@@ -87,16 +78,16 @@ def users_host(comfyui: Path) -> Host:
 def users_python(comfyui: Path) -> Path:
     """Return COMFYUI_PYTHON, else the virtual environment inside the user's ComfyUI, else the current python."""
     named = os.environ.get("COMFYUI_PYTHON")
-    if named:
-        python = Path(named).expanduser()
-        if not python.is_file():
-            raise ToolError(
-                f"COMFYUI_PYTHON should name the python that runs ComfyUI, but there is no file {python}. "
-                "Set it to the full path of that python."
-            )
-        return python.absolute()
-    own = [venv_python(comfyui / name) for name in ("venv", ".venv")]
-    return next((python for python in own if python.is_file()), Path(sys.executable))
+    if not named:
+        own = (venv_python(comfyui / name) for name in ("venv", ".venv"))
+        return next((python for python in own if python.is_file()), Path(sys.executable))
+    python = Path(named).expanduser().absolute()
+    if not python.is_file():
+        raise ToolError(
+            f"COMFYUI_PYTHON should name the python that runs ComfyUI, but there is no file {python}. "
+            "Set it to the full path of that python."
+        )
+    return python
 
 
 def venv_python(venv: Path) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from comfyhost.adapters import Shape, attention, cross_sites, feed_forward
+from comfyhost.adapters import attention, cross_sites, feed_forward
 from comfyhost.weights import Blueprint
 
 FACE = 512
@@ -46,55 +46,41 @@ def plain_adapter(sizes: Plain, sites: Sequence[int]) -> Blueprint:
     The names carry the prefixes `image_proj.` and `ip_adapter.`.
     """
     parts = Blueprint()
-    parts.add("image_proj.", PROJECTIONS[sizes.kind](sizes))
+    parts.add("image_proj.", image_projection(sizes))
     parts.add("ip_adapter.", cross_sites(sites, sizes.token_width))
     if sizes.rank:
         parts.add("ip_adapter.", lora(sites, sizes))
     return parts
 
 
-def linear(sizes: Plain) -> Blueprint:
+def image_projection(sizes: Plain) -> Blueprint:
     parts = Blueprint()
-    parts.linear("proj", sizes.image, sizes.tokens * sizes.token_width)
-    parts.norm("norm", sizes.token_width)
-    return parts
-
-
-def plus(sizes: Plain) -> Blueprint:
-    parts = Blueprint()
-    parts.put("latents", 1, sizes.tokens, sizes.width, spread=sizes.width**-0.5)
-    parts.add("", reader(sizes))
-    return parts
-
-
-def full_face(sizes: Plain) -> Blueprint:
-    parts = Blueprint()
-    parts.linear("proj.0", sizes.image, sizes.image)
-    parts.linear("proj.2", sizes.image, sizes.token_width)
-    parts.norm("proj.3", sizes.token_width)
-    return parts
-
-
-def face_id(sizes: Plain) -> Blueprint:
-    parts = Blueprint()
-    parts.linear("proj.0", FACE, 2 * FACE)
-    parts.linear("proj.2", 2 * FACE, sizes.tokens * sizes.token_width)
-    parts.norm("norm", sizes.token_width)
-    return parts
-
-
-def face_id_plus(sizes: Plain) -> Blueprint:
-    parts = face_id(sizes)
-    parts.add("perceiver_resampler.", reader(sizes))
+    match sizes.kind:
+        case "base":
+            parts.linear("proj", sizes.image, sizes.tokens * sizes.token_width)
+            parts.norm("norm", sizes.token_width)
+        case "full-face":
+            parts.linear("proj.0", sizes.image, sizes.image)
+            parts.linear("proj.2", sizes.image, sizes.token_width)
+            parts.norm("proj.3", sizes.token_width)
+        case "faceid" | "faceid-plus":
+            parts.linear("proj.0", FACE, 2 * FACE)
+            parts.linear("proj.2", 2 * FACE, sizes.tokens * sizes.token_width)
+            parts.norm("norm", sizes.token_width)
+        case "plus" | "faceid-resampler":  # the latter reads a face in place of a picture's states
+            parts.put("latents", 1, sizes.tokens, sizes.width, spread=sizes.width**-0.5)
+            parts.add("", reader(sizes))
+    if sizes.kind == "faceid-plus":
+        parts.add("perceiver_resampler.", reader(sizes))
     return parts
 
 
 def reader(sizes: Plain) -> Blueprint:
     """A resampler without its queries."""
-    parts, shape = Blueprint(), Shape(sizes.width, sizes.heads, sizes.token_width)
+    parts = Blueprint()
     parts.linear("proj_in", sizes.image, sizes.width)
     for block in range(sizes.blocks):
-        attention(parts, f"layers.{block}.0.", shape)
+        attention(parts, f"layers.{block}.0.", sizes)
         feed_forward(parts, f"layers.{block}.1.", sizes.width, sizes.growth)
     parts.linear("proj_out", sizes.width, sizes.token_width)
     parts.norm("norm_out", sizes.token_width)
@@ -113,15 +99,6 @@ def lora(sites: Sequence[int], sizes: Plain) -> Blueprint:
                 parts.linear(f"{number}.{layer}_lora.up", sizes.rank, width, bias=False, gain=0.3)
     return parts
 
-
-PROJECTIONS = {
-    "base": linear,
-    "plus": plus,
-    "full-face": full_face,
-    "faceid": face_id,
-    "faceid-plus": face_id_plus,
-    "faceid-resampler": plus,  # of a face in place of a picture's states
-}
 
 LIGHT = Plain("base")
 PLUS_SD15 = Plain("plus", tokens=16, image=VIT_H)

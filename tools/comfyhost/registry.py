@@ -51,39 +51,18 @@ class Registry:
     def answer(self, path: str) -> bytes | None:
         """The body for a path; None when there is nothing."""
         asked = urlparse(path)
+        latest = list(self.archives)[-1]
         if asked.path == "/nodes":
-            return as_json({"nodes": [self.node()], "totalPages": 1})
+            about = {"id": self.pack, "name": self.pack, "repository": self.repository}
+            about |= {"publisher": {"id": "tests", "name": "tests"}, "latest_version": self.version(latest)}
+            return json.dumps({"nodes": [about], "totalPages": 1}).encode()
         if asked.path == f"/nodes/{self.pack}/install":
-            return as_json(self.version(parse_qs(asked.query).get("version", [self.latest])[0]))
+            number = parse_qs(asked.query).get("version", [latest])[0]
+            return json.dumps(self.version(number)).encode() if number in self.archives else None
         number = asked.path.removeprefix("/archives/")
         return self.archives[number].read_bytes() if number in self.archives else self.files.get(asked.path)
 
-    @property
-    def latest(self) -> str:
-        return list(self.archives)[-1]
-
-    def node(self) -> dict:
-        """Return what the list of all packs says about this one."""
-        return {
-            "id": self.pack,
-            "name": self.pack,
-            "repository": self.repository,
-            "publisher": {"id": "tests", "name": "tests"},
-            "latest_version": self.version(self.latest),
-        }
-
-    def version(self, number: str) -> dict | None:
-        """Return where a version can be had; None for an unknown one."""
-        if number not in self.archives:
-            return None
-        return {
-            "id": number,
-            "version": number,
-            "downloadUrl": f"{self.url}/archives/{number}",
-            "status": "NodeVersionStatusActive",
-            "dependencies": [],
-        }
-
-
-def as_json(value: object) -> bytes | None:
-    return None if value is None else json.dumps(value).encode()
+    def version(self, number: str) -> dict:
+        """Return where a version can be had."""
+        about = {"id": number, "version": number, "downloadUrl": f"{self.url}/archives/{number}"}
+        return {**about, "status": "NodeVersionStatusActive", "dependencies": []}

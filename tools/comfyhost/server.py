@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +12,8 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from comfyhost.install import clean_environment, say
@@ -21,8 +22,7 @@ from comfyhost.places import PACK_FOLDER, REPO_ROOT, Host, ToolError, cache_fold
 from comfyhost.standins import put_in_place
 
 ADDRESS = "127.0.0.1"
-ALWAYS = ("--disable-auto-launch", "--preview-method", "none")
-WHERE_KNOWN = ("--disable-api-nodes",)
+ALWAYS = ("--disable-auto-launch", "--preview-method", "none", "--disable-api-nodes")
 PORT_TAKEN = ("address already in use", "Errno 98", "Errno 48")
 PORT_TRIES = 3
 LOG_TAIL = 25
@@ -39,92 +39,84 @@ class ServerError(ToolError):
     """The server did not start, or went away; the message ends with its log's last lines."""
 
 
+@dataclass
 class ComfyServer:
     """A running ComfyUI, as a context manager.
 
-    `base` receives its custom_nodes, input, output, temp and user folders and a link to the models; None is a
-    temporary folder, removed at the end. `port` None is a free one. `arguments` and `environment` are added
-    to the command's own. With `quiet` False the log goes to the terminal instead of the file `log`. `pack` is its
-    only custom node pack.
+    `comfyui` None is the one in use. `base` receives its custom_nodes, input, output, temp and user folders and a link
+    to the models; None is a temporary folder, removed at the end. `port` None is a free one. `arguments` and
+    `environment` are added to the command's own. With `quiet` False the log goes to the terminal instead of the file
+    `log`. `pack` is its only custom node pack; None leaves `base` as it is.
     It runs on the CPU, but a user's own ComfyUI on whatever its torch finds.
     """
 
-    def __init__(
-        self,
-        comfyui: Host | None = None,
-        base: Path | None = None,
-        port: int | None = None,
-        arguments: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-        timeout: float = 240,
-        quiet: bool = True,
-        pack: Path = REPO_ROOT,
-    ):
-        self.host = comfyui or host()
-        self.given_base = base
-        self.given_port = port
-        self.arguments = list(arguments)
-        self.environment = {**ENVIRONMENT, **clean_environment(), **(environment or {})}
-        self.timeout = timeout
-        self.quiet = quiet
-        self.pack = pack
+    comfyui: Host | None = None
+    base: Path | None = None
+    port: int | None = None
+    arguments: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeout: float = 240
+    quiet: bool = True
+    pack: Path | None = REPO_ROOT
+
+    def __post_init__(self):
+        self.comfyui = self.comfyui or host()
+        self.environment = {**ENVIRONMENT, **clean_environment(), **self.environment}
         self.process: subprocess.Popen | None = None
 
     @property
     def url(self) -> str:
         return f"http://{ADDRESS}:{self.port}"
 
+    @property
+    def log(self) -> Path:
+        return self.base / "server.log"
+
     def __enter__(self) -> ComfyServer:
-        self.base = self.given_base or Path(tempfile.mkdtemp(prefix="comfyui-"))
-        self.log = self.base / "server.log"
-        try:
-            prepare_base(self.base, self.host.models, self.pack)
+        with ExitStack() as stack:
+            if self.base is None:
+                temporary = tempfile.TemporaryDirectory(prefix="comfyui-", ignore_cleanup_errors=True)
+                self.base = Path(stack.enter_context(temporary))
+            stack.callback(self.stop)
+            if self.pack:
+                prepare_base(self.base, self.comfyui.models, self.pack)
             self.start()
-        except BaseException:
-            self.__exit__()
-            raise
+            self.closing = stack.pop_all()
         return self
 
     def __exit__(self, *_) -> None:
-        self.stop()
-        if not self.given_base:
-            shutil.rmtree(self.base, ignore_errors=True)
+        self.closing.close()
 
     def start(self) -> None:
         """Start on a free port and wait for an answer; another port when somebody took it in between."""
+        wanted = self.port
         for attempt in range(1, PORT_TRIES + 1):
-            self.port = free_port(self.given_port)
+            self.port = free_port(wanted)
             self.launch()
             try:
                 return self.wait_for_answer()
             except ServerError:
                 self.stop()
-                if self.given_port or attempt == PORT_TRIES or not self.port_was_taken():
+                if wanted or attempt == PORT_TRIES or not self.port_was_taken():
                     raise
 
     def launch(self) -> None:
         """Start the process. It stays in our process group, so that Ctrl-C reaches it too."""
         with open(self.log, "wb") as log:
-            output = log if self.quiet else None
+            streams = {"stdout": log, "stderr": log} if self.quiet else {}
             try:
-                self.process = subprocess.Popen(
-                    self.command(), cwd=self.base, env=self.environment, stdout=output, stderr=output
-                )
+                self.process = subprocess.Popen(self.command(), cwd=self.base, env=self.environment, **streams)
             except OSError as error:
-                raise ServerError(
-                    f"{self.host.python} could not be started ({error.strerror}). Run `make setup` first."
-                ) from error
+                why = f"{self.comfyui.python} could not be started ({error.strerror}). Run `make setup` first."
+                raise ServerError(why) from error
 
     def command(self) -> list[str]:
         """The command line."""
-        known = (self.host.comfyui / "comfy" / "cli_args.py").read_text(encoding="utf-8")
-        optional = [flag for flag in WHERE_KNOWN if f'"{flag}"' in known]
-        if '"--database-url"' in known:
-            optional += ["--database-url", f"sqlite:///{self.base / 'user' / 'comfyui.db'}"]
-        folders = ["--base-directory", str(self.base)]
+        main = [str(self.comfyui.python), str(self.comfyui.comfyui / "main.py")]
         listen = ["--listen", ADDRESS, "--port", str(self.port)]
-        main = [str(self.host.python), str(self.host.comfyui / "main.py")]
-        return [*main, *device(self.host), *ALWAYS, *listen, *folders, *optional, *self.arguments]
+        database = f"sqlite:///{self.base / 'user' / 'comfyui.db'}"
+        places = ["--base-directory", str(self.base), "--database-url", database]
+        return [*main, *device(self.comfyui), *ALWAYS, *listen, *places, *self.arguments]
 
     def wait_for_answer(self) -> None:
         """Return when the server answers; raise ServerError when it ends first or takes too long."""
@@ -172,7 +164,7 @@ class ComfyServer:
         self.process = None
 
 
-def prepare_base(base: Path, models: Path, pack: Path = REPO_ROOT) -> None:
+def prepare_base(base: Path, models: Path, pack: Path) -> None:
     """The folders of a server; its custom_nodes holds the pack and nothing else."""
     for name in ("custom_nodes", "input", "output", "temp", "user"):
         (base / name).mkdir(parents=True, exist_ok=True)

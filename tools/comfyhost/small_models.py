@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from comfyhost.additions import controlnet
-from comfyhost.checkpoints import UNETS, checkpoint
+from comfyhost.checkpoints import UNETS
 from comfyhost.denoisers import cross_attention_widths
 from comfyhost.places import cache_folder, cached_host
 from comfyhost.plain_adapters import Plain, plain_adapter
-from comfyhost.standins import VIT_H, StandIn, adapter_for, write_stand_ins
+from comfyhost.standins import VIT_H, StandIn, checkpoint_and_adapter, write_stand_ins
 from comfyhost.weights import Blueprint
 
 
@@ -21,12 +21,7 @@ def sd15_plain(sizes: Plain) -> Blueprint:
 
 
 SMALL_MODELS = (
-    StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15")),
-    StandIn("checkpoints/sd_xl_base_1.0.safetensors", lambda: checkpoint("sdxl", clip_g=True)),
-    StandIn("checkpoints/sd3_medium_incl_clips.safetensors", lambda: checkpoint("sd3", clip_g=True)),
-    StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: adapter_for("sd15", "sd15")),
-    StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: adapter_for("sdxl", "sdxl")),
-    StandIn("ipadapter/ip-adapter-instruct-sd3.bin", lambda: adapter_for("sd3", "sd3")),
+    *(stand_in for family in ("sd15", "sdxl", "sd3") for stand_in in checkpoint_and_adapter(family, kind=family)),
     StandIn("ipadapter/ip-adapter_sd15.safetensors", lambda: sd15_plain(Plain("base"))),
     StandIn("ipadapter/ip-adapter-plus_sd15.safetensors", lambda: sd15_plain(Plain("plus", tokens=16, image=1280))),
     StandIn("ipadapter/ip-adapter-faceid_sd15.bin", lambda: sd15_plain(Plain("faceid", rank=8))),

@@ -25,7 +25,7 @@ from comfyhost.adapters import instruct_adapter, nested
 from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
 from comfyhost.denoisers import cross_attention_widths, joint_block_widths
 from comfyhost.encoders import vit_h
-from comfyhost.install import only_one, say
+from comfyhost.install import exit_code, only_one, say
 from comfyhost.pack import pack_module
 from comfyhost.places import ToolError, host
 from comfyhost.weights import Blueprint, draw
@@ -58,34 +58,31 @@ def adapter_for(family: str, kind: str) -> Blueprint:
 
 
 VIT_H = StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h)
+CHECKPOINTS = {
+    "sd15": "v1-5-pruned-emaonly-fp16.safetensors",
+    "sdxl": "sd_xl_base_1.0.safetensors",
+    "sd3": "sd3_medium_incl_clips.safetensors",
+}
+
+
+def checkpoint_and_adapter(family: str, kind: str, dtype: torch.dtype = torch.float16) -> tuple[StandIn, StandIn]:
+    """A family's files under their published names: a checkpoint of this kind, and an adapter of this number type."""
+    return (
+        StandIn(f"checkpoints/{CHECKPOINTS[family]}", lambda: checkpoint(kind, clip_g=family != "sd15")),
+        StandIn(f"ipadapter/ip-adapter-instruct-{family}.bin", lambda: adapter_for(family, kind), dtype),
+    )
+
+
 STAND_INS = {
-    "sd15": (
-        StandIn("checkpoints/v1-5-pruned-emaonly-fp16.safetensors", lambda: checkpoint("sd15real")),
-        StandIn("ipadapter/ip-adapter-instruct-sd15.bin", lambda: adapter_for("sd15", "sd15real"), torch.float32),
-        VIT_H,
-    ),
-    "sdxl": (
-        StandIn("checkpoints/sd_xl_base_1.0.safetensors", lambda: checkpoint("sdxlfull", clip_g=True)),
-        StandIn("ipadapter/ip-adapter-instruct-sdxl.bin", lambda: adapter_for("sdxl", "sdxlfull"), torch.float32),
-        VIT_H,
-    ),
-    "sd3": (
-        StandIn("checkpoints/sd3_medium_incl_clips.safetensors", lambda: checkpoint("sd3deep", clip_g=True)),
-        StandIn("ipadapter/ip-adapter-instruct-sd3.bin", lambda: adapter_for("sd3", "sd3deep"), torch.float32),
-        VIT_H,
-    ),
+    "sd15": (*checkpoint_and_adapter("sd15", "sd15real", torch.float32), VIT_H),
+    "sdxl": (*checkpoint_and_adapter("sdxl", "sdxlfull", torch.float32), VIT_H),
+    "sd3": (*checkpoint_and_adapter("sd3", "sd3deep", torch.float32), VIT_H),
 }
 
 
 def main() -> int:
     """Write the stand-ins that are missing; a user's own models folder is left alone."""
-    try:
-        for family in sys.argv[1:] or ["sd15"]:
-            put_in_place(family)
-    except ToolError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
+    return exit_code(lambda: [put_in_place(family) for family in sys.argv[1:] or ["sd15"]])
 
 
 def put_in_place(family: str = "sd15") -> None:
@@ -114,7 +111,6 @@ def has_own(models: Path, path: PurePosixPath, record: dict) -> bool:
 
 def write_stand_ins(models: Path, stand_ins: tuple[StandIn, ...]) -> None:
     """Write the files that are absent or described differently now. Safe to run twice at the same time."""
-    models.mkdir(parents=True, exist_ok=True)
     with only_one(models / "stand-ins.lock"):
         (models / "README.txt").write_text(README, encoding="utf-8")
         for stand_in in stand_ins:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BIAS_SPREAD = 0.02
 NORM_SPREAD = 0.05
+TABLES = ("token_embedding.weight", "position_embedding.weight", "positional_embedding")
+# What is drawn before the rest of its module, so that a seed gives the same file whatever order ComfyUI has.
+DRAWN_FIRST = (
+    *("x_embedder", "t_embedder", "y_embedder", "context_embedder", "pos_embed", "x_block"),
+    *("time_embed", "label_emb", "input_blocks", "middle_block", "input_hint_block", "zero_convs"),
+    *("taesd_encoder", "taesd_decoder", "token_embedding", "positional_embedding", "transformer", "ln_final"),
+    *("self_attn", "attn", "attn1", "attn2", "adaLN_modulation", "ff", "mlp"),
+    *("in_proj_weight", "in_proj_bias", "q_proj", "k_proj", "v_proj", "qkv", "ln_q", "ln_k"),
+    *("norm", "norm1", "norm2", "norm3", "proj_in", "proj_out"),
+)
 
 
 @dataclass(frozen=True)
@@ -24,21 +35,30 @@ class Weight:
 class Blueprint(dict[str, Weight]):
     """The tensors of a model by name, not drawn yet.
 
-    Linear and convolution weights keep the size of what passes through them (spread 1 / sqrt(fan in));
+    Matrices and convolutions keep the size of what passes through them (spread 1 / sqrt(fan in));
     `gain` changes that.
     """
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Blueprint:
+        """Describe a model by its state_dict, which may lie on the meta device."""
+        parts = cls()
+        for name in in_drawing_order(tensors):
+            module, _, kind = name.rpartition(".")
+            shape, weight = tensors[name].shape, tensors.get(f"{module}.weight")
+            if weight is not None and weight.ndim == 1:
+                parts.put(name, *shape, spread=NORM_SPREAD, mean=float(kind == "weight"))
+            elif len(shape) == 1 or name.endswith(TABLES):
+                parts.put(name, *shape)
+            else:
+                parts.put(name, *shape, spread=shape[1:].numel() ** -0.5)
+        return parts
 
     def put(self, name: str, *shape: int, spread: float = BIAS_SPREAD, mean: float = 0.0) -> None:
         self[name] = Weight(shape, spread, mean)
 
     def linear(self, name: str, wide_in: int, wide_out: int, bias: bool = True, gain: float = 1.0) -> None:
         self.put(f"{name}.weight", wide_out, wide_in, spread=gain * wide_in**-0.5)
-        if bias:
-            self.put(f"{name}.bias", wide_out)
-
-    def conv(self, name: str, wide_in: int, wide_out: int, kernel: int, bias: bool = True, gain: float = 1.0) -> None:
-        fan_in = wide_in * kernel * kernel
-        self.put(f"{name}.weight", wide_out, wide_in, kernel, kernel, spread=gain * fan_in**-0.5)
         if bias:
             self.put(f"{name}.bias", wide_out)
 
@@ -49,6 +69,12 @@ class Blueprint(dict[str, Weight]):
     def constant(self, name: str, value: float) -> None:
         """A float32 scalar."""
         self[name] = Weight((), 0.0, value, torch.float32)
+
+    def respread(self, ends: str | tuple[str, ...], gain: float) -> None:
+        """Spread the tensors whose names end so by `gain` times as much."""
+        for name in self:
+            if name.endswith(ends):
+                self[name] = replace(self[name], spread=gain * self[name].spread)
 
     def add(self, prefix: str, part: Blueprint) -> None:
         """Take over another model's tensors under a prefix."""
@@ -65,6 +91,26 @@ class Blueprint(dict[str, Weight]):
     def parameters(self) -> int:
         """Return how many numbers the model holds."""
         return sum(torch.Size(weight.shape).numel() for weight in self.values())
+
+
+def described(model: Callable[..., nn.Module], *arguments, **settings) -> Blueprint:
+    """Describe a model of this class with these settings, without the memory for it."""
+    with torch.device("meta"):
+        return Blueprint.of(model(*arguments, **settings).state_dict())
+
+
+def in_drawing_order(names: Iterable[str]) -> list[str]:
+    """The names with the parts in DRAWN_FIRST before others of the same module; otherwise in the order given."""
+    first = {part: rank for rank, part in enumerate(DRAWN_FIRST)}
+    seen: dict[str, int] = {}
+
+    def place(name: str) -> list[tuple[int, int]]:
+        parts = name.split(".")
+        modules = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+        ranks = [first.get(part, len(first)) for part in parts]
+        return [(rank, seen.setdefault(module, len(seen))) for rank, module in zip(ranks, modules, strict=True)]
+
+    return sorted(names, key=place)
 
 
 def draw(blueprint: Blueprint, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -10,7 +10,6 @@ Source: ComfyUI_frontend's src/utils/executionUtil.ts (graphToPrompt), as of 1.3
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from comfyhost.api_prompt import ApiPrompt
@@ -29,16 +28,6 @@ UPLOADS = ("image_upload", "video_upload", "audio_upload", "animated_image_uploa
 
 class WorkflowError(ToolError):
     """The workflow cannot be turned into a prompt for this server."""
-
-
-@dataclass(frozen=True)
-class Value:
-    """A plain value that reaches an input through a link, from a PrimitiveNode."""
-
-    value: Any
-
-
-Source = list | Value | None  # [node id, output], a value, or nothing
 
 
 def to_prompt(workflow: dict, object_info: Mapping[str, dict]) -> ApiPrompt:
@@ -102,12 +91,7 @@ def prompt_entry(node: dict, links: Links, known: dict) -> dict:
     """One node of the prompt: its widgets' values, overridden by what its inputs are linked to."""
     inputs = widget_inputs(node, known)
     for slot in node.get("inputs") or []:
-        if slot.get("link") is None:
-            continue
-        source = links.source(slot["link"])
-        if isinstance(source, Value):
-            inputs[slot["name"]] = guarded(source.value)
-        elif source is not None:
+        for source in links.sources(slot):
             inputs[slot["name"]] = source
     title = node.get("title") or known.get("display_name") or node["type"]
     return {"class_type": node["type"], "inputs": inputs, "_meta": {"title": title}}
@@ -178,19 +162,21 @@ class Links:
         self.nodes = {node["id"]: node for node in workflow["nodes"]}
         self.by_id = {link[0]: link for link in workflow["links"]}
 
-    def source(self, link_id: int) -> Source:
-        """Return where a link's data comes from; None when that is muted or leads nowhere."""
-        node, output = self.origin(link_id)
+    def sources(self, slot: dict) -> list:
+        """Return what feeds an input, [node id, output] or a value; nothing when it is muted or leads nowhere."""
+        if slot.get("link") is None:
+            return []
+        node, output = self.origin(slot["link"])
         mode = node.get("mode", 0)
         if mode == NEVER or node["type"] in NOTES:
-            return None
+            return []
         if node["type"] == "PrimitiveNode":
-            return Value(node["widgets_values"][0])
+            return [guarded(node["widgets_values"][0])]
         if node["type"] == "Reroute":
-            return self.through(node["inputs"][0])
+            return self.sources(node["inputs"][0])
         if mode == BYPASSED:
-            return self.bypass(node, output)
-        return [str(node["id"]), output]
+            return self.sources(passed_on(node, output))
+        return [[str(node["id"]), output]]
 
     def origin(self, link_id: int) -> tuple[dict, int]:
         """The node and output that a link starts from."""
@@ -202,13 +188,9 @@ class Links:
             )
         return self.nodes[link[1]], link[2]
 
-    def through(self, slot: dict) -> Source:
-        return None if slot.get("link") is None else self.source(slot["link"])
 
-    def bypass(self, node: dict, output: int) -> Source:
-        """Return what a bypassed node passes on: an input of the output's type, the one in the same place first."""
-        kind = node["outputs"][output]["type"]
-        slots = node.get("inputs") or []
-        candidates = [*slots[output : output + 1], *slots]
-        match = next((slot for slot in candidates if slot["type"] == kind), None)
-        return self.through(match) if match else None
+def passed_on(node: dict, output: int) -> dict:
+    """Return the input that a bypassed node passes on: one of the output's type, the one in the same place first."""
+    slots = node.get("inputs") or []
+    kind = node["outputs"][output]["type"]
+    return next((slot for slot in (*slots[output : output + 1], *slots) if slot["type"] == kind), {})

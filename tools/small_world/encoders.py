@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from comfyhost.encoders import clip_l_text, clip_layer, vit_h
+from comfyhost.encoders import clip_l_text, vit_h
 from comfyhost.weights import Blueprint, Weight, draw_one
 from torch import Tensor
 
@@ -89,7 +89,8 @@ def picture_weights(seed: int = 2) -> dict[str, Tensor]:
     parts = vit_h()
     parts.put("vision_model.embeddings.position_embedding.weight", 257, 1280, spread=0.5)
     for layer in range(PICTURE_LAYERS):
-        clip_layer(parts, f"{PICTURE_TOWER}{layer}.", 1280)
+        parts.linear(f"{PICTURE_TOWER}{layer}.self_attn.out_proj", 1280, 1280)
+        parts.linear(f"{PICTURE_TOWER}{layer}.mlp.fc2", 4 * 1280, 1280)
     return drawn(passing_on(parts, PICTURE_TOWER, active=PICTURE_LAYERS), seed)
 
 

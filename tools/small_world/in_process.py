@@ -6,10 +6,11 @@ from ipadapter_instruct.models import ...  # after it
 
 from __future__ import annotations
 
-from comfyhost.in_process import import_comfyui, import_pack
+from comfyhost.in_process import import_comfyui
+from comfyhost.pack import register
 
 import_comfyui()
-import_pack()
+register()
 
 import comfy.clip_vision  # noqa: E402
 import comfy.latent_formats  # noqa: E402
