@@ -94,7 +94,7 @@ def train_instruction(workflow: InstructWorkflow) -> None:
     )
     workflow.add("PreviewImage", (READING, TOP + 700), (400, 320), "Loss", images=workflow.adapter["loss_plot"])
     workflow.instruct_in_a_column(INSTRUCTION, (CAPTION, NEGATIVE))
-    workflow.explain((SAMPLING, 760), (780, 400))
+    workflow.explain(size=(780, 400))
     workflow.group("Load and pair", 20, 10, 400, 1180)
     workflow.group("Train", 440, 10, 440, 1120)
     workflow.group("Instruct", 900, 10, 400, ROW_HEIGHT)

@@ -4,7 +4,6 @@ A column is named for what its nodes do, and stands where they begin at the left
 """
 
 PREPARING, LOADING, READING, APPLYING, SAMPLING, SAVING = -380, 40, 460, 920, 1340, 1720
-PREPARING_WIDTH = LOADING - PREPARING
 
 TOP = 90  # of the first node in each
 PICTURE_TOP = TOP + 405  # where the first picture stands below the loaders

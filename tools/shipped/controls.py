@@ -14,7 +14,7 @@ def weight_over_time(workflow: InstructWorkflow) -> None:
     encoded = workflow.encode("composition")
     model = workflow.apply(encoded, (APPLYING, 440), schedule=schedule)
     workflow.sample_and_save(model, encoded, workflow.empty_latent((APPLYING, 860)))
-    workflow.explain((SAMPLING, 760), (780, 320))
+    workflow.explain()
     workflow.frames(instruct=1000)
 
 
@@ -28,7 +28,7 @@ def instruction_schedule(workflow: InstructWorkflow) -> None:
     in_turn = workflow.add("IPAdapterInstructCombine", (APPLYING, TOP), (360, 190), **both)
     model = workflow.apply(in_turn, (APPLYING, 340))
     workflow.sample_and_save(model, first, workflow.empty_latent((APPLYING, 770)))
-    workflow.explain((SAMPLING, 760), (780, 320))
+    workflow.explain()
     workflow.frames(instruct=1000)
 
 
@@ -41,7 +41,7 @@ def layer_weights(workflow: InstructWorkflow) -> None:
     encoded = workflow.encode("style")
     model = workflow.apply(encoded, (APPLYING, 300), layers=layers)
     workflow.sample_and_save(model, encoded, workflow.empty_latent((APPLYING, 740)))
-    workflow.explain((SAMPLING, 760), (780, 320))
+    workflow.explain()
     workflow.frames(instruct=890)
 
 
@@ -88,7 +88,7 @@ def task_settings(workflow: InstructWorkflow) -> None:
     encoded = workflow.encode(task["instruction"], PROMPTS["style"], (READING, 400))
     settings = {name: task[name] for name in ("weight", "guidance", "instruct_guidance", "image_guidance")}
     workflow.sample_and_save(workflow.apply(encoded, **settings), encoded, cfg=task["cfg"])
-    workflow.explain((SAMPLING, 760), (780, 320))
+    workflow.explain()
     workflow.frames(instruct=860)
 
 

@@ -158,8 +158,8 @@ class InstructWorkflow(Workflow):
         model = self.apply(encoded, (APPLYING, BELOW_ENCODE), **changes)
         return self.sample_and_save(model, encoded, self.empty_latent((APPLYING, BELOW_ENCODE + 440), batch))
 
-    def explain(self, pos: tuple[int, int], size: tuple[int, int]) -> None:
-        """Add the note about this workflow, with the files that its nodes name."""
+    def explain(self, pos: tuple[int, int] = (SAMPLING, 760), size: tuple[int, int] = (780, 320)) -> None:
+        """Add the note about this workflow, by default under the sampler, with the files that its nodes name."""
         files = [file for node in self.nodes for file in node["properties"].get("models", [])]
         self.note(text_of(self.name, files), pos, size)
 

@@ -8,7 +8,6 @@ from shipped.columns import (
     LOADING,
     PICTURE_TOP,
     PREPARING,
-    PREPARING_WIDTH,
     READING,
     ROW_HEIGHT,
     SAMPLING,
@@ -28,7 +27,7 @@ def negative_instruction(workflow: InstructWorkflow) -> None:
     left = "use the composition"
     row = workflow.reference((READING, TOP), image=workflow.picture, negative_instruction=left)
     workflow.instruct_in_a_column("style", row=row)
-    workflow.explain((SAMPLING, 760), (780, 320))
+    workflow.explain()
     workflow.frames(instruct=ROW_HEIGHT)
 
 
@@ -45,7 +44,7 @@ def object_cut_out(workflow: InstructWorkflow) -> None:
     workflow.explain((READING, 750), (820, 340))
     workflow.group("Reference and mask", PREPARING - 20, 10, 400, 1160)
     workflow.frames(load=1225)
-    workflow.move_right(PREPARING_WIDTH)
+    workflow.move_right(LOADING - PREPARING)
 
 
 def detail_tiles(workflow: InstructWorkflow) -> None:

@@ -9,7 +9,6 @@ from shipped.columns import (
     PICTURE_STEP,
     PICTURE_TOP,
     PREPARING,
-    PREPARING_WIDTH,
     READING,
     ROW_HEIGHT,
     SAMPLING,
@@ -37,7 +36,7 @@ def several_references(workflow: InstructWorkflow) -> None:
         inputs = {"image": pictures[task], "instruction": f"use the {task}", "weight": weight, **before}
         before = {"references": workflow.reference((READING, PICTURE_TOP + PICTURE_STEP * place), **inputs)}
     workflow.instruct_in_a_column("style", PROMPTS["face"], before["references"])
-    workflow.explain((SAMPLING, 760), (780, 340))
+    workflow.explain(size=(780, 340))
     workflow.frames(load=1930, instruct=1930)
 
 
@@ -59,7 +58,7 @@ def batch_of_references(workflow: InstructWorkflow) -> None:
     workflow.group("References", PREPARING - 20, 10, 400, 1010)
     workflow.group("Side by side", SAMPLING - 20, 700, 820, 410)
     workflow.frames(load=800, instruct=ROW_HEIGHT)
-    workflow.move_right(PREPARING_WIDTH)
+    workflow.move_right(LOADING - PREPARING)
 
 
 def regions(workflow: InstructWorkflow) -> None:
