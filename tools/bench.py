@@ -24,7 +24,6 @@ def measurements(quick: bool) -> dict[str, Iterator[Result]]:
     starts, seconds = (3, 20) if quick else (5, 80)
     step = "a full-size step, simple guidance; bytes kept in fp16"
     of_a_step = "GFLOPs; the least that the formulas need; what is added, a model call"
-    beside = "Memory beside the file of a full-size adapter, and its loading beside reading the file"
     return {
         "Passes a step (rows at SD1.5's UNet)": sampling.passes(),
         "That attention and its FLOPs are counted": sampling.attention_counted(),
@@ -32,7 +31,7 @@ def measurements(quick: bool) -> dict[str, Iterator[Result]]:
         "Bytes while a full-size model samples in fp16: what is kept of the adapter": sampling.memory(),
         f"Growth: {step}": growth.growth(),
         f"Schedules and layer weights: {step}": growth.controls(),
-        beside: loading.loading(),
+        "Memory beside the file of a full-size adapter, and its loading beside reading the file": loading.loading(),
         "Encoder runs": encoding.encoder_runs(),
         "What runs again on a server, and the seconds of a small picture": reruns.reruns(),
         "Loading the pack at ComfyUI's start (meant: under 50 ms)": starting.start_up(starts),
