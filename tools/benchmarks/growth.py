@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 from comfyhost.adapters import TOKENS
 from ipadapter_instruct.models.guidance.layer_weights import KV, LayerWeights
@@ -24,22 +22,13 @@ LOADS = (  # what, references of a latent together, latents in a batch with refe
 )
 
 
-@dataclass(frozen=True)
-class Control:
-    """The settings that are on, and how many sites must act in each family that knows them; None for all."""
-
-    what: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    acting: dict[str, int] | None = None
-
-
-CONTROLS = (
-    Control("nothing of it"),
-    Control("a schedule of 1", {"schedule": Schedule(points=((0.0, 1.0),))}),
-    Control("a schedule, at 0", {"schedule": NOTHING}, {"SD1.5": 0, "SDXL": 0, "SD3": 0}),
-    Control("ease in", {"layers": LayerWeights("ease in")}),
-    Control("style transfer", {"layers": LayerWeights("style transfer")}, {"SD1.5": 11, "SDXL": 10}),
-    Control("K+V", {"layers": LayerWeights(scaling=KV)}, {"SD1.5": 16, "SDXL": 70}),
+CONTROLS = (  # what, settings of Apply, how many sites act in each family that knows them; None for all
+    ("nothing of it", {}, None),
+    ("a schedule of 1", {"schedule": Schedule(points=((0.0, 1.0),))}, None),
+    ("a schedule, at 0", {"schedule": NOTHING}, {"SD1.5": 0, "SDXL": 0, "SD3": 0}),
+    ("ease in", {"layers": LayerWeights("ease in")}, None),
+    ("style transfer", {"layers": LayerWeights("style transfer")}, {"SD1.5": 11, "SDXL": 10}),
+    ("K+V", {"layers": LayerWeights(scaling=KV)}, {"SD1.5": 16, "SDXL": 70}),
 )
 
 
@@ -71,11 +60,11 @@ def controls() -> Iterator[Result]:
     """Promise attentions and kept bytes of the sites that act, and of no others."""
     for base in BASES:
         bare, sites = one_step(model(base), base), len(base.site_widths)
-        for control in CONTROLS:
-            acting = sites if control.acting is None else control.acting.get(base.title)
+        for what, settings, numbers in CONTROLS:
+            acting = sites if numbers is None else numbers.get(base.title)
             if acting is None:
                 continue
-            found = one_step(applied(model(base), base, {**SIMPLE, **control.settings}), base)
+            found = one_step(applied(model(base), base, {**SIMPLE, **settings}), base)
             values = {
                 "ratio": found["FLOPs"] / bare["FLOPs"],
                 "attentions added": found["attentions"] // found["calls"] - bare["attentions"] // bare["calls"],
@@ -84,4 +73,4 @@ def controls() -> Iterator[Result]:
             promised = {"attentions added": acting}
             if acting == sites:
                 promised["keys and values"] = keys_values(base)
-            yield Result(f"{base.title}, {control.what}", values, promised)
+            yield Result(f"{base.title}, {what}", values, promised)

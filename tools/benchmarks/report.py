@@ -63,16 +63,16 @@ class Report:
         self.environment = environment()
         self.topics: list[tuple[str, list[Result]]] = []
         self.lines: list[str] = []
-        self.print("# What the pack costs", "", *(f"- {name}: {value}" for name, value in self.environment.items()))
-        self.print("", PROMISES)
+        self.say("# What the pack costs", "", *(f"- {name}: {value}" for name, value in self.environment.items()))
+        self.say("", PROMISES)
 
-    def print(self, *lines: str) -> None:
+    def say(self, *lines: str) -> None:
         self.lines += lines
         print("\n".join(lines), flush=True)
 
     def add(self, title: str, results: list[Result]) -> None:
         self.topics.append((title, results))
-        self.print("", f"## {title}", "", *table(results))
+        self.say("", f"## {title}", "", *table(results))
 
     @property
     def broken(self) -> list[str]:

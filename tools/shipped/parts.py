@@ -78,12 +78,13 @@ class InstructWorkflow(Workflow):
         texts: tuple[str, str] | None = None,
         pos: tuple[int, int] = (READING, TOP),
         width: int = 400,
+        references: Output | None = None,
         **changes: Output,
     ) -> Node:
         """Add Encode Instruct Prompt.
 
         words: a task's name, or an instruction in one's own words. texts: prompt and negative prompt, if not those of
-        the task. changes: what it gets besides, or instead; with references it does not read the loaded picture.
+        the task. references: a row of them, in place of the loaded picture. changes: what it gets instead.
         """
         own = next((task.instruction for task in tasks.TASKS if task.name == words), None)
         prompt, negative = texts or PROMPTS[words]
@@ -94,7 +95,8 @@ class InstructWorkflow(Workflow):
             "instruction": own or words,
             "prompt": prompt,
             "negative_prompt": negative,
-            **({} if "references" in changes else {"image": self.picture}),
+            "image": None if references else self.picture,
+            "references": references,
         }
         return self.add("IPAdapterInstructEncode", pos, (width, 420), **{**usual, **changes})
 
@@ -154,7 +156,7 @@ class InstructWorkflow(Workflow):
 
         row: of references, to encode instead of the picture. changes: what Apply gets besides.
         """
-        encoded = self.encode(words, texts, (APPLYING, TOP), 360, **({"references": row} if row else {}))
+        encoded = self.encode(words, texts, (APPLYING, TOP), 360, references=row)
         model = self.apply(encoded, (APPLYING, BELOW_ENCODE), **changes)
         return self.sample_and_save(model, encoded, self.empty_latent((APPLYING, BELOW_ENCODE + 440), batch))
 
