@@ -52,15 +52,16 @@ def sampler_custom_advanced(workflow: InstructWorkflow) -> None:
     model = workflow.apply(encoded)
     how, cfg = SAMPLERS[workflow.family], workflow.settings.cfg
     guided = {"model": model, "positive": encoded["positive"], "negative": encoded["negative"], "cfg": cfg}
+    chosen = {"sampler_name": how["sampler_name"]}
     along = {"model": model, "scheduler": how["scheduler"], "steps": how["steps"]}
-    noise = workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)
-    guider = workflow.add("CFGGuider", (SAMPLING, 250), (320, 130), **guided)
-    sampler = workflow.add("KSamplerSelect", (SAMPLING, 430), (320, 80), sampler_name=how["sampler_name"])
-    sigmas = workflow.add("BasicScheduler", (SAMPLING, 560), (320, 140), **along)
-    parts = {**noise, **guider, **sampler, **sigmas}
-    inputs = {name.lower(): output for name, output in parts.items()}
-    latent = workflow.empty_latent()
-    samples = workflow.add("SamplerCustomAdvanced", (SAVING, TOP), (400, 140), **inputs, latent_image=latent)["output"]
+    parts = {
+        "noise": workflow.add("RandomNoise", (SAMPLING, TOP), (320, 110), noise_seed=SEED)["NOISE"],
+        "guider": workflow.add("CFGGuider", (SAMPLING, 250), (320, 130), **guided)["GUIDER"],
+        "sampler": workflow.add("KSamplerSelect", (SAMPLING, 430), (320, 80), **chosen)["SAMPLER"],
+        "sigmas": workflow.add("BasicScheduler", (SAMPLING, 560), (320, 140), **along)["SIGMAS"],
+        "latent_image": workflow.empty_latent(),
+    }
+    samples = workflow.add("SamplerCustomAdvanced", (SAVING, TOP), (400, 140), **parts)["output"]
     workflow.save(workflow.decode(samples, (SAVING, 280), 400), (SAVING, 390), 440)
     workflow.explain((READING, 760), (820, 290))
     workflow.frames(sample=860)
