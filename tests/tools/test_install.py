@@ -95,9 +95,7 @@ def test_a_comfyui_python_that_is_not_there_is_refused(monkeypatch, tmp_path):
 
 def test_nothing_is_installed_into_a_users_python(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("COMFYUI_PATH", str(comfyui(tmp_path)))
-    (tmp_path / "requirements.txt").write_text("pytest==8.4.2
-no-such-package[extra]>=1
-")
+    (tmp_path / "requirements.txt").write_text("pytest==8.4.2\nno-such-package[extra]>=1\n")
     monkeypatch.setitem(install.PURPOSES, "test", (tmp_path / "requirements.txt",))
     monkeypatch.setattr(install, "install", lambda *_: pytest.fail("installed"))
     assert install.main() == 0

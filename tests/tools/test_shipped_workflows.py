@@ -10,7 +10,7 @@ import pytest
 from comfyhost.places import REPO_ROOT
 from comfyhost.standins import STAND_INS
 from PIL import Image
-from shipped.__main__ import pack_version
+from shipped.graph import pack_version
 from shipped.recipes import RECIPES
 
 FOLDER = REPO_ROOT / "workflows"

@@ -1,11 +1,12 @@
-"""The least that an adapter has to multiply at each step, by the formulas of its paper.
+"""The least that an adapter has to multiply at each step and to keep for all, by the formulas of its paper.
 
-Keys and values of the image tokens do not depend on the step, so they are no part of it. Source of the formulas: the
-attention of each family in unity-research/IP-Adapter-Instruct@57efbe4. A multiply-add is two FLOPs.
+Keys and values of the image tokens do not depend on the step, so multiplying them is no part of it. Source of the
+formulas: the attention of each family in unity-research/IP-Adapter-Instruct@57efbe4. A multiply-add is two FLOPs.
 """
 
 from __future__ import annotations
 
+import torch
 from comfyhost.adapters import TOKENS
 
 from benchmarks.models import SD3, SD15, Base
@@ -36,9 +37,9 @@ def stream_flops(base: Base, latent: int) -> int:
     return matrices + sum(4 * (image + text) * image * width for width in base.site_widths)
 
 
-def products(base: Base) -> int:
-    """Return how many products of matrices a site needs in one call of the model."""
-    return ATTENTION_PRODUCTS + base.site_linears
+def keys_values(base: Base, branches: int = 2, tokens: int = TOKENS) -> int:
+    """The bytes in half precision; two branches are those of simple guidance."""
+    return 2 * branches * tokens * sum(base.site_widths) * torch.float16.itemsize
 
 
 def queries(base: Base, latent: int) -> list[int]:

@@ -2,21 +2,74 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
 import comfy.samplers
 import torch
+from ipadapter_instruct.models.patching.run import RUN
 from torch import nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_flop
 
 from benchmarks.models import Base
 
+CFG = 7.0
 SIGMA = 1.0
+ATEN = torch.ops.aten
+ATTENTION = ATEN.scaled_dot_product_attention  # what ComfyUI is told to use here
+PRODUCTS = {ATTENTION: sdpa_flop, **{op: flop_registry[op] for op in (ATEN.mm, ATEN.addmm, ATEN.bmm, ATEN.baddbmm)}}
 
 T = TypeVar("T")
+
+
+class Work(FlopCounterMode):
+    """Counts FLOPs, a multiply-add being two; and how many products of matrices and attentions there are.
+
+    An attention is counted whole, since torch knows only some of those that it may be on a device.
+    """
+
+    def __init__(self):
+        self.runs: Counter = Counter()
+        own = {op: self.counting(op, formula) for op, formula in PRODUCTS.items()}
+        whole = {ATTENTION.default: own[ATTENTION]}  # torch takes apart what it does not find by its overload
+        super().__init__(display=False, custom_mapping={**own, **whole})
+
+    def counting(self, op, formula: Callable[..., int]) -> Callable[..., int]:
+        def flops(*shapes, out_shape, **options) -> int:
+            self.runs[op] += 1
+            return formula(*shapes, out_val=out_shape, **options)
+
+        return flops
+
+    def counts(self) -> dict[str, int]:
+        """Return what was counted by name; an attention is two products, which ComfyUI launches together."""
+        return {
+            "FLOPs": self.get_total_flops(),
+            "products": self.runs.total() + self.runs[ATTENTION],
+            "attentions": self.runs[ATTENTION],
+            "attention FLOPs": self.get_flop_counts().get("Global", {}).get(ATTENTION, 0),
+        }
+
+
+def one_step(
+    model, base: Base, cfg: float = CFG, size: int | None = None, latents: int = 1, linears: Iterable[nn.Module] = ()
+) -> dict[str, int]:
+    """Count what one step of ComfyUI's guider runs, and the bytes that are kept of the adapters during a run.
+
+    linears: an adapter's linear layers, of which the runs within the step and before it are counted.
+    """
+
+    def step(run_step: Callable, options: dict) -> dict[str, int]:
+        before = len(runs)
+        with counted([model.model.diffusion_model]) as rows, Work() as work:
+            run_step()
+        own = {"linears before": before, "linears": len(runs) - before, "linear FLOPs": sum(runs[before:])}
+        return {"rows": sum(rows), "calls": len(rows), **work.counts(), **own, **kept(options)}
+
+    with counted(linears, linear_flops) as runs:
+        return in_a_run(model, base, cfg, step, size, latents)
 
 
 def in_a_run(
@@ -47,12 +100,21 @@ def conditioning(base: Base) -> list:
     return [[torch.randn(1, base.text_tokens, base.family.context_width), pooled]]
 
 
+def kept(options: dict) -> dict[str, int]:
+    """Return the bytes of the keys and values, and of the adapters' matrices that ComfyUI has loaded."""
+    running = options[RUN].adapters if RUN in options else []
+    streams = [one.applied.adapter.streams for one in running]
+    return {
+        "keys and values": sum(x.nbytes for one in running for pair in one.keys_values.sites.values() for x in pair),
+        "stream matrices": sum(weights.loaded_size() for weights in streams if weights),
+    }
+
+
 def rows_of(module: nn.Module, x: torch.Tensor) -> int:
     return len(x)
 
 
-def flops_of(linear: nn.Linear, x: torch.Tensor) -> int:
-    """Return the FLOPs of a linear layer; a multiply-add is two."""
+def linear_flops(linear: nn.Linear, x: torch.Tensor) -> int:
     return 2 * x.numel() * linear.out_features
 
 
@@ -70,38 +132,3 @@ def counted(modules: Iterable[nn.Module], what: Callable[[nn.Module, object], in
     finally:
         for handle in handles:
             handle.remove()
-
-
-class Attentions(TorchFunctionMode):
-    """Counts torch's attention, which is what ComfyUI is told to use here, and its FLOPs."""
-
-    def __init__(self):
-        super().__init__()
-        self.calls = self.flops = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is nn.functional.scaled_dot_product_attention:
-            self.calls += 1
-            self.flops += attention_flops(*args[:3])
-        return function(*args, **(kwargs or {}))
-
-
-class Products(TorchDispatchMode):
-    """Counts products of matrices: linear layers, and an attention's two, which ComfyUI launches together."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.name().partition("::")[2].partition(".")[0]
-        if "scaled_dot_product" in name:
-            self.count += 2
-        elif name in ("linear", "matmul", "mm", "addmm", "bmm", "baddbmm"):  # whole ones in inference mode
-            self.count += 1
-        return function(*args, **(kwargs or {}))
-
-
-def attention_flops(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> int:
-    """Return the FLOPs of an attention, [.., positions, width]: every query with every key, and with every value."""
-    return 2 * q.shape[:-1].numel() * k.shape[-2] * (k.shape[-1] + v.shape[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import comfy.clip_vision
 import comfy.sd
@@ -19,18 +20,7 @@ from benchmarks.counting import counted
 from benchmarks.models import SMALL, adapter, fill
 from benchmarks.report import Result
 
-VIT_H_OF_THREE_LAYERS = {
-    "model_type": "clip_vision_model",
-    "hidden_size": 1280,
-    "intermediate_size": 1280,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 16,
-    "hidden_act": "gelu",
-    "image_size": 224,
-    "patch_size": 14,
-    "num_channels": 3,
-    "projection_dim": 64,
-}
+VIT_H = Path(comfy.clip_vision.__file__).with_name("clip_vision_config_h.json")
 LANDSCAPE, PORTRAIT = torch.full((1, 256, 320, 3), 0.3), torch.full((1, 320, 256, 3), 0.6)
 TEXTS = {"task": OWN_WORDS, "instruction": "use the style", "prompt": "a house", "negative_prompt": "blurry"}
 ENCODES = (  # what, changed inputs, promised runs of the image encoder and of the text encoder
@@ -49,27 +39,22 @@ def encoder_runs() -> Iterator[Result]:
     encoder = image_encoder()
     weights = {**draw(clip_l_text(), 0, torch.float16), "text_projection.weight": torch.eye(768)}
     clip = comfy.sd.load_text_encoder_state_dicts([weights])
-    inputs = {
-        "adapter": AdapterWithEncoders(adapter(SMALL, torch.float32), clip_vision=encoder),
-        "clip": clip,
-        **TEXTS,
-    }
-    with (
-        counted([encoder.model]) as pictures,
-        counted([clip.cond_stage_model.clip_l.transformer.text_model.encoder]) as texts,
-    ):
-        for what, changed, *promised in ENCODES:
-            before = len(pictures), len(texts)
-            inputs |= changed
+    loaded = AdapterWithEncoders(adapter(SMALL, torch.float32), clip_vision=encoder)
+    inputs = {"adapter": loaded, "clip": clip, **TEXTS}
+    text_encoder = clip.cond_stage_model.clip_l.transformer.text_model.encoder
+    for what, changed, pictures, texts in ENCODES:
+        inputs |= changed
+        with counted([encoder.model]) as read, counted([text_encoder]) as written:
             IPAdapterInstructEncode.execute(**inputs)
-            runs = len(pictures) - before[0], len(texts) - before[1]
-            names = "image encoder", "text encoder"
-            yield Result(what, dict(zip(names, runs, strict=True)), dict(zip(names, promised, strict=True)))
+        runs = {"image encoder": len(read), "text encoder": len(written)}
+        yield Result(what, runs, {"image encoder": pictures, "text encoder": texts})
 
 
 def image_encoder() -> comfy.clip_vision.ClipVisionModel:
+    """A ViT-H of three layers."""
+    config = {**json.loads(VIT_H.read_text(encoding="utf-8")), "num_hidden_layers": 3}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(VIT_H_OF_THREE_LAYERS, file)
+        json.dump(config, file)
         file.flush()
         encoder = comfy.clip_vision.ClipVisionModel(file.name)
     fill(encoder.model)

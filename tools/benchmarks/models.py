@@ -101,6 +101,7 @@ SMALL_SD3 = replace(
     latent=32,
 )
 SIMPLE, THREE_WAY = {"guidance": "simple"}, {"guidance": "three-way"}
+FILE_DTYPE = torch.float16
 
 
 def model(base: Base, dtype: torch.dtype = torch.float16):
@@ -138,12 +139,18 @@ def adapter(base: Base, dtype: torch.dtype) -> LoadedAdapter:
     return LoadedAdapter("zeros", recognise({name: zero.expand(weight.shape) for name, weight in shapes.items()}))
 
 
-def applied(patcher, base: Base, settings: dict | None, dtype: torch.dtype = torch.float32):
-    """The model with the adapter, from a file of this dtype, applied; None leaves it bare."""
+def applied(
+    patcher, base: Base, settings: dict | None, dtype: torch.dtype = FILE_DTYPE, latents: int = 1, tokens: int = TOKENS
+):
+    """The model with the adapter, from a file of this dtype, applied; None leaves it bare.
+
+    latents, tokens: how many latents have image tokens of their own, and how many.
+    """
     if settings is None:
         return patcher
-    tokens = Branches(*torch.randn(4, 1, TOKENS, base.family.context_width))
-    return apply_instruct(patcher, InstructEmbeds(adapter(base, dtype), "", tokens), ApplySettings(**settings))[0]
+    image_tokens = Branches(*torch.randn(4, latents, tokens, base.family.context_width))
+    embeds = InstructEmbeds(adapter(base, dtype), "", image_tokens)
+    return apply_instruct(patcher, embeds, ApplySettings(**settings))[0]
 
 
 def fill(module: nn.Module) -> None:

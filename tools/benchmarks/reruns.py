@@ -63,8 +63,7 @@ def timed(what: str, client: Client, prompt: dict, promised: dict[str, int]) -> 
     def seconds(*kinds: str) -> float:
         return sum(run.seconds.get(node_id, 0.0) for node_id in of_type(prompt, *kinds))
 
-    parts = {"load s": seconds(*LOADERS), "encode s": seconds(ENCODE), "sample s": seconds(SAMPLE)}
-    parts["decode s"] = seconds(DECODE)
-    values = {"loaders": runs(*LOADERS), "Encode": runs(ENCODE), "Apply": runs(APPLY), **parts}
-    values["rest s"] = in_all - sum(parts.values())
-    return Result(what, {**values, "queue to PNG s": in_all}, promised)
+    parts = {"load s": LOADERS, "encode s": (ENCODE,), "sample s": (SAMPLE,), "decode s": (DECODE,)}
+    times = {name: seconds(*kinds) for name, kinds in parts.items()}
+    values = {"loaders": runs(*LOADERS), "Encode": runs(ENCODE), "Apply": runs(APPLY), **times}
+    return Result(what, {**values, "rest s": in_all - sum(times.values()), "queue to PNG s": in_all}, promised)

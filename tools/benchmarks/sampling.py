@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import torch
-from comfyhost.adapters import TOKENS
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.guidance.weight_schedule import Schedule
-from ipadapter_instruct.models.patching.run import RUN
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
-from benchmarks.bounds import SIZES, products, stream_flops, token_flops
-from benchmarks.counting import Attentions, Products, counted, flops_of, in_a_run
-from benchmarks.models import BASES, SIMPLE, SMALL, THREE_WAY, Base, adapter, applied, model
+from benchmarks.bounds import ATTENTION_PRODUCTS, SIZES, keys_values, stream_flops, token_flops
+from benchmarks.counting import CFG, Work, counted, in_a_run, one_step
+from benchmarks.models import BASES, FILE_DTYPE, SIMPLE, SMALL, THREE_WAY, Base, adapter, applied, model
 from benchmarks.report import Result
 
-CFG = 7.0
 NOTHING = Schedule(points=((0.0, 0.0),))
 SIMPLE_FROM_THE_START = Schedule(three_way_until=0.0)
 PASSES = (  # what, settings of Apply (None leaves the model bare), cfg, promised passes
@@ -47,115 +42,78 @@ KEPT = (  # what, settings of Apply, branches, the adapter file's dtype
     ("three-way", THREE_WAY, 4, torch.float16),
     ("three-way, adapter in fp32", THREE_WAY, 4, torch.float32),
 )
-FILE_DTYPE = torch.float16
+META = torch.device("meta")
 NEAR = 1.005  # of the least that a step must cost
 SMALL_LATENT = 16  # what is kept doesn't depend on it
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """The cost of one full-size step: its rows, its model calls, and what they ran. A multiply-add is two FLOPs.
-
-    flops, products: all products of matrices, and how many.
-    attention_flops: of them queries with keys, and with values.
-    linears, linear_flops: the adapter's linear layers in the step; linears_before: those that ran for all steps.
-    """
-
-    rows: int
-    calls: int
-    flops: int
-    products: int
-    attentions: int
-    attention_flops: int
-    linears: int
-    linear_flops: int
-    linears_before: int
-
-    @property
-    def row_flops(self) -> float:
-        return self.flops / self.rows
-
-    @property
-    def models_own(self) -> int:
-        """The FLOPs a row outside attentions and the adapter."""
-        return (self.flops - self.attention_flops - self.linear_flops) // self.rows
 
 
 def passes() -> Iterator[Result]:
     for what, settings, cfg, promised in PASSES:
         patched = applied(model(SMALL), SMALL, settings)
-        with counted([patched.model.diffusion_model]) as calls:
+        with counted([patched.model.diffusion_model]) as rows:
             in_a_run(patched, SMALL, cfg, lambda step, options: step())
-        yield Result(what, {"passes": sum(calls), "model calls": len(calls)}, {"passes": promised})
+        yield Result(what, {"passes": sum(rows), "model calls": len(rows)}, {"passes": promised})
 
 
 def attention_counted() -> Iterator[Result]:
     """Check that attention is counted: a counter that missed it would find the pack to be free."""
     q, kv = torch.empty(1, 8, 4096, 40, device="meta"), torch.empty(1, 8, 77, 40, device="meta")
-    with Attentions() as attentions, FlopCounterMode(display=False) as counter:
+    with Work() as work:
         nn.functional.scaled_dot_product_attention(q, kv, kv)
-    two_products = 2 * (2 * 4096 * 77 * 8 * 40)
-    values = {"attentions": attentions.calls, "its FLOPs": attentions.flops, "all FLOPs": counter.get_total_flops()}
+    found, two_products = work.counts(), 2 * (2 * 4096 * 77 * 8 * 40)
+    values = {"attentions": found["attentions"], "its FLOPs": found["attention FLOPs"], "all FLOPs": found["FLOPs"]}
     promised = {"attentions": 1, "its FLOPs": two_products, "all FLOPs": two_products}
     yield Result("4096 positions, 77 tokens, width 320", values, promised)
 
 
 def flops() -> Iterator[Result]:
-    """Promise that a row costs what `bounds` says it must, and not half a percent more."""
+    """Promise that a row costs what `bounds` says it must, and not half a percent more.
+
+    A model call runs one more attention a site and the linear layers of `site_linears`, and multiplies no other
+    matrices than the bare model does. What ran before the step shows that linear layers are seen at all.
+    """
     for base in BASES:
+        sites = len(base.site_widths)
+        promised = {
+            "products a site": ATTENTION_PRODUCTS + base.site_linears,
+            "attentions added": sites,
+            "linears": sites * base.site_linears,
+            "other FLOPs": 0,
+            "linears before": sites * base.token_linears,
+        }
         for pixels, latent in SIZES.items():
             for what, settings, cfg in STEPS:
-                bare, patched = (step_cost(base, own, cfg, latent) for own in (None, settings))
-                yield step_result(f"{base.title} {pixels} pixels, {what}", base, bare, patched, latent)
+                values = step_beside_bare(base, settings, cfg, latent)
+                yield Result(f"{base.title} {pixels} pixels, {what}", values, promised, {"to the bound": NEAR})
 
 
-def step_result(what: str, base: Base, bare: StepCost, patched: StepCost, latent: int) -> Result:
-    """Promise that a model call runs one more attention a site and the linear layers of `site_linears`, and multiplies
-    no other matrices than the bare model does. What ran before the step shows that linear layers are seen at all."""
-    least = bare.row_flops + token_flops(base, latent) + stream_flops(base, latent)
-    sites = len(base.site_widths)
-    values = {
-        "bare": bare.flops / 1e9,
-        "patched": patched.flops / 1e9,
-        "ratio a row": patched.row_flops / bare.row_flops,
-        "to the bound": patched.row_flops / least,
-        "products a site": (patched.products / patched.calls - bare.products / bare.calls) / sites,
-        "attentions added": patched.attentions / patched.calls - bare.attentions / bare.calls,
-        "linears": patched.linears / patched.calls,
-        "other FLOPs": patched.models_own - bare.models_own,
-        "linears before": patched.linears_before,
+def step_beside_bare(base: Base, settings: dict, cfg: float, latent: int) -> dict[str, float]:
+    loaded = adapter(base, FILE_DTYPE)
+    loaded.streams_device = META  # as the model's: else copies of its layers would run
+    linears = linear_layers(loaded)
+    bare = one_step(model(base), base, cfg, latent)
+    patched = one_step(applied(model(base), base, settings), base, cfg, latent, linears=linears)
+    least = bare["FLOPs"] / bare["rows"] + token_flops(base, latent) + stream_flops(base, latent)
+
+    def added(name: str) -> float:
+        """Return what a call of the patched model has more than one of the bare model."""
+        return patched[name] / patched["calls"] - bare[name] / bare["calls"]
+
+    def models_own(found: dict) -> int:
+        """Return the FLOPs a row outside attentions and the adapter."""
+        return (found["FLOPs"] - found["attention FLOPs"] - found["linear FLOPs"]) // found["rows"]
+
+    return {
+        "bare": bare["FLOPs"] / 1e9,
+        "patched": patched["FLOPs"] / 1e9,
+        "ratio a row": patched["FLOPs"] / patched["rows"] / (bare["FLOPs"] / bare["rows"]),
+        "to the bound": patched["FLOPs"] / patched["rows"] / least,
+        "products a site": added("products") / len(base.site_widths),
+        "attentions added": added("attentions"),
+        "linears": patched["linears"] / patched["calls"],
+        "other FLOPs": models_own(patched) - models_own(bare),
+        "linears before": patched["linears before"],
     }
-    promised = {
-        "products a site": products(base),
-        "attentions added": sites,
-        "linears": sites * base.site_linears,
-        "other FLOPs": 0,
-        "linears before": sites * base.token_linears,
-    }
-    return Result(what, values, promised, {"to the bound": NEAR})
-
-
-def step_cost(base: Base, settings: dict | None, cfg: float, latent: int) -> StepCost:
-    patched = applied(model(base), base, settings, FILE_DTYPE)
-
-    def one_step(step: Callable, options: dict) -> StepCost:
-        before, attentions, counter = len(linears), Attentions(), FlopCounterMode(display=False)
-        with counted([patched.model.diffusion_model]) as rows, attentions, counter, Products() as launched:
-            step()
-        return StepCost(
-            rows=sum(rows),
-            calls=len(rows),
-            flops=counter.get_total_flops(),
-            products=launched.count,
-            attentions=attentions.calls,
-            attention_flops=attentions.flops,
-            linears=len(linears[before:]),
-            linear_flops=sum(linears[before:]),
-            linears_before=before,
-        )
-
-    with counted(linear_layers(adapter(base, FILE_DTYPE)), flops_of) as linears:
-        return in_a_run(patched, base, cfg, one_step, latent)
 
 
 def linear_layers(loaded: LoadedAdapter) -> list[nn.Linear]:
@@ -173,34 +131,24 @@ def memory() -> Iterator[Result]:
     for base in BASES:
         for what, settings, branches, file_dtype in KEPT:
             loaded = adapter(base, file_dtype)
-            patched = applied(model(base), base, settings, file_dtype)
-            keys_values, streams = in_a_run(patched, base, CFG, kept, SMALL_LATENT)
-            matrices = nbytes(weight for part in attention_parts(loaded) for weight in part.parameters())
+            found = one_step(applied(model(base), base, settings, file_dtype), base, size=SMALL_LATENT)
+            bytes_kept = found["keys and values"] + found["stream matrices"]
+            matrices = nbytes(*attention_parts(loaded))
             values = {
-                "keys and values": keys_values,
-                "stream matrices": streams,
-                "kept": keys_values + streams,
+                "keys and values": found["keys and values"],
+                "stream matrices": found["stream matrices"],
+                "kept": bytes_kept,
                 "all its matrices": matrices,
-                "whole adapter": matrices + nbytes(loaded.image_projection.model.parameters()),
-                "of its matrices": (keys_values + streams) / matrices,
+                "whole adapter": matrices + nbytes(loaded.image_projection.model),
+                "of its matrices": bytes_kept / matrices,
             }
             squares = sum(width**2 for width in base.site_widths)
             promised = {
-                "keys and values": 2 * branches * TOKENS * sum(base.site_widths) * torch.float16.itemsize,
+                "keys and values": keys_values(base, branches),
                 "stream matrices": base.site_linears * squares * file_dtype.itemsize,
             }
             yield Result(f"{base.title}, {what}", values, promised)
 
 
-def kept(step: Callable, options: dict) -> tuple[int, int]:
-    """Return the bytes of the keys and values, and of the adapter's matrices that ComfyUI has loaded, during a run."""
-    running = options[RUN].adapters
-    streams = [one.applied.adapter.streams for one in running]
-    return (
-        nbytes(x for one in running for pair in one.of_branches.sites.values() for x in pair),
-        sum(weights.loaded_size() for weights in streams if weights),
-    )
-
-
-def nbytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
+def nbytes(*modules: nn.Module) -> int:
+    return sum(weight.nbytes for module in modules for weight in module.parameters())

@@ -11,15 +11,13 @@ from collections.abc import Callable, Iterator
 
 import torch
 from ipadapter_instruct.models.attention_maps.record import watched
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.counting import Attentions, in_a_run
+from benchmarks.counting import CFG, in_a_run, one_step
 from benchmarks.models import SIMPLE, SMALL, SMALL_SD3, THREE_WAY, Base, applied, fill, real_model
 from benchmarks.report import Result
 
 SIZES = ((SMALL, 32), (SMALL, 64), (SMALL_SD3, 32), (SMALL_SD3, 64))  # latents
 LEAST_TURNS = 5
-CFG = 7.0
 ROWS = {"simple": 2, "simple, watched": 2, "three-way": 3}
 
 
@@ -34,17 +32,12 @@ def ratios(seconds_in_all: float) -> Iterator[Result]:
 def forms(base: Base) -> dict:
     bare = real_model(base)
     fill(bare.model.diffusion_model)
-    simple = applied(bare, base, SIMPLE)
-    return {
-        "bare": bare,
-        "simple": simple,
-        "simple, watched": watched(simple)[0],
-        "three-way": applied(bare, base, THREE_WAY),
-    }
+    simple, three_way = (applied(bare, base, settings, torch.float32) for settings in (SIMPLE, THREE_WAY))
+    return {"bare": bare, "simple": simple, "simple, watched": watched(simple)[0], "three-way": three_way}
 
 
 def at_size(models: dict, base: Base, latent: int, seconds_in_all: float) -> Iterator[Result]:
-    work = {name: in_a_run(model, base, CFG, flops, latent) for name, model in models.items()}
+    work = {name: one_step(model, base, size=latent)["FLOPs"] for name, model in models.items()}
     times, end = [], time.perf_counter() + seconds_in_all
     while len(times) < LEAST_TURNS or time.perf_counter() < end:
         times.append({name: in_a_run(model, base, CFG, seconds, latent) for name, model in models.items()})
@@ -54,14 +47,6 @@ def at_size(models: dict, base: Base, latent: int, seconds_in_all: float) -> Ite
         values = {"median": median, "min": min(found), "max": max(found), "median a row": median * 2 / rows}
         values |= {"FLOPs a row": work[name] / work["bare"] * 2 / rows, "turns": len(times)}
         yield Result(f"{base.title}, {latent}x{latent} latents, {name}, {rows} rows to 2", values)
-
-
-def flops(step: Callable, options: dict) -> int:
-    """Return a step's FLOPs. Attention is counted apart, since torch counts none on the CPU, or some day does."""
-    with Attentions() as attentions, FlopCounterMode(display=False) as counter:
-        step()
-    counted = counter.get_flop_counts()["Global"]
-    return attentions.flops + sum(count for op, count in counted.items() if "scaled_dot_product" not in str(op))
 
 
 def seconds(step: Callable, options: dict) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping
 
@@ -12,7 +11,7 @@ from comfyhost.install import say
 from comfyhost.places import REPO_ROOT, ToolError
 from comfyhost.server import ComfyServer
 
-from shipped.graph import Workflow
+from shipped.parts import InstructWorkflow
 from shipped.recipes import RECIPES
 
 FOLDER = REPO_ROOT / "workflows"
@@ -33,14 +32,9 @@ def main() -> int:
 
 def file_text(name: str, object_info: Mapping[str, dict]) -> str:
     """A workflow file's content."""
-    workflow = Workflow(name, object_info, pack_version())
+    workflow = InstructWorkflow(name, object_info)
     RECIPES[name](workflow)
     return json.dumps(workflow.saved(), indent=2, ensure_ascii=False) + "\n"
-
-
-def pack_version() -> str:
-    text = (REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ The page's form has what a prompt for the API has not, such as places, sizes, sl
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from comfyhost.places import COMFYUI_VERSION, PACK_FOLDER
+from comfyhost.places import COMFYUI_VERSION, PACK_FOLDER, REPO_ROOT
 from comfyhost.workflow import CONTROL, UPLOAD_BUTTON, input_definitions, is_widget, widget_slots
 
 OPTIONAL_SHAPE = 7
@@ -29,15 +31,7 @@ class Output:
     type: str
 
 
-@dataclass(frozen=True)
-class Node:
-    """A node that was added; node["name"] is one of its outputs."""
-
-    number: int
-    outputs: Mapping[str, Output]
-
-    def __getitem__(self, name: str) -> Output:
-        return self.outputs[name]
+Node = Mapping[str, Output]  # a node that was added: its outputs by name
 
 
 @dataclass
@@ -46,7 +40,6 @@ class Workflow:
 
     name: str
     object_info: Mapping[str, dict]
-    version: str
     nodes: list[dict] = field(default_factory=list)
     links: list[list] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
@@ -56,103 +49,66 @@ class Workflow:
     ) -> Node:
         """Add a node. `inputs`: an Output to link from, or a value; widgets not named here take their defaults."""
         known = self.object_info[kind]
-        number = len(self.nodes) + 1
-        slots = [self.slot(number, index, *entry, inputs) for index, entry in enumerate(self.slots_of(known))]
+        slots = self.slots(known, inputs)
         unknown = inputs.keys() - {slot["name"] for slot in slots}
         if unknown:
             raise ValueError(f"{kind} has no inputs {', '.join(sorted(unknown))}")
-        outputs = [
-            {"name": name, "type": type_, "links": []}
-            for name, type_ in zip(known["output_name"], known["output"], strict=True)
-        ]
-        self.nodes.append(
-            {
-                "id": number,
-                "type": kind,
-                "pos": list(pos),
-                "size": list(size),
-                "flags": {},
-                "order": number - 1,
-                "mode": 0,
-                "inputs": slots,
-                "outputs": outputs,
-                **({"title": title} if title else {}),
-                "properties": self.properties(kind, known, models),
-                "widgets_values": values(known, inputs),
-                **({"showAdvanced": True} if uses_advanced(known, inputs) else {}),
-            }
+        outputs = list(zip(known["output_name"], known["output"], strict=True))
+        number = self.place(
+            kind,
+            pos,
+            size,
+            inputs=slots,
+            outputs=[{"name": name, "type": type_, "links": []} for name, type_ in outputs],
+            **({"title": title} if title else {}),
+            properties=properties(kind, known, models),
+            widgets_values=values(known, inputs),
+            **({"showAdvanced": True} if uses_advanced(known, inputs) else {}),
         )
-        return Node(number, {o["name"]: Output(number, slot, o["type"]) for slot, o in enumerate(outputs)})
+        return {name: Output(number, slot, type_) for slot, (name, type_) in enumerate(outputs)}
 
-    def slots_of(self, known: dict) -> list[tuple[str, str, bool, bool]]:
-        """Return the inputs (name, type, is a widget, is optional), sockets first, as the page orders them."""
-        optional = known["input"].get("optional", {})
-        entries = [
-            (name, kind, is_widget(kind, options), name in optional) for name, kind, options in input_definitions(known)
-        ]
-        return sorted(entries, key=lambda entry: entry[2])
-
-    def slot(self, node: int, index: int, name: str, kind: str, widget: bool, optional: bool, inputs: dict) -> dict:
-        """Return one input; a link is made when an Output is given for it."""
-        slot: dict[str, Any] = {"name": name, "type": kind, "link": None}
-        if optional:
-            slot["shape"] = OPTIONAL_SHAPE
-        if widget:
-            slot["widget"] = {"name": name}
-        source = inputs.get(name)
-        if isinstance(source, Output):
-            slot["link"] = len(self.links) + 1
-            self.links.append([slot["link"], source.node, source.slot, node, index, source.type])
-            self.nodes[source.node - 1]["outputs"][source.slot]["links"].append(slot["link"])
-        return slot
-
-    def properties(self, kind: str, known: dict, models: Sequence[dict]) -> dict:
-        """Return what lets the page offer a missing file, and Manager a missing pack."""
-        core = known["python_module"] == "nodes" or known["python_module"].startswith("comfy_extras")
-        pack = ("comfy-core", COMFYUI_VERSION) if core else (PACK_FOLDER, self.version)
-        found = {"cnr_id": pack[0], "ver": pack[1], "Node name for S&R": kind}
-        return {**found, "models": list(models)} if models else found
-
-    def note(self, text: str, pos: Sequence[int], size: Sequence[int], title: str = "What to try") -> None:
-        """Add a note in Markdown."""
+    def place(self, kind: str, pos: Sequence[int], size: Sequence[int], **content) -> int:
+        """Put a node of any kind on the page and return its number."""
         number = len(self.nodes) + 1
-        self.nodes.append(
-            {
-                "id": number,
-                "type": "MarkdownNote",
-                "pos": list(pos),
-                "size": list(size),
-                "flags": {},
-                "order": number - 1,
-                "mode": 0,
-                "inputs": [],
-                "outputs": [],
-                "title": title,
-                "properties": {},
-                "widgets_values": [text],
-                **NOTE_COLOURS,
-            }
-        )
+        head = {"id": number, "type": kind, "pos": list(pos), "size": list(size)}
+        self.nodes.append({**head, "flags": {}, "order": number - 1, "mode": 0, **content})
+        return number
+
+    def slots(self, known: dict, inputs: Mapping[str, Any]) -> list[dict]:
+        """Return the next node's inputs, sockets first, as the page orders them; an Output is linked."""
+        optional, found = known["input"].get("optional", {}), []
+        for name, kind, options in sorted(input_definitions(known), key=lambda entry: is_widget(*entry[1:])):
+            source, slot = inputs.get(name), {"name": name, "type": kind, "link": None}
+            if name in optional:
+                slot["shape"] = OPTIONAL_SHAPE
+            if is_widget(kind, options):
+                slot["widget"] = {"name": name}
+            if isinstance(source, Output):
+                slot["link"] = self.link(source, len(found))
+            found.append(slot)
+        return found
+
+    def link(self, source: Output, slot: int) -> int:
+        """Link an output to an input of the next node; return the link's number."""
+        number = len(self.links) + 1
+        self.links.append([number, source.node, source.slot, len(self.nodes) + 1, slot, source.type])
+        self.nodes[source.node - 1]["outputs"][source.slot]["links"].append(number)
+        return number
+
+    def note(self, text: str, pos: Sequence[int], size: Sequence[int]) -> None:
+        """Add a note in Markdown."""
+        empty = {"inputs": [], "outputs": [], "title": "What to try", "properties": {}}
+        self.place("MarkdownNote", pos, size, **empty, widgets_values=[text], **NOTE_COLOURS)
 
     def group(self, title: str, left: int, top: int, width: int, height: int) -> None:
         """Add a coloured frame behind nodes."""
-        self.groups.append(
-            {
-                "id": len(self.groups) + 1,
-                "title": title,
-                "bounding": [left, top, width, height],
-                "color": GROUP_COLOUR,
-                "font_size": 24,
-                "flags": {},
-            }
-        )
+        head = {"id": len(self.groups) + 1, "title": title, "bounding": [left, top, width, height]}
+        self.groups.append({**head, "color": GROUP_COLOUR, "font_size": 24, "flags": {}})
 
     def move_right(self, by: int) -> None:
         """Move everything, so that what was placed left of the first column comes into view."""
-        for node in self.nodes:
-            node["pos"][0] += by
-        for group in self.groups:
-            group["bounding"][0] += by
+        for corner in (*(node["pos"] for node in self.nodes), *(group["bounding"] for group in self.groups)):
+            corner[0] += by
 
     def saved(self) -> dict:
         """The file's content, version 0.4."""
@@ -170,20 +126,32 @@ class Workflow:
         }
 
 
+def properties(kind: str, known: dict, models: Sequence[dict]) -> dict:
+    """Return what lets the page offer a missing file, and Manager a missing pack."""
+    core = known["python_module"] == "nodes" or known["python_module"].startswith("comfy_extras")
+    pack, version = ("comfy-core", COMFYUI_VERSION) if core else (PACK_FOLDER, pack_version())
+    found = {"cnr_id": pack, "ver": version, "Node name for S&R": kind}
+    return {**found, "models": list(models)} if models else found
+
+
+@cache
+def pack_version() -> str:
+    text = (REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
+
+
 def uses_advanced(known: dict, inputs: Mapping[str, Any]) -> bool:
     """True when an input is used that the page would fold away."""
     return any(name in inputs and options.get("advanced") for name, _, options in input_definitions(known))
 
 
 def values(known: dict, inputs: Mapping[str, Any]) -> list:
-    """A node's widget values in the page's order; below a link lies what the widget shows by itself."""
+    """Return a node's widget values in the page's order; below a link lies what the widget shows by itself.
+
+    Raises KeyError for a list without a default: name a choice.
+    """
     found = {**BESIDE_VALUES, **{name: value for name, value in inputs.items() if not isinstance(value, Output)}}
     for name, kind, options in input_definitions(known):
         if is_widget(kind, options) and name not in found:
-            found[name] = default(kind, options)
+            found[name] = options.get("default", "") if kind == "STRING" else options["default"]
     return [found[slot] for slot in widget_slots(known)]
-
-
-def default(kind: str, options: dict) -> Any:
-    """Return what a widget shows by itself. Raises KeyError for a list without a default: name a choice."""
-    return options.get("default", "") if kind == "STRING" else options["default"]

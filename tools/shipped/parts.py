@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from comfyhost.pack import pack_module
 
+from shipped.columns import APPLYING, BELOW_ENCODE, LOAD_HEIGHT, LOADING, PICTURE_TOP, READING, SAMPLING, SAVING, TOP
 from shipped.files import ADAPTERS, CHECKPOINTS, ENCODER
 from shipped.graph import Node, Output, Workflow
+from shipped.notes import text_of
 
 families = pack_module("models.families")
 tasks = pack_module("models.guidance.tasks")
 
 PICTURE = "example.png"  # ComfyUI brings it
 SEED = 20240805
-PREPARING, LOADING, READING, APPLYING, SAMPLING, SAVING = -380, 40, 460, 920, 1340, 1720  # left edges of the columns
-PREPARING_WIDTH = LOADING - PREPARING
-TOP = 90
-PICTURE_TOP, PICTURE_STEP = TOP + 405, 500  # where the first picture stands below the loaders, and the next ones
-LOAD_HEIGHT = 965  # of the frame around loaders and one picture
-BELOW_ENCODE = 560  # what stands under an Encode in the first row
-ROW_HEIGHT = 1140  # of the frame around Encode, Apply and a latent, one below the other
-HEIGHTS = {
-    "checkpoint": 110,
-    "adapter": 190,
-    "picture": 400,
-    "encode": 420,
-    "reference": 400,
-    "apply": 370,
-    "sampler": 320,
-}
-
 NEGATIVE = "blurry, low quality, watermark"
 STATUE = "a bronze statue in a park, golden hour, highly detailed"
 PROMPTS = {
@@ -43,263 +27,162 @@ PROMPTS = {
     "face": ("portrait of a ship's captain in a wool coat, harbour", f"{NEGATIVE}, deformed face, crossed eyes"),
     "object": ("a helmet on a market stall, morning light", f"{NEGATIVE}, cropped"),
 }
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """The way a family is sampled: steps, sampler, scheduler, and the empty latent's node and side."""
-
-    steps: int
-    sampler: str
-    scheduler: str
-    latent: str = "EmptyLatentImage"
-    side: int = 512
-
-
-SAMPLINGS = {
-    "sd15": Sampling(20, "dpmpp_2m", "normal"),
-    "sdxl": Sampling(25, "dpmpp_2m", "karras", side=1024),
-    "sd3": Sampling(28, "dpmpp_2m", "sgm_uniform", "EmptySD3LatentImage", 1024),
+SAMPLERS = {
+    "sd15": {"steps": 20, "sampler_name": "dpmpp_2m", "scheduler": "normal"},
+    "sdxl": {"steps": 25, "sampler_name": "dpmpp_2m", "scheduler": "karras"},
+    "sd3": {"steps": 28, "sampler_name": "dpmpp_2m", "scheduler": "sgm_uniform"},
 }
+LATENTS = {"sd15": ("EmptyLatentImage", 512), "sdxl": ("EmptyLatentImage", 1024), "sd3": ("EmptySD3LatentImage", 1024)}
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """The nodes of the first column. picture: None where no picture is read."""
+@dataclass
+class InstructWorkflow(Workflow):
+    """A workflow with an adapter on a base model. The nodes that load are kept here for those that come after."""
 
-    checkpoint: Node
-    adapter: Node
-    picture: Node | None = None
+    family: str = "sd15"
+    checkpoint: Node = field(default_factory=dict)
+    adapter: Node = field(default_factory=dict)
+    picture: Output | None = None
 
+    @property
+    def settings(self) -> Any:
+        """The authors' settings for the family."""
+        return next(family for family in families.FAMILIES if family.name == self.family).settings
 
-def load(
-    workflow: Workflow, family: str, title: str = "Reference picture", pos: tuple[int, int] = (LOADING, PICTURE_TOP)
-) -> Loaded:
-    """Add the three loaders; `pos`: the picture's place."""
-    checkpoint = load_checkpoint(workflow, family)
-    adapter = load_adapter(workflow, ADAPTERS[family], ENCODER)
-    return Loaded(checkpoint, adapter, picture(workflow, pos, title))
+    def load(self, title: str = "Reference picture", pos: tuple[int, int] = (LOADING, PICTURE_TOP)) -> None:
+        """Add the three loaders; `pos`: the picture's place."""
+        self.load_checkpoint()
+        self.adapter = self.load_adapter(ADAPTERS[self.family], ENCODER)
+        self.picture = self.load_picture(pos, title)
 
+    def load_checkpoint(self) -> None:
+        file = CHECKPOINTS[self.family]
+        pos, size = (LOADING, TOP), (360, 110)
+        self.checkpoint = self.add("CheckpointLoaderSimple", pos, size, models=[file], ckpt_name=file["name"])
 
-def load_checkpoint(workflow: Workflow, family: str) -> Node:
-    return workflow.add(
-        "CheckpointLoaderSimple",
-        (LOADING, TOP),
-        (360, HEIGHTS["checkpoint"]),
-        models=[CHECKPOINTS[family]],
-        ckpt_name=CHECKPOINTS[family]["name"],
-    )
+    def load_adapter(self, file: dict, *encoder: dict, top: int = TOP + 160) -> Node:
+        """Load an adapter's file. encoder: the image encoder's, which is found by itself."""
+        pos, models = (LOADING, top), [file, *encoder]
+        return self.add("IPAdapterInstructLoader", pos, (360, 190), models=models, adapter_name=file["name"])
 
+    def load_picture(self, pos: tuple[int, int], title: str) -> Output:
+        return self.add("LoadImage", pos, (360, 400), title, image=PICTURE)["IMAGE"]
 
-def load_adapter(workflow: Workflow, file: dict, *encoder: dict, top: int = TOP + 160) -> Node:
-    """Load an adapter's file. encoder: the image encoder's, which is found by itself."""
-    return workflow.add(
-        "IPAdapterInstructLoader",
-        (LOADING, top),
-        (360, HEIGHTS["adapter"]),
-        models=[file, *encoder],
-        adapter_name=file["name"],
-    )
+    def reference(self, pos: tuple[int, int], **inputs) -> Output:
+        """Add Instruct Reference and return its row of references."""
+        return self.add("IPAdapterInstructReference", pos, (400, 400), **inputs)["references"]
 
+    def encode(
+        self,
+        words: str | Output,
+        texts: tuple[str, str] | None = None,
+        pos: tuple[int, int] = (READING, TOP),
+        width: int = 400,
+        references: Output | None = None,
+        **changes: Output,
+    ) -> Node:
+        """Add Encode Instruct Prompt.
 
-def picture(workflow: Workflow, pos: tuple[int, int], title: str) -> Node:
-    return workflow.add("LoadImage", pos, (360, HEIGHTS["picture"]), title=title, image=PICTURE)
+        words: a task's name, or an instruction in one's own words. texts: prompt and negative prompt, if not those of
+        the task. references: a row of them, in place of the loaded picture. changes: what it gets instead.
+        """
+        own = next((task.instruction for task in tasks.TASKS if task.name == words), None)
+        prompt, negative = texts or PROMPTS[words]
+        usual = {
+            "adapter": self.adapter["adapter"],
+            "clip": self.checkpoint["CLIP"],
+            "task": words if own else tasks.OWN_WORDS,
+            "instruction": own or words,
+            "prompt": prompt,
+            "negative_prompt": negative,
+            "image": None if references else self.picture,
+            "references": references,
+        }
+        return self.add("IPAdapterInstructEncode", pos, (width, 420), **{**usual, **changes})
 
+    def apply(self, encoded: Node, pos: tuple[int, int] = (APPLYING, TOP), **changes) -> Output:
+        """Add Apply IPAdapter-Instruct as the authors set it. `changes`: what it gets besides, or instead."""
+        usual = {
+            "model": self.checkpoint["MODEL"],
+            "embeds": encoded["embeds"],
+            "weight": self.settings.weight,
+            "instruct_guidance": self.settings.instruct_guidance,
+            "image_guidance": self.settings.image_guidance,
+        }
+        return self.add("IPAdapterInstructApply", pos, (360, 370), **{**usual, **changes})["MODEL"]
 
-def reference(workflow: Workflow, pos: tuple[int, int], **inputs) -> Output:
-    """Add Instruct Reference and return its row of references. inputs: what is connected and set."""
-    return workflow.add("IPAdapterInstructReference", pos, (400, HEIGHTS["reference"]), **inputs)["references"]
+    def empty_latent(self, pos: tuple[int, int] = (APPLYING, 550), batch: int = 1) -> Output:
+        kind, side = LATENTS[self.family]
+        return self.add(kind, pos, (360, 130), width=side, height=side, batch_size=batch)["LATENT"]
 
+    def sample(self, model: Output, conditioning: Node, latent: Output, top: int = TOP, **changes) -> Output:
+        """Add KSampler as the family is sampled, and VAE Decode; return the pictures.
 
-def encode(
-    workflow: Workflow,
-    loaded: Loaded,
-    words: str | Output,
-    texts: tuple[str, str],
-    pos: tuple[int, int] = (READING, TOP),
-    width: int = 400,
-    **sources: Output,
-) -> Node:
-    """Add Encode Instruct Prompt.
+        conditioning: the node whose positive and negative the sampler takes. changes: what it gets besides, or instead.
+        """
+        usual = {
+            "model": model,
+            "positive": conditioning["positive"],
+            "negative": conditioning["negative"],
+            "latent_image": latent,
+            "seed": SEED,
+            "cfg": self.settings.cfg,
+            **SAMPLERS[self.family],
+        }
+        samples = self.add("KSampler", (SAMPLING, top), (320, 320), **{**usual, **changes})["LATENT"]
+        return self.decode(samples, (SAMPLING, top + 380), 320)
 
-    words: a task's name, or an instruction in one's own words. sources: of its inputs, where it does not read the
-    loaded picture.
-    """
-    own = next((task.instruction for task in tasks.TASKS if task.name == words), None)
-    choice = {"task": words, "instruction": own} if own else {"task": tasks.OWN_WORDS, "instruction": words}
-    usual = {"adapter": loaded.adapter["adapter"], "clip": loaded.checkpoint["CLIP"]}
-    read = {} if "references" in sources else {"image": loaded.picture["IMAGE"]}
-    prompt, negative = texts
-    inputs = {**usual, **read, **choice, "prompt": prompt, "negative_prompt": negative, **sources}
-    return workflow.add("IPAdapterInstructEncode", pos, (width, HEIGHTS["encode"]), **inputs)
+    def decode(self, samples: Output, pos: tuple[int, int], width: int) -> Output:
+        return self.add("VAEDecode", pos, (width, 60), samples=samples, vae=self.checkpoint["VAE"])["IMAGE"]
 
+    def sample_and_save(self, model: Output, conditioning: Node, latent: Output | None = None, **changes) -> Output:
+        """Sample and decode, by default from an empty latent under Apply; save the pictures and return them."""
+        pictures = self.sample(model, conditioning, latent or self.empty_latent(), **changes)
+        self.save(pictures)
+        return pictures
 
-def apply(
-    workflow: Workflow,
-    model: Output,
-    encoded: Node,
-    family: str,
-    task: str,
-    pos: tuple[int, int] = (APPLYING, TOP),
-    **changes,
-) -> Output:
-    """Add Apply IPAdapter-Instruct as recommended for the task. `changes`: what it gets besides, or instead."""
-    settings = recommended(family, task)
-    names = ("weight", "instruct_guidance", "image_guidance")
-    recommended_inputs = {name: getattr(settings, name) for name in names}
-    node = workflow.add(
-        "IPAdapterInstructApply",
-        pos,
-        (360, HEIGHTS["apply"]),
-        model=model,
-        embeds=encoded["embeds"],
-        **{**recommended_inputs, **changes},
-    )
-    return node["MODEL"]
+    def save(self, pictures: Output, pos: tuple[int, int] = (SAVING, TOP), height: int = 460) -> None:
+        self.add("SaveImage", pos, (400, height), images=pictures, filename_prefix="IPAdapter-Instruct")
 
+    def instruct_in_a_column(
+        self,
+        words: str,
+        texts: tuple[str, str] | None = None,
+        row: Output | None = None,
+        batch: int = 1,
+        **changes: Output,
+    ) -> Output:
+        """Encode, apply, sample and save, with Encode, Apply and latent one below the other; return the pictures.
 
-def recommended(family: str, task: str) -> Any:
-    """The pack's settings for a task of a family."""
-    one = next(f for f in families.FAMILIES if f.name == family)
-    return tasks.recommended(one, next(t for t in tasks.TASKS if t.name == task))
+        row: of references, to encode instead of the picture. changes: what Apply gets besides.
+        """
+        encoded = self.encode(words, texts, (APPLYING, TOP), 360, references=row)
+        model = self.apply(encoded, (APPLYING, BELOW_ENCODE), **changes)
+        return self.sample_and_save(model, encoded, self.empty_latent((APPLYING, BELOW_ENCODE + 440), batch))
 
+    def explain(self, pos: tuple[int, int] = (SAMPLING, 760), size: tuple[int, int] = (780, 320)) -> None:
+        """Add the note about this workflow, by default under the sampler, with the files that its nodes name."""
+        files = [file for node in self.nodes for file in node["properties"].get("models", [])]
+        self.note(text_of(self.name, files), pos, size)
 
-def cfg_of(family: str) -> float:
-    """The recommended cfg, which is the same for all tasks."""
-    return recommended(family, "style").cfg
+    def frames(self, load: int = LOAD_HEIGHT, instruct: int = 680, sample: int = 680) -> None:
+        """Add the three coloured frames of most workflows, as high as this."""
+        self.group("Load", 20, 10, 400, load)
+        self.group("Instruct", 440, 10, 860, instruct)
+        self.group("Sample and save", 1320, 10, 820, sample)
 
+    def batch(self, first: Output, second: Output, pos: tuple[int, int], width: int = 360) -> Output:
+        return self.add("ImageBatch", pos, (width, 60), image1=first, image2=second)["IMAGE"]
 
-def empty_latent(workflow: Workflow, family: str, pos: tuple[int, int] = (APPLYING, 550), batch: int = 1) -> Output:
-    how = SAMPLINGS[family]
-    node = workflow.add(how.latent, pos, (360, 130), width=how.side, height=how.side, batch_size=batch)
-    return node["LATENT"]
+    def square(self, image: Output, side: int, pos: tuple[int, int], title: str = "", width: int = 360) -> Output:
+        """Add what cuts and scales a picture to a square."""
+        to_a_square = {"upscale_method": "lanczos", "width": side, "height": side, "crop": "center"}
+        return self.add("ImageScale", pos, (width, 170), title, image=image, **to_a_square)["IMAGE"]
 
-
-def sample(
-    workflow: Workflow,
-    how: Sampling,
-    cfg: float | Output,
-    model: Output,
-    conditioning: Node | Mapping[str, Output],
-    latent: Output,
-    top: int = TOP,
-) -> Output:
-    """Add KSampler, with `conditioning` the node whose positive and negative it takes."""
-    node = workflow.add(
-        "KSampler",
-        (SAMPLING, top),
-        (320, HEIGHTS["sampler"]),
-        model=model,
-        positive=conditioning["positive"],
-        negative=conditioning["negative"],
-        latent_image=latent,
-        seed=SEED,
-        steps=how.steps,
-        cfg=cfg,
-        sampler_name=how.sampler,
-        scheduler=how.scheduler,
-        denoise=1.0,
-    )
-    return node["LATENT"]
-
-
-def sample_and_decode(
-    workflow: Workflow,
-    family: str,
-    loaded: Loaded,
-    model: Output,
-    conditioning: Node | Mapping[str, Output],
-    latent: Output,
-    top: int = TOP,
-    cfg: float | Output | None = None,
-) -> Output:
-    """Add KSampler as a family is sampled, and VAE Decode; return the pictures."""
-    cfg = cfg_of(family) if cfg is None else cfg
-    samples = sample(workflow, SAMPLINGS[family], cfg, model, conditioning, latent, top)
-    pos, vae = (SAMPLING, top + 380), loaded.checkpoint["VAE"]
-    return workflow.add("VAEDecode", pos, (320, 60), samples=samples, vae=vae)["IMAGE"]
-
-
-def sample_and_save(workflow: Workflow, *parts, **changes) -> Output:
-    """Sample and decode likewise, save the pictures, and return them."""
-    pictures = sample_and_decode(workflow, *parts, **changes)
-    save(workflow, pictures)
-    return pictures
-
-
-def save(workflow: Workflow, pictures: Output, pos: tuple[int, int] = (SAVING, TOP), height: int = 460) -> None:
-    workflow.add("SaveImage", pos, (400, height), images=pictures, filename_prefix="IPAdapter-Instruct")
-
-
-def frames(workflow: Workflow, load: int = LOAD_HEIGHT, instruct: int = 680, sample: int = 680) -> None:
-    """Add the three coloured frames of most workflows, as high as this."""
-    workflow.group("Load", 20, 10, 400, load)
-    workflow.group("Instruct", 440, 10, 860, instruct)
-    workflow.group("Sample and save", 1320, 10, 820, sample)
-
-
-def scaled(
-    workflow: Workflow, image: Output, side: int, pos: tuple[int, int], title: str = "", width: int = 360
-) -> Output:
-    """The picture cut and scaled to a square."""
-    node = workflow.add(
-        "ImageScale",
-        pos,
-        (width, 170),
-        title,
-        image=image,
-        upscale_method="lanczos",
-        width=side,
-        height=side,
-        crop="center",
-    )
-    return node["IMAGE"]
-
-
-def square(workflow: Workflow, places: tuple[tuple[int, int], ...], titles: tuple[str, str, str]) -> Output:
-    """Add a mask of 512 pixels with a white square in it, of three nodes."""
-    whole, inside, both = titles
-    black, white, composite = places
-    outer = workflow.add("SolidMask", black, (360, 130), whole, value=0.0, width=512, height=512)
-    inner = workflow.add("SolidMask", white, (360, 130), inside, width=256, height=256)
-    mask = workflow.add(
-        "MaskComposite",
-        composite,
-        (360, 180),
-        both,
-        destination=outer["MASK"],
-        source=inner["MASK"],
-        x=128,
-        y=64,
-        operation="add",
-    )
-    return mask["MASK"]
-
-
-def finish(workflow: Workflow, loaded: Loaded, family: str, task: str, words: str = "", **sources: Output) -> Node:
-    """Encode, apply, sample and save; return Encode. words: to say in place of the task's. sources: see `encode`."""
-    encoded = encode(workflow, loaded, words or task, PROMPTS[task], **sources)
-    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, task)
-    sample_and_save(workflow, family, loaded, model, encoded, empty_latent(workflow, family))
-    return encoded
-
-
-def finish_below(
-    workflow: Workflow,
-    loaded: Loaded,
-    words: str,
-    texts: tuple[str, str],
-    row: Output | None = None,
-    batch: int = 1,
-    **changes: Output,
-) -> Output:
-    """Likewise for SD1.5 with Encode, Apply and latent one below the other; return the pictures.
-
-    row: of references, to encode instead of the picture. changes: what Apply gets besides.
-    """
-    family, sources = "sd15", {} if row is None else {"references": row}
-    encoded = encode(workflow, loaded, words, texts, (APPLYING, TOP), 360, **sources)
-    pos = APPLYING, BELOW_ENCODE
-    model = apply(workflow, loaded.checkpoint["MODEL"], encoded, family, "style", pos, **changes)
-    latent = empty_latent(workflow, family, (APPLYING, BELOW_ENCODE + 440), batch)
-    return sample_and_save(workflow, family, loaded, model, encoded, latent)
+    def square_mask(self, places: tuple[tuple[int, int], ...], titles: tuple[str, str]) -> Output:
+        """Add a mask of 512 pixels with a white square in it, of three nodes. titles: of its outside and inside."""
+        black, white, both = places
+        outer = self.add("SolidMask", black, (360, 130), titles[0], value=0.0, width=512, height=512)["MASK"]
+        inner = self.add("SolidMask", white, (360, 130), titles[1], width=256, height=256)["MASK"]
+        put = {"destination": outer, "source": inner, "x": 128, "y": 64, "operation": "add"}
+        return self.add("MaskComposite", both, (360, 180), "Instead of a mask drawn by hand", **put)["MASK"]

@@ -25,7 +25,7 @@ from playwright.sync_api import Page
 from shipped.__main__ import FOLDER
 from shipped.recipes import RECIPES
 
-CLOSE_UP = "encode_and_apply"
+CLOSE_UP = "encode_and_apply"  # the nodes that instruct, after a short run
 CLOSE_UP_OF = "instruct_sd15"
 CLOSE_UP_NODES = ("IPAdapterInstructEncode", "IPAdapterInstructApply")
 CLOSE_UP_PATH = REPO_ROOT / "docs" / f"{CLOSE_UP}.jpg"
@@ -86,23 +86,14 @@ def take(names: list[str]) -> None:
         page.wait_for_function(READY)
         page.wait_for_timeout(SETTLE)
         for name in names:
-            path = CLOSE_UP_PATH if name == CLOSE_UP else FOLDER / f"{name}.jpg"
-            save(close_up(page) if name == CLOSE_UP else whole(page, name), path)
+            close_up = name == CLOSE_UP
+            load(page, CLOSE_UP_OF if close_up else name)
+            if close_up:
+                page.set_default_timeout(RUN_TIMEOUT)
+                page.evaluate(SMALL_RUN)
+            path = CLOSE_UP_PATH if close_up else FOLDER / f"{name}.jpg"
+            save(picture(page, CLOSE_UP_NODES if close_up else ()), path)
             say(str(path.relative_to(REPO_ROOT)))
-
-
-def whole(page: Page, name: str) -> Image.Image:
-    """Show a whole workflow of which nothing was run."""
-    load(page, name)
-    return picture(page)
-
-
-def close_up(page: Page) -> Image.Image:
-    """Show the nodes that instruct, after a short run."""
-    load(page, CLOSE_UP_OF)
-    page.set_default_timeout(RUN_TIMEOUT)
-    page.evaluate(SMALL_RUN)
-    return picture(page, CLOSE_UP_NODES)
 
 
 def load(page: Page, name: str) -> None:
@@ -111,7 +102,7 @@ def load(page: Page, name: str) -> None:
     page.wait_for_timeout(SETTLE)
 
 
-def picture(page: Page, types: Sequence[str] = ()) -> Image.Image:
+def picture(page: Page, types: Sequence[str]) -> Image.Image:
     """Show the nodes of these types, or everything: moved into the free part of the window, and cut out of it."""
     boxes = page.evaluate(BOXES, list(types))
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
@@ -131,7 +122,6 @@ def picture(page: Page, types: Sequence[str] = ()) -> Image.Image:
 
 
 def save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
     image.thumbnail(LARGEST, Image.Resampling.LANCZOS)
     image.save(path, quality=QUALITY, optimize=True)
 

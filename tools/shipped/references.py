@@ -2,142 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
-from shipped import notes
-from shipped.graph import Node, Output, Workflow
-from shipped.parts import (
+from shipped.columns import (
     APPLYING,
     BELOW_ENCODE,
     LOADING,
-    NEGATIVE,
     PICTURE_STEP,
     PICTURE_TOP,
     PREPARING,
-    PREPARING_WIDTH,
-    PROMPTS,
     READING,
     ROW_HEIGHT,
     SAMPLING,
-    SAMPLINGS,
     SAVING,
+    SECOND_PICTURE,
     TOP,
-    apply,
-    empty_latent,
-    encode,
-    finish_below,
-    frames,
-    load,
-    picture,
-    reference,
-    sample_and_save,
 )
+from shipped.graph import Node, Output
+from shipped.parts import LATENTS, NEGATIVE, PROMPTS, InstructWorkflow
 from shipped.sheets import labelled
 
-FAMILY = "sd15"
+SECOND_ROW = 720  # where the nodes of the right half stand
 HALVES = 1560  # where the masks of the halves stand
 
 
-def several_references(workflow: Workflow) -> None:
-    """Take three pictures, an instruction and a weight each, and one Apply."""
-    loaded = load(workflow, FAMILY, "Picture for the face")
-    composition, style = (
-        picture(workflow, (LOADING, PICTURE_TOP + PICTURE_STEP * place), title)
-        for place, title in ((1, "Picture for the composition"), (2, "Picture for the style"))
-    )
-    row = row_of(
-        workflow,
-        [
-            (style, "use the style", 1.0),
-            (composition, "use the composition", 0.6),
-            (loaded.picture, "use the face", 0.8),
-        ],
-    )
-    finish_below(workflow, loaded, "style", PROMPTS["face"], row)
-    workflow.note(notes.SEVERAL_REFERENCES, (SAMPLING, 760), (780, 340))
-    frames(workflow, load=1930, instruct=1930)
-
-
-def row_of(workflow: Workflow, rows: Sequence[tuple[Node, str, float]]) -> Output:
-    """Put an Instruct Reference beside each picture, chained from the lowest up. rows: picture, instruction, weight."""
+def several_references(workflow: InstructWorkflow) -> None:
+    """Take three pictures, an instruction and a weight each, and one Apply; the references are a row from below."""
+    workflow.load("Picture for the face")
+    pictures = {"face": workflow.picture}
+    for place, task in ((1, "composition"), (2, "style")):
+        pos = LOADING, PICTURE_TOP + PICTURE_STEP * place
+        pictures[task] = workflow.load_picture(pos, f"Picture for the {task}")
     before: dict[str, Output] = {}
-    for place, (one, instruction, weight) in zip(reversed(range(len(rows))), rows, strict=True):
-        pos = (READING, PICTURE_TOP + PICTURE_STEP * place)
-        row = reference(workflow, pos, image=one["IMAGE"], instruction=instruction, weight=weight, **before)
-        before = {"references": row}
-    return before["references"]
+    for place, task, weight in ((2, "style", 1.0), (1, "composition", 0.6), (0, "face", 0.8)):
+        inputs = {"image": pictures[task], "instruction": f"use the {task}", "weight": weight, **before}
+        before = {"references": workflow.reference((READING, PICTURE_TOP + PICTURE_STEP * place), **inputs)}
+    workflow.instruct_in_a_column("style", PROMPTS["face"], before["references"])
+    workflow.explain(size=(780, 340))
+    workflow.frames(load=1930, instruct=1930)
 
 
-def batch_of_references(workflow: Workflow) -> None:
+def batch_of_references(workflow: InstructWorkflow) -> None:
     """Put two references into one batch, the first for the first picture of a batch, the second for the second."""
-    loaded = load(workflow, FAMILY, "For the first picture", (PREPARING, TOP))
-    second = picture(workflow, (PREPARING, TOP + PICTURE_STEP), "For the second picture")
-    part = workflow.add(
-        "ImageCrop", (LOADING, PICTURE_TOP), (360, 170), image=second["IMAGE"], width=384, height=384, x=192, y=0
-    )
-    images = {"image1": loaded.picture["IMAGE"], "image2": part["IMAGE"]}
-    both = workflow.add("ImageBatch", (LOADING, PICTURE_TOP + 230), (360, 60), **images)
-    row = reference(workflow, (READING, TOP), image=both["IMAGE"], combine="one per batch index")
-    schedule = workflow.add(
-        "IPAdapterInstructSchedule", (READING, BELOW_ENCODE), (400, 300), factors="1", batch_factors="1, 0.6"
-    )["schedule"]
-    pictures = finish_below(workflow, loaded, "style", PROMPTS["style"], row, batch=2, schedule=schedule)
+    workflow.load("For the first picture", (PREPARING, TOP))
+    second = workflow.load_picture((PREPARING, TOP + PICTURE_STEP), "For the second picture")
+    part = {"width": 384, "height": 384, "x": 192, "y": 0}
+    cropped = workflow.add("ImageCrop", (LOADING, PICTURE_TOP), (360, 170), image=second, **part)["IMAGE"]
+    both = workflow.batch(workflow.picture, cropped, (LOADING, PICTURE_TOP + 230))
+    row = workflow.reference((READING, TOP), image=both, combine="one per batch index")
+    factors = {"factors": "1", "batch_factors": "1, 0.6"}
+    schedule = workflow.add("IPAdapterInstructSchedule", (READING, BELOW_ENCODE), (400, 300), **factors)["schedule"]
+    pictures = workflow.instruct_in_a_column("style", row=row, batch=2, schedule=schedule)
     columns = ["first reference, weight 0.8", "second reference, weight 0.48"]
     sheet = labelled(workflow, pictures, (SAMPLING, 780), columns)
     workflow.add("PreviewImage", (SAVING, 780), (400, 300), images=sheet)
-    workflow.note(notes.BATCH_OF_REFERENCES, (PREPARING, 1070), (780, 300))
+    workflow.explain((PREPARING, 1070), (780, 300))
     workflow.group("References", PREPARING - 20, 10, 400, 1010)
     workflow.group("Side by side", SAMPLING - 20, 700, 820, 410)
-    frames(workflow, load=800, instruct=ROW_HEIGHT)
-    workflow.move_right(PREPARING_WIDTH)
+    workflow.frames(load=800, instruct=ROW_HEIGHT)
+    workflow.move_right(LOADING - PREPARING)
 
 
-def regions(workflow: Workflow) -> None:
+def regions(workflow: InstructWorkflow) -> None:
     """Give the left and the right half a picture, an instruction and a prompt each."""
-    loaded = load(workflow, FAMILY, "Picture for the left")
-    other = replace(loaded, picture=picture(workflow, (LOADING, PICTURE_TOP + PICTURE_STEP), "Picture for the right"))
+    workflow.load("Picture for the left")
+    other = workflow.load_picture(SECOND_PICTURE, "Picture for the right")
     left, right = halves(workflow)
-    second_row = 720
-    first = encode(workflow, loaded, "style", ("a lighthouse on a cliff, left of the sea", NEGATIVE))
-    second = encode(workflow, other, "colour", ("a sailing ship on the sea", NEGATIVE), (READING, second_row))
-    model = apply(workflow, loaded.checkpoint["MODEL"], first, FAMILY, "style", attn_mask=left)
-    model = apply(workflow, model, second, FAMILY, "colour", (APPLYING, second_row), attn_mask=right)
-    texts = {
-        f"conditioning_{place}": workflow.add(
-            "ConditioningSetMask",
-            (APPLYING, y),
-            (360, 110),
-            conditioning=encoded["positive"],
-            mask=mask,
-            set_cond_area="default",
-        )["CONDITIONING"]
-        for place, y, encoded, mask in ((1, 520, first, left), (2, second_row + 430, second, right))
+    first = workflow.encode("style", ("a lighthouse on a cliff, left of the sea", NEGATIVE))
+    second = workflow.encode("colour", ("a sailing ship on the sea", NEGATIVE), (READING, SECOND_ROW), image=other)
+    model = workflow.apply(first, attn_mask=left)
+    model = workflow.apply(second, (APPLYING, SECOND_ROW), model=model, attn_mask=right)
+    prompts = {
+        "conditioning_1": prompt_within(workflow, first, left, 520),
+        "conditioning_2": prompt_within(workflow, second, right, SECOND_ROW + 430),
     }
-    positive = workflow.add("ConditioningCombine", (SAMPLING, TOP), (320, 60), "Both prompts", **texts)
-    conditioning = {"positive": positive["CONDITIONING"], "negative": first["negative"]}
-    latent = empty_latent(workflow, FAMILY, (APPLYING, second_row + 600))
-    sample_and_save(workflow, FAMILY, loaded, model, conditioning, latent, TOP + 130)
-    workflow.note(notes.REGIONS, (SAMPLING, 850), (780, 320))
-    frames(workflow, load=1450, instruct=1470, sample=780)
+    both = workflow.add("ConditioningCombine", (SAMPLING, TOP), (320, 60), "Both prompts", **prompts)
+    conditioning = {"positive": both["CONDITIONING"], "negative": first["negative"]}
+    latent = workflow.empty_latent((APPLYING, SECOND_ROW + 600))
+    workflow.sample_and_save(model, conditioning, latent, top=TOP + 130)
+    workflow.explain((SAMPLING, 850), (780, 320))
+    workflow.frames(load=1450, instruct=1470, sample=780)
     workflow.group("Left and right", 20, HALVES - 60, 860, 590)
 
 
-def halves(workflow: Workflow) -> tuple[Output, Output]:
+def prompt_within(workflow: InstructWorkflow, encoded: Node, mask: Output, top: int) -> Output:
+    """Limit what an Encode says to the sampler to a mask."""
+    inputs = {"conditioning": encoded["positive"], "mask": mask, "set_cond_area": "default"}
+    return workflow.add("ConditioningSetMask", (APPLYING, top), (360, 110), **inputs)["CONDITIONING"]
+
+
+def halves(workflow: InstructWorkflow) -> tuple[Output, Output]:
     """Return masks of the left and the right half with a soft edge, made in the graph."""
-    side, edge, top = SAMPLINGS[FAMILY].side, 64, HALVES
+    (_, side), edge, top = LATENTS[workflow.family], 64, HALVES
     width = (side + edge) // 2
     nothing = workflow.add("SolidMask", (LOADING, top), (360, 130), "Nothing", value=0.0, width=side, height=side)
     half = workflow.add("SolidMask", (LOADING, top + 180), (360, 130), "A half", width=width, height=side)
     soft = workflow.add("FeatherMask", (LOADING, top + 360), (360, 140), "Soft edge", mask=half["MASK"], right=edge)
-    left = workflow.add(
-        "MaskComposite",
-        (READING, top),
-        (400, 150),
-        "Left",
-        destination=nothing["MASK"],
-        source=soft["MASK"],
-        operation="add",
-    )
-    right = workflow.add("InvertMask", (READING, top + 210), (400, 60), "Right", mask=left["MASK"])
-    return left["MASK"], right["MASK"]
+    put = {"destination": nothing["MASK"], "source": soft["MASK"], "operation": "add"}
+    left = workflow.add("MaskComposite", (READING, top), (400, 150), "Left", **put)["MASK"]
+    right = workflow.add("InvertMask", (READING, top + 210), (400, 60), "Right", mask=left)["MASK"]
+    return left, right
+
+
+BUILDERS = (several_references, batch_of_references, regions)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
-from shipped.__main__ import pack_version
+from shipped.columns import APPLYING, LOADING, READING, SAVING, TOP
 from shipped.graph import Output, Workflow
-from shipped.parts import APPLYING, LOADING, READING, SAMPLING, SAVING, TOP, Sampling, sample
+from shipped.parts import InstructWorkflow
 
 from small_world.captions import plain_caption
 from small_world.drawing import SIDE, draw
@@ -20,8 +20,8 @@ from small_world.scenes import ATTRIBUTES, TASKS, Scene, Thing
 REFERENCE = Scene((Thing("ring", "green", "bottom left", "small"),), "vertical stripes")
 PROMPT = Scene((Thing("cross", "orange", "top right", "big"),), "checks")
 REFERENCE_FILE = "small_world_reference.png"
-HOW = Sampling(20, "euler", "simple", "EmptySD3LatentImage", SIDE)
-CFG, WEIGHT = 4.0, 1.0
+HOW = {"steps": 20, "cfg": 4.0, "sampler_name": "euler", "scheduler": "simple"}
+WEIGHT = 1.0
 CELL, ROW = 256, 620
 NOTE = """## The small world
 
@@ -42,8 +42,10 @@ or on a plain background."""
 
 def workflow_of(object_info: Mapping[str, dict]) -> dict:
     """The workflow as ComfyUI's page saves it, of what a server says of its nodes."""
-    workflow = Workflow("small_world", object_info, pack_version())
-    checkpoint = workflow.add("CheckpointLoaderSimple", (LOADING, TOP), (360, 110), ckpt_name=CHECKPOINT)
+    workflow = InstructWorkflow("small_world", object_info)
+    checkpoint = workflow.checkpoint = workflow.add(
+        "CheckpointLoaderSimple", (LOADING, TOP), (360, 110), ckpt_name=CHECKPOINT
+    )
     clip = workflow.add(
         "CLIPLoader", (LOADING, TOP + 160), (360, 130), clip_name=TEXT_ENCODER, type="sd3", device="default"
     )
@@ -74,11 +76,8 @@ def workflow_of(object_info: Mapping[str, dict]) -> dict:
             weight=WEIGHT,
             guidance="simple",
         )
-        samples = sample(workflow, HOW, CFG, applied["MODEL"], encoded, latent["LATENT"], top)
-        decoded = workflow.add("VAEDecode", (SAMPLING, top + 380), (320, 60), samples=samples, vae=checkpoint["VAE"])[
-            "IMAGE"
-        ]
-        together = workflow.add("ImageBatch", (SAVING, top), (320, 60), image1=together, image2=decoded)["IMAGE"]
+        decoded = workflow.sample(applied["MODEL"], encoded, latent["LATENT"], top, **HOW)
+        together = workflow.batch(together, decoded, (SAVING, top), 320)
     lay_out(workflow, together)
     workflow.note(NOTE, (LOADING, TOP + 1225), (360, 620))
     workflow.group("Load", 20, 10, 400, 1950)
