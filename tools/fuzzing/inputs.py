@@ -80,7 +80,7 @@ _made: list[Input] = []
 @settings(database=None, deadline=None)
 @given(inputs())
 def _keep(made: Input) -> None:
-    _made[:] = [made]
+    _made.append(made)
 
 
 _from_bytes = _keep.hypothesis.fuzz_one_input
@@ -89,4 +89,4 @@ _from_bytes = _keep.hypothesis.fuzz_one_input
 def make(seed: int, index: int) -> Input:
     """Return the input of this seed and index."""
     _from_bytes(random.Random(f"{seed}:{index}").randbytes(DRAWN))
-    return _made[0]
+    return _made.pop()

@@ -82,6 +82,12 @@ def spoilt(draw: DrawFn, way: str, file: str, container: str) -> bytes:
         return draw(sampled_from((stranger + content, content + stranger, content + content)))
     root, odd, other = draw(sampled_from(ROOTS)), draw(sampled_from(NAMES)), draw(sampled_from(inside))[1]
     called = (lambda name: root + name.split("/", 1)[-1], lambda name: odd, str.upper, lambda name: name + "/")
-    made = (b"".__add__, lambda old: old * 3, lambda old: old[: len(old) // 2], lambda old: b"big", lambda old: b"")
+    made = (
+        bytes,
+        lambda old: old * 3,
+        lambda old: old[: len(old) // 2],
+        lambda old: old.replace(b"little", b"big"),
+        lambda old: b"",
+    )
     odd_values = sampled_from((*made, lambda old: other)) | binary(max_size=100).map(lambda new: lambda old: new)
     return packed(changed(draw, way, inside, draw(sampled_from(called)), draw(odd_values)))

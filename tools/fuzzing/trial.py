@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from comfyhost.pack import pack_module
@@ -74,13 +75,17 @@ def attempt(given: Input, folder: Path, compute: bool = True, host: bool = False
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
+def _module(name: str) -> ModuleType:
+    return pack_module(f"models.{name}")
+
+
 def _begins_with(path: Path, content: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(content)) == content
 
 
 def _judged(given: Input, path: Path, compute: bool, host: bool) -> tuple[str, str]:
-    adapters_own = pack_module("models.files.tensor_files").AdapterFileError
+    adapters_own = _module("files.tensor_files").AdapterFileError
     own = (adapters_own,) if given.reader == "adapter" else (adapters_own, ValueError)
     try:
         with warnings.catch_warnings(), torch.inference_mode():  # as ComfyUI runs its nodes
@@ -109,10 +114,10 @@ def poverty(message: str) -> str:
 
 
 def _read_adapter(path: Path, compute: bool, host: bool) -> None:
-    checkpoints = pack_module("models.adapter.checkpoint")
+    checkpoints = _module("adapter.checkpoint")
     _ = checkpoints.look_at(path).encoder_need
     if host:
-        loaded = pack_module("models.encoding.loaded_adapter").LoadedAdapter.read(path)
+        loaded = _module("encoding.loaded_adapter").LoadedAdapter.read(path)
         tokens = loaded.image_tokens(*_taken(loaded.kind, loaded.sizes))
         assert tokens.shape[-1] == loaded.context_width and len(loaded.fingerprint) == 64
         if not _is_joint(loaded.projections):
@@ -129,7 +134,7 @@ def _read_adapter(path: Path, compute: bool, host: bool) -> None:
 
 def _is_joint(projections: torch.nn.Module) -> bool:
     """True for those that take what a layer of the model has made of the tokens."""
-    return isinstance(projections, pack_module("models.denoisers.adapter_layers").TokenProjections)
+    return isinstance(projections, _module("denoisers.adapter_layers").TokenProjections)
 
 
 def _taken(kind: object, sizes: object) -> Iterator[torch.Tensor]:
@@ -144,29 +149,25 @@ def _taken(kind: object, sizes: object) -> Iterator[torch.Tensor]:
         yield torch.zeros(1, 5, sizes.image_width) if kind.reads_hidden_states else torch.zeros(1, sizes.image_width)
 
 
-def _read_embeds(path: Path, *_) -> None:
-    pack_module("models.encoding.stored_embeds").read_embeds(path).image_tokens.full.float().sum()
-
-
-def _read_faces(path: Path, *_) -> None:
-    faces = pack_module("models.reference.faces").read_faces(path)
-    _ = faces.averaged(), faces.normed
-
-
 def _read_tower(path: Path, *_) -> None:
     """Read as an encoder that `auto` looks at, then as a file of open_clip's."""
-    files, need = pack_module("models.encoding.open_clip.files"), pack_module("models.files.encoder_files")
+    files, need = _module("encoding.open_clip.files"), _module("files.encoder_files")
     need.find_encoder([(path.name, path)], need.VIT_H_HIDDEN_STATES)
     try:
         found = files.read_tower(path, files.IMAGE)
-    except pack_module("models.files.tensor_files").AdapterFileError:
+    except _module("files.tensor_files").AdapterFileError:
         raise
     except ValueError:
         found = files.read_tower(path, files.TEXT)
     _ = found.layers, found.mlp_width, found.encoder_sizes
 
 
-READERS = {"adapter": _read_adapter, "embeds": _read_embeds, "faces": _read_faces, "tower": _read_tower}
+READERS = {
+    "adapter": _read_adapter,
+    "embeds": lambda path, *_: _module("encoding.stored_embeds").read_embeds(path).image_tokens.full.float().sum(),
+    "faces": lambda path, *_: _module("reference.faces").read_faces(path).averaged().normed,
+    "tower": _read_tower,
+}
 
 
 def _hear(event: str, arguments: tuple) -> None:
