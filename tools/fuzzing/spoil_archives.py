@@ -61,7 +61,7 @@ def _directory(draw: DrawFn, inside: Parts) -> bytes:
     return bytes(content)
 
 
-WAYS = (*PARTS, *PARTS, "compressed", "bomb", "inside an archive", "TorchScript", "directory", "among other bytes")
+WAYS = (*PARTS, "compressed", "bomb", "bomb", "inside an archive", "TorchScript", "directory", "among other bytes")
 
 
 def spoilt(draw: DrawFn, way: str, file: str, container: str) -> bytes:
