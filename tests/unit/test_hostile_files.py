@@ -9,7 +9,7 @@ import pytest
 import torch
 from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
-from fuzzing import seeds
+from fuzzing import valid_files
 from ipadapter_instruct.models.adapter.checkpoint import build, look_at, read_checkpoint, recognise
 from ipadapter_instruct.models.encoding.open_clip import files as open_clip_files
 from ipadapter_instruct.models.encoding.stored_embeds import read_embeds
@@ -269,15 +269,15 @@ def test_parts_of_an_encoder_that_cannot_be_joined_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["embeddings.position_embedding.weight", "encoder.layers.0.mlp.fc1.weight"])
 def test_a_tensor_of_an_encoder_that_has_lost_a_dimension_is_refused(name):
-    tower = seeds.tensors("tower 11")
+    tower = valid_files.tensors("transformers' image tower")
     tower[f"vision_model.{name}"] = torch.zeros(())
     read = lambda: open_clip_files.find_tower(tower, open_clip_files.IMAGE, "a.bin")  # noqa: E731
     refused(read, "a.bin was expected to hold", "in 2 dimensions; it is []", "download it again")
 
 
 def test_embeds_of_eight_bits_are_read(tmp_path):
-    eight = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in seeds.tensors("embeds").items()}
-    (tmp_path / "a").write_bytes(save(eight, seeds.EMBEDS_WORDS))
+    eight = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in valid_files.tensors("embeds").items()}
+    (tmp_path / "a").write_bytes(save(eight, valid_files.METADATA["embeds"]))
     assert read_embeds(tmp_path / "a").image_tokens.full.dtype == torch.float8_e4m3fn
 
 

@@ -20,12 +20,13 @@ HEAD = 64
 
 @dataclass(frozen=True)
 class Shape:
-    """A family's resampler: its width, its heads, the width of its tokens, the names of its last layers."""
+    """A family's resampler: its width, its heads, the width of its tokens, the names of its last layers, its depth."""
 
     width: int
     heads: int
     token_width: int
     last_layers: tuple[str, str] = ("proj_out", "norm_out")
+    blocks: int = BLOCKS
 
 
 SHAPES = {
@@ -63,7 +64,7 @@ def resampler(shape: Shape) -> Blueprint:
     parts.linear("proj_new_input", TEXT_WIDTH, shape.width)
     parts.linear("proj_prompt_input", TEXT_WIDTH, shape.width)
     for stack, growth in (("layers", 4), ("prompt_layers", 2), ("new_input_layers", 2)):
-        for block in range(BLOCKS):
+        for block in range(shape.blocks):
             attention(parts, f"{stack}.{block}.0.", shape)
             feed_forward(parts, f"{stack}.{block}.1.", shape.width, growth)
     projection, norm = shape.last_layers

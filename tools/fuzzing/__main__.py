@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import torch
 
 from fuzzing.inputs import make
 from fuzzing.pool import Plan, outcomes
-from fuzzing.tally import Tally
-from fuzzing.trial import FAULTS, LOAD, REFUSAL
+from fuzzing.trial import FAULTS, LOAD, REFUSAL, attempt
 
 EVERY = 5000  # inputs between two lines
 HOSTED = 20
@@ -30,49 +31,41 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--first", type=int, default=0, help="the first input's index")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--host", action="store_true", help=f"read every {HOSTED}th adapter in ComfyUI too")
-    parser.add_argument("--messages", type=Path, help="a file to write every distinct refusal into")
     parser.add_argument("--replay", metavar="SEED:INDEX", help="try this one input again, in this process")
     parser.add_argument("--keep", type=Path, help="with --replay: where to leave the file")
     return parser.parse_args()
 
 
 def replay(place: str, keep: Path | None, host: bool) -> int:
-    seed, index = map(int, place.split(":"))
-    given, keep = make(seed, index), keep and keep.absolute()
-    if keep and given.content is not None:
+    given = make(*map(int, place.split(":")))
+    if keep:
         keep.write_bytes(given.content)
     with tempfile.TemporaryDirectory() as folder:
-        outcome = Plan(seed, 1, index, computed=1, hosted=int(host)).attempt(index, Path(folder))
+        outcome = attempt(given, Path(folder), host=host)
         os.chdir("/")
     print(f"{given}\n{outcome.verdict}, {outcome.grown:,} bytes: {outcome.message}")
     return int(outcome.verdict in FAULTS)
 
 
-def run(plan: Plan, messages: Path | None) -> int:
-    tally, start = Tally(), time.monotonic()
+def run(plan: Plan) -> int:
+    start, verdicts, messages, most, faults = time.monotonic(), Counter(), set(), 0, []
     for index, outcome in outcomes(plan):
-        line = tally.add(index, make(plan.seed, index, with_content=False), outcome)
-        if line:
-            print(f"{plan.seed}:{index} {line}", flush=True)
-        if tally.counts.total() % EVERY == 0:
-            print(f"{tally.counts.total():,} inputs, {_rate(tally, start)}", flush=True)
-    print("\n".join(tally.table()))
-    print(f"{tally.counts.total():,} inputs from seed {plan.seed}, {_rate(tally, start)}, {plan.processes} processes")
-    print(f"loads {tally.counts[LOAD]:,}, refusals {tally.counts[REFUSAL]:,} with {tally.distinct} distinct messages")
-    print(f"most memory for one input {tally.most_memory / 2**20:.1f} MB")
-    print(
-        f"faults {len(tally.faults)}: {', '.join(f'{plan.seed}:{index}' for index, _ in tally.faults[:50]) or 'none'}"
-    )
-    if messages:
-        messages.write_text("\n".join(tally.examples()) + "\n", encoding="utf-8")
-    return int(bool(tally.faults))
-
-
-def _rate(tally: Tally, start: float) -> str:
-    return f"{tally.counts.total() / (time.monotonic() - start):.0f} a second"
+        verdicts[outcome.verdict] += 1
+        most = max(most, outcome.grown)
+        if outcome.verdict == REFUSAL:
+            messages.add(re.sub(r"\d[\d,.]*", "N", outcome.message))
+        elif outcome.verdict in FAULTS:
+            faults.append(f"{plan.seed}:{index}")
+            print(f"{faults[-1]} {outcome.verdict.upper()} {make(plan.seed, index)}: {outcome.message}", flush=True)
+        if verdicts.total() % EVERY == 0 or verdicts.total() == plan.count:
+            rate = verdicts.total() / (time.monotonic() - start)
+            print(f"{verdicts.total():,} inputs from seed {plan.seed}, {rate:.0f} a second", flush=True)
+    print(f"loads {verdicts[LOAD]:,}, refusals {verdicts[REFUSAL]:,} with {len(messages)} distinct messages")
+    print(f"most memory for one input {most / 2**20:.1f} MB")
+    print(f"faults {len(faults)}: {', '.join(faults[:50]) or 'none'}")
+    return int(bool(faults))
 
 
 def main() -> int:
@@ -85,8 +78,7 @@ def main() -> int:
         pack_module("models.encoding.loaded_adapter")
     if chosen.replay:
         return replay(chosen.replay, chosen.keep, chosen.host)
-    plan = Plan(chosen.seed, chosen.inputs, chosen.first, chosen.processes, hosted=HOSTED if chosen.host else 0)
-    return run(plan, chosen.messages)
+    return run(Plan(chosen.seed, chosen.inputs, chosen.processes, HOSTED if chosen.host else 0))
 
 
 if __name__ == "__main__":

@@ -2,132 +2,80 @@
 
 from __future__ import annotations
 
-import contextlib
+import collections
 import logging
 import multiprocessing
 import os
 import resource
+import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fuzzing.inputs import make
-from fuzzing.trial import CRASH, HANG, Outcome, attempt
+from fuzzing.trial import CRASH, HANG, Outcome, attempt, memory
 
-SECONDS = 10.0  # for one input
-MORE_DATA = 4 * 2**30  # bytes that a worker may ask for beyond what it starts with, so that the machine outlives it
+MORE_DATA = 4 * 2**30  # bytes that a process may ask for beyond what it starts with, so that the machine outlives it
 START = multiprocessing.get_context("fork")  # with torch, and ComfyUI, imported once
+COMPUTED = 4  # every how many-th input makes tokens
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The inputs to try: `count` of them from index `first` on.
-
-    computed, hosted: every how many-th makes tokens, is read by ComfyUI's part of the pack too; 0 for none.
-    """
+    """The inputs to try, and how. hosted: every how many-th is read by ComfyUI's part of the pack too; 0 for none."""
 
     seed: int
     count: int
-    first: int = 0
     processes: int = 1
-    computed: int = 4
     hosted: int = 0
-    seconds: float = SECONDS
+    seconds: float = 10.0
 
     def attempt(self, index: int, folder: Path) -> Outcome:
-        computed, hosted = (bool(every) and index % every == 0 for every in (self.computed, self.hosted))
-        return attempt(make(self.seed, index), folder, computed, hosted)
-
-    def indices(self, worker: int) -> range:
-        return range(self.first + worker, self.first + self.count, self.processes)
-
-
-@dataclass
-class Worker:
-    """A process, the indices it has not done, of which it is at the first, and since when."""
-
-    process: multiprocessing.Process
-    results: Connection
-    left: range = range(0)
-    since: float = 0.0
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
+        hosted = bool(self.hosted) and index % self.hosted == 0
+        return attempt(make(self.seed, index), folder, index % COMPUTED == 0, hosted)
 
 
 def outcomes(plan: Plan) -> Iterator[tuple[int, Outcome]]:
-    """Yield index and outcome of every input of the plan, in no order."""
-    with tempfile.TemporaryDirectory(prefix="fuzzing-", dir=_memory_folder()) as folder:
-        workers = [_start(plan, plan.indices(i), Path(folder)) for i in range(plan.processes)]
-        try:
-            while workers:
-                wait([worker.results for worker in workers], timeout=0.5)
-                for worker in list(workers):
-                    yield from _received(worker)
-                    fault = _fault(worker, plan)
-                    if fault or not worker.process.is_alive():
-                        yield from _received(worker)
-                        workers.remove(worker)
-                        if fault and worker.left:
-                            index, *_ = worker.left
-                            yield index, Outcome(*fault)
-                            worker.left = worker.left[1:]
-                        if worker.left:
-                            workers.append(_start(plan, worker.left, Path(folder)))
-        finally:
-            for worker in workers:
-                worker.kill()
+    """Yield index and outcome of every input of the plan, from its processes in turn."""
+    turns = collections.deque(_share(plan, range(n, plan.count, plan.processes)) for n in range(plan.processes))
+    while turns:
+        found = next(turns[0], None)
+        turns.rotate(-1)
+        if found:
+            yield found
+        else:
+            turns.pop()
 
 
-def _memory_folder() -> str | None:
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-def _start(plan: Plan, indices: range, parent: Path) -> Worker:
-    receiving, sending = START.Pipe(duplex=False)
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    process = START.Process(target=_work, args=(plan, indices, folder, sending), daemon=True)
-    process.start()
-    sending.close()
-    return Worker(process, receiving, indices, time.monotonic())
+def _share(plan: Plan, indices: range) -> Iterator[tuple[int, Outcome]]:
+    """Yield the outcomes of these inputs from a process, and from another one behind each that ends it."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:
+        while indices:
+            receiving, sending = START.Pipe(duplex=False)
+            process = START.Process(target=_work, args=(plan, indices, Path(folder), sending), daemon=True)
+            process.start()
+            sending.close()
+            try:
+                while indices:
+                    yield indices[0], receiving.recv()
+                    indices = indices[1:]
+            except EOFError:
+                process.join()
+                hung = process.exitcode == -signal.SIGALRM
+                what = f"not done after {plan.seconds:g} s" if hung else f"the process ended with {process.exitcode}"
+                yield indices[0], Outcome(HANG if hung else CRASH, what)
+                indices = indices[1:]
+            finally:
+                process.kill()
+                process.join()
 
 
 def _work(plan: Plan, indices: range, folder: Path, results: Connection) -> None:
     logging.disable()
-    _limit_memory()
-    for index in indices:
-        results.send((index, plan.attempt(index, folder)))
-
-
-def _limit_memory() -> None:
-    used = _data_bytes()
-    if used:
+    if used := memory("VmData"):
         resource.setrlimit(resource.RLIMIT_DATA, (used + MORE_DATA, resource.RLIM_INFINITY))
-
-
-def _data_bytes() -> int:
-    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii", errors="replace") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmData"))
-    return 0
-
-
-def _received(worker: Worker) -> Iterator[tuple[int, Outcome]]:
-    with contextlib.suppress(EOFError):
-        while worker.results.poll():
-            index, outcome = worker.results.recv()
-            worker.left, worker.since = worker.left[1:], time.monotonic()
-            yield index, outcome
-
-
-def _fault(worker: Worker, plan: Plan) -> tuple[str, str] | None:
-    """Return what befell the input that the worker is at."""
-    if worker.left and not worker.process.is_alive():
-        return CRASH, f"the process ended with {worker.process.exitcode}"
-    if worker.left and time.monotonic() - worker.since > plan.seconds:
-        worker.kill()
-        return HANG, f"not done after {plan.seconds:g} s"
-    return None
+    for index in indices:
+        signal.setitimer(signal.ITIMER_REAL, plan.seconds)  # whose signal ends the process
+        results.send(plan.attempt(index, folder))

@@ -6,49 +6,31 @@ Every payload, were it run, would create the canary or do something that `trial`
 from __future__ import annotations
 
 import collections
-import importlib
 import io
 import pickle
 import pickletools
-import random
 import struct
 from collections.abc import Callable
 
 import torch
+from hypothesis.strategies import DrawFn, binary, integers, just, lists, sampled_from
 
-from fuzzing.seeds import Tensors, as_pickle, tree
-from fuzzing.spoil_archives import entries, packed
+from fuzzing.spoil_archives import members, packed
+from fuzzing.valid_files import pickled, tensors, tree, valid
 
 CANARY = "canary"  # in the trial's folder, which is the working directory
-TOUCH = f"touch {CANARY}"
 SCRIPT = f"open({CANARY!r}, 'w').close()"
 PAYLOADS = (
-    ("os", "system", (TOUCH,)),
-    ("posix", "system", (TOUCH,)),
-    ("nt", "system", (TOUCH,)),
-    ("subprocess", "check_output", (["touch", CANARY],)),
-    ("subprocess", "Popen", (["touch", CANARY],)),
-    ("builtins", "exec", (SCRIPT,)),
-    ("builtins", "eval", (SCRIPT,)),
-    ("__builtin__", "eval", (SCRIPT,)),
-    ("builtins", "open", (CANARY, "w")),
-    ("io", "open", (CANARY, "w")),
-    ("os", "mkdir", (CANARY,)),
-    ("shutil", "copy", ("/etc/hostname", CANARY)),
-    ("pathlib", "Path.touch", (CANARY,)),
-    ("runpy", "_run_code", (SCRIPT, {})),
-    ("pickle", "loads", (pickle.dumps(0),)),
-    ("torch", "load", (CANARY,)),
-    ("torch.serialization", "load", (CANARY,)),
-    ("torch.hub", "load", (CANARY,)),
-    ("torch", "save", (0, CANARY)),
-    ("torch.jit", "load", (CANARY,)),
-    ("numpy", "save", (CANARY, [1])),
-    ("torch.storage", "_load_from_bytes", (b"",)),
-    ("torch._utils", "_rebuild_tensor.__globals__", ()),
-    ("builtins", "getattr", (0, "__class__")),
-    ("builtins", "__import__", ("os",)),
-    ("socket", "create_connection", (("127.0.0.1", 9),)),
+    *((module, "system", (f"touch {CANARY}",)) for module in ("os", "posix", "nt")),
+    *(("subprocess", name, (["touch", CANARY],)) for name in ("check_output", "Popen")),
+    *((module, name, (SCRIPT,)) for module in ("builtins", "__builtin__") for name in ("exec", "eval")),
+    *((module, "open", (CANARY, "w")) for module in ("builtins", "io")),
+    *((module, "load", (CANARY,)) for module in ("torch", "torch.serialization", "torch.hub", "torch.jit")),
+    *(("os", "mkdir", (CANARY,)), ("pathlib", "Path.touch", (CANARY,)), ("shutil", "copy", ("/etc/hostname", CANARY))),
+    *(("runpy", "_run_code", (SCRIPT, {})), ("pickle", "loads", (pickle.dumps(0),)), ("torch", "save", (0, CANARY))),
+    *(("numpy", "save", (CANARY, [1])), ("torch.storage", "_load_from_bytes", (b"",))),
+    *(("torch._utils", "_rebuild_tensor.__globals__", ()), ("builtins", "getattr", (0, "__class__"))),
+    *(("builtins", "__import__", ("os",)), ("socket", "create_connection", (("127.0.0.1", 9),))),
 )
 OPCODES = [opcode.code.encode("latin-1") for opcode in pickletools.opcodes]
 
@@ -57,186 +39,132 @@ class Call:
     """An object whose pickle asks that a function be called when it is read."""
 
     def __init__(self, function: object, *arguments: object):
-        self.function, self.arguments = function, arguments
+        self.called = function, arguments
 
     def __reduce__(self):
-        return self.function, self.arguments
+        return self.called
 
 
-def raw_call(module: str, name: str, arguments: tuple, how: str) -> bytes:
-    """Return opcodes that call module.name(*arguments), one way of several."""
-    given = pickle.dumps(arguments, 2)[2:-1]
-    named = f"{module}\n{name}\n".encode()
-    if how == "inst":
-        inside = b"".join(pickle.dumps(a, 2)[2:-1] for a in arguments)
-        return b"(" + inside + b"i" + named
-    if how == "obj":
-        return b"(c" + named + b"".join(pickle.dumps(a, 2)[2:-1] for a in arguments) + b"o"
-    if how == "stack global":
-        words = b"".join(b"X" + struct.pack("<I", len(w)) + w.encode() for w in (module, name))
-        return words + b"\x93" + given + b"R"
-    if how == "newobj":
-        return b"c" + named + given + b"\x81"
-    if how == "newobj ex":
-        return b"c" + named + given + b"}\x92"
-    if how == "build":
-        return b"ccollections\nOrderedDict\n)R}X\x0c\x00\x00\x00__setstate__c" + named + b"sb" + given + b"b"
-    if how == "persistent":
-        return given + b"Q"
-    return b"c" + named + given + b"R"
+def _call(draw: DrawFn) -> bytes:
+    """Draw opcodes that call a payload, one way of several."""
+    module, name, arguments = draw(sampled_from(PAYLOADS))
+    inside = b"".join(pickle.dumps(a, 2)[2:-1] for a in arguments)
+    given, named = pickle.dumps(arguments, 2)[2:-1], f"{module}\n{name}\n".encode()
+    words = b"".join(b"X" + struct.pack("<I", len(word)) + word.encode() for word in (module, name))
+    ways = (
+        *(b"c" + named + given + b"R", b"(" + inside + b"i" + named, b"(c" + named + inside + b"o"),
+        *(words + b"\x93" + given + b"R", b"c" + named + given + b"\x81", b"c" + named + given + b"}\x92"),
+        b"ccollections\nOrderedDict\n)R}X\x0c\0\0\0__setstate__c" + named + b"sb" + given + b"b",
+        given + b"Q",
+    )
+    return draw(sampled_from(ways))
 
 
-WAYS = ("reduce", "inst", "obj", "stack global", "newobj", "newobj ex", "build", "persistent")
+def _with_code(draw: DrawFn, names: bytes) -> bytes:
+    """Put in a call: in place of a tensor, before it all, or after it all."""
+    place = max(2, draw(sampled_from((2, names.find(b"ctorch._utils"), names.rfind(b".")))))
+    return names[:place] + _call(draw) + draw(sampled_from((b"0", b"", b"0N0"))) + names[place:]
 
 
-def with_code(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Put a call into the pickle of a valid file: in place of a tensor, before it all, or after it all."""
-    call = raw_call(*rng.choice(PAYLOADS), rng.choice(WAYS))
-    return edited(as_pickle(tree(tensors), container == "legacy"), lambda p: _with_call(rng, p, call))
-
-
-def _with_call(rng: random.Random, content: bytes, call: bytes) -> bytes:
-    head, end = content[:2], content.rfind(b".")
-    places = (2, end) if rng.random() < 0.5 else (content.find(b"ctorch._utils"), end)
-    place = max(2, rng.choice(places))
-    return head + content[2:place] + call + rng.choice((b"0", b"", b"0N0")) + content[place:]
-
-
-def bare(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """A pickle without torch's container, of any protocol."""
-    module, name, arguments = rng.choice(PAYLOADS)
-    try:
-        function = getattr(importlib.import_module(module), name)
-        body = {"image_proj": {"latents": Call(function, *arguments)}}
-        return pickle.dumps(body, rng.randrange(6))
-    except (ImportError, AttributeError, pickle.PicklingError):
-        return b"\x80\x02}X\x01\x00\x00\x00a" + raw_call(module, name, arguments, rng.choice(WAYS)) + b"s."
-
-
-def legacy_magic(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Put code into one of the small pickles that stand before the tensors in torch's old format."""
-    parts = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-    call = b"\x80\x02" + raw_call(*rng.choice(PAYLOADS), rng.choice(WAYS)) + b"."
-    place = rng.randrange(len(parts) + 1)
-    return b"".join([*parts[:place], call, *parts[place:], pickle.dumps({}, 2), pickle.dumps([], 2)])
-
-
-def opcodes(rng: random.Random, tensors: Tensors, container: str) -> bytes:
+def _opcodes(draw: DrawFn, names: bytes) -> bytes:
     """Replace opcodes, put some in or take some away."""
-    return edited(as_pickle(tree(tensors), container == "legacy"), lambda p: _with_opcodes(rng, p))
+    for place in draw(lists(integers(0, len(names) - 1), min_size=1, max_size=draw(sampled_from((1, 10))))):
+        new = draw(sampled_from(OPCODES)) + draw(just(b"") | binary(max_size=4))
+        names = names[:place] + new + names[place + draw(integers(0, 1)) :]
+    return names
 
 
-def _with_opcodes(rng: random.Random, content: bytes) -> bytes:
-    changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 3, 10))):
-        place = rng.randrange(len(changed))
-        changed[place : place + rng.randrange(2)] = rng.choice(OPCODES) + rng.randbytes(rng.choice((0, 0, 1, 4)))
-    return bytes(changed)
-
-
-def memory(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Return few bytes that ask for very many."""
-    many = rng.choice((2**30, 2**34, 2**45))
-    name, one = rng.choice(sorted(tensors.items()))
-    made = {
-        "bytearray": lambda: Call(bytearray, many),
-        "tensor": lambda: Call(torch.FloatTensor, many // 4),
-        "shaped like": lambda: Call(torch.FloatTensor, *one.shape),
-        "all alike": lambda: torch.zeros(1).expand(many),
-        "one number": lambda: torch.zeros(1, dtype=one.dtype).expand(one.shape),
-        "storage": lambda: Call(torch.UntypedStorage, many),
-        "set": lambda: set(range(2000)),
-    }
-    call = made[rng.choice(sorted(made))]()
-    return as_pickle(tree({**tensors, name: call}), container == "legacy")
-
-
-def lengths(rng: random.Random, tensors: Tensors, container: str) -> bytes:
+def _lengths(draw: DrawFn, names: bytes) -> bytes:
     """Put in an opcode with a length or a place that is far beyond the file."""
-    number = struct.pack("<I", rng.choice((2**31 - 1, 2**32 - 1, 10**9)))
-    opcode = rng.choice((b"X" + number, b"\x8b" + number, b"r" + number, b"j" + number, b"B" + number, b"T" + number))
-    opcode = rng.choice((opcode, b"\x8e" + struct.pack("<Q", 10**13), b"\x8d" + struct.pack("<Q", 2**63 - 1)))
-    return edited(as_pickle(tree(tensors), container == "legacy"), lambda p: p[:2] + opcode + p[2:])
+    code, size = draw(sampled_from((b"X", b"\x8b", b"r", b"j", b"B", b"T"))), draw(integers(10**9, 2**32 - 1))
+    long = (b"\x8e" + struct.pack("<Q", 10**13), b"\x8d" + struct.pack("<Q", 2**63 - 1))
+    return names[:2] + draw(sampled_from((code + struct.pack("<I", size), *long))) + names[2:]
 
 
-def trees(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Dicts that contain themselves, stand in very many places, or are very deep."""
-    named = tree(tensors)
-    inner: dict = {"latents": next(iter(tensors.values()))}
-    what = rng.choice(("itself", "many places", "deep", "wide", "no names", "a list"))
-    if what == "itself":
-        inner["image_proj"] = inner
-    elif what == "deep":
-        for _ in range(rng.choice((50, 300))):
-            inner = {"a": inner}
-    elif what == "many places":
-        for _ in range(60):
-            inner = {"a": inner, "b": inner}
-    elif what == "wide":
-        inner = {f"a{i}": {} for i in range(3000)}
-    elif what == "no names":
-        inner = {key: torch.zeros(1) for key in (1, None, (1, 2), b"x", 1.5, True)}
-    return as_pickle({**named, "image_proj": [named] if what == "a list" else inner}, container == "legacy")
+def _edited(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
+    """Change the pickle of names and shapes in a torch file."""
+    if content.startswith(b"PK"):
+        return packed([(n, change(inner) if n.endswith("data.pkl") else inner) for n, inner in members(content)])
+    stream = io.BytesIO(content)
+    for _ in range(3):  # small pickles at the beginning
+        collections.deque(pickletools.genops(stream), 0)
+    return content[: stream.tell()] + change(content[stream.tell() :])
 
 
-def rebuilt(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Tensors of other sorts than a plain one: sparse, without numbers, quantised, of classes of their own."""
-    name, one = rng.choice(sorted(tensors.items()))
-    wide = one.float()
-    made = {
-        "sparse": lambda: wide.to_sparse(),
-        "meta": lambda: torch.empty(one.shape, device="meta"),
-        "parameter": lambda: torch.nn.Parameter(one) if one.is_floating_point() else one,
-        "ordered": lambda: collections.OrderedDict(weight=one),
-        "conjugated": lambda: torch.complex(wide, wide).conj(),
-        "negated": lambda: torch.complex(wide, wide).conj().imag,
-        "with attributes": lambda: _with_attributes(one),
-        "quantised": lambda: torch.quantize_per_tensor(wide, 0.1, 0, torch.qint8),
-        "storage": lambda: one.untyped_storage(),
-        "strided": lambda: torch.cat([one, one], -1)[..., : one.shape[-1]] if one.ndim else one,
-        "wrong call": lambda: Call(torch._utils._rebuild_tensor_v2, *rng.sample((1, None, (), "x", wide), 4)),
-        "meta call": lambda: Call(torch._utils._rebuild_meta_tensor_no_storage, torch.float16, one.shape, (0,), False),
-    }
-    return as_pickle(tree({**tensors, name: made[rng.choice(sorted(made))]()}), container == "legacy")
+def _bare(draw: DrawFn) -> bytes:
+    """Return a pickle without torch's container, or one in whose container a small pickle calls."""
+    head, call = b"\x80" + bytes([draw(integers(0, 5))]), _call(draw)
+    parts = [pickle.dumps(x, 2) for x in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {}, [])]
+    parts.insert(draw(integers(0, 3)), b"\x80\x02" + call + b".")
+    return draw(sampled_from((b"".join(parts), head + call + b".", head + b"}X\1\0\0\0a" + call + b"s.")))
+
+
+def _tree(draw: DrawFn, named: dict, one: torch.Tensor) -> object:
+    """Return dicts that contain themselves, stand in very many places, or are very deep; or anything but a dict."""
+    itself = {"latents": one}
+    itself["image_proj"] = itself
+    deep = {"a": one}
+    for _ in range(draw(sampled_from((50, 300)))):
+        deep = {"a": deep}
+    many = {"a": one}
+    for _ in range(60):
+        many = {"a": many, "b": many}
+    parts = (
+        itself,
+        deep,
+        many,
+        {f"a{i}": {} for i in range(3000)},
+        dict.fromkeys((1, None, (1, 2), 1.5), one),
+        [named],
+    )
+    others = (3, None, "text", [1], (), b"x", {}, {"image_proj": 3}, {"image_proj": {}, "ip_adapter": {}}, one, [named])
+    return draw(sampled_from(parts).map(lambda part: {**named, "image_proj": part}) | sampled_from(others))
 
 
 def _with_attributes(one: torch.Tensor) -> torch.Tensor:
-    tensor = one.clone()
-    tensor.note = "a note"
-    return tensor
+    one = one.clone()
+    one.note = "a note"
+    return one
 
 
-def scalars(rng: random.Random, tensors: Tensors, container: str) -> bytes:
-    """Return anything but a dict of tensors."""
-    content = rng.choice((3, None, "text", [1], (), b"x", {}, {"image_proj": 3}, {"image_proj": {}, "ip_adapter": {}}))
-    return as_pickle(rng.choice((content, torch.zeros(2), [tensors])), container == "legacy")
+# What may stand in place of one tensor: what asks for so many bytes, and tensors of other sorts than a plain one.
+ASKING = (
+    lambda one, many: Call(bytearray, many),
+    lambda one, many: Call(torch.FloatTensor, many // 4),
+    lambda one, many: Call(torch.UntypedStorage, many),
+    lambda one, many: Call(torch.FloatTensor, *one.shape),
+    lambda one, many: torch.zeros(1).expand(many),
+    lambda one, many: torch.zeros(1, dtype=one.dtype).expand(one.shape),
+    lambda one, many: set(range(2000)),
+)
+ODD = (
+    lambda one, many: one.float().to_sparse(),
+    lambda one, many: torch.empty(one.shape, device="meta"),
+    lambda one, many: torch.nn.Parameter(one),
+    lambda one, many: collections.OrderedDict(weight=one),
+    lambda one, many: torch.complex(one.float(), one.float()).conj(),
+    lambda one, many: torch.complex(one.float(), one.float()).conj().imag,
+    lambda one, many: torch.quantize_per_tensor(one.float(), 0.1, 0, torch.qint8),
+    lambda one, many: one.untyped_storage(),
+    lambda one, many: torch.cat([one, one], -1)[..., : one.shape[-1]],
+    lambda one, many: Call(torch._utils._rebuild_meta_tensor_no_storage, torch.float16, one.shape, (0,), False),
+    lambda one, many: Call(torch._utils._rebuild_tensor_v2, None, (), one, many),
+    lambda one, many: _with_attributes(one),
+)
+EDITS = {"with code": _with_code, "opcodes": _opcodes, "lengths": _lengths}
+OTHERS = ("bare, with code", "odd trees", "asks for memory", "odd tensors")
+WAYS = (*EDITS, "with code", *OTHERS, *OTHERS)
 
 
-def edited(content: bytes, change: Callable[[bytes], bytes]) -> bytes:
-    """A torch file whose pickle of names and shapes is changed."""
-    if not content.startswith(b"PK"):
-        start = _legacy_start(content)
-        return content[:start] + change(content[start:])
-    return packed([(name, change(i) if name.endswith("data.pkl") else i) for name, i in entries(content)])
-
-
-def _legacy_start(content: bytes) -> int:
-    """Return the place behind the three small pickles at the beginning."""
-    stream = io.BytesIO(content)
-    for _ in range(3):
-        for _ in pickletools.genops(stream):
-            pass
-    return stream.tell()
-
-
-SPOILT: dict[str, Callable[[random.Random, Tensors, str], bytes]] = {
-    "pickle: with code": with_code,
-    "pickle: bare, with code": bare,
-    "pickle: code in the preamble": legacy_magic,
-    "pickle: opcodes": opcodes,
-    "pickle: asks for memory": memory,
-    "pickle: lengths": lengths,
-    "pickle: odd trees": trees,
-    "pickle: odd tensors": rebuilt,
-    "pickle: no dict of tensors": scalars,
-}
+def spoilt(draw: DrawFn, way: str, file: str, container: str) -> bytes:
+    if way == "bare, with code":
+        return _bare(draw)
+    if way in EDITS:
+        return _edited(valid(file, container), lambda names: EDITS[way](draw, names))
+    named = tensors(file)
+    name = draw(sampled_from(sorted(named)))
+    if way == "odd trees":
+        return pickled(_tree(draw, tree(named), named[name]), container)
+    odd = draw(sampled_from(ODD if way == "odd tensors" else ASKING))
+    many = draw(sampled_from((2**30, 2**30, 2**34, 2**45)))
+    return pickled(tree({**named, name: odd(named[name], many)}), container)

@@ -1,150 +1,110 @@
-"""Well-formed files of tensors that are not an adapter's, or not quite."""
+"""Well-formed files of tensors that are not an adapter's, or not quite.
+
+What befalls their parts may befall a header's entries and an archive's members too.
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from hypothesis.strategies import DrawFn, SearchStrategy, builds, integers, permutations, sampled_from
+from torch import Tensor
 
-from fuzzing.seeds import DTYPES, Tensors
+from fuzzing.valid_files import serialised, tensors
 
+Parts = list[tuple[str, Any]]
+Changes = SearchStrategy[Callable[[Any], Any]]
+
+PARTS = ("dropped", "renamed", "replaced", "replaced", "replaced", "doubled", "swapped")
+WAYS = (*PARTS, *PARTS, "very many")
 NUMBERS = ("99", "999999999", "1" * 30, "9" * 5000, "-1", "01", "\u0663", "")
 STRANGERS = (
-    "lora_unet_down.lora_up.weight",
-    "model.diffusion_model.out.weight",
-    "visual.conv1.weight",
-    "decoder.conv_in.weight",
-    "image_proj.layers.5.0.to_q.weight",
-    "image_proj.proj_new_input.weight",
-    "image_proj.perceiver_resampler.layers.700000000.0.to_q.weight",
-    "ip_adapter.1.to_q_lora.down.weight",
-    "ip_adapter.3.to_k_ip.weight",
-    "ip_adapter.99999999.to_k_ip.weight",
-    "unet.x",
-    "a" * 50_000,
-    "\x1b[2J",
-    "",
+    *("lora_unet_down.lora_up.weight", "model.diffusion_model.out.weight", "visual.conv1.weight", "decoder.conv_in.x"),
+    *("image_proj.layers.5.0.to_q.weight", "image_proj.proj_new_input.weight", "ip_adapter.1.to_q_lora.down.weight"),
+    *("image_proj.perceiver_resampler.layers.700000000.0.to_q.weight", "ip_adapter.99999999.to_k_ip.weight"),
+    *("ip_adapter.3.to_k_ip.weight", "unet.x", "a" * 50_000, "\x1b[2J", ""),
+)
+DTYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2),
+    *(torch.complex64, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool),
+)
+# No bytes, with a dimension beyond any memory.
+HUGE = [sizes for many in (2**31, 2**40, 2**60) for sizes in ((0, many), (many, 0), (0, many, 1), (many, 1, 0))]
+RESHAPED = (
+    lambda one: one.mT if one.ndim > 1 else one[None],
+    lambda one: one.reshape(-1),
+    lambda one: one.reshape(1, -1),
+    lambda one: one.reshape(-1)[0],
+    lambda one: one[(None,) * 4],
+    lambda one: one[(None,) * 20],
 )
 
 
-def pick(rng: random.Random, tensors: Tensors) -> str:
-    return rng.choice(sorted(tensors))
+def changed(draw: DrawFn, way: str, parts: Parts, called: Callable[[str], str], made: Callable[[Any], Any]) -> Parts:
+    """Let some of the parts befall what `way` says: one of them, those that are called alike, or all.
+
+    called, made: what gives a name's odd successor, and a value's.
+    """
+    chosen = _chosen(draw, [name for name, _ in parts])
+    others, these = ([part for part in parts if (part[0] in chosen) is which] for which in (False, True))
+    if way == "dropped":
+        return others
+    if way == "swapped":
+        moved = draw(permutations([value for _, value in these]))
+        return [*others, *((name, value) for (name, _), value in zip(these, moved, strict=True))]
+    new = [
+        (name if way == "replaced" else called(name), value if way == "renamed" else made(value))
+        for name, value in these
+    ]
+    if way == "doubled":
+        return draw(sampled_from(([*parts, *new], [*new, *parts])))
+    return [*others, *new]
 
 
-def dropped(rng: random.Random, tensors: Tensors) -> None:
-    for _ in range(rng.choice((1, 1, 2, len(tensors)))):
-        tensors.pop(pick(rng, tensors))
-        if len(tensors) == 0:
-            return
+def _chosen(draw: DrawFn, names: list[str]) -> list[str]:
+    name, size = draw(sampled_from(names)), draw(integers(1, 3))
+    front, end = ".".join(name.split(".")[:-size]), ".".join(name.split(".")[-size:])
+    inside = [other for other in names if other.startswith(front)]
+    outside = [other for other in names if other not in inside] or names
+    return draw(sampled_from(([name], [name], [name], inside, outside, [n for n in names if n.endswith(end)], names)))
 
 
-def one_part(rng: random.Random, tensors: Tensors) -> None:
-    prefix = pick(rng, tensors).rsplit(".", rng.randrange(1, 4))[0]
-    keep = rng.random() < 0.5
-    for name in [name for name in tensors if name.startswith(prefix) != keep]:
-        tensors.pop(name)
-
-
-def renumbered(rng: random.Random, tensors: Tensors) -> None:
-    """Change a number in one name, or in all names that share it."""
-    name = pick(rng, {name: t for name, t in tensors.items() if any(map(str.isdigit, name))} or tensors)
+def _renumbered(name: str, place: int, number: str) -> str:
     parts = name.split(".")
     places = [i for i, part in enumerate(parts) if part.isdigit()] or [0]
-    place, number = rng.choice(places), rng.choice(NUMBERS)
-    begin = ".".join(parts[: place + 1]) + "."
-    new = ".".join([*parts[:place], number]) + "."
-    moved = [name] if rng.random() < 0.5 else [n for n in tensors if n.startswith(begin)]
-    for one in moved:
-        tensors[new + one[len(begin) :]] = tensors.pop(one)
+    parts[places[place % len(places)]] = number
+    return ".".join(parts)
 
 
-def strangers(rng: random.Random, tensors: Tensors) -> None:
-    for _ in range(rng.choice((1, 2, 5))):
-        tensors[rng.choice(STRANGERS)] = tensors[pick(rng, tensors)] if tensors else torch.zeros(2)
+TENSOR_NAMES: Changes = sampled_from((0, -1)).flatmap(
+    lambda place: sampled_from(NUMBERS).map(lambda number: lambda name: _renumbered(name, place, number))
+) | sampled_from(STRANGERS).map(lambda stranger: lambda name: stranger)
 
 
-def many(rng: random.Random, tensors: Tensors) -> None:
-    tensors.update({f"{pick(rng, tensors)}.{i}": torch.zeros(()) for i in range(rng.choice((20, 100, 400)))})
+def _resized(axis: int, times: float) -> Callable[[Tensor], Tensor]:
+    def resized(one: Tensor) -> Tensor:
+        one = one if one.ndim else one[None]
+        size = one.shape[axis]
+        return one.index_select(axis, torch.arange(int(size * times)) % max(size, 1))
+
+    return resized
 
 
-def numbers(rng: random.Random, tensors: Tensors) -> None:
-    """Put in NaN, infinity and the largest numbers."""
-    name = pick(rng, tensors)
-    spoilt = tensors[name].clone()
-    value = rng.choice((float("nan"), float("inf"), -float("inf"), 65504.0, 0.0))
-    spoilt.view(-1)[: rng.choice((1, spoilt.numel()))] = value
-    tensors[name] = spoilt
+TENSOR_VALUES: Changes = (
+    sampled_from(RESHAPED)
+    | sampled_from(DTYPES).map(lambda dtype: lambda one: one.to(dtype))
+    | builds(_resized, sampled_from((-1, 0)), sampled_from((0, 0.5, 2)))
+    | sampled_from((float("nan"), float("inf"), 65504.0, 0.0)).map(lambda number: lambda one: one * 0 + number)
+    | sampled_from(HUGE).map(lambda sizes: lambda one: torch.empty_strided(sizes, [0] * len(sizes), dtype=one.dtype))
+)
 
 
-def dtype(rng: random.Random, tensors: Tensors) -> None:
-    """Change the dtype of one tensor or of all."""
-    other = rng.choice(list(DTYPES.values()))
-    for name in sorted(tensors) if rng.random() < 0.5 else [pick(rng, tensors)]:
-        tensors[name] = tensors[name].to(other)
-
-
-def empty(rng: random.Random, tensors: Tensors) -> None:
-    """Take the numbers out of tensors, one or all; the other dimensions stand."""
-    for name in sorted(tensors) if rng.random() < 0.3 else [pick(rng, tensors)]:
-        shape = list(tensors[name].shape) or [0]
-        shape[rng.randrange(len(shape))] = 0
-        tensors[name] = torch.empty(shape, dtype=tensors[name].dtype)
-
-
-def empty_and_huge(rng: random.Random, tensors: Tensors) -> None:
-    """Make a tensor of no bytes whose other dimension is beyond any memory."""
-    name = pick(rng, tensors)
-    shape = [0, rng.choice((2**31, 2**40, 2**60)), 1][: max(2, tensors[name].ndim)]
-    rng.shuffle(shape)
-    tensors[name] = torch.empty_strided(shape, [0] * len(shape), dtype=tensors[name].dtype)
-
-
-def shape(rng: random.Random, tensors: Tensors) -> None:
-    name = pick(rng, tensors)
-    one = tensors[name]
-    rows = max(1, len(one) // 2) if one.ndim else 1
-    tensors[name] = rng.choice(
-        (
-            lambda: one.mT if one.ndim > 1 else one[None],
-            lambda: one.reshape(-1),
-            lambda: one.reshape(1, -1),
-            lambda: one.reshape(-1)[0],
-            lambda: torch.cat([one, one]) if one.ndim else one,
-            lambda: one[:rows] if one.ndim else one,
-            lambda: one[..., :1] if one.ndim else one,
-            lambda: one[(None,) * rng.choice((1, 4, 20))],
-        )
-    )().contiguous()
-
-
-def related(rng: random.Random, tensors: Tensors) -> None:
-    """Let all tensors that end alike lose or gain columns or rows together, as a file of other sizes has them."""
-    end = rng.choice((".".join(pick(rng, tensors).split(".")[-2:]), "_ip.weight"))
-    columns, more = rng.random() < 0.6, rng.random() < 0.5
-    for name, one in tensors.items():
-        if name.endswith(end) and one.ndim:
-            axis = -1 if columns else 0
-            half = one.narrow(axis, 0, max(1, one.shape[axis] // 2))
-            tensors[name] = torch.cat([one, one], axis) if more else half.contiguous()
-
-
-def swapped(rng: random.Random, tensors: Tensors) -> None:
-    one, other = pick(rng, tensors), pick(rng, tensors)
-    tensors[one], tensors[other] = tensors[other], tensors[one]
-
-
-SPOILT: dict[str, Callable[[random.Random, Tensors], None]] = {
-    "tensors: some dropped": dropped,
-    "tensors: one part only": one_part,
-    "tensors: numbered otherwise": renumbered,
-    "tensors: strangers": strangers,
-    "tensors: very many": many,
-    "tensors: NaN, infinity": numbers,
-    "tensors: dtype": dtype,
-    "tensors: empty": empty,
-    "tensors: empty and huge": empty_and_huge,
-    "tensors: shape": shape,
-    "tensors: related shapes": related,
-    "tensors: swapped": swapped,
-}
+def spoilt(draw: DrawFn, way: str, file: str, container: str) -> bytes:
+    named = tensors(file)
+    if way == "very many":
+        named |= {f"{min(named)}.{i}": torch.zeros(()) for i in range(draw(sampled_from((20, 400))))}
+    else:
+        named = dict(changed(draw, way, list(named.items()), draw(TENSOR_NAMES), draw(TENSOR_VALUES)))
+    return serialised(file, named, container)
