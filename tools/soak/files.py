@@ -162,7 +162,7 @@ class Files:
             self.path(name).unlink()
             self.state[name] = None
         elif how == OTHER:
-            self.put(name, replace(content, seed=content.seed + 100))
+            self.put(name, replace(ADAPTERS[name], seed=ADAPTERS[name].seed + 100))
         else:
             family = SDXL if content.family == SD15 else SD15
             self.put(name, Adapter(family, "instruct", 1))

@@ -46,7 +46,10 @@ class Player:
             self.measure()
 
     def step(self) -> None:
-        """Queue a prompt, a new one or an earlier one, and do one of the things that may happen around it."""
+        """Put changed files back at times, queue a prompt, new or earlier, and do what may happen around it."""
+        for name in self.files.changed() if not self.pending else ():
+            if self.random.random() < PUT_BACK:
+                self.files.restore(name)
         act = self.random.random()
         if act < CHANGED and self.prompts:
             return self.change()
@@ -64,11 +67,8 @@ class Player:
         self.prompts.append(prompt)
 
     def change(self) -> None:
-        """Change a file of the last prompt or of an earlier one, and play that prompt again; put others back."""
+        """Change a file of the last prompt or of an earlier one, and play that prompt again."""
         self.settle()
-        for name in self.files.changed():
-            if self.random.random() < PUT_BACK:
-                self.files.restore(name)
         prompt = self.random.choice((self.prompts[-1], self.random.choice(self.prompts)))
         name, how = self.random.choice(files_of(prompt, self.files.state)), self.random.choice(CHANGES)
         if self.files.state[name]:
