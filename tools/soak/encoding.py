@@ -34,18 +34,15 @@ INSTRUCTIONS = ("use the style", "use the composition", "use the face", "use the
 # Values of the pack's texts, and of what its schema leaves open or is not to be tried, by "node.input" or by name.
 VALUES = {
     "background": ("random", "#808080", "orange"),
-    "batch_factors": ("",),
     "cell_width": (0, 64),
     "column_labels": ("", "one column"),
     "factors": ("0: 1, 0.35: 0.5", "1, 0.8, 0.5", "0: 0, 0.5: 1", "0.7", ""),
-    "filename_prefix": ("embeds/soak",),
     "instruction": INSTRUCTIONS,
     "Loader.image_encoder": ("auto", VIT_H.path.rpartition("/")[2]),
     "negative_instruction": ("", "", "", INSTRUCTIONS[0]),
     "negative_prompt": ("", "blurry, low quality"),
     "prompt": ("a cat on a roof", "", "two people (talking:1.2) in the rain"),
     "Reference.instruction": ("", "", *INSTRUCTIONS),
-    "row_labels": ("",),
     "save_as": ("", "", "faces/soak"),
     "weight_1": (1.0, 0.7, 1.5),
     "weight_2": (1.0, 0.4),
@@ -60,14 +57,14 @@ MAKERS = {
 
 
 def values_of(kind: str, name: str, type_: str, more: Mapping) -> Sequence:
-    """Return the values that are tried of an input of the pack: of a number, its default and its ends."""
+    """Return the values that are tried of an input of the pack: of a number its default and its ends."""
     if f"{kind}.{name}" in VALUES or name in VALUES:
         return VALUES.get(f"{kind}.{name}") or VALUES[name]
     if type_ == "BOOLEAN":
         return False, True
     if "max" in more:
         return more["default"], more["default"], more["min"], more["max"]
-    return more.get("options", ())
+    return more.get("options") or ([more["default"]] if type_ == "STRING" else [])
 
 
 def options(kind: str, name: str) -> list[str]:
@@ -141,7 +138,7 @@ class Encoding:
         """Return so many pictures in a batch, each as it is, or cut out, cropped or both."""
         if number > 1:
             return self.graph.out("ImageBatch", image1=self.pictures(number - 1), image2=self.pictures())
-        if self.one(False, False, True):
+        if self.often():
             image, mask = self.loaded("cut")
             return self.out("Prepare", image=image, mask=mask)
         return self.loaded()[0]
@@ -208,7 +205,7 @@ class Encoding:
         of = {name: self.state[name].adapter for name in EMBEDS if self.state[name]}
         loadable = [(n, file) for file, adapter in of.items() for n in ADAPTERS if self.state[n] == adapter]
         loadable = [(name, file) for name, file in loadable if ADAPTERS[name].family == self.family]
-        if loadable and self.one(False, False, True):
+        if loadable and self.often():
             name, file = self.one(*loadable)
             return self.out("LoadEmbeds", adapter=self.load(name), file=file)
         name = self.adapter()
@@ -226,7 +223,7 @@ class Encoding:
         elif ADAPTERS[name].reads_face or self.often():
             source = {"references": self.row(ADAPTERS[name])}
         else:
-            source = {"image": self.tiles() if self.rarely() else self.pictures(self.one(1, 1, 2, 3))}
+            source = {"image": self.tiles() if self.often() else self.pictures(self.one(1, 1, 2, 3))}
         return self.out("Encode", adapter=loaded, clip=clip, **source)
 
     def combined(self, method: str, first: list, second: list) -> list:

@@ -154,13 +154,16 @@ class Files:
         self.stored += 1
 
     def change(self, name: str, how: str) -> None:
-        """Change a file; what is saved by the server has no other content of its kind, and goes."""
-        content = self.state[name]
+        """Change a file; what a server saved is overwritten by another of its kind, or goes where there is none."""
+        content, alike = self.state[name], EMBEDS if name in EMBEDS else FACES
+        others = [self.state[other] for other in alike if self.state[other] not in (None, content)]
         if how == TOUCHED:
             os.utime(self.path(name))
-        elif how == GONE or not isinstance(content, Adapter):
+        elif how == GONE or not (name in ADAPTERS or others):
             self.path(name).unlink()
             self.state[name] = None
+        elif name not in ADAPTERS:
+            self.put(name, others[0])
         elif how == OTHER:
             self.put(name, replace(ADAPTERS[name], seed=ADAPTERS[name].seed + 100))
         else:

@@ -85,16 +85,17 @@ class Player:
 
     def settle(self, interrupted: bool = False) -> None:
         """Wait until the queue is empty, judge what came of it, and keep files that were saved for later prompts."""
-        begin, ended = time.monotonic(), self.pending
+        begin, ended, kept = time.monotonic(), self.pending, []
         self.pending = []
         for number, client, got, state in ended:
             prompt = self.prompts[number]
             came = got if isinstance(got, Outcome) else outcome(client, prompt, got, self.files.base)
             why = self.verdict.take(number, prompt, came, state, interrupted)
             print(f"{number:4d} {came.kind} {why}", flush=True)
-            for path, content in stored(prompt, came, state):
-                self.files.store(path, content)
+            kept += stored(prompt, came, state)
             self.seconds.append((time.monotonic() - begin) / len(ended))
+        for path, content in kept:  # once none is running that may read the file in whose place it comes
+            self.files.store(path, content)
 
     def measure(self) -> None:
         self.settle()

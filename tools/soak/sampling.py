@@ -49,7 +49,7 @@ class Sampling(Encoding):
         embeds = []
         for _ in range(self.one(1, 1, 2, 3)):
             embeds = self.embeds(clip)
-            if self.rarely():
+            if self.one(False, False, True):
                 self.pack("SaveEmbeds", embeds=embeds)
             if not self.watched and self.rarely():
                 embeds = self.combined(THEN, embeds, self.embeds(clip))
