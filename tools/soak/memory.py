@@ -30,9 +30,9 @@ class Level:
 def level(client: Client, pid: int, prompts: int) -> Level:
     """Bring an idle server to rest as a user would, without models, results and the list of past prompts; measure."""
     client.forget_history()
-    client.free()
     end = time.monotonic() + LONGEST_SECONDS
     while True:
+        client.free()  # sets two flags one after the other; a worker that wakes between them sleeps on with the second
         time.sleep(QUIET_SECONDS)  # its worker thread drops models and results, and collects garbage
         alive = client.do(client.request("GET", "/soak/settle"))
         if not alive["models"] or time.monotonic() > end:
