@@ -37,9 +37,8 @@ def level(client: Client, pid: int, prompts: int) -> Level:
         alive = client.do(client.request("GET", "/soak/settle"))
         if not alive["models"] or time.monotonic() > end:
             break
-    return Level(
-        prompts, rollup(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))["Pss_Anon"] / 1000, alive
-    )
+    sizes = rollup(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))
+    return Level(prompts, sizes["Pss_Anon"] / 1000, alive)
 
 
 def rollup(text: str) -> dict[str, float]:

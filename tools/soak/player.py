@@ -1,4 +1,9 @@
-"""Plays random prompts on a server: a few at a time from two clients, some interrupted, files changed in between."""
+"""Plays random prompts on a server: a few at a time from two clients, some interrupted, files changed in between.
+
+Not a state machine of hypothesis, which was tried (6.170): its examples end at 8 KB of choices, some 46 prompts; it
+plays the plainest example first and a failing one again; 208 of its 300 prompts were different ones, and 18 of 32
+examples had a single rule. It found 56 of the 80 planted faults of docs/measurements.md, plain random numbers 69.
+"""
 
 from __future__ import annotations
 
