@@ -74,11 +74,12 @@ def options(kind: str, name: str) -> list[str]:
 class Encoding:
     """A prompt being drawn: its family, how many latents it samples, and its way to embeds.
 
-    watched: every adapter acts at each step and place.
+    offered: the server's samplers and schedulers. state: what is in the files now. watched: every adapter acts at each
+    step and place.
     """
 
-    def __init__(self, drawn_by: random.Random, state: State):
-        self.random, self.state, self.graph = drawn_by, state, ApiPrompt()
+    def __init__(self, drawn_by: random.Random, offered: Mapping[str, list[str]], state: State):
+        self.random, self.offered, self.state, self.graph = drawn_by, offered, state, ApiPrompt()
         self.family, self.batch = self.one(*FAMILIES), self.one(1, 1, 1, 2, 3)
         self.watched = self.one(False, False, True)
 

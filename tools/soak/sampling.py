@@ -28,22 +28,20 @@ GRID_AXES = {
 
 
 def drawn(drawn_by: random.Random, offered: Mapping[str, list[str]], state: State) -> ApiPrompt:
-    """Draw a valid prompt. offered: the server's samplers and schedulers. state: what is in the files now."""
+    """Draw a valid prompt: see Encoding."""
     drawing = Sampling(drawn_by, offered, state)
     drawing.all()
     return drawing.graph
 
 
 class Sampling(Encoding):
-    """A prompt being drawn, with what follows embeds."""
+    """A prompt being drawn, with what follows embeds. cfg: a number, or a task's."""
 
-    def __init__(self, drawn_by: random.Random, offered: Mapping[str, list[str]], state: State):
-        super().__init__(drawn_by, state)
-        self.offered, self.cfg = offered, self.one(*CFG)
+    cfg: float | list
 
     def all(self) -> None:
         """Apply adapters one behind the other and sample; label, watch and save it, at times."""
-        model, clip, vae = self.checkpoint()
+        (model, clip, vae), self.cfg = self.checkpoint(), self.one(*CFG)
         if self.rarely():
             return self.grid(model, clip, vae)
         embeds = []
