@@ -6,14 +6,13 @@ make soak SOAK_ARGS="--prompts 300 --seed 1"        or, after make setup: PYTHON
 from __future__ import annotations
 
 import argparse
-import random
 import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from comfyhost.client import Client
@@ -21,27 +20,14 @@ from comfyhost.install import say
 from comfyhost.places import ToolError, cached_host
 from comfyhost.server import ComfyServer, end_on_terminate
 
-from soak.generator import Generator, Prompt, preparations
-from soak.memory import ENVIRONMENT, Level, level
+from soak.encoding import NODES
+from soak.files import Files
+from soak.memory import ENVIRONMENT, Level
 from soak.player import Player
-from soak.scene import Choices
-from soak.schema import Schema
-from soak.verdict import BROKEN, REFUSED, Coverage, Verdict, digests
-from soak.world import World
 
-OPENING, EVERY = 30, 50
 GROWTH = 0.05
-SLOW = ("dpm_adaptive",)  # as many steps as it likes
-TRACEBACK = "Traceback (most recent call last)"
-FAILED_NODE = "!!! Exception during processing !!!"
-
-
-@dataclass(frozen=True)
-class Report:
-    """The findings of a soak. complaints: why it failed, if it did."""
-
-    complaints: list[str]
-    lines: list[str]
+TRACEBACK, FAILED_NODE = "Traceback (most recent call last)", "!!! Exception during processing !!!"
+PROMPT_ENDED = "Prompt executed"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,13 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-            report = soak(Path(options.folder or folder), options)
+            complaints = soak(Path(options.folder or folder), options)
     except ToolError as error:
         say(f"error: {error}")
         return 1
-    print("\n".join(["", *report.lines, *(f"WRONG: {one}" for one in report.complaints)]))
-    print("The soak failed." if report.complaints else "The soak passed.")
-    return 1 if report.complaints else 0
+    print("\n".join(f"WRONG: {one}" for one in complaints))
+    again = f'make soak SOAK_ARGS="--prompts {options.prompts} --seed {options.seed}"'
+    print(f"The soak failed. Again: {again}" if complaints else "The soak passed.")
+    return 1 if complaints else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -64,123 +51,43 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--prompts", type=int, default=300, help="how many (300)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another run (1)")
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no further prompts after so many")
-    parser.add_argument("--bare", action="store_true", help="graphs without the pack, to compare memory with")
     parser.add_argument("--folder", help="an empty folder to work in and to keep, instead of a temporary one")
     return parser.parse_args(arguments)
 
 
-def soak(base: Path, options: argparse.Namespace) -> Report:
-    """Do the whole run, in folders below `base`."""
-    begin = time.monotonic()
-    world = World(base)
-    say("Writing small models")
-    world.build()
-    host = replace(cached_host(), models=world.models)
+def soak(base: Path, options: argparse.Namespace) -> list[str]:
+    """Do the whole run in folders below `base`, say what happened, and return the complaints."""
+    begin, files = time.monotonic(), Files(base)
+    files.build()
+    host = replace(cached_host(), models=files.models)
     server = ComfyServer(host, base, arguments=["--deterministic"], environment=ENVIRONMENT)
     with server, ExitStack() as stack:
         clients = [stack.enter_context(Client(server.url)) for _ in range(2)]
-        choices = offered(clients[0])
-        if not options.bare:
-            prepare(clients[0], world, choices)
-        generator = Generator(options.seed, choices, bare=options.bare)
-        run = SoakRun(server, clients, world, options.seed)
-        levels = run.play(generator, options.prompts, begin + 60 * options.minutes)
+        player = Player(server, clients, files, options.seed)
+        player.play(options.prompts, begin + 60 * options.minutes)
         server.check_alive()
-        return run.report(generator.prompts, levels, time.monotonic() - begin)
+        report(player, (time.monotonic() - begin) / 60)
+        return [*player.verdict.complaints, *of_memory(player.levels), *of_log(server.log_text())]
 
 
-def offered(client: Client) -> Choices:
-    """The server's samplers and schedulers."""
-    inputs = client.object_info()["KSampler"]["input"]["required"]
-    samplers, schedulers = inputs["sampler_name"][0], inputs["scheduler"][0]
-    return Choices(tuple(one for one in samplers if one not in SLOW), tuple(schedulers))
+def report(player: Player, minutes: float) -> None:
+    outcomes = ", ".join(f"{count} {kind}" for kind, count in sorted(player.verdict.outcomes.items()))
+    used = {node["class_type"] for prompt in player.prompts for node in prompt.values()} & NODES.keys()
+    print(f"\n{len(player.prompts)} prompts in {minutes:.1f} minutes: {outcomes}")
+    print(f"{player.verdict.compared} repeats compared; {len(used)} of {len(NODES)} nodes used")
+    print(*player.levels, *sorted(player.verdict.refusals), sep="\n")
 
 
-def prepare(client: Client, world: World, choices: Choices) -> None:
-    """Have the server make the stored embeds and faces."""
-    say("Preparing stored embeds and faces")
-    for number, (file, graph) in enumerate(preparations(Schema(), choices).items()):
-        prompt = Prompt(number, "preparation", "", graph)
-        made = digests(client.run(graph), prompt, world.base)
-        newest = max(world.base.glob("output/*/prepared*"), key=lambda path: path.stat().st_mtime_ns)
-        if not made:
-            raise ToolError(f"The preparation of {file} has saved nothing.")
-        world.keep_prepared(file, newest)
+def of_memory(levels: Sequence[Level]) -> list[str]:
+    growth = levels[-1].anonymous / levels[0].anonymous - 1
+    grown = f"memory grew by {growth:.1%} from prompt {levels[0].prompts} to the last"
+    return [grown] if growth > GROWTH else []
 
 
-class SoakRun:
-    """A server that is being soaked."""
-
-    def __init__(self, server: ComfyServer, clients: Sequence[Client], world: World, seed: int):
-        self.server = server
-        self.clients = clients
-        self.verdict = Verdict()
-        self.player = Player(clients, world, self.verdict, random.Random(f"player {seed}"))
-
-    def play(self, generator: Generator, number: int, until: float) -> list[Level]:
-        """Play what begins in time; return the memory after the opening, at regular distances, and at the end."""
-        stops = sorted({min(OPENING, number), *range(EVERY, number, EVERY), number})
-        levels = []
-        try:
-            for stop in stops:
-                self.player.play(generator.take(stop - len(generator.prompts)), until)
-                played = self.verdict.outcomes.total()
-                levels.append(level(self.clients[0], self.server.process.pid, played))
-                print(levels[-1], flush=True)
-                if played < stop:
-                    break
-        finally:
-            self.player.close()
-        return levels
-
-    def report(self, prompts: Sequence[Prompt], levels: Sequence[Level], seconds: float) -> Report:
-        verdict, coverage = self.verdict, Coverage(Schema())
-        prompts = prompts[: verdict.outcomes.total()]
-        for prompt in prompts:
-            coverage.take(prompt)
-        first, last = levels[0], levels[-1]
-        growth = last.anonymous / first.anonymous - 1
-        complaints = [*verdict.complaints, *self.log_complaints()]
-        if growth > GROWTH:
-            complaints.append(f"memory grew by {growth:.1%} from prompt {first.prompts} to the last")
-        changes = ", ".join(f"{how} {count}" for how, count in sorted(self.player.changes.counts.items()))
-        return Report(
-            complaints,
-            [
-                f"{len(prompts)} prompts in {seconds / 60:.1f} minutes: {counted(verdict.outcomes)}",
-                f"interrupts sent: {self.player.interrupts}",
-                f"changes to files: {changes or 'none'}",
-                f"repeats compared: {verdict.compared}",
-                f"coverage: {coverage}",
-                f"memory: {growth:+.1%} anonymous from prompt {first.prompts} to {last.prompts}",
-                *map(str, levels),
-                "refusals, and why they were expected:",
-                *sorted(set(verdict.refusals)),
-            ],
-        )
-
-    def log_complaints(self) -> list[str]:
-        """Return the tracebacks in the server's log beyond one for each prompt that a node refused."""
-        log = self.server.log_text()
-        tracebacks, nodes = log.count(TRACEBACK), log.count(FAILED_NODE)
-        known = self.verdict.outcomes[REFUSED] + self.verdict.outcomes[BROKEN]
-        found = []
-        if nodes > known:
-            found.append(f"{nodes} nodes failed by the server's log, {known} prompts were refused")
-        if tracebacks > nodes:
-            found.append(f"{tracebacks} tracebacks in the server's log, {nodes} of them of nodes: {_others(log)}")
-        return found
-
-
-def counted(outcomes) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(outcomes.items()))
-
-
-def _others(log: str) -> str:
-    """The beginning of the tracebacks that are not of nodes."""
-    return " | ".join(
-        re.findall(rf"(?<!{re.escape(FAILED_NODE)}\n)(?<=\n){re.escape(TRACEBACK)}.{{0,600}}", log, re.S)[:3]
-    )
+def of_log(log: str) -> list[str]:
+    """Return the beginnings of tracebacks in the server's log, but for those of nodes, of which clients are told."""
+    rest = re.sub(f"{FAILED_NODE}.*?{PROMPT_ENDED}", "", log, flags=re.DOTALL)
+    return [f"a traceback in the server's log: {one[:600]}" for one in rest.split(TRACEBACK)[1:4]]
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from comfyhost.client import Client
 
 QUIET_SECONDS, LONGEST_SECONDS = 1.5, 30
-MODELS = "ModelPatcher"
 # What is measured should be what is held. Otherwise glibc keeps what threads have freed in arenas of their own, and
 # comes to take large pieces, whose end leaves holes, from the heap; a fixed threshold gives each its own mapping.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(128 * 1024)}
@@ -17,34 +16,29 @@ ENVIRONMENT = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": str(128 * 1024
 
 @dataclass(frozen=True)
 class Level:
-    """The memory after so many prompts, in MB.
-
-    anonymous: the process's share of memory that no file stands behind. resident: with the pages of mapped files.
-    """
+    """The memory after so many prompts. anonymous: the process's share, in MB, of memory that no file stands behind."""
 
     prompts: int
     anonymous: float
-    resident: float
-    alive: dict = field(default_factory=dict)
+    alive: dict[str, float]
 
     def __str__(self) -> str:
-        alive = ", ".join(f"{name} {count}" for name, count in sorted(self.alive.items()))
-        sizes = f"{self.anonymous:.0f} MB anonymous, {self.resident:.0f} MB resident"
-        return f"after {self.prompts} prompts: {sizes} ({alive})"
+        alive = ", ".join(f"{name} {count}" for name, count in self.alive.items())
+        return f"after {self.prompts} prompts: {self.anonymous:.0f} MB anonymous ({alive})"
 
 
 def level(client: Client, pid: int, prompts: int) -> Level:
     """Bring an idle server to rest as a user would, without models, results and the list of past prompts; measure."""
     client.forget_history()
-    client.free()
     end = time.monotonic() + LONGEST_SECONDS
     while True:
+        client.free()  # sets two flags one after the other; a worker that wakes between them sleeps on with the second
         time.sleep(QUIET_SECONDS)  # its worker thread drops models and results, and collects garbage
         alive = client.do(client.request("GET", "/soak/settle"))
-        if not alive.get(MODELS) or time.monotonic() > end:
+        if not alive["models"] or time.monotonic() > end:
             break
     sizes = rollup(Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii"))
-    return Level(prompts, sizes["Pss_Anon"] / 1000, sizes["Rss"] / 1000, alive)
+    return Level(prompts, sizes["Pss_Anon"] / 1000, alive)
 
 
 def rollup(text: str) -> dict[str, float]:

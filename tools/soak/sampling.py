@@ -1,152 +1,146 @@
-"""Random ways from embeds to pictures."""
+"""Random prompts: from embeds to pictures."""
 
 from __future__ import annotations
 
-from soak.catalogue import SD3
-from soak.encoding import Encoded
-from soak.scene import PACK, Scene
+import random
+from collections.abc import Mapping
 
-TABLES = ("style", "composition")
-OWN_LAYERS = ("", "", "0: 1", "0: 0.5, 1: 1")
+from comfyhost.api_prompt import ApiPrompt
 
+from soak.encoding import PACK, THEN, Encoding, options
+from soak.files import ADAPTERS, SD3, SD15, State
 
-def applied(scene: Scene, model: list, embeds: list, plainly: bool = False) -> list:
-    """Apply the embeds to a model. plainly: acting at every step and place, for a watch."""
-    weights = (0.3, 0.8, 1.2) if plainly else (0.8, 0.6, 1.2, -0.5, 0.0, 3.0)
-    window = scene.random.choice(((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.3, 0.9), (1.0, 1.0)))
-    instruct = (2.0, 1.0, 5.0) if plainly else (2.0, 0.0, 1.0, 5.0)
-    more = {} if plainly else _more(scene)
-    start, end = (0.0, 1.0) if plainly else window
-    return scene.pack(
-        "Apply",
-        model=model,
-        embeds=embeds,
-        weight=scene.number(*weights),
-        guidance=scene.option("Apply", "guidance"),
-        instruct_guidance=scene.number(*instruct),
-        image_guidance=scene.number(1.0, 1.0, 0.0, 2.5),
-        start_percent=start,
-        end_percent=end,
-        **more,
-    )
+CFG, SEEDS = (5.0, 1.0, 7.5), (0, 7, 2**64 - 1)
+SLOW = ("dpm_adaptive",)  # as many steps as it likes
+OFTEN = ("euler", "dpmpp_2m")
+WINDOWS = ((0.0, 1.0), (0.0, 1.0), (0.0, 0.5), (0.3, 0.9), (1.0, 1.0))
+EVERYWHERE = {"attn_mask": None, "schedule": None, "layers": None}
+GRID_AXES = {
+    "nothing": "",
+    "instruction": "use the style\nuse the pose",
+    "weight": "0.4, 0.9",
+    "guidance": "auto, simple, three-way",
+    "instruct_guidance": "1, 4",
+    "image_guidance": "0, 1",
+    "cfg": "1, 5",
+    "seed": "3, 18446744073709551615",
+}
 
 
-def _more(scene: Scene) -> dict:
-    return {
-        "attn_mask": scene.maybe_mask(0.25),
-        "schedule": schedule(scene) if scene.some(0.4) else None,
-        "layers": layers(scene) if scene.some(0.3) else None,
-    }
+def drawn(drawn_by: random.Random, offered: Mapping[str, list[str]], state: State) -> ApiPrompt:
+    """Draw a valid prompt: see Encoding."""
+    drawing = Sampling(drawn_by, offered, state)
+    drawing.all()
+    return drawing.graph
 
 
-def schedule(scene: Scene) -> list:
-    frames, curve = None, None
-    if scene.some(0.2):
-        first = scene.graph.out("CreateHookKeyframe", strength_mult=1.0, start_percent=0.0)
-        frames = scene.graph.out("CreateHookKeyframe", strength_mult=0.4, start_percent=0.5, prev_hook_kf=first)
-    elif scene.some(0.15):
-        curve = scene.graph.out("SoakCurve")
-    return scene.pack(
-        "Schedule",
-        factors=scene.random.choice(("0: 1, 0.35: 0.5", "1, 0.8, 0.5", "0: 0, 0.5: 1", "0.7", "")),
-        between=scene.option("Schedule", "between"),
-        along=scene.option("Schedule", "along"),
-        batch_factors=scene.list_of(scene.batch, 0.5),
-        three_way_until=scene.number(0.0, 0.5, 1.0),
-        hook_keyframes=frames,
-        curve=curve,
-    )
+class Sampling(Encoding):
+    """A prompt being drawn, with what follows embeds. cfg: a number, or a task's."""
 
+    cfg: float | list
 
-def layers(scene: Scene) -> list:
-    """Draw layer weights. SD3 has no tables, and its weight acts in one place."""
-    kinds, scalings = scene.options("Layers", "weight_type"), scene.options("Layers", "scaling")
-    if scene.is_joint:
-        kinds = [kind for kind in kinds if not any(word in kind for word in TABLES)]
-        scalings = scalings[:1]
-    own = "" if scene.family != "sd15" else scene.random.choice(OWN_LAYERS)
-    return scene.pack(
-        "Layers", weight_type=scene.random.choice(kinds), layer_weights=own, scaling=scene.random.choice(scalings)
-    )
+    def all(self) -> None:
+        """Apply adapters one behind the other and sample; label, watch and save it, at times."""
+        (model, clip, vae), self.cfg = self.checkpoint(), self.one(*CFG)
+        if self.rarely():
+            return self.grid(model, clip, vae)
+        embeds = []
+        for _ in range(self.one(1, 1, 2, 3)):
+            embeds = self.embeds(clip)
+            if self.one(False, False, True):
+                self.pack("SaveEmbeds", embeds=embeds)
+            if not self.watched and self.rarely():
+                embeds = self.combined(THEN, embeds, self.embeds(clip))
+            model = self.applied(model, embeds)
+        watch = self.pack("Watch", model=model) if self.watched else None
+        samples = self.sampled([watch, 0] if watch else model, self.texts(embeds, clip), *self.latent(vae))
+        if watch or self.rarely():
+            self.graph.add("SaveLatent", samples=samples, filename_prefix="latents/soak")
+        image = self.graph.out("VAEDecode", samples=samples, vae=vae)
+        if watch:
+            self.save(self.out("HeatMap", watch=[watch, 1], image=image))
+        self.save(self.out("LabelGrid", images=image) if self.rarely() else image)
 
+    def save(self, image: list) -> None:
+        self.graph.add("SaveImage", images=image, filename_prefix="soak")
 
-def watched(scene: Scene, model: list) -> tuple[list, list]:
-    node = scene.graph.add(f"{PACK}Watch", model=model)
-    return [node, 0], [node, 1]
+    def applied(self, model: list, embeds: list) -> list:
+        """Apply embeds, by a task's recommended settings at times."""
+        start, end = self.one(*WINDOWS)
+        settings = {"start_percent": start, "end_percent": end}
+        if self.watched:
+            settings = {"weight": 0.8, "instruct_guidance": 2.0, "start_percent": 0.0, "end_percent": 1.0, **EVERYWHERE}
+        elif self.graph[embeds[0]]["class_type"] == f"{PACK}Encode" and self.rarely():
+            loaded = self.graph[embeds[0]]["inputs"]["adapter"]
+            if ADAPTERS[self.graph[loaded[0]]["inputs"]["adapter_name"]].kind == "instruct":
+                task = self.pack("Task", adapter=loaded)
+                names = ("weight", "guidance", "instruct_guidance", "image_guidance")
+                settings |= {name: [task, slot] for slot, name in enumerate(names, start=1)}
+                self.cfg = [task, 5]
+        return self.out("Apply", model=model, embeds=embeds, **settings)
 
+    def schedule(self) -> list:
+        batch = ", ".join(str(self.one(0.3, 1.0, 1.5)) for _ in range(self.batch)) if self.often() else ""
+        return self.out("Schedule", batch_factors=batch)
 
-def heat_map(scene: Scene, watch: list, image: list) -> list:
-    views = {name: scene.option("HeatMap", name) for name in ("view", "scale")}
-    return scene.pack("HeatMap", watch=watch, image=image, opacity=scene.number(0.0, 0.6, 1.0), **views)
+    def layers(self) -> list:
+        """Draw layer weights. SD3 has no tables, and its weight acts in one place."""
+        kinds, scalings = options("Layers", "weight_type"), options("Layers", "scaling")
+        if self.family == SD3:
+            kinds, scalings = (
+                [kind for kind in kinds if "style" not in kind and "composition" not in kind],
+                scalings[:1],
+            )
+        own = self.one("", "", "0: 1", "0: 0.5, 1: 1") if self.family == SD15 else ""
+        return self.out("Layers", weight_type=self.one(*kinds), scaling=self.one(*scalings), layer_weights=own)
 
+    def texts(self, embeds: list, clip: list) -> tuple[list, ...]:
+        """Return positive and negative: Encode's, or ComfyUI's own."""
+        if self.graph[embeds[0]]["class_type"] == f"{PACK}Encode" and not self.rarely():
+            return [embeds[0], 1], [embeds[0], 2]
+        return tuple(self.graph.out("CLIPTextEncode", clip=clip, text=text) for text in ("a teapot", "blurry"))
 
-def texts(scene: Scene, encoded: Encoded, clip: list) -> tuple[list, list]:
-    """Return positive and negative: Encode's, or ComfyUI's own."""
-    if encoded.positive is not None and encoded.negative is not None and scene.some(0.85):
-        return encoded.positive, encoded.negative
-    words = scene.texts()
-    return tuple(scene.graph.out("CLIPTextEncode", clip=clip, text=text) for text in words.values())
+    def latent(self, vae: list) -> tuple[list, float]:
+        """Return an empty latent, or a picture's; and how much of it is to be sampled anew."""
+        if not self.rarely():
+            size = {"width": self.one(64, 80, 96, 128), "height": self.one(64, 64, 96), "batch_size": self.batch}
+            return self.graph.out("EmptySD3LatentImage" if self.family == SD3 else "EmptyLatentImage", **size), 1.0
+        image = self.graph.out("LoadImage", image="cut-2.png")
+        samples = self.graph.out("VAEEncode", pixels=image, vae=vae)
+        return self.graph.out("RepeatLatentBatch", samples=samples, amount=self.batch), self.one(0.5, 1.0)
 
+    def sampled(self, model: list, texts: tuple[list, ...], latent: list, denoise: float) -> list:
+        """Sample latents by any sampler, mostly by KSampler."""
+        sampler = self.one(*OFTEN, *(one for one in self.offered["sampler_name"] if one not in SLOW))
+        both, seed = {"model": model, "positive": texts[0], "negative": texts[1], "cfg": self.cfg}, self.one(*SEEDS)
+        if not self.rarely():
+            given = {**both, **self.steps(), "sampler_name": sampler, "latent_image": latent}
+            return self.graph.out("KSampler", **given, denoise=denoise, seed=seed)
+        basic = self.graph.out("BasicGuider", model=model, conditioning=texts[0])
+        return self.graph.out(
+            "SamplerCustomAdvanced",
+            noise=self.graph.out("RandomNoise", noise_seed=seed),
+            guider=self.graph.out("CFGGuider", **both) if self.often() else basic,
+            sampler=self.graph.out("KSamplerSelect", sampler_name=sampler),
+            sigmas=self.graph.out("BasicScheduler", model=model, denoise=denoise, **self.steps()),
+            latent_image=latent,
+        )
 
-def latent(scene: Scene, vae: list) -> tuple[list, float]:
-    """Return an empty latent, or a picture's, at times with a mask; and how much of it is to be sampled anew."""
-    if scene.some(0.75):
-        size = {"width": scene.random.choice((64, 80, 96, 128)), "height": scene.random.choice((64, 64, 96))}
-        kind = "EmptySD3LatentImage" if scene.family == SD3 else "EmptyLatentImage"
-        return scene.graph.out(kind, **size, batch_size=scene.batch), 1.0
-    image = scene.graph.out("LoadImage", image=scene.random.choice(("square.png", "cut-2.png")))
-    samples = scene.graph.out("VAEEncode", pixels=image, vae=vae)
-    if scene.batch > 1:
-        samples = scene.graph.out("RepeatLatentBatch", samples=samples, amount=scene.batch)
-    if scene.half():
-        samples = scene.graph.out("SetLatentNoiseMask", samples=samples, mask=scene.mask())
-    return samples, scene.number(0.5, 0.7, 1.0)
+    def steps(self) -> dict:
+        """Draw scheduler and steps. ComfyUI 0.3.75's kl_optimal divides 0 by 0 for a single step."""
+        scheduler, steps = self.one(*self.offered["scheduler"]), self.one(1, 2, 2, 3)
+        return {"scheduler": scheduler, "steps": max(steps, 2) if scheduler == "kl_optimal" else steps}
 
-
-def sampled(scene: Scene, model: list, conds: tuple[list, list], start: tuple[list, float]) -> list:
-    """Sample latents by any sampler or guider."""
-    samples, denoise = start
-    sampler, along = _sampler(scene), steps(scene, 1, 2, 2, 3)
-    if scene.some(0.25):
-        return _custom(scene, model, conds, samples, {**along, "denoise": denoise}, sampler)
-    both = {"model": model, "positive": conds[0], "negative": conds[1], "latent_image": samples}
-    settings = {**along, "cfg": scene.number(5.0, 1.0, 2.0, 7.5), "sampler_name": sampler}
-    if denoise == 1.0 and scene.some(0.1):
-        more = {
-            "add_noise": "enable",
-            "start_at_step": 0,
-            "end_at_step": 10000,
-            "return_with_leftover_noise": "disable",
-        }
-        return scene.graph.out("KSamplerAdvanced", **both, **settings, **more, noise_seed=scene.seed())
-    return scene.graph.out("KSampler", **both, **settings, denoise=denoise, seed=scene.seed())
-
-
-def steps(scene: Scene, *numbers: int) -> dict:
-    """A scheduler, and one of these numbers of steps. ComfyUI 0.3.75's kl_optimal divides 0 by 0 for a single one."""
-    scheduler, number = scene.random.choice(scene.choices.schedulers), scene.random.choice(numbers)
-    return {"scheduler": scheduler, "steps": max(number, 2) if scheduler == "kl_optimal" else number}
-
-
-def _sampler(scene: Scene) -> str:
-    return scene.random.choice(("euler", "dpmpp_2m", *scene.choices.samplers))
-
-
-def _custom(scene: Scene, model, conds, samples, along: dict, sampler: str) -> list:
-    node = scene.graph.add(
-        "SamplerCustomAdvanced",
-        noise=scene.graph.out("RandomNoise", noise_seed=scene.seed()),
-        guider=_guider(scene, model, conds),
-        sampler=scene.graph.out("KSamplerSelect", sampler_name=sampler),
-        sigmas=scene.graph.out("BasicScheduler", model=model, **along),
-        latent_image=samples,
-    )
-    return [node, 0]
-
-
-def _guider(scene: Scene, model: list, conds: tuple[list, list]) -> list:
-    positive, negative = conds
-    if scene.some(0.3):
-        return scene.graph.out("BasicGuider", model=model, conditioning=positive)
-    cfg = scene.number(5.0, 1.0)
-    return scene.graph.out("CFGGuider", model=model, positive=positive, negative=negative, cfg=cfg)
+    def grid(self, model: list, clip: list, vae: list) -> None:
+        """Make a grid of two or three settings by two, or of one setting alone."""
+        name, (latent, denoise) = self.adapter(), self.latent(vae)
+        in_row = ADAPTERS[name].reads_face or self.often()
+        source = {"references": self.row(ADAPTERS[name])} if in_row else {"image": self.pictures()}
+        rows = self.one(*GRID_AXES)
+        columns = self.one(*(axis for axis in GRID_AXES if axis != rows))
+        axes = {"rows": rows, "row_values": GRID_AXES[rows], "columns": columns, "column_values": GRID_AXES[columns]}
+        models = {"model": model, "adapter": self.load(name), "clip": clip, "vae": vae}
+        given = {**models, **source, **axes, **self.steps(), "latent": latent, "denoise": denoise, "cfg": self.cfg}
+        node = self.pack("Grid", sampler_name=self.one(*OFTEN), **given)
+        self.save([node, 0])
+        self.save([node, 1])

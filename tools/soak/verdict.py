@@ -11,119 +11,150 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from comfyhost.client import Run
+from comfyhost.api_prompt import ApiPrompt
+from comfyhost.client import Client, ClientError, NodeFailedError, PromptRejectedError, Run, RunInterruptedError
 from PIL import Image
 
-from soak.catalogue import ADAPTERS, EMBEDS, Adapter
-from soak.generator import Prompt
-from soak.schema import OF_THE_SERVER, Schema, is_link
+from soak.encoding import PACK
+from soak.files import State, Stored
 
 DONE, INTERRUPTED, REFUSED, BROKEN = "done", "interrupted", "refused", "broken"
 # The node's words: "FILE (...), in ..." or "saved: FILE, in ...". Both lie in the output folder.
-SAVES = {"IPAdapterInstructSaveEmbeds": "", "IPAdapterInstructReadFace": "saved: "}
+SAVES = {f"{PACK}SaveEmbeds": "", f"{PACK}ReadFace": "saved: "}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a prompt.
+    """The outcome of a prompt: its kind is one of the four above.
 
-    kind: one of the four above. said: why it did not end with pictures. made: digests of what it made.
+    said: why it did not end with pictures. made: the files it made, each with its digest, by "node type".
     """
 
     kind: str
     said: str = ""
-    made: Mapping[str, list[str]] = field(default_factory=dict)
+    made: Mapping[str, Mapping[Path, str]] = field(default_factory=dict)
 
 
-def why_unsound(prompt: Prompt, state: Mapping[str, Adapter | str | None]) -> str:
+def queued(client: Client, prompt: ApiPrompt) -> str | Outcome:
+    """Queue a prompt and return its id, or what became of it where the server would not have it."""
+    try:
+        return client.queue(prompt)
+    except ClientError as error:
+        return Outcome(REFUSED if isinstance(error, PromptRejectedError) else BROKEN, str(error))
+
+
+def outcome(client: Client, prompt: ApiPrompt, prompt_id: str, base: Path) -> Outcome:
+    """Follow a queued prompt to its end. The pack's nodes refuse with a ValueError; all else is not expected."""
+    try:
+        return Outcome(DONE, made=files_made(client.wait(prompt_id), prompt, base))
+    except RunInterruptedError:
+        return Outcome(INTERRUPTED)
+    except NodeFailedError as error:
+        refused = error.node_type.startswith(PACK) and is_pack_error(error.traceback)
+        return Outcome(REFUSED, str(error)) if refused else Outcome(BROKEN, f"{error}\n{error.traceback[-1500:]}")
+    except ClientError as error:
+        return Outcome(BROKEN, str(error))
+
+
+def is_pack_error(traceback: str) -> bool:
+    """True when a traceback ends in a `raise` of the pack's own."""
+    return "raise ValueError" in traceback[-1500:] or "raise AdapterFileError" in traceback[-1500:]
+
+
+def files_of(prompt: ApiPrompt, state: State) -> list[str]:
+    """Return the changing files that a prompt reads."""
+    values = (value for node in prompt.values() for value in node["inputs"].values())
+    return sorted({value for value in values if isinstance(value, str) and value in state})
+
+
+def why_unsound(prompt: ApiPrompt, state: State) -> str:
     """Say why the pack should refuse a prompt, files being as they are; "" where it should not."""
-    for name, embeds in sorted(prompt.uses, key=str):
-        content = state[name]
-        if content is None:
+    for name in files_of(prompt, state):
+        if state[name] is None:
             return f"{name} is not there"
-        if content.family != prompt.family:
-            return f"{name} is for {content.family}, the model for {prompt.family}"
-        if embeds is not None and state[embeds] is None:
-            return f"{embeds} is not there"
-        if embeds is not None and content != ADAPTERS[EMBEDS[state[embeds]].adapter]:
-            return f"{embeds} was made with another adapter than {name} is now"
-    return next((f"{name} is not there" for name in prompt.faces if state[name] is None), "")
-
-
-def files_of(prompt: Prompt) -> list[str]:
-    """The changing files that a prompt reads."""
-    used = {name for adapter, embeds in prompt.uses for name in (adapter, embeds) if name is not None}
-    return sorted(used | prompt.faces)
+    family = prompt.inputs("CheckpointLoaderSimple")["ckpt_name"].partition(".")[0]
+    for node in prompt.values():
+        inputs = node["inputs"]
+        if node["class_type"] == f"{PACK}Loader" and state[inputs["adapter_name"]].family != family:
+            return f"{inputs['adapter_name']} is for {state[inputs['adapter_name']].family}, the model for {family}"
+        if node["class_type"] == f"{PACK}LoadEmbeds":
+            name = prompt[inputs["adapter"][0]]["inputs"]["adapter_name"]
+            if state[inputs["file"]].adapter != state[name]:
+                return f"{inputs['file']} was made with another adapter than {name} is now"
+    return ""
 
 
 class Verdict:
-    """Collects outcomes. complaints: what should not have been."""
+    """The verdict on all prompts so far. complaints: what should not have been."""
 
     def __init__(self):
         self.outcomes: Counter[str] = Counter()
         self.complaints: list[str] = []
-        self.refusals: list[str] = []
+        self.refusals: set[str] = set()
         self.compared = 0
-        self._first: dict[tuple, tuple[int, Mapping]] = {}
+        self._made: dict[str, dict[tuple, tuple[int, Mapping]]] = {}  # by graph, then by its files' content
 
-    def take(self, prompt: Prompt, outcome: Outcome, state: Mapping, interrupts: int) -> None:
-        """Take in the outcome of a prompt.
+    def take(self, number: int, prompt: ApiPrompt, came: Outcome, state: State, interrupted: bool) -> str:
+        """Take in the outcome of a prompt, and return why it was to be refused, if it was, or what is wrong with it.
 
-        state: of the files when the prompt was queued. interrupts: how many were sent while it was in the queue.
+        state: of the files when it was queued. interrupted: whether an interrupt was sent while it was in the queue.
         """
-        self.outcomes[outcome.kind] += 1
-        why = why_unsound(prompt, state)
-        if outcome.kind == BROKEN or (outcome.kind == INTERRUPTED and not interrupts):
-            self.complain(prompt, f"{outcome.kind}: {outcome.said}")
-        elif outcome.kind == REFUSED and not why:
-            self.complain(prompt, f"refused without a reason: {outcome.said}")
-        elif outcome.kind == DONE and why:
-            self.complain(prompt, f"should have been refused, since {why}")
-        elif outcome.kind == REFUSED:
-            self.refusals.append(f"{why}: {outcome.said.splitlines()[-1][:300]}")
-        elif outcome.kind == DONE:
-            self.compare(prompt, outcome, state)
+        self.outcomes[came.kind] += 1
+        why, wrong = why_unsound(prompt, state), ""
+        if came.kind == BROKEN or (came.kind == INTERRUPTED and not interrupted):
+            wrong = f"{came.kind}: {came.said}"
+        elif came.kind == REFUSED and not why:
+            wrong = f"refused without a reason: {came.said}"
+        elif came.kind == DONE:
+            wrong = f"should have been refused, since {why}" if why else self._compare(number, prompt, came, state)
+        elif came.kind == REFUSED:
+            self.refusals.add(f"{why}: {came.said.splitlines()[-1][:300]}")
+        if wrong:
+            self.complaints.append(f"prompt {number}: {wrong}")
+        return wrong or why
 
-    def compare(self, prompt: Prompt, outcome: Outcome, state: Mapping) -> None:
-        """Compare the outcome with that of the first prompt of the same graph on the same files."""
-        if not outcome.made:
-            self.complain(prompt, "it made nothing")
-        key = prompt.text, tuple((name, state[name]) for name in files_of(prompt))
-        first, made = self._first.setdefault(key, (prompt.number, outcome.made))
-        if first != prompt.number:
-            self.compared += 1
-            if made != outcome.made:
-                differing = [
-                    node for node in made.keys() | outcome.made.keys() if made.get(node) != outcome.made.get(node)
-                ]
-                self.complain(prompt, f"differs from prompt {first} at {', '.join(sorted(differing))}")
-
-    def complain(self, prompt: Prompt, what: str) -> None:
-        self.complaints.append(f"prompt {prompt.number} ({prompt.recipe}, {prompt.family}): {what}")
+    def _compare(self, number: int, prompt: ApiPrompt, came: Outcome, state: State) -> str:
+        """Say how prompts of the same graph contradict each other: the same files give the same, others another."""
+        if not came.made:
+            return "it made nothing"
+        made = {node: list(files.values()) for node, files in came.made.items()}
+        earlier = self._made.setdefault(json.dumps(prompt), {})
+        first, before = earlier.setdefault(tuple(state[name] for name in files_of(prompt, state)), (number, made))
+        if first == number:
+            stale = [other for other, one in earlier.values() if other != number and one == made]
+            acts = any(node["class_type"] == f"{PACK}Watch" for node in prompt.values())  # see Encoding.watched
+            return f"is the same as prompt {stale[0]}, whose files were others" if stale and acts else ""
+        self.compared += 1
+        differing = sorted(node for node in made.keys() | before.keys() if made.get(node) != before.get(node))
+        return f"differs from prompt {first} at {', '.join(differing)}" if differing else ""
 
 
-def digests(run: Run, prompt: Prompt, base: Path) -> dict[str, list[str]]:
-    """Return digests of the pictures, latents and files that a run has made, by "node type"."""
+def stored(prompt: ApiPrompt, came: Outcome, state: State) -> list[tuple[Path, Stored]]:
+    """Return the faces that a prompt has saved, and the embeds, where it reads a single adapter."""
+    loaders = (node["inputs"] for node in prompt.values() if node["class_type"] == f"{PACK}Loader")
+    adapters = {state[inputs["adapter_name"]] for inputs in loaders}
+    found = []
+    for node, files in came.made.items():
+        if node.endswith("ReadFace"):
+            found += [(path, Stored(digest)) for path, digest in files.items()]
+        elif node.endswith("SaveEmbeds") and len(adapters) == 1:
+            found += [(path, Stored(digest, *adapters)) for path, digest in files.items()]
+    return found
+
+
+def files_made(run: Run, prompt: ApiPrompt, base: Path) -> dict[str, dict[Path, str]]:
+    """Return the pictures, latents and files that a run has made, each with its digest, by "node type"."""
     made = {}
     for node_id, output in run.outputs.items():
-        kind = prompt.graph.get(node_id, {}).get("class_type", "")
-        files = [base / one["type"] / one["subfolder"] / one["filename"] for one in _listed(output)]
-        files += _named_in_text(kind, output, base)
+        kind = prompt.get(node_id, {}).get("class_type", "")
+        listed = [one for name in ("images", "latents") for one in output.get(name, [])]
+        files = [base / one["type"] / one["subfolder"] / one["filename"] for one in listed]
+        for line in output.get("text", ()) if kind in SAVES else ():  # the node says what it has written
+            if line.startswith(SAVES[kind]) and ".safetensors" in line:
+                files.append(base / "output" / re.split(r" \(|, in ", line.removeprefix(SAVES[kind]))[0])
         if files:
-            made[f"{node_id} {kind}"] = [digest(file) for file in files]
+            made[f"{node_id} {kind}"] = {file: digest(file) for file in files}
     return made
-
-
-def _listed(output: Mapping) -> list[dict]:
-    return [one for name in ("images", "latents") for one in output.get(name, [])]
-
-
-def _named_in_text(kind: str, output: Mapping, base: Path) -> list[Path]:
-    """The file that a node of the pack says it has written."""
-    if kind not in SAVES:
-        return []
-    said = [line for line in output.get("text", ()) if line.startswith(SAVES[kind]) and ".safetensors" in line]
-    return [base / "output" / re.split(r" \(|, in ", line.removeprefix(SAVES[kind]))[0] for line in said]
 
 
 def digest(file: Path) -> str:
@@ -139,63 +170,3 @@ def digest(file: Path) -> str:
         header.pop("__metadata__", None)
     # safetensors writes what it says beside the tensors in another order each time
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode() + content[8 + length :]).hexdigest()
-
-
-class Coverage:
-    """The nodes, inputs and choices of the pack that the prompts have used.
-
-    options: by node and input, what can be told apart: a combo's choices, both of a switch, given or left as it is.
-    """
-
-    def __init__(self, schema: Schema):
-        self.schema = schema
-        self.options = {
-            (kind, name): _options(required, name, type_, more)
-            for kind in schema.nodes
-            for name, (required, type_, more) in schema.inputs(kind).items()
-        }
-        self.nodes: Counter[str] = Counter()
-        self.used: Counter[tuple[str, str, str]] = Counter()
-
-    def take(self, prompt: Prompt) -> None:
-        for node in prompt.graph.values():
-            kind = node["class_type"]
-            if kind not in self.schema.nodes:
-                continue
-            self.nodes[kind] += 1
-            for name, (_, _, more) in self.schema.inputs(kind).items():
-                use = _use(node["inputs"].get(name), self.options[kind, name], more.get("default"))
-                self.used[kind, name, use] += 1
-
-    def unused(self) -> list[str]:
-        return [
-            f"{kind}.{name}: {option}"
-            for (kind, name), options in self.options.items()
-            for option in options
-            if not self.used[kind, name, option]
-        ]
-
-    def __str__(self) -> str:
-        every = sum(len(options) for options in self.options.values())
-        unused = self.unused()
-        return (
-            f"{len(self.nodes)} of {len(self.schema.nodes)} nodes, {every - len(unused)} of {every} options; "
-            f"unused: {'; '.join(unused) or 'none'}"
-        )
-
-
-def _options(required: bool, name: str, type_: str, more: Mapping) -> list[str]:
-    if type_ == "COMBO" and name not in OF_THE_SERVER:
-        return list(more["options"])
-    if type_ == "BOOLEAN":
-        return ["True", "False"]
-    return ["given"] if required else ["given", "left"]
-
-
-def _use(value, options: list[str], default) -> str:
-    """Return the option that a value is; an input that is left is its default."""
-    if not is_link(value):
-        found = str(default if value is None else value)
-        if found in options:
-            return found
-    return "left" if value is None else "given"
