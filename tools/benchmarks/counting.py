@@ -105,7 +105,7 @@ def kept(options: dict) -> dict[str, int]:
     running = options[RUN].adapters if RUN in options else []
     streams = [one.applied.adapter.streams for one in running]
     return {
-        "keys and values": sum(x.nbytes for one in running for pair in one.keys_values.sites.values() for x in pair),
+        "keys and values": sum(x.nbytes for one in running for pair in one.of_branches.sites.values() for x in pair),
         "stream matrices": sum(weights.loaded_size() for weights in streams if weights),
     }
 
