@@ -50,11 +50,12 @@ def training() -> Blueprint:
 def tower(title: str, layout: int, prefix: str, width: int) -> Blueprint:
     """Return a CLIP tower of one block; only its norm has the width that tells it."""
     files, parts = pack_module("models.encoding.open_clip.files"), Blueprint()
-    kind = {"image": files.IMAGE, "text": files.TEXT}[title]
-    names, shapes = kind.layouts[layout], {"conv1.weight": (4, 3, 2, 2), kind.norm: (width,)}
-    joined = [f"self_attn.{x}_proj.{part}" for x in "qkv" for part in ("weight", "bias")] if layout else files.JOINED
-    for ours in (*kind.outside, *(f"{files.BLOCKS}0.{name}" for name in (*files.BLOCK, *joined))):
-        parts.put(names.source(ours, prefix), *shapes.get(ours, (2, 2)))
+    kind, place = {"image": files.IMAGE, "text": files.TEXT}[title], files.Place(list(files.LAYOUTS)[layout], prefix)
+    shapes = {"conv1.weight": (4, 3, 2, 2), kind.norm: (width,)}
+    block = (f"{files.BLOCKS}0.{part}{end}" for part in files.BLOCK_PARTS for end in ("weight", "bias"))
+    for ours in (*kind.marks, *kind.others, *block):
+        for name in place.sources(ours):
+            parts.put(name, *shapes.get(ours, (2, 2)))
     return parts
 
 
