@@ -16,6 +16,7 @@ import torch
 from comfyhost.checkpoints import checkpoint
 from comfyhost.weights import draw
 from ipadapter_instruct import nodes
+from ipadapter_instruct.nodes.tools.open_clip import IPAdapterInstructOpenClip
 from safetensors.torch import save, save_file
 from support import pack_nodes, small_encoders, small_files
 from support.node_runs.node_inputs import BATCH, PICTURE, PREPARING, apply
@@ -84,7 +85,7 @@ def run_all(folders, clip, vit_h) -> set[str]:
 
     def node(kind: str, **inputs):
         ran.add(kind)
-        own = getattr(nodes, f"IPAdapterInstruct{kind}")
+        own = next(one for one in nodes.NODES if one.__name__ == f"IPAdapterInstruct{kind}")
         own.GET_SCHEMA()  # the host has asked for it when a node runs
         return run_node(own, **inputs).args
 
@@ -182,16 +183,16 @@ def test_a_download_that_was_chosen_is_the_only_access_to_the_network(places, fo
     with serving(Served(save(small_encoders.small_vit_l()), linked=True)) as address:
         ask_here(monkeypatch, address)
         host, port = address.removeprefix("http://").split(":")
-        run_node(nodes.IPAdapterInstructOpenClip, image_encoder=DOWNLOAD, text_encoder="none")  # what is imported late
+        run_node(IPAdapterInstructOpenClip, image_encoder=DOWNLOAD, text_encoder="none")  # what is imported late
         (folders["clip_vision"] / "ViT-L-14-openai.safetensors").unlink()
         with watching(watcher, places) as seen:
-            run_node(nodes.IPAdapterInstructOpenClip, image_encoder=DOWNLOAD, text_encoder="none")
+            run_node(IPAdapterInstructOpenClip, image_encoder=DOWNLOAD, text_encoder="none")
     assert seen, "the hook should have seen the download"
     assert {one.split()[0] for one in seen} <= {"socket.connect", "socket.getaddrinfo"}
     here = [f"'{name}', {port}" for name in (host, "localhost", "::1")]
     assert all(any(place in one for place in here) for one in seen)
     with watching(watcher, places) as seen:
-        run_node(nodes.IPAdapterInstructOpenClip, image_encoder="none", text_encoder=DOWNLOAD)  # the same file has both
+        run_node(IPAdapterInstructOpenClip, image_encoder="none", text_encoder=DOWNLOAD)  # the same file has both
     assert seen == []
 
 
