@@ -22,6 +22,7 @@ from support.page.comfy_page import ComfyPage
 
 # Two that follow each other have neither the front end nor the renderer in common: a test that is `spread` meets both.
 SCREENS = [(INSTALLED, "canvas"), (NEWER, "vue"), (NEWER, "canvas"), (INSTALLED, "vue")]
+SECOND = pytest.mark.long("a second front end")
 
 
 class ModelsFolder:
@@ -94,7 +95,11 @@ def servers(models: ModelsFolder) -> Iterator[Servers]:
         yield started
 
 
-@pytest.fixture(scope="package", params=SCREENS, ids=lambda screen: "-".join(screen))
+@pytest.fixture(
+    scope="package",
+    params=[pytest.param(screen, marks=[SECOND] if screen[0] == NEWER else []) for screen in SCREENS],
+    ids=lambda screen: "-".join(screen),
+)
 def opened(request: pytest.FixtureRequest, browser: Browser, servers: Servers) -> Iterator[ComfyPage]:
     """The page, opened once for this front end and renderer; nothing went wrong after the last test, either."""
     front_end, renderer = request.param

@@ -38,6 +38,7 @@ def page_without_js(tmp_path: Path, browser: Browser, models) -> Iterator[ComfyP
             page.close()
 
 
+@pytest.mark.long("tests/server runs workflows without a page")
 def test_a_shipped_workflow_opens_and_runs(page_without_js: ComfyPage):
     page = page_without_js
     page.drop_workflow(SD15)

@@ -42,6 +42,7 @@ def test_samplers_give_each_latent_its_reference(family, guidance, sampler):
     check(ksampler, SceneOfReferences(family, CHAINS[guidance]), batch=REFERENCES, sampler=sampler)
 
 
+@pytest.mark.long("test_samplers splits batches")
 @pytest.mark.parametrize("guidance", CHAINS)
 def test_conditions_split_for_want_of_memory_keep_the_references(family, guidance, monkeypatch):
     def none_free(device=None, torch_free_too=False):

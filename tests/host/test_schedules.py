@@ -193,6 +193,7 @@ def run_hooked(form, strength: float = 1.0) -> torch.Tensor:
     return ksampler(form, conds=tuple(comfy.hooks.set_hooks_for_conditioning(conds, hooks) for conds in pair(form)))
 
 
+@pytest.mark.long("each is tested alone")
 @pytest.mark.parametrize("guidance", ["simple", "three-way"])
 def test_a_lora_with_keyframes_of_its_own_runs_beside_a_schedule(guidance):
     scene = fading("sd15", NOISE, guidance=guidance)

@@ -65,6 +65,7 @@ def test_the_pack_starts_with_all_its_nodes_and_without_importing_optional_packa
     assert [module for module in modules if module.endswith(tuple(f".{name}" for name in LATER))] == []
 
 
+@pytest.mark.long("a second ComfyUI")
 def test_a_comfyui_without_the_node_api_is_told_which_one_is_needed(tmp_path):
     floor = re.search(r'requires-comfyui = ">=(.+)"', (REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
     imported = "import execution, server, nodes\n"

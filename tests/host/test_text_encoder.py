@@ -85,10 +85,12 @@ def open_clip_states(tokens: torch.Tensor) -> torch.Tensor:
     return tower.forward_intermediates(tokens, output_fmt="NLC", **last_block)["text_intermediates"][0]
 
 
+@pytest.mark.long("transformers' states are the same")
 def test_states_are_those_of_open_clips_text_tower_for_every_token(states, token_ids):
     assert_same(states["sd15"], open_clip_states(token_ids))
 
 
+@pytest.mark.long("transformers' states are the same")
 def test_states_are_those_of_open_clips_own_tokenizer_up_to_the_end_of_the_text(states):
     tokens = open_clip.get_tokenizer("ViT-L-14-quickgelu")(list(PROMPTS.values()))  # pads with 0
     text = torch.arange(77) <= (tokens == END).int().argmax(dim=1, keepdim=True)

@@ -102,6 +102,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(family):
         same(small_training.weights(resumed.adapter)[name], weight)
 
 
+@pytest.mark.long("gradients and losses are tested apart")
 @each_family
 def test_a_batch_that_an_adapter_can_explain_is_learnt_by_heart(family):
     """Targets and noise are made so that the golden adapter's loss is zero; another starts far from it."""

@@ -35,7 +35,9 @@ class Shipped:
         return self.server.log_text()[self.log_before :]
 
 
-@pytest.fixture(scope="module", params=["sdxl", "sd3"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("sdxl", marks=pytest.mark.long("a UNet, as SD1.5's elsewhere")), "sd3"]
+)
 def shipped(request, server) -> Iterator[Shipped]:
     """One family after the other, since loading one takes a while; its models are let go at the end."""
     yield Shipped(request.param, server)

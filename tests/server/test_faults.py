@@ -15,6 +15,7 @@ from PIL import Image
 from support.servers import stand_in_models
 
 APPLY, LOADER, SAMPLER = "IPAdapterInstructApply", "IPAdapterInstructLoader", "KSampler"
+pytestmark = pytest.mark.long("a second server; tests/host/test_broken_runs and test_unreadable_folders are in process")
 FAULTS = Path(__file__).parents[1] / "support" / "servers" / "faults"
 
 

@@ -55,6 +55,7 @@ def test_every_cell_is_a_single_run_bit_for_bit(client, single):
     assert len({cell.tobytes() for cell in cells}) == len(CELLS)
 
 
+@pytest.mark.long("tests/host/test_grid does it in process")
 def test_the_sheet_holds_every_cell_and_room_for_labels(client, tiny):
     run = client.run(grid_of(tiny, seed=11))
     (sheet,) = (pixels(client, image) for image in run.outputs["sheet"]["images"])
@@ -69,6 +70,7 @@ def test_the_sheet_holds_every_cell_and_room_for_labels(client, tiny):
         assert any(np.array_equal(sheet[y : y + height, x : x + width], cell) for y, x in corners)
 
 
+@pytest.mark.long("tests/host/test_grid does it in process")
 def test_each_instruction_is_encoded_once_and_only_new_cells_are_made_in_the_next_run(client, tiny):
     first = client.run(grid_of(tiny, prompt="a teapot"))
     assert len(run_of(ENCODE, first)) == 2
@@ -79,12 +81,14 @@ def test_each_instruction_is_encoded_once_and_only_new_cells_are_made_in_the_nex
     assert [len(run_of(kind, wider)) for kind in (APPLY, SAMPLER, "VAEDecode")] == [2, 2, 2]
 
 
+@pytest.mark.long("tests/host/test_grid does it in process")
 def test_cells_that_differ_in_cfg_and_seed_share_encode_and_apply(client, tiny):
     axes = {"rows": "cfg", "row_values": "1, 4", "columns": "seed", "column_values": "1\n2\n3"}
     run = client.run(grid_of(tiny, prompt="a kettle", **axes))
     assert [len(run_of(kind, run)) for kind in (ENCODE, APPLY, SAMPLER)] == [1, 1, 6]
 
 
+@pytest.mark.long("tests/host/test_grid does it in process")
 def test_the_grid_says_how_many_pictures_and_passes_it_makes(client, tiny):
     run = client.run(grid_of(tiny, seed=13))
     (said,) = run.outputs["grid"]["text"]

@@ -36,6 +36,7 @@ def drawn(client: Client, graph: dict) -> tuple[np.ndarray, object]:
     return np.asarray(Image.open(io.BytesIO(client.download(image))).convert("RGB")), run
 
 
+@pytest.mark.long("tests/host/watch draws the same in process")
 def test_every_view_is_drawn_without_sampling_again(client, watched):
     pictures, runs = zip(*(drawn(client, watched.changed(HEAT_MAP, view=view)) for view in VIEWS), strict=True)
     for found in pictures:
@@ -47,6 +48,7 @@ def test_every_view_is_drawn_without_sampling_again(client, watched):
     assert not any(sampler in run.seconds for run in runs[1:])
 
 
+@pytest.mark.long("tests/host/watch draws the same in process")
 def test_another_seed_draws_anew_by_itself(client, watched):
     first, _ = drawn(client, watched.changed(HEAT_MAP, opacity=1.0))
     second, run = drawn(client, watched.changed(HEAT_MAP, opacity=1.0).changed(SAMPLER, seed=8))
@@ -54,6 +56,7 @@ def test_another_seed_draws_anew_by_itself(client, watched):
     assert (first != second).any()
 
 
+@pytest.mark.long("tests/host/watch draws the same in process")
 def test_the_node_says_how_much_each_instruction_got(client, watched):
     instruction = watched.inputs("IPAdapterInstructEncode")["instruction"]
     _, run = drawn(client, watched.changed(SAMPLER, seed=9))

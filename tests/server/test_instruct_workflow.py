@@ -75,6 +75,7 @@ def test_clip_text_encode_gives_the_picture_that_encodes_own_conditioning_gives(
     assert np.array_equal(picture(client, graph), picture(client, tiny))
 
 
+@pytest.mark.long("tests/host/test_latent_masks has sizes that halve unevenly")
 def test_a_large_picture_of_520_by_712_works(client, tiny):
     graph = tiny.changed("EmptyLatentImage", width=520, height=712).changed("KSampler", steps=1, cfg=1.0)
     assert picture(client, graph.changed(APPLY, guidance="simple")).shape == (712, 520, 3)
@@ -90,6 +91,7 @@ def test_a_size_that_halves_unevenly_works_with_an_attention_mask_on_the_real_un
     assert made.std() > 1
 
 
+@pytest.mark.long("tests/host/test_broken_runs does it in process")
 def test_an_interrupted_run_leaves_the_next_one_as_it_would_have_been(client, tiny):
     undisturbed = picture(client, tiny)
     asked: list[Progress] = []

@@ -58,6 +58,7 @@ def test_a_watched_model_shows_previews(watcher, tiny):
     assert len(watcher.previews) >= 3
 
 
+@pytest.mark.long("tests/host/test_broken_runs interrupts a run")
 def test_a_grid_is_interrupted_within_a_cell_and_made_in_full_afterwards(watcher, tiny):
     graph = grid_of(tiny, prompt="an interrupted pot", steps=4)
     sampled: list[str] = []
