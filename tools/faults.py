@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 
-from comfyhost.install import clean_environment, say
+from comfyhost.install import clean_environment, exit_code, say
 from comfyhost.places import REPO_ROOT, TOOLS, ToolError
 from comfyhost.repository import copy_working_tree
 
@@ -53,11 +53,14 @@ class Fault:
         return text
 
 
-def main(rooms: Sequence[str]) -> int:
-    """Return 0 when `make test` sees at least 95 of 100 faults."""
+def main(rooms: Sequence[str]) -> None:
+    """Plant the faults of these rooms, or all. Raises ToolError when `make test` sees fewer than 95 of 100."""
     import tomllib  # not in Python 3.10, which runs the pack
 
     faults = [Fault(**entry) for entry in tomllib.loads(FAULTS.read_text(encoding="utf-8"))["fault"]]
+    known = dict.fromkeys(fault.room for fault in faults)
+    if unknown := [room for room in rooms if room not in known]:
+        raise ToolError(f"Rooms among {', '.join(known)} were expected; {', '.join(unknown)} is none. Name one.")
     chosen = [fault for fault in faults if not rooms or fault.room in rooms]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(COPIES) as pool:
         copies: SimpleQueue[Path] = SimpleQueue()
@@ -71,7 +74,8 @@ def main(rooms: Sequence[str]) -> int:
     REPORT.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
     noticed, by_check = sum(map(bool, rows)), sum(tier_of(test) == CHECK for test in rows)
     say(f"{QUICK} sees {noticed} of {len(chosen)}, {CHECK} {by_check} of them. {REPORT} lists them.")
-    return int(noticed < ENOUGH * len(chosen))
+    if noticed < ENOUGH * len(chosen):
+        raise ToolError(f"{QUICK} was expected to see {ENOUGH:.0%} of the faults. Add tests for the others.")
 
 
 def tier_of(test: str) -> str:
@@ -105,4 +109,4 @@ def first_failure(folder: Path, tests: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(lambda: main(sys.argv[1:])))

@@ -109,7 +109,7 @@ class Applied:
 
 
 class Shared:
-    """A part of a model's options, which the host deep-copies at every clone; it never changes, so it is its copy."""
+    """A part of a model's options that all clones have in common, though the host deep-copies them at every clone."""
 
     def __deepcopy__(self, memo: dict):
         return self

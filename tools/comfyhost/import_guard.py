@@ -14,24 +14,26 @@ import sys
 import tempfile
 from pathlib import Path
 
-from comfyhost.places import REPO_ROOT, host
+from comfyhost.install import exit_code
+from comfyhost.places import REPO_ROOT, ToolError, host
 from comfyhost.repository import AUTHOR, git
 
 PACK = ("__init__.py", "models", "nodes")
 
 
-def main() -> int:
-    """Return comfy-import-guard's exit status: 0 when nothing would break."""
+def main() -> None:
+    """Run comfy-import-guard, which prints what it found. Raises ToolError when something would break."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         commit_comfyui(place / "ComfyUI")
         pack = place / "custom_nodes" / "ipadapter-instruct"
+        pack.mkdir(parents=True)
         for name in PACK:
             copy = shutil.copytree if (REPO_ROOT / name).is_dir() else shutil.copy
-            pack.mkdir(parents=True, exist_ok=True)
             copy(REPO_ROOT / name, pack / name)
         options = ["--cache-dir", place, "--comfy-dir", place, "--target", "HEAD", "--offline", "--quiet"]
-        return subprocess.run([sys.executable, "-m", "comfy_import_guard.cli", "check", *options]).returncode
+        if subprocess.run([sys.executable, "-m", "comfy_import_guard.cli", "check", *options]).returncode:
+            raise ToolError("ComfyUI lacks what is named above, or takes it otherwise. Ask it for the feature first.")
 
 
 def commit_comfyui(folder: Path) -> None:
@@ -44,4 +46,4 @@ def commit_comfyui(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

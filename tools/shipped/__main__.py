@@ -7,8 +7,8 @@ import sys
 from collections.abc import Mapping
 
 from comfyhost.client import Client
-from comfyhost.install import say
-from comfyhost.places import REPO_ROOT, ToolError
+from comfyhost.install import exit_code, say
+from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
 
 from shipped.parts import InstructWorkflow
@@ -17,17 +17,13 @@ from shipped.recipes import RECIPES
 FOLDER = REPO_ROOT / "workflows"
 
 
-def main() -> int:
-    try:
-        with ComfyServer() as server, Client(server.url) as client:
-            object_info = client.object_info()
-    except ToolError as error:
-        say(f"error: {error}")
-        return 1
+def main() -> None:
+    """Write every recipe's file, by what a server says of its nodes. Raises ToolError when it does not start."""
+    with ComfyServer() as server, Client(server.url) as client:
+        object_info = client.object_info()
     for name in RECIPES:
         (FOLDER / f"{name}.json").write_text(file_text(name, object_info), encoding="utf-8")
     say(f"Wrote {len(RECIPES)} workflows to {FOLDER}. Pictures: python -m shipped.pictures")
-    return 0
 
 
 def file_text(name: str, object_info: Mapping[str, dict]) -> str:
@@ -38,4 +34,4 @@ def file_text(name: str, object_info: Mapping[str, dict]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(main))

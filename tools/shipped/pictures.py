@@ -14,9 +14,9 @@ from pathlib import Path
 
 from comfyhost.browser import chromium
 from comfyhost.frontend import NEWER, server_arguments
-from comfyhost.install import say
+from comfyhost.install import exit_code, say
 from comfyhost.photo import write_examples
-from comfyhost.places import REPO_ROOT, ToolError, host
+from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer
 from comfyhost.small_models import small_models
 from PIL import Image
@@ -66,17 +66,8 @@ SMALL_RUN = """async () => {
 }"""
 
 
-def main() -> int:
-    """Take the pictures asked for, else all."""
-    try:
-        take(sys.argv[1:] or [*RECIPES, CLOSE_UP])
-    except ToolError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
-
-
 def take(names: list[str]) -> None:
+    """Take the pictures of these workflows."""
     small = replace(host(), models=small_models())
     with ComfyServer(small, arguments=server_arguments(NEWER)) as server, chromium() as browser:
         write_examples(server.base)
@@ -127,4 +118,4 @@ def save(image: Image.Image, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: take(sys.argv[1:] or [*RECIPES, CLOSE_UP])))

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from comfyhost.install import say
+from comfyhost.install import exit_code
 from comfyhost.places import ToolError
 from comfyhost.standins import whole
 
@@ -30,17 +30,16 @@ def main() -> int:
     parser.add_argument("--adapters", nargs="+", choices=NAMES, default=list(NAMES))
     parser.add_argument("--adapters-only", action="store_true", help="keep the stored base model and autoencoder")
     wanted = parser.parse_args()
-    try:
+
+    def work() -> None:
         for step in () if wanted.adapters_only else BASE:
             run(*step)
         run("references")
         run("train_adapter", JOINT, "--reading-only")
         with ThreadPoolExecutor(AT_ONCE) as workers:
             list(workers.map(adapter, wanted.adapters))
-    except ToolError as error:
-        say(f"error: {error}")
-        return 1
-    return 0
+
+    return exit_code(work)
 
 
 def adapter(name: str) -> None:
