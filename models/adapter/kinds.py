@@ -14,10 +14,7 @@ from .resampler import Resampler
 
 V2 = "plusv2"
 # In small letters, what makes a FaceID-Plus file a V2: "plus v2" together, or "v2" as a word of its own.
-V2_NAMES = {
-    V2: r"plus[\W_]*v[\W_]*2(?!\d)",
-    "v2": r"(?<![a-z])v2(?![a-z\d])|(faceid|sd15|sdxl)v2(?!\d)",
-}
+V2_NAMES = {V2: r"plus[\W_]*v[\W_]*2(?!\d)", "v2": r"(?<![a-z])v2(?![a-z\d])|(faceid|sd15|sdxl)v2(?!\d)"}
 
 Tensors = Mapping[str, Tensor]
 

@@ -80,11 +80,6 @@ def instruction_of(task: str, own_words: str) -> str:
     return KNOWN[task].instruction if task in KNOWN else own_words
 
 
-def trained_tasks(family: Family) -> list[Task]:
-    """Return the tasks that a family's published file was trained on."""
-    return [task for task in TASKS if family in task.families]
-
-
 def recommended(family: Family, task: Task) -> Settings:
     """Return the authors' settings for a task, for guidance `auto`, which itself lowers the weight where they do.
 
@@ -103,7 +98,7 @@ def describe_instruction(family: Family, instruction: str, trained: Sequence[str
     """
     if is_among(instruction, trained):
         return "instruction: this file was trained on it"
-    tasks = trained_tasks(family)
+    tasks = [task for task in TASKS if family in task.families]
     named = [task for task in tasks if task.is_named_in(instruction)]
     if named:
         return "instruction: trained on " + ", ".join(task.name + (" (beta)" if task.beta else "") for task in named)

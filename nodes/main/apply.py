@@ -32,17 +32,25 @@ class IPAdapterInstructApply(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, embeds, instruct_guidance, image_guidance, attn_mask=None, schedule=None, layers=None, **widgets
+        cls,
+        model,
+        embeds,
+        weight,
+        guidance,
+        instruct_guidance,
+        image_guidance,
+        start_percent,
+        end_percent,
+        attn_mask=None,
+        schedule=None,
+        layers=None,
     ) -> io.NodeOutput:
         from ...models.patching.apply import apply_instruct
         from ...models.patching.chain import EVERYWHERE, STEADY, ApplySettings
 
+        schedule, layers = schedule or STEADY, layers or EVERYWHERE
         settings = ApplySettings(
-            instruct_scale=instruct_guidance,
-            image_scale=image_guidance,
-            schedule=schedule or STEADY,
-            layers=layers or EVERYWHERE,
-            **widgets,
+            weight, guidance, instruct_guidance, image_guidance, start_percent, end_percent, schedule, layers
         )
         patched, choices = apply_instruct(model, embeds, settings, attn_mask)
         return output_with_text(cls, choices, patched)

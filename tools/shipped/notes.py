@@ -48,7 +48,8 @@ def text_of(workflow: str, files: Sequence[dict]) -> str:
 
 def family_note(family) -> str:
     """Say what to try with a family's plain workflow."""
-    usual, trained = family.settings, tasks.trained_tasks(family)
+    usual = family.settings
+    trained = [task for task in tasks.TASKS if family in task.families]
     takes = "\n".join(f"- **{task.name}**: {TAKES[task.name]}" for task in trained)
     stronger = "".join(
         f" ({scale:g} for the {task.name})"
