@@ -8,7 +8,7 @@ from comfyhost.places import host
 COMFYUI = host().comfyui
 
 torch.set_num_threads(1)  # the models are small and the test workers many
-import_comfyui()
+import_comfyui(("main.py", "--cpu", "--use-pytorch-cross-attention"))  # the attention of most cards
 import comfy.model_management  # noqa: E402, F401
 
 
