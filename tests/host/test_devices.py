@@ -249,7 +249,7 @@ def test_the_attention_on_both_devices_is_seen(family, bare, embeds, guidance):
     seen, applied = [], small_models.applied(bare, embeds, **MODES[guidance])
     for model in (applied, spread(applied)):
         looked_at, watch = watched(model)
-        one_step_over_areas(looked_at, family, torch.zeros_like(noise(bare)), None, (8, 12, 4, 6))
+        one_step_over_areas(looked_at, family, torch.zeros_like(noise(bare)), None, (4, 6, 2, 3))
         seen.append((watch.mean(), *watch.over_blocks().values(), watch.token_maps()[0]))
     for found, expected in zip(*reversed(seen), strict=True):
         close(found, expected, CLOSE)

@@ -106,7 +106,7 @@ def test_areas_keep_every_latents_reference_and_mask(bare, family, each, guidanc
         positive, negative = (text(name, family) for name in ("positive", "negative"))
         second = text("second", family)
         conds = [[[t.context, t.values]] for t in (positive, negative)]
-        conds[0].append([second.context, {**second.values, "area": (8, 12, 4, 6), "strength": 1.0}])
+        conds[0].append([second.context, {**second.values, "area": (4, 6, 2, 3), "strength": 1.0}])
         latent = {"samples": latents}
         return host_nodes.KSampler().sample(model, SEED, STEPS, CFG, "euler", "normal", *conds, latent, 0.6)[0]
 

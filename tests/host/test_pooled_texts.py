@@ -17,7 +17,7 @@ from support.sampling.short_runs import close, noise, noise_prediction, same
 from support.situations.prompts import Prompt, weights
 from torch import Tensor
 
-HEIGHT, WIDTH = 16, 24
+HEIGHT, WIDTH = 8, 12
 SCALES = {"instruct_scale": 6.0, "image_scale": 0.5}
 
 
@@ -40,8 +40,8 @@ SITUATIONS = {
     "strengths of their own": (ONE, replace(TWO, mask=fading(), strength=0.6)),
     "masks that fade into each other": (replace(ONE, mask=fading()), replace(TWO, mask=1 - fading())),
     "areas side by side": (
-        replace(ONE, area=(HEIGHT, 12, 0, 0), mask=half(True)),
-        replace(TWO, area=(HEIGHT, 12, 0, 12), mask=half(False)),
+        replace(ONE, area=(HEIGHT, WIDTH // 2, 0, 0), mask=half(True)),
+        replace(TWO, area=(HEIGHT, WIDTH // 2, 0, WIDTH // 2), mask=half(False)),
     ),
     "LoRAs of their own": (replace(ONE, lora=1.0, mask=half(True)), replace(TWO, lora=-0.7, mask=half(False))),
     "the rest of the picture": (replace(ONE, mask=half(True)), replace(TWO, is_default=True)),

@@ -52,9 +52,9 @@ def test_windows_of_a_batch_are_one_moment_and_every_latent_keeps_its_place(bare
 @pytest.mark.parametrize("guidance", MODES)
 def test_an_areas_maps_stand_at_its_place(bare, embeds, family, guidance):
     model, watch = watched(small_models.applied(bare, embeds, guidance=guidance))
-    one_step_over_areas(model, family, torch.zeros_like(noise(bare, 2)), (8, 12, 4, 6))
-    inside = torch.zeros(16, 24, dtype=torch.bool)
-    inside[4:12, 6:18] = True
+    one_step_over_areas(model, family, torch.zeros_like(noise(bare, 2)), (4, 6, 2, 3))
+    inside = torch.zeros(8, 12, dtype=torch.bool)
+    inside[2:6, 3:9] = True
     shares, tokens = watch.mean()[0], watch.token_maps()[0]
     assert (shares[:, inside] > 0).all() and (shares[:, ~inside] == 0).all()
     close(tokens.sum(dim=1), inside.float().expand(2, -1, -1))
@@ -62,13 +62,13 @@ def test_an_areas_maps_stand_at_its_place(bare, embeds, family, guidance):
 
 def test_where_areas_overlap_their_mean_is_seen(bare, embeds, family):
     model, watch = watched(small_models.applied(bare, embeds, guidance="simple"))
-    latents, area, found = torch.zeros_like(noise(bare)), (8, 12, 4, 6), []
+    latents, area, found = torch.zeros_like(noise(bare)), (4, 6, 2, 3), []
     for areas in ((None, area), (None,)):
         one_step_over_areas(model, family, latents, *areas)
         found.append(first_block(watch)[0, 0])
     part, whole = found
-    inside = torch.zeros(16, 24, dtype=torch.bool)
-    inside[4:12, 6:18] = True
+    inside = torch.zeros(8, 12, dtype=torch.bool)
+    inside[2:6, 3:9] = True
     close(part[~inside], whole[~inside])
     assert not torch.allclose(part[inside], whole[inside], atol=1e-4)
 

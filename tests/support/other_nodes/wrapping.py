@@ -24,7 +24,7 @@ def tile_by_tile(apply_model, args):
     """
 
     def cut(whole):
-        return torch.cat([whole[..., :12], whole[..., 12:]])
+        return torch.cat(whole.tensor_split(2, dim=-1))
 
     tiles, c = cut(args["input"]), dict(args["c"])
     for name, value in c.items():

@@ -13,7 +13,7 @@ from support.sampling.short_runs import close
 STEPS, CFG, SEED = 2, 4.0, 3
 
 
-def latent(form, batch: int = 1, size: tuple[int, int] = (16, 24)) -> dict:
+def latent(form, batch: int = 1, size: tuple[int, int] = (8, 12)) -> dict:
     channels = form.model.model.latent_format.latent_channels
     return {"samples": torch.zeros(batch, channels, *size)}
 
@@ -29,7 +29,7 @@ def pair(form, **values) -> tuple[list, list]:
     return form.conditions("positive", **values), form.conditions("negative", **values)
 
 
-def pair_with_area(form, area: tuple[int, int, int, int] = (8, 12, 4, 6)) -> tuple[list, list]:
+def pair_with_area(form, area: tuple[int, int, int, int] = (4, 6, 2, 3)) -> tuple[list, list]:
     """With a second positive for a part of the latent: height, width, top, left."""
     own, second = {"area": area, "strength": 1.0}, text("second", form.scene.family)
     positive = form.conditions("positive") + form.conditions("positive", second, **own)
@@ -54,7 +54,7 @@ def sampled(output) -> torch.Tensor:
     return output[0]["samples"]
 
 
-def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sampler: str = "euler", size=(16, 24)):
+def ksampler(form, model=None, cfg: float = CFG, batch: int = 1, conds=None, sampler: str = "euler", size=(8, 12)):
     positive, negative = conds or pair(form)
     model, start = model or form.model, latent(form, batch, size)
     return sampled(

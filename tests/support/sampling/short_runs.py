@@ -12,7 +12,7 @@ from support import small_models
 STEPS, CFG = 3, 4.0
 
 
-def noise(model, batch: int = 1, height: int = 16, width: int = 24) -> torch.Tensor:
+def noise(model, batch: int = 1, height: int = 8, width: int = 12) -> torch.Tensor:
     channels = model.model.latent_format.latent_channels
     return torch.randn(batch, channels, height, width, generator=torch.Generator().manual_seed(5))
 
