@@ -81,7 +81,9 @@ class Servers:
         if front_end != self.front_end:
             self.running.close()
             comfyui = dataclasses.replace(host(), models=self.models)
-            self.server = self.running.enter_context(ComfyServer(comfyui, arguments=server_arguments(front_end)))
+            # Readers of files are kept from workflow to workflow, and with them what they have read.
+            arguments = [*server_arguments(front_end), "--cache-lru", "40"]
+            self.server = self.running.enter_context(ComfyServer(comfyui, arguments=arguments))
             self.front_end = front_end
             write_examples(self.server.base)
         return self.server.url

@@ -8,16 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comfyhost.adapters import instruct_adapter
 from comfyhost.api_prompt import ApiPrompt
-from comfyhost.checkpoints import UNETS, checkpoint
+from comfyhost.checkpoints import checkpoint
 from comfyhost.client import Client
-from comfyhost.denoisers import cross_attention_widths
 from comfyhost.encoders import vit_h
 from comfyhost.photo import write_photo
 from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
-from comfyhost.standins import StandIn, write_stand_ins
+from comfyhost.standins import StandIn, adapter_for, write_stand_ins
 from comfyhost.workflow import to_prompt
 from support.servers import stand_in_models
 
@@ -25,7 +23,7 @@ TINY = "tiny_sd15.safetensors"
 SMALL_VIT_H = "small_vit_h.safetensors"  # named so that auto does not take it before the ordinary one
 TINY_FILES = (
     StandIn(f"checkpoints/{TINY}", lambda: checkpoint("sd15")),
-    StandIn(f"ipadapter/{TINY}", lambda: instruct_adapter("sd15", cross_attention_widths(UNETS["sd15"]))),
+    StandIn(f"ipadapter/{TINY}", lambda: adapter_for("sd15", kind="sd15")),
     StandIn(f"clip_vision/{SMALL_VIT_H}", lambda: vit_h(layers=2)),
 )
 FOLDERS = ("checkpoints", "clip_vision", "ipadapter")
@@ -88,8 +86,8 @@ def shipped(server: ComfyServer, object_info: dict[str, dict], photo: Path) -> A
 
 
 @pytest.fixture(scope="session")
-def tiny(shipped: ApiPrompt) -> ApiPrompt:
-    """The shipped workflow with the small models, two steps to a small picture."""
+def with_auto(shipped: ApiPrompt) -> ApiPrompt:
+    """The shipped workflow with the small models and ViT-H, found by `auto`: two steps to a small picture."""
     small = shipped.changed("CheckpointLoaderSimple", ckpt_name=TINY)
     small = small.changed("IPAdapterInstructLoader", adapter_name=TINY)
     small = small.changed("EmptyLatentImage", width=128, height=128)
@@ -97,7 +95,7 @@ def tiny(shipped: ApiPrompt) -> ApiPrompt:
 
 
 @pytest.fixture(scope="session")
-def quick(tiny: ApiPrompt) -> ApiPrompt:
-    """The same with an image encoder of two layers, for what encodes many pictures."""
-    graph = tiny.with_node("encoder", "IPAdapterInstructOpenClip", image_encoder=SMALL_VIT_H, text_encoder="none")
+def tiny(with_auto: ApiPrompt) -> ApiPrompt:
+    """The same with an image encoder of two layers, which takes a hundredth of ViT-H's time."""
+    graph = with_auto.with_node("encoder", "IPAdapterInstructOpenClip", image_encoder=SMALL_VIT_H, text_encoder="none")
     return graph.changed("IPAdapterInstructLoader", clip_vision=["encoder", 0])

@@ -24,8 +24,8 @@ def test_adapters_of_the_models_folder_and_of_extra_model_paths_are_offered(obje
     assert {shipped.inputs(LOADER)["adapter_name"], tiny.inputs(LOADER)["adapter_name"]} <= set(offered)
 
 
-def test_the_shipped_workflow_makes_a_picture_of_the_size_asked_for(client, tiny):
-    made = picture(client, tiny)
+def test_the_shipped_workflow_makes_a_picture_of_the_size_asked_for(client, with_auto):
+    made = picture(client, with_auto)
     assert made.shape == (128, 128, 3)
     assert made.std() > 1, "the picture is one flat colour"
 

@@ -16,29 +16,29 @@ OWN_WORDS = {"task": "own words", "instruction": "use the inverted look"}
 
 
 @pytest.fixture(scope="module")
-def trained(quick):
+def trained(tiny):
     """The tiny adapter, trained on four pairs cut from the reference picture; its output takes the loader's place."""
-    graph = quick.with_node(
-        "tiles", "IPAdapterInstructTile", image=quick.output("LoadImage"), max_tiles=4, overlap=0.0, whole=False
+    graph = tiny.with_node(
+        "tiles", "IPAdapterInstructTile", image=tiny.output("LoadImage"), max_tiles=4, overlap=0.0, whole=False
     )
     graph = graph.with_node("targets", "ImageInvert", image=["tiles", 0])
     graph = graph.with_node("small", "ImageScale", image=["targets", 0], **scale())
     inputs = {
-        "model": quick.output("CheckpointLoaderSimple"),
-        "clip": quick.output("CheckpointLoaderSimple", 1),
-        "vae": quick.output("CheckpointLoaderSimple", 2),
+        "model": tiny.output("CheckpointLoaderSimple"),
+        "clip": tiny.output("CheckpointLoaderSimple", 1),
+        "vae": tiny.output("CheckpointLoaderSimple", 2),
         "references": ["tiles", 0],
         "targets": ["small", 0],
         "instruction": "use the inverted look",
         "captions": "a picture",
-        "initial_adapter": quick.inputs(LOADER)["adapter_name"],
+        "initial_adapter": tiny.inputs(LOADER)["adapter_name"],
         "steps": STEPS,
         "batch_size": 2,
         "learning_rate": 1e-3,
         "seed": 0,
         "filename_prefix": "trained",
         "preview_every": 2,
-        "clip_vision": quick.inputs(LOADER)["clip_vision"],
+        "clip_vision": tiny.inputs(LOADER)["clip_vision"],
     }
     graph = graph.with_node("trained", TRAIN, **inputs).with_node("plot", "PreviewImage", images=["trained", 1])
     graph = graph.with_node("graph", "LossGraphNode", loss=["trained", 3], filename_prefix="losses")
@@ -59,7 +59,7 @@ def adapters(server) -> dict[str, dict]:
     return {path.name: load_file(path) for path in sorted((server.base / "output" / "ipadapter").glob("*"))}
 
 
-def test_what_was_trained_is_used_at_once_and_saved_and_can_be_loaded(client, server, quick, trained):
+def test_what_was_trained_is_used_at_once_and_saved_and_can_be_loaded(client, server, tiny, trained):
     seen: list[Progress] = []
     run = client.run(trained, seen.append)
     words = run.outputs["trained"]["text"]
@@ -78,11 +78,11 @@ def test_what_was_trained_is_used_at_once_and_saved_and_can_be_loaded(client, se
 
     offered = client.object_info()[LOADER]["input"]["required"]["adapter_name"]
     assert name in str(offered)
-    loaded = quick.changed(LOADER, adapter_name=name).changed(ENCODE, **OWN_WORDS)
+    loaded = tiny.changed(LOADER, adapter_name=name).changed(ENCODE, **OWN_WORDS)
     assert np.array_equal(
         pictures(client, loaded)[0], np.asarray(Image.open(io.BytesIO(made["output"])).convert("RGB"))
     )
-    untrained = quick.changed(ENCODE, **OWN_WORDS)
+    untrained = tiny.changed(ENCODE, **OWN_WORDS)
     assert (pictures(client, untrained)[0] != pictures(client, loaded)[0]).any()
 
 

@@ -52,9 +52,9 @@ class StandIn:
 
 
 def adapter_for(family: str, kind: str) -> Blueprint:
-    """An adapter for the denoiser of a checkpoint kind."""
+    """An adapter for the denoiser of a checkpoint kind; a small one for the least denoiser of the family."""
     widths = joint_block_widths(MMDITS[kind]) if kind in MMDITS else cross_attention_widths(UNETS[kind])
-    return instruct_adapter(family, widths)
+    return instruct_adapter(family, widths, small=kind == family)
 
 
 VIT_H = StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h)
