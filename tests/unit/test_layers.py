@@ -83,6 +83,13 @@ def test_style_and_composition_share_no_layer_and_are_both_in_the_type_of_both(f
     assert both == [one + other for one, other in zip(style, composition, strict=True)]
 
 
+@pytest.mark.parametrize("family, expected", [(SD15, {4: 0.25, 5: 1.0}), (SDXL, {3: 1.0})], ids=["sd15", "sdxl"])
+def test_composition_lies_in_the_groups_that_people_know(family, expected):
+    """Source: cubiq/ComfyUI_IPAdapter_plus@b103c674, IPAdapterPlus.py, `ipadapter_execute`."""
+    assert dict(enumerate(by_group(family, LayerWeights("composition")))).items() >= expected.items()
+    assert sum(by_group(family, LayerWeights("composition"))) == sum(expected.values())
+
+
 @pytest.mark.parametrize("name", TABLE_NAMES)
 @pytest.mark.parametrize("family", [SD15, SDXL], ids=["sd15", "sdxl"])
 def test_only_the_precise_types_act_on_the_negative(family, name):
