@@ -220,6 +220,7 @@ def test_words_of_a_run_are_still_there_after_a_reload(sd15: ComfyPage):
     assert "trained on face" in sd15.text(ENCODE)
 
 
+@pytest.mark.spread("opened", "locale", 2)
 @pytest.mark.parametrize("locale", ["ko", "zh", "ja"])
 def test_the_nodes_speak_the_pages_language(page: ComfyPage, locale):
     words = json.loads((REPO_ROOT / "locales" / locale / "nodeDefs.json").read_text(encoding="utf-8"))
