@@ -32,26 +32,42 @@ class Output:
 
 
 Node = Mapping[str, Output]  # a node that was added: its outputs by name
+Source = Output | Node
+SOURCES = (Output, Mapping)
+
+
+def output_for(source: Any, name: str, kind: str) -> Output | None:
+    """Return what an input takes from a source: of a node the output of its name, or the first of its type."""
+    if not isinstance(source, Mapping):
+        return source if isinstance(source, Output) else None
+    found = [source[name]] if name in source else [output for output in source.values() if output.type == kind]
+    if not found:
+        raise ValueError(f"An output {name} or of type {kind} was expected; there are {', '.join(source) or 'none'}.")
+    return found[0]
 
 
 @dataclass
 class Workflow:
-    """The nodes in the order in which data flows. `object_info`: what a server's /object_info says of every node."""
+    """The nodes in the order in which data flows.
+
+    object_info: what a server's /object_info says of every node. loaded: the outputs of loaders, for sockets that must
+    be linked and are to nothing else.
+    """
 
     name: str
     object_info: Mapping[str, dict]
     nodes: list[dict] = field(default_factory=list)
     links: list[list] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
+    loaded: dict[str, Output] = field(default_factory=dict)
 
     def add(
         self, kind: str, pos: Sequence[int], size: Sequence[int], title: str = "", models: Sequence[dict] = (), **inputs
     ) -> Node:
-        """Add a node. `inputs`: an Output to link from, or a value; widgets not named here take their defaults."""
+        """Add a node. inputs: an output, or its node, to link from; or a value. Other widgets take their defaults."""
         known = self.object_info[kind]
         slots = self.slots(known, inputs)
-        unknown = inputs.keys() - {slot["name"] for slot in slots}
-        if unknown:
+        if unknown := inputs.keys() - {slot["name"] for slot in slots}:
             raise ValueError(f"{kind} has no inputs {', '.join(sorted(unknown))}")
         outputs = list(zip(known["output_name"], known["output"], strict=True))
         number = self.place(
@@ -75,15 +91,15 @@ class Workflow:
         return number
 
     def slots(self, known: dict, inputs: Mapping[str, Any]) -> list[dict]:
-        """Return the next node's inputs, sockets first, as the page orders them; an Output is linked."""
+        """Return the next node's inputs, sockets first, as the page orders them, linked."""
         optional, found = known["input"].get("optional", {}), []
         for name, kind, options in sorted(input_definitions(known), key=lambda entry: is_widget(*entry[1:])):
-            source, slot = inputs.get(name), {"name": name, "type": kind, "link": None}
+            slot, usual = {"name": name, "type": kind, "link": None}, self.loaded
             if name in optional:
-                slot["shape"] = OPTIONAL_SHAPE
+                slot["shape"], usual = OPTIONAL_SHAPE, None
             if is_widget(kind, options):
-                slot["widget"] = {"name": name}
-            if isinstance(source, Output):
+                slot["widget"], usual = {"name": name}, None
+            if source := output_for(inputs.get(name, usual), name, kind):
                 slot["link"] = self.link(source, len(found))
             found.append(slot)
         return found
@@ -150,7 +166,7 @@ def values(known: dict, inputs: Mapping[str, Any]) -> list:
 
     Raises KeyError for a list without a default: name a choice.
     """
-    found = {**BESIDE_VALUES, **{name: value for name, value in inputs.items() if not isinstance(value, Output)}}
+    found = BESIDE_VALUES | {name: value for name, value in inputs.items() if not isinstance(value, SOURCES)}
     for name, kind, options in input_definitions(known):
         if is_widget(kind, options) and name not in found:
             found[name] = options.get("default", "") if kind == "STRING" else options["default"]

@@ -1,6 +1,6 @@
 """Take the pictures workflows/*.jpg, and docs/encode_and_apply.jpg, from ComfyUI's newer page with small models.
 
-PYTHONPATH=tools python -m shipped.pictures [NAME ...]
+PYTHONPATH=tools python -m shipped.pictures [NAME ...]    the last comes with instruct_sd15
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,17 +24,15 @@ from playwright.sync_api import Page
 from shipped.__main__ import FOLDER
 from shipped.recipes import RECIPES
 
-CLOSE_UP = "encode_and_apply"  # the nodes that instruct, after a short run
-CLOSE_UP_OF = "instruct_sd15"
+CLOSE_UP_OF = "instruct_sd15"  # the nodes that instruct, after a short run
 CLOSE_UP_NODES = ("IPAdapterInstructEncode", "IPAdapterInstructApply")
-CLOSE_UP_PATH = REPO_ROOT / "docs" / f"{CLOSE_UP}.jpg"
+CLOSE_UP = REPO_ROOT / "docs" / "encode_and_apply.jpg"
 WINDOW = {"width": 2560, "height": 1500}
 BARS = (180, 140, 120, 120)  # what the page's own bars take at the left, top, right and bottom
 MARGIN = 12
 LARGEST = (1200, 900)
 QUALITY = 85
 SETTLE = 2500
-RUN_TIMEOUT = 120_000
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
     "Comfy.VueNodes.Enabled": True,
@@ -77,23 +74,16 @@ def take(names: list[str]) -> None:
         page.wait_for_function(READY)
         page.wait_for_timeout(SETTLE)
         for name in names:
-            close_up = name == CLOSE_UP
-            load(page, CLOSE_UP_OF if close_up else name)
-            if close_up:
-                page.set_default_timeout(RUN_TIMEOUT)
+            workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+            page.evaluate(LOAD, [name, workflow])
+            page.wait_for_timeout(SETTLE)
+            save(page, FOLDER / f"{name}.jpg")
+            if name == CLOSE_UP_OF:
                 page.evaluate(SMALL_RUN)
-            path = CLOSE_UP_PATH if close_up else FOLDER / f"{name}.jpg"
-            save(picture(page, CLOSE_UP_NODES if close_up else ()), path)
-            say(str(path.relative_to(REPO_ROOT)))
+                save(page, CLOSE_UP, *CLOSE_UP_NODES)
 
 
-def load(page: Page, name: str) -> None:
-    workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    page.evaluate(LOAD, [name, workflow])
-    page.wait_for_timeout(SETTLE)
-
-
-def picture(page: Page, types: Sequence[str]) -> Image.Image:
+def save(page: Page, path: Path, *types: str) -> None:
     """Show the nodes of these types, or everything: moved into the free part of the window, and cut out of it."""
     boxes = page.evaluate(BOXES, list(types))
     left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
@@ -103,19 +93,13 @@ def picture(page: Page, types: Sequence[str]) -> Image.Image:
     page.evaluate(MOVE, [scale, [BARS[0] / scale - left, BARS[1] / scale - top]])
     page.wait_for_timeout(SETTLE)
     x, y = page.evaluate(ORIGIN)
-    clip = {
-        "x": x + BARS[0] - MARGIN,
-        "y": y + BARS[1] - MARGIN,
-        "width": width * scale + 2 * MARGIN,
-        "height": height * scale + 2 * MARGIN,
-    }
-    return Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
-
-
-def save(image: Image.Image, path: Path) -> None:
+    size = {"width": width * scale + 2 * MARGIN, "height": height * scale + 2 * MARGIN}
+    cut = page.screenshot(clip={"x": x + BARS[0] - MARGIN, "y": y + BARS[1] - MARGIN, **size})
+    image = Image.open(io.BytesIO(cut)).convert("RGB")
     image.thumbnail(LARGEST, Image.Resampling.LANCZOS)
     image.save(path, quality=QUALITY, optimize=True)
+    say(str(path.relative_to(REPO_ROOT)))
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: take(sys.argv[1:] or [*RECIPES, CLOSE_UP])))
+    sys.exit(exit_code(lambda: take(sys.argv[1:] or [*RECIPES])))
