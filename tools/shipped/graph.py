@@ -4,8 +4,6 @@ The page's form has what a prompt for the API has not, such as places, sizes, sl
 `api_prompt` builds the other.
 """
 
-from __future__ import annotations
-
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -34,6 +32,7 @@ class Output:
 Node = Mapping[str, Output]  # a node that was added: its outputs by name
 Source = Output | Node
 SOURCES = (Output, Mapping)
+Pair = tuple[int, int]  # a place, or a size
 
 
 def output_for(source: Any, name: str, kind: str) -> Output | None:
@@ -50,8 +49,8 @@ def output_for(source: Any, name: str, kind: str) -> Output | None:
 class Workflow:
     """The nodes in the order in which data flows.
 
-    object_info: what a server's /object_info says of every node. loaded: the outputs of loaders, for sockets that must
-    be linked and are to nothing else.
+    object_info: what a server's /object_info says of every node. loaded: the outputs of loaders, by which sockets that
+    must have something are linked to what is of their type when nothing is named.
     """
 
     name: str
@@ -61,14 +60,13 @@ class Workflow:
     groups: list[dict] = field(default_factory=list)
     loaded: dict[str, Output] = field(default_factory=dict)
 
-    def add(
-        self, kind: str, pos: Sequence[int], size: Sequence[int], title: str = "", models: Sequence[dict] = (), **inputs
-    ) -> Node:
+    def add(self, kind: str, pos: Pair, size: Pair, title: str = "", models: Sequence[dict] = (), **inputs) -> Node:
         """Add a node. inputs: an output, or its node, to link from; or a value. Other widgets take their defaults."""
         known = self.object_info[kind]
         slots = self.slots(known, inputs)
         if unknown := inputs.keys() - {slot["name"] for slot in slots}:
             raise ValueError(f"{kind} has no inputs {', '.join(sorted(unknown))}")
+        folded = {name for name, _, options in input_definitions(known) if options.get("advanced")}
         outputs = list(zip(known["output_name"], known["output"], strict=True))
         number = self.place(
             kind,
@@ -79,11 +77,11 @@ class Workflow:
             **({"title": title} if title else {}),
             properties=properties(kind, known, models),
             widgets_values=values(known, inputs),
-            **({"showAdvanced": True} if uses_advanced(known, inputs) else {}),
+            **({"showAdvanced": True} if inputs.keys() & folded else {}),
         )
         return {name: Output(number, slot, type_) for slot, (name, type_) in enumerate(outputs)}
 
-    def place(self, kind: str, pos: Sequence[int], size: Sequence[int], **content) -> int:
+    def place(self, kind: str, pos: Pair, size: Pair, **content) -> int:
         """Put a node of any kind on the page and return its number."""
         number = len(self.nodes) + 1
         head = {"id": number, "type": kind, "pos": list(pos), "size": list(size)}
@@ -94,12 +92,14 @@ class Workflow:
         """Return the next node's inputs, sockets first, as the page orders them, linked."""
         optional, found = known["input"].get("optional", {}), []
         for name, kind, options in sorted(input_definitions(known), key=lambda entry: is_widget(*entry[1:])):
-            slot, usual = {"name": name, "type": kind, "link": None}, self.loaded
+            slot, source = {"name": name, "type": kind, "link": None}, output_for(inputs.get(name), name, kind)
             if name in optional:
-                slot["shape"], usual = OPTIONAL_SHAPE, None
+                slot["shape"] = OPTIONAL_SHAPE
             if is_widget(kind, options):
-                slot["widget"], usual = {"name": name}, None
-            if source := output_for(inputs.get(name, usual), name, kind):
+                slot["widget"] = {"name": name}
+            elif name not in optional and not source:
+                source = next((output for output in self.loaded.values() if output.type == kind), None)
+            if source:
                 slot["link"] = self.link(source, len(found))
             found.append(slot)
         return found
@@ -111,7 +111,7 @@ class Workflow:
         self.nodes[source.node - 1]["outputs"][source.slot]["links"].append(number)
         return number
 
-    def note(self, text: str, pos: Sequence[int], size: Sequence[int]) -> None:
+    def note(self, text: str, pos: Pair, size: Pair) -> None:
         """Add a note in Markdown."""
         empty = {"inputs": [], "outputs": [], "title": "What to try", "properties": {}}
         self.place("MarkdownNote", pos, size, **empty, widgets_values=[text], **NOTE_COLOURS)
@@ -154,11 +154,6 @@ def properties(kind: str, known: dict, models: Sequence[dict]) -> dict:
 def pack_version() -> str:
     text = (REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8")
     return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
-
-
-def uses_advanced(known: dict, inputs: Mapping[str, Any]) -> bool:
-    """True when an input is used that the page would fold away."""
-    return any(name in inputs and options.get("advanced") for name, _, options in input_definitions(known))
 
 
 def values(known: dict, inputs: Mapping[str, Any]) -> list:

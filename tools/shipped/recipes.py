@@ -1,12 +1,11 @@
-"""The recipe of each workflow. Here are those of the families, those where the adapter joins other nodes, and those
-about when, how much, in which layers, and seeing it."""
-
-from __future__ import annotations
+"""The recipe of each workflow. Here are those of the families, those where the adapter joins other nodes, those about
+when, how much, in which layers, and seeing it, and the grids."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from shipped import references, sheets
+from shipped import references
+from shipped.graph import Node
 from shipped.notes import CONTROLNET
 from shipped.parts import (
     APPLYING,
@@ -25,6 +24,10 @@ from shipped.parts import (
 )
 
 BELOW = 870  # a further row of nodes beside the second picture
+GRID_TASK = "style"
+INSTRUCTIONS = ("use everything", "use the style", "use the colour", "use the composition", "use the object")
+CELL = 256
+LEFT = SAMPLING + 20  # of what stands beside a grid
 
 
 def family_workflow(family: families.Family, workflow: InstructWorkflow) -> None:
@@ -33,21 +36,18 @@ def family_workflow(family: families.Family, workflow: InstructWorkflow) -> None
     workflow.load()
     encoded = workflow.encode("pose" if family is families.SDXL else "composition")
     workflow.sample_and_save(workflow.apply(encoded), encoded)
-    workflow.explain((READING, 750), (820, 480))
-    workflow.frames()
+    workflow.finish((READING, 750), (820, 480))
 
 
 def style_and_composition(workflow: InstructWorkflow) -> None:
     """Take two pictures, each with its own instruction, one Apply behind the other."""
     workflow.load("Picture for the composition")
     styled = workflow.load_picture(SECOND_PICTURE, "Picture for the style")
-    texts = PROMPTS["composition"]
-    first = workflow.encode("composition", texts)
-    second = workflow.encode("style", texts, (READING, BELOW_ENCODE), image=styled)
+    first = workflow.encode("composition")
+    second = workflow.encode("style", "composition", (READING, BELOW_ENCODE), image=styled)
     model = workflow.apply(second, (APPLYING, BELOW_ENCODE), model=workflow.apply(first))
     workflow.sample_and_save(model, first, workflow.empty_latent((SAMPLING, 600)))
-    workflow.explain((SAMPLING, 850), (780, 320))
-    workflow.frames(load=1440, instruct=1000, sample=760)
+    workflow.finish((SAMPLING, 850), (780, 320), load=1440, instruct=1000, sample=760)
 
 
 def with_controlnet(workflow: InstructWorkflow) -> None:
@@ -63,9 +63,8 @@ def with_controlnet(workflow: InstructWorkflow) -> None:
     joined |= {"strength": 0.8, "end_percent": 0.8}
     controlled = workflow.add("ControlNetApplyAdvanced", (APPLYING, BELOW), (360, 250), **joined)
     workflow.sample_and_save(model, controlled)
-    workflow.explain((SAMPLING, 780), (780, 300))
     workflow.group("ControlNet", 440, 780, 860, 400)
-    workflow.frames(load=1440)
+    workflow.finish((SAMPLING, 780), (780, 300), load=1440)
 
 
 def inpainting(workflow: InstructWorkflow) -> None:
@@ -81,9 +80,8 @@ def inpainting(workflow: InstructWorkflow) -> None:
     mask = workflow.square_mask(places, ("Keep", "Change"))
     masked = workflow.add("SetLatentNoiseMask", (APPLYING, BELOW + 110), (360, 60), samples=latent, mask=mask)
     workflow.sample_and_save(model, encoded, masked)
-    workflow.explain((SAMPLING, 780), (780, 320))
     workflow.group("The picture to change, and where", 440, 780, 860, 680)
-    workflow.frames(load=1450)
+    workflow.finish((SAMPLING, 780), (780, 320), load=1450)
 
 
 def weight_over_time(workflow: InstructWorkflow) -> None:
@@ -94,35 +92,31 @@ def weight_over_time(workflow: InstructWorkflow) -> None:
     encoded = workflow.encode("composition")
     model = workflow.apply(encoded, (APPLYING, 440), schedule=schedule)
     workflow.sample_and_save(model, encoded, workflow.empty_latent((APPLYING, 860)))
-    workflow.explain()
-    workflow.frames(instruct=1000)
+    workflow.finish(instruct=1000)
 
 
 def instruction_schedule(workflow: InstructWorkflow) -> None:
     """Take the composition until a moment, and the style from then on."""
     workflow.load()
-    texts = PROMPTS["composition"]
-    first = workflow.encode("composition", texts)
-    second = workflow.encode("style", texts, (READING, BELOW_ENCODE))
+    first = workflow.encode("composition")
+    second = workflow.encode("style", "composition", (READING, BELOW_ENCODE))
     both = {"embeds_1": first, "embeds_2": second, "method": "then", "at_percent": 0.35}
     in_turn = workflow.add("IPAdapterInstructCombine", (APPLYING, TOP), (360, 190), **both)
     model = workflow.apply(in_turn, (APPLYING, 340))
     workflow.sample_and_save(model, first, workflow.empty_latent((APPLYING, 770)))
-    workflow.explain()
-    workflow.frames(instruct=1000)
+    workflow.finish(instruct=1000)
 
 
 def layer_weights(workflow: InstructWorkflow) -> None:
     """Weigh the layers of SDXL, where one layer carries the style."""
     workflow.family = families.SDXL
     workflow.load()
-    kind, pos = "IPAdapterInstructLayers", (APPLYING, TOP)
-    layers = workflow.add(kind, pos, (360, 130), weight_type="strong style transfer")
+    chosen = "strong style transfer"
+    layers = workflow.add("IPAdapterInstructLayers", (APPLYING, TOP), (360, 130), weight_type=chosen)
     encoded = workflow.encode("style")
     model = workflow.apply(encoded, (APPLYING, 300), layers=layers)
     workflow.sample_and_save(model, encoded, workflow.empty_latent((APPLYING, 740)))
-    workflow.explain()
-    workflow.frames(instruct=890)
+    workflow.finish(instruct=890)
 
 
 def sampler_custom_advanced(workflow: InstructWorkflow) -> None:
@@ -143,8 +137,7 @@ def sampler_custom_advanced(workflow: InstructWorkflow) -> None:
     sampled = workflow.add("SamplerCustomAdvanced", (SAVING, TOP), (400, 140), **parts)
     pictures = workflow.add("VAEDecode", (SAVING, 280), (400, 60), samples=sampled["output"])
     workflow.save(pictures, (SAVING, 390), 440)
-    workflow.explain((READING, 760), (820, 290))
-    workflow.frames(sample=860)
+    workflow.finish((READING, 760), (820, 290), sample=860)
 
 
 def heat_map(workflow: InstructWorkflow) -> None:
@@ -156,8 +149,7 @@ def heat_map(workflow: InstructWorkflow) -> None:
     shown = workflow.add("IPAdapterInstructHeatMap", (SAMPLING, 590), (320, 210), watch=watched, image=pictures)
     workflow.save(pictures, height=330)
     workflow.add("PreviewImage", (SAVING, 470), (400, 330), images=shown["overlay"])
-    workflow.explain((READING, 890), (820, 300))
-    workflow.frames(instruct=840, sample=840)
+    workflow.finish((READING, 890), (820, 300), instruct=840, sample=840)
 
 
 def task_settings(workflow: InstructWorkflow) -> None:
@@ -165,18 +157,54 @@ def task_settings(workflow: InstructWorkflow) -> None:
     workflow.load()
     asked = {"task": "style", "phrasing": "random", "seed": SEED}
     task = workflow.add("IPAdapterInstructTask", (READING, TOP), (400, 230), **asked)
-    encoded = workflow.encode(task, PROMPTS["style"], (READING, 400))
+    encoded = workflow.encode(task, "style", (READING, 400))
     settings = dict.fromkeys(("weight", "guidance", "instruct_guidance", "image_guidance"), task)
     workflow.sample_and_save(workflow.apply(encoded, **settings), encoded, cfg=task)
-    workflow.explain()
-    workflow.frames(instruct=860)
+    workflow.finish(instruct=860)
+
+
+def grid(workflow: InstructWorkflow) -> None:
+    """Compare three instructions by three weights."""
+    workflow.load()
+    rows = {"rows": "instruction", "row_values": "use the style\nuse the colour\nuse everything"}
+    cells = instruct_grid(workflow, **rows, columns="weight", column_values="0.4, 0.7, 1")
+    workflow.add("SaveImage", (LEFT, TOP), (760, 940), images=cells["grid"], filename_prefix="Instruct-Grid")
+    workflow.explain((READING, 280), (400, 560))
+    workflow.group("Load", 20, 10, 400, 1040)
+    workflow.group("Every row by every column", 440, 10, 900, 1040)
+    workflow.group("Save", SAMPLING + 10, 10, 790, 1040)
+
+
+def five_instructions(workflow: InstructWorkflow) -> None:
+    """Put one picture and one prompt through five instructions; on the sheet the picture itself comes first."""
+    workflow.load()
+    cells = instruct_grid(workflow, rows="nothing", columns="instruction", column_values="\n".join(INSTRUCTIONS))
+    shown = workflow.square(workflow.loaded, CELL, (LEFT, TOP), "The picture", 320)
+    others = workflow.square(cells["images"], CELL, (LEFT, TOP + 220), "What came of it", 320)
+    together = workflow.batch(shown, others, (LEFT, TOP + 440), 320)
+    prompt = f"prompt: {PROMPTS[GRID_TASK][0]}"
+    sheet = workflow.labelled(together, (LEFT, TOP + 560), ["the picture", *INSTRUCTIONS], prompt)
+    workflow.add("SaveImage", (SAVING, TOP), (860, 420), images=sheet, filename_prefix="IPAdapter-Instruct-sheet")
+    workflow.explain((READING, 280), (400, 560))
+    workflow.group("An instruction a column", READING - 20, 10, 900, 1040)
+    workflow.group("Lay out and save", SAMPLING, 10, 1260, 1040)
+    workflow.group("Load", 20, 10, 400, 965)
+
+
+def instruct_grid(workflow: InstructWorkflow, **axes: str) -> Node:
+    """Add Instruct Grid, set as the authors do. axes: rows, row_values, columns, column_values."""
+    settings, (prompt, negative) = workflow.family.settings, PROMPTS[GRID_TASK]
+    linked = {"image": workflow.loaded, "latent": workflow.empty_latent((READING, TOP))}
+    made = {"prompt": prompt, "negative_prompt": negative, "weight": settings.weight, "seed": SEED, "cfg": settings.cfg}
+    made |= SAMPLERS[workflow.family.name]
+    return workflow.add("IPAdapterInstructGrid", (APPLYING, TOP), (400, 940), **linked, **made, **axes)
 
 
 BUILDERS = (
     *(style_and_composition, with_controlnet, inpainting),
-    *references.BUILDERS,
     *(weight_over_time, instruction_schedule, layer_weights, sampler_custom_advanced, heat_map, task_settings),
-    *sheets.BUILDERS,
+    *(grid, five_instructions),
+    *references.BUILDERS,
 )
 RECIPES: Mapping[str, Callable[[InstructWorkflow], None]] = {
     **{f"instruct_{family.name}": partial(family_workflow, family) for family in families.FAMILIES},
