@@ -10,7 +10,7 @@
 #   make properties      property tests with many examples, drawn anew (EXAMPLES=2000; PYTEST_ARGS as above)
 #   make test-on         run them on another torch, in an environment of its own (TORCH=2.15.0; PYTEST_ARGS)
 #   make serve           ComfyUI with the pack in the foreground (PORT=8188, FAMILY=sd15); `make serve-world` with the demo's files
-#   make bench           measure (BENCH_ARGS=...)
+#   make bench           measure (BENCH_ARGS="growth encoder" chooses topics)
 #   make soak            one server, 300 random prompts, interrupts, changing files (SOAK_ARGS="--prompts 50 --seed 2")
 #   make coverage        lines and branches of models/ and nodes/ that no test runs (COVERAGE_ARGS="tests/unit tests/golden")
 #   make faults          plant faults in the pack and see which tests notice (FAULTS_ARGS="guidance js")

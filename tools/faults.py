@@ -7,25 +7,22 @@ A fault is a replacement in one file. It is looked for in the tests of the quick
 names, and then in all. What was found is written to output/faults.md.
 """
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 from comfyhost.install import clean_environment, exit_code, say
 from comfyhost.places import REPO_ROOT, TOOLS, ToolError
 from comfyhost.repository import copy_working_tree
 
 FAULTS, REPORT = TOOLS / "faults.toml", REPO_ROOT / "output" / "faults.md"
-COPIES = 2
-TEST = (sys.executable, "tools/run_tests.py", "-q", "-x", "--tb=no", "-p", "no:cacheprovider")
+AT_ONCE = 2
+TEST = (sys.executable, "tools/run_tests.py", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", "--tier", "quick")
 CHECK, QUICK = ("make check", "make test")
 ENOUGH = 0.95
 
@@ -39,10 +36,10 @@ class Fault:
     file: str
     find: str
     replace: str
-    look: Sequence[str] = field(default=())
+    look: Sequence[str] = ()
 
-    def plant(self, folder: Path) -> str:
-        """Change the file in a copy of the repository, and return what it was."""
+    def plant(self, folder: Path) -> None:
+        """Change the file in a copy of the repository."""
         path = folder / self.file
         text = path.read_text(encoding="utf-8")
         if text.count(self.find) != 1:
@@ -50,7 +47,6 @@ class Fault:
                 f"{self.file} was expected to have {self.find!r} once; it has it {text.count(self.find)} times."
             )
         path.write_text(text.replace(self.find, self.replace), encoding="utf-8")
-        return text
 
 
 def main(rooms: Sequence[str]) -> None:
@@ -62,46 +58,34 @@ def main(rooms: Sequence[str]) -> None:
     if unknown := [room for room in rooms if room not in known]:
         raise ToolError(f"Rooms among {', '.join(known)} were expected; {', '.join(unknown)} is none. Name one.")
     chosen = [fault for fault in faults if not rooms or fault.room in rooms]
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(COPIES) as pool:
-        copies: SimpleQueue[Path] = SimpleQueue()
-        for number in range(COPIES):
-            copies.put(Path(folder) / str(number))
-            copy_working_tree(Path(folder) / str(number))
-        rows = list(pool.map(lambda fault: seen(fault, copies), chosen))
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        tests = list(pool.map(first_to_see, chosen))
+    tiers = [(CHECK if test.startswith("tests/unit/") else QUICK) if test else "**none**" for test in tests]
+    rows = [f"| {f.room} | {f.what} | {tier} | {test} |" for f, tier, test in zip(chosen, tiers, tests, strict=True)]
     REPORT.parent.mkdir(exist_ok=True)
-    lines = [f"| {f.room} | {f.what} | {tier_of(test)} | {test} |" for f, test in zip(chosen, rows, strict=True)]
-    head = "| room | fault | seen by | first |\n|---|---|---|---|\n"
-    REPORT.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
-    noticed, by_check = sum(map(bool, rows)), sum(tier_of(test) == CHECK for test in rows)
-    say(f"{QUICK} sees {noticed} of {len(chosen)}, {CHECK} {by_check} of them. {REPORT} lists them.")
+    head = ["| room | fault | seen by | first |", "|---|---|---|---|"]
+    REPORT.write_text("\n".join([*head, *rows, ""]), encoding="utf-8")
+    noticed = sum(map(bool, tests))
+    say(f"{QUICK} sees {noticed} of {len(chosen)}, {CHECK} {tiers.count(CHECK)} of them. {REPORT} lists them.")
     if noticed < ENOUGH * len(chosen):
         raise ToolError(f"{QUICK} was expected to see {ENOUGH:.0%} of the faults. Add tests for the others.")
 
 
-def tier_of(test: str) -> str:
-    """The smallest tier that has a test."""
-    return (CHECK if test.startswith("tests/unit/") else QUICK) if test else "**none**"
-
-
-def seen(fault: Fault, copies: SimpleQueue[Path]) -> str:
+def first_to_see(fault: Fault) -> str:
     """The first test of the quick tier that sees the fault; empty where none does."""
-    copy, start = copies.get(), time.monotonic()
-    original = fault.plant(copy)
-    try:
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        copy_working_tree(Path(folder))
+        fault.plant(Path(folder))
         # In the tests that it names; where none of them sees it, in all.
-        found = first_failure(copy, fault.look) or first_failure(copy, ())
-    finally:
-        (copy / fault.file).write_text(original, encoding="utf-8")
-        copies.put(copy)
+        found = first_failure(folder, fault.look) or first_failure(folder, ())
     say(f"{fault.room}: {fault.what}: {found or 'NOT SEEN'} ({time.monotonic() - start:.0f} s)")
     return found
 
 
-def first_failure(folder: Path, tests: Sequence[str]) -> str:
+def first_failure(folder: str, tests: Sequence[str]) -> str:
     """The first test that fails, or cannot be collected; empty when all pass."""
-    done = subprocess.run(
-        [*TEST, "--tier", "quick", *tests], cwd=folder, env=clean_environment(), capture_output=True, text=True
-    )
+    done = subprocess.run([*TEST, *tests], cwd=folder, env=clean_environment(), capture_output=True, text=True)
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
     if done.returncode and not failed:
         raise ToolError(f"The tests {' '.join(tests)} could not be run:\n{(done.stdout + done.stderr)[-1000:]}")

@@ -10,12 +10,11 @@ out where everything is float32 on the CPU, `strict=` of lists made with one len
 or memory, and words of messages, whose parts (names, numbers, what to do) alone are tested. Anything else wants a test.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from comfyhost.environments import Environment
@@ -36,22 +35,18 @@ def main(files: list[str]) -> None:
     python = MUTMUT.set_up(Path(sys.executable))
     # One thread, since the process that forks must have no other.
     settings = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONPATH": FOLDER / "mutants" / "tools"}
-    environment = {**clean_environment(), **settings}
+    run = partial(subprocess.run, cwd=FOLDER, env={**clean_environment(), **settings})
     with only_one(cache_folder() / "mutation.lock"):
         if not files:
             remove(FOLDER)
         lay_out()
         names = [f"{PACKAGE}.models.*{file}.*" for file in files]
-        command = [python.with_name("mutmut"), "run", "--max-children", "2", *names]
-        if subprocess.run(command, cwd=FOLDER, env=environment).returncode:
-            raise ToolError(
-                f"mutmut broke off in {FOLDER}; its words are above. The tests must pass before it can run."
-            )
-        ask = [python, "-c", "import mutation; mutation.report()"]
-        found = subprocess.run(ask, cwd=FOLDER, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
-    print(found.partition("\n\n")[0])
-    REPORT.parent.mkdir(exist_ok=True)
-    REPORT.write_text(found, encoding="utf-8")
+        if run([python.with_name("mutmut"), "run", "--max-children", "2", *names]).returncode:
+            raise ToolError(f"mutmut broke off in {FOLDER}; its words are above. Make the tests pass first.")
+        REPORT.parent.mkdir(exist_ok=True)
+        with REPORT.open("w", encoding="utf-8") as report:
+            run([python, "-c", "import mutation; mutation.report()"], stdout=report, check=True)
+    print(REPORT.read_text(encoding="utf-8").partition("\n\n")[0])
     say(f"Written to {REPORT}")
 
 
@@ -79,7 +74,7 @@ def report() -> None:
     from mutmut.stats import status_by_exit_code
     from mutmut.utils.file_utils import walk_mutatable_files
 
-    counts, missed = {"all": Counter()}, []
+    counts, missed = {}, []
     for path in sorted(walk_mutatable_files()):
         data = SourceFileMutationData(path=path)
         data.load()
@@ -88,17 +83,18 @@ def report() -> None:
                 continue
             status = status_by_exit_code[code]
             if status not in NOTICED:
-                changed = [
-                    line for line in get_diff_for_mutant(mutant, path=path).splitlines()[3:] if line[:1] in ("-", "+")
-                ]
-                status = "message text" if status == "survived" and changes_words_alone(changed) else status
-                if status != "message text":
+                difference = get_diff_for_mutant(mutant, path=path).splitlines()[3:]
+                changed = [line for line in difference if line.startswith(("-", "+"))]
+                if status == "survived" and changes_words_alone(changed):
+                    status = "message text"
+                else:
                     missed += ["", f"{mutant}: {status}", "", "```diff", *changed, "```"]
             counts.setdefault(path.relative_to(PACKAGE).as_posix(), Counter())[status] += 1
-            counts["all"][status] += 1
-    print(f"| file | mutants | {' | '.join(counts['all'])} |", f"|---{'|---' * (len(counts['all']) + 1)}|", sep="\n")
-    for file, found in counts.items():
-        print(f"| {file} | {found.total()} | {' | '.join(str(found[status]) for status in counts['all'])} |")
+    every = sum(counts.values(), Counter())
+    print("| file | mutants |", *(f" {status} |" for status in every), sep="")
+    print("|---|---|", *("---|" for _ in every), sep="")
+    for file, found in {"all": every, **counts}.items():
+        print(f"| {file} | {found.total()} |", *(f" {found[status]} |" for status in every), sep="")
     print(*missed, sep="\n")
 
 

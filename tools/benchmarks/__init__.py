@@ -1,7 +1,5 @@
 """Measurements of the pack in a real ComfyUI. Importing this makes `comfy` and `ipadapter_instruct` importable."""
 
-from __future__ import annotations
-
 import sys
 
 from comfyhost.in_process import import_comfyui

@@ -4,8 +4,6 @@ Keys and values of the image tokens do not depend on the step, so multiplying th
 formulas: the attention of each family in unity-research/IP-Adapter-Instruct@57efbe4. A multiply-add is two FLOPs.
 """
 
-from __future__ import annotations
-
 import torch
 from comfyhost.adapters import TOKENS
 

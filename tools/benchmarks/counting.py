@@ -1,7 +1,5 @@
 """A way into ComfyUI's sampling, and what is counted there."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -68,7 +66,7 @@ def one_step(
         own = {"linears before": before, "linears": len(runs) - before, "linear FLOPs": sum(runs[before:])}
         return {"rows": sum(rows), "calls": len(rows), **work.counts(), **own, **kept(options)}
 
-    with counted(linears, linear_flops) as runs:
+    with counted(linears, lambda linear, x: 2 * x.numel() * linear.out_features) as runs:
         return in_a_run(model, base, cfg, step, size, latents)
 
 
@@ -110,16 +108,8 @@ def kept(options: dict) -> dict[str, int]:
     }
 
 
-def rows_of(module: nn.Module, x: torch.Tensor) -> int:
-    return len(x)
-
-
-def linear_flops(linear: nn.Linear, x: torch.Tensor) -> int:
-    return 2 * x.numel() * linear.out_features
-
-
 @contextmanager
-def counted(modules: Iterable[nn.Module], what: Callable[[nn.Module, object], int] = rows_of) -> Iterator[list[int]]:
+def counted(modules: Iterable[nn.Module], what: Callable = lambda module, x: len(x)) -> Iterator[list[int]]:
     """Yield a list with an entry for each run of one of these modules: `what` of it and of its first input."""
     runs: list[int] = []
 

@@ -1,8 +1,6 @@
 """The three families' models and adapters at their published sizes, and a narrow one. Their weights are nothing but
 shapes: they cost no memory until something computes with them."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -23,6 +21,7 @@ from ipadapter_instruct.models.families import Family
 from ipadapter_instruct.models.guidance.branches import Branches
 from ipadapter_instruct.models.patching.apply import ApplySettings, apply_instruct
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,26 +52,17 @@ class Base:
         return self.family.title
 
 
+def with_unet(family: Family, sizes: dict, config_class: type, **ordinary: int) -> Base:
+    return Base(family, unet(sizes), config_class, tuple(cross_attention_widths(sizes)), **ordinary)
+
+
 SD15_UNET = checkpoints.UNETS["sd15real"]
 SDXL_UNET = {**checkpoints.UNETS["sdxlfull"], "channel_mult": [1, 2, 4]}
 SD3_MMDIT = {"depth": 24}
 SD3_POSITIONS = 192
 
-SD15 = Base(
-    family=families.SD15,
-    denoiser=unet(SD15_UNET),
-    config_class=comfy.supported_models.SD15,
-    site_widths=tuple(cross_attention_widths(SD15_UNET)),
-    latent=64,
-)
-SDXL = Base(
-    family=families.SDXL,
-    denoiser=unet(SDXL_UNET),
-    config_class=comfy.supported_models.SDXL,
-    site_widths=tuple(cross_attention_widths(SDXL_UNET)),
-    latent=128,
-    pooled=1280,
-)
+SD15 = with_unet(families.SD15, SD15_UNET, comfy.supported_models.SD15, latent=64)
+SDXL = with_unet(families.SDXL, SDXL_UNET, comfy.supported_models.SDXL, latent=128, pooled=1280)
 SD3 = Base(
     family=families.SD3,
     denoiser=mmdit(SD3_MMDIT),
@@ -94,12 +84,7 @@ SMALL = replace(
     layout={"model_channels": SMALL_CHANNELS},
 )
 SMALL_MMDIT = checkpoints.MMDITS["sd3deep"]
-SMALL_SD3 = replace(
-    SD3,
-    denoiser=mmdit(SMALL_MMDIT),
-    site_widths=tuple(joint_block_widths(SMALL_MMDIT)),
-    latent=32,
-)
+SMALL_SD3 = replace(SD3, denoiser=mmdit(SMALL_MMDIT), site_widths=tuple(joint_block_widths(SMALL_MMDIT)), latent=32)
 SIMPLE, THREE_WAY = {"guidance": "simple"}, {"guidance": "three-way"}
 FILE_DTYPE = torch.float16
 
@@ -124,11 +109,7 @@ def real_model(base: Base, dtype: torch.dtype = torch.float32):
 
 def move_to_meta(denoiser: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     denoiser.to("meta")  # not earlier: ComfyUI first loads the weights, which those on meta cannot be
-    return tuple(map(on_meta, args)), {name: on_meta(value) for name, value in kwargs.items()}
-
-
-def on_meta(value):
-    return value.to("meta") if isinstance(value, Tensor) else value
+    return tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
 
 
 @functools.cache

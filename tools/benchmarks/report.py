@@ -1,19 +1,15 @@
-"""Results as tables, on the terminal as in Markdown, and as JSON."""
+"""Results as tables in Markdown, and the machine that they are of."""
 
-from __future__ import annotations
-
-import json
 import os
 import platform
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import comfyui_version
+import psutil
 import torch
 from comfy.ldm.modules import attention
-
-PROMISES = "Promised values are marked =, or ! when not met."
 
 
 @dataclass(frozen=True)
@@ -36,60 +32,22 @@ class Result:
     def cells(self) -> list[str]:
         """Return the row of a table, with = behind a promise that is kept, and ! behind one that is not."""
         marks = {**dict.fromkeys([*self.promised, *self.most], "="), **dict.fromkeys(self.broken, "!")}
-        numbers = {
-            name: f"{value:,}" if isinstance(value, int) else f"{value:,.5g}" for name, value in self.values.items()
-        }
+        numbers = {name: f"{n:,}" if isinstance(n, int) else f"{n:,.5g}" for name, n in self.values.items()}
         return [self.what, *(number + marks.get(name, "") for name, number in numbers.items())]
 
 
 def environment() -> dict[str, str]:
     """The machine, which is a Linux, and the versions."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = psutil.virtual_memory().total / 2**30
     named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     processor = named[1] if named else platform.machine()
     return {
-        "machine": f"{processor}, {os.cpu_count()} cores, {memory / 2**30:.0f} GB",
+        "machine": f"{processor}, {os.cpu_count()} cores, {memory:.0f} GB",
         "ComfyUI": comfyui_version.__version__,
         "torch": f"{torch.__version__}, CPU, {torch.get_num_threads()} threads",
         "python": platform.python_version(),
         "attention": attention.optimized_attention.__name__,
     }
-
-
-class Report:
-    """A report in Markdown that is printed as it grows, and written at the end, as JSON too."""
-
-    def __init__(self):
-        self.environment = environment()
-        self.topics: list[tuple[str, list[Result]]] = []
-        self.lines: list[str] = []
-        self.say("# What the pack costs", "", *(f"- {name}: {value}" for name, value in self.environment.items()))
-        self.say("", PROMISES)
-
-    def say(self, *lines: str) -> None:
-        self.lines += lines
-        print("\n".join(lines), flush=True)
-
-    def add(self, title: str, results: list[Result]) -> None:
-        self.topics.append((title, results))
-        self.say("", f"## {title}", "", *table(results))
-
-    @property
-    def broken(self) -> list[str]:
-        topics = [(title, result) for title, results in self.topics for result in results]
-        return [f"{title}, {result.what}: {words}" for title, result in topics for words in result.broken.values()]
-
-    def write(self, folder: Path) -> None:
-        """Write bench.md and bench.json."""
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench.md").write_text("\n".join(self.lines) + "\n", encoding="utf-8")
-        topics = [{"topic": title, "results": [asdict(one) for one in results]} for title, results in self.topics]
-        whole = {"environment": self.environment, "topics": topics, "broken": self.broken}
-        (folder / "bench.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-
-
-def number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.5g}"
 
 
 def table(results: list[Result]) -> list[str]:

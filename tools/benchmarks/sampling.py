@@ -1,17 +1,16 @@
 """The cost of a sampling run, in counts: passes, FLOPs, attentions, linear layers, bytes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch
-from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+from comfyhost.adapters import TOKENS
+from ipadapter_instruct.models.guidance.layer_weights import KV, LayerWeights
 from ipadapter_instruct.models.guidance.weight_schedule import Schedule
 from torch import nn
 
 from benchmarks.bounds import ATTENTION_PRODUCTS, SIZES, keys_values, stream_flops, token_flops
 from benchmarks.counting import CFG, Work, counted, in_a_run, one_step
-from benchmarks.models import BASES, FILE_DTYPE, SIMPLE, SMALL, THREE_WAY, Base, adapter, applied, model
+from benchmarks.models import BASES, FILE_DTYPE, SIMPLE, SMALL, THREE_WAY, adapter, applied, model
 from benchmarks.report import Result
 
 NOTHING = Schedule(points=((0.0, 0.0),))
@@ -42,7 +41,20 @@ KEPT = (  # what, settings of Apply, branches, the adapter file's dtype
     ("three-way", THREE_WAY, 4, torch.float16),
     ("three-way, adapter in fp32", THREE_WAY, 4, torch.float32),
 )
-META = torch.device("meta")
+FRAMES = (1, 4, 16, 64)
+LOADS = (  # what, references of a latent together, latents in a batch with references of their own, adapters
+    *((f"references together: {n}", n, 1, 1) for n in (1, 2, 4, 8)),
+    *((f"frames, each its own reference: {n}", 1, n, 1) for n in FRAMES),
+    *((f"adapters in a chain: {n}", 1, 1, n) for n in (1, 2, 3, 4)),
+)
+CONTROLS = (  # what, settings of Apply, how many sites act in each family that knows them; None for all
+    ("nothing of it", {}, None),
+    ("a schedule of 1", {"schedule": Schedule(points=((0.0, 1.0),))}, None),
+    ("a schedule, at 0", {"schedule": NOTHING}, {"SD1.5": 0, "SDXL": 0, "SD3": 0}),
+    ("ease in", {"layers": LayerWeights("ease in")}, None),
+    ("style transfer", {"layers": LayerWeights("style transfer")}, {"SD1.5": 11, "SDXL": 10}),
+    ("K+V", {"layers": LayerWeights(scaling=KV)}, {"SD1.5": 16, "SDXL": 70}),
+)
 NEAR = 1.005  # of the least that a step must cost
 SMALL_LATENT = 16  # what is kept doesn't depend on it
 
@@ -81,47 +93,45 @@ def flops() -> Iterator[Result]:
             "other FLOPs": 0,
             "linears before": sites * base.token_linears,
         }
+        loaded = adapter(base, FILE_DTYPE)
+        loaded.streams_device = torch.device("meta")  # as the model's: else copies of its layers would run
+        parts = (loaded.image_projection.model, *attention_parts(loaded))
+        linears = [module for part in parts for module in part.modules() if isinstance(module, nn.Linear)]
         for pixels, latent in SIZES.items():
+            must = token_flops(base, latent) + stream_flops(base, latent)
             for what, settings, cfg in STEPS:
-                values = step_beside_bare(base, settings, cfg, latent)
+                bare = one_step(model(base), base, cfg, latent)
+                patched = one_step(applied(model(base), base, settings), base, cfg, latent, linears=linears)
+                row, other = a_row(bare), other_flops(patched) - other_flops(bare)
+                values = {
+                    "bare": bare["FLOPs"] / 1e9,
+                    "patched": patched["FLOPs"] / 1e9,
+                    "ratio a row": a_row(patched) / row,
+                    "to the bound": a_row(patched) / (row + must),
+                    "products a site": added("products", patched, bare) / sites,
+                    "attentions added": added("attentions", patched, bare),
+                    "linears": patched["linears"] / patched["calls"],
+                    "other FLOPs": other,
+                    "linears before": patched["linears before"],
+                }
                 yield Result(f"{base.title} {pixels} pixels, {what}", values, promised, {"to the bound": NEAR})
 
 
-def step_beside_bare(base: Base, settings: dict, cfg: float, latent: int) -> dict[str, float]:
-    loaded = adapter(base, FILE_DTYPE)
-    loaded.streams_device = META  # as the model's: else copies of its layers would run
-    linears = linear_layers(loaded)
-    bare = one_step(model(base), base, cfg, latent)
-    patched = one_step(applied(model(base), base, settings), base, cfg, latent, linears=linears)
-    least = bare["FLOPs"] / bare["rows"] + token_flops(base, latent) + stream_flops(base, latent)
-
-    def added(name: str) -> float:
-        """Return what a call of the patched model has more than one of the bare model."""
-        return patched[name] / patched["calls"] - bare[name] / bare["calls"]
-
-    def models_own(found: dict) -> int:
-        """Return the FLOPs a row outside attentions and the adapter."""
-        return (found["FLOPs"] - found["attention FLOPs"] - found["linear FLOPs"]) // found["rows"]
-
-    return {
-        "bare": bare["FLOPs"] / 1e9,
-        "patched": patched["FLOPs"] / 1e9,
-        "ratio a row": patched["FLOPs"] / patched["rows"] / (bare["FLOPs"] / bare["rows"]),
-        "to the bound": patched["FLOPs"] / patched["rows"] / least,
-        "products a site": added("products") / len(base.site_widths),
-        "attentions added": added("attentions"),
-        "linears": patched["linears"] / patched["calls"],
-        "other FLOPs": models_own(patched) - models_own(bare),
-        "linears before": patched["linears before"],
-    }
+def a_row(step: dict[str, int]) -> float:
+    return step["FLOPs"] / step["rows"]
 
 
-def linear_layers(loaded: LoadedAdapter) -> list[nn.Linear]:
-    parts = (loaded.image_projection.model, *attention_parts(loaded))
-    return [module for part in parts for module in part.modules() if isinstance(module, nn.Linear)]
+def added(name: str, patched: dict[str, int], bare: dict[str, int]) -> float:
+    """Return what a call of the patched model has more than one of the bare model."""
+    return patched[name] / patched["calls"] - bare[name] / bare["calls"]
 
 
-def attention_parts(loaded: LoadedAdapter) -> list[nn.Module]:
+def other_flops(step: dict[str, int]) -> int:
+    """Return the FLOPs a row outside attentions and the adapter."""
+    return (step["FLOPs"] - step["attention FLOPs"] - step["linear FLOPs"]) // step["rows"]
+
+
+def attention_parts(loaded) -> list[nn.Module]:
     """Return all of the adapter but its resampler."""
     return [loaded.projections, *([loaded.streams.model] if loaded.streams else [])]
 
@@ -129,26 +139,64 @@ def attention_parts(loaded: LoadedAdapter) -> list[nn.Module]:
 def memory() -> Iterator[Result]:
     """Promise 16 tokens' keys and values for every branch and site, and SD3's four square matrices a site."""
     for base in BASES:
+        squares = base.site_linears * sum(width**2 for width in base.site_widths)
         for what, settings, branches, file_dtype in KEPT:
             loaded = adapter(base, file_dtype)
             found = one_step(applied(model(base), base, settings, file_dtype), base, size=SMALL_LATENT)
-            bytes_kept = found["keys and values"] + found["stream matrices"]
-            matrices = nbytes(*attention_parts(loaded))
+            parts = {name: found[name] for name in ("keys and values", "stream matrices")}
+            kept, matrices = sum(parts.values()), nbytes(*attention_parts(loaded))
             values = {
-                "keys and values": found["keys and values"],
-                "stream matrices": found["stream matrices"],
-                "kept": bytes_kept,
+                **parts,
+                "kept": kept,
                 "all its matrices": matrices,
                 "whole adapter": matrices + nbytes(loaded.image_projection.model),
-                "of its matrices": bytes_kept / matrices,
+                "of its matrices": kept / matrices,
             }
-            squares = sum(width**2 for width in base.site_widths)
             promised = {
                 "keys and values": keys_values(base, branches),
-                "stream matrices": base.site_linears * squares * file_dtype.itemsize,
+                "stream matrices": squares * file_dtype.itemsize,
             }
             yield Result(f"{base.title}, {what}", values, promised)
 
 
 def nbytes(*modules: nn.Module) -> int:
     return sum(weight.nbytes for module in modules for weight in module.parameters())
+
+
+def growth() -> Iterator[Result]:
+    """Promise exactly what the bounds say of so many tokens, so that each costs what the first did: a straight line."""
+    for base in BASES:
+        bare = {latents: a_row(one_step(model(base), base, latents=latents)) for latents in FRAMES}
+        streams = stream_flops(base, base.latent)
+        for what, together, latents, chained in LOADS:
+            patched, tokens = model(base), together * TOKENS
+            for _ in range(chained):
+                patched = applied(patched, base, SIMPLE, latents=latents, tokens=tokens)
+            found = one_step(patched, base, latents=latents)
+            more = a_row(found) - bare[latents]
+            values = {
+                "ratio a row": 1 + more / bare[latents],
+                "MFLOPs added a row": more / 1e6,
+                "of them by tokens": (more - chained * streams) / 1e6,
+                "keys and values": found["keys and values"],
+            }
+            promised = {
+                "of them by tokens": chained * token_flops(base, base.latent, tokens) / 1e6,
+                "keys and values": keys_values(base, tokens=tokens * latents * chained),
+            }
+            yield Result(f"{base.title}, {what}", values, promised)
+
+
+def controls() -> Iterator[Result]:
+    """Promise attentions and kept bytes of the sites that act, and of no others."""
+    for base in BASES:
+        bare, sites = one_step(model(base), base), len(base.site_widths)
+        for what, settings, numbers in CONTROLS:
+            acting = sites if numbers is None else numbers.get(base.title)
+            if acting is None:
+                continue
+            found = one_step(applied(model(base), base, {**SIMPLE, **settings}), base)
+            kept = {"keys and values": found["keys and values"]}
+            values = {"ratio": found["FLOPs"] / bare["FLOPs"], "attentions added": added("attentions", found, bare)}
+            all_kept = {"keys and values": keys_values(base)} if acting == sites else {}
+            yield Result(f"{base.title}, {what}", {**values, **kept}, {"attentions added": acting, **all_kept})

@@ -1,7 +1,5 @@
 """The time that the pack adds to ComfyUI's start."""
 
-from __future__ import annotations
-
 import json
 import statistics
 import subprocess
@@ -18,15 +16,7 @@ OPTIONAL = ("open_clip", "insightface")
 LOAD_PACK = """
 import asyncio, json, sys, time
 comfyui, pack, bytecode, absent, *sys.argv = sys.argv[1:]
-
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in absent.split():
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-
-sys.meta_path.insert(0, Absent())
+sys.modules.update(dict.fromkeys(absent.split()))  # makes importing them fail
 sys.path.insert(0, comfyui)
 import comfy.options
 comfy.options.enable_args_parsing()

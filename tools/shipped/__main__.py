@@ -1,7 +1,5 @@
 """Write the .json files in workflows/ from their recipes."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The page's form has what a prompt for the API has not, such as places, sizes, sl
 `api_prompt` builds the other.
 """
 
-from __future__ import annotations
-
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -32,27 +30,43 @@ class Output:
 
 
 Node = Mapping[str, Output]  # a node that was added: its outputs by name
+Source = Output | Node
+SOURCES = (Output, Mapping)
+Pair = tuple[int, int]  # a place, or a size
+
+
+def output_for(source: Any, name: str, kind: str) -> Output | None:
+    """Return what an input takes from a source: of a node the output of its name, or the first of its type."""
+    if not isinstance(source, Mapping):
+        return source if isinstance(source, Output) else None
+    found = [source[name]] if name in source else [output for output in source.values() if output.type == kind]
+    if not found:
+        raise ValueError(f"An output {name} or of type {kind} was expected; there are {', '.join(source) or 'none'}.")
+    return found[0]
 
 
 @dataclass
 class Workflow:
-    """The nodes in the order in which data flows. `object_info`: what a server's /object_info says of every node."""
+    """The nodes in the order in which data flows.
+
+    object_info: what a server's /object_info says of every node. loaded: the outputs of loaders, by which sockets that
+    must have something are linked to what is of their type when nothing is named.
+    """
 
     name: str
     object_info: Mapping[str, dict]
     nodes: list[dict] = field(default_factory=list)
     links: list[list] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
+    loaded: dict[str, Output] = field(default_factory=dict)
 
-    def add(
-        self, kind: str, pos: Sequence[int], size: Sequence[int], title: str = "", models: Sequence[dict] = (), **inputs
-    ) -> Node:
-        """Add a node. `inputs`: an Output to link from, or a value; widgets not named here take their defaults."""
+    def add(self, kind: str, pos: Pair, size: Pair, title: str = "", models: Sequence[dict] = (), **inputs) -> Node:
+        """Add a node. inputs: an output, or its node, to link from; or a value. Other widgets take their defaults."""
         known = self.object_info[kind]
         slots = self.slots(known, inputs)
-        unknown = inputs.keys() - {slot["name"] for slot in slots}
-        if unknown:
+        if unknown := inputs.keys() - {slot["name"] for slot in slots}:
             raise ValueError(f"{kind} has no inputs {', '.join(sorted(unknown))}")
+        folded = {name for name, _, options in input_definitions(known) if options.get("advanced")}
         outputs = list(zip(known["output_name"], known["output"], strict=True))
         number = self.place(
             kind,
@@ -63,11 +77,11 @@ class Workflow:
             **({"title": title} if title else {}),
             properties=properties(kind, known, models),
             widgets_values=values(known, inputs),
-            **({"showAdvanced": True} if uses_advanced(known, inputs) else {}),
+            **({"showAdvanced": True} if inputs.keys() & folded else {}),
         )
         return {name: Output(number, slot, type_) for slot, (name, type_) in enumerate(outputs)}
 
-    def place(self, kind: str, pos: Sequence[int], size: Sequence[int], **content) -> int:
+    def place(self, kind: str, pos: Pair, size: Pair, **content) -> int:
         """Put a node of any kind on the page and return its number."""
         number = len(self.nodes) + 1
         head = {"id": number, "type": kind, "pos": list(pos), "size": list(size)}
@@ -75,15 +89,17 @@ class Workflow:
         return number
 
     def slots(self, known: dict, inputs: Mapping[str, Any]) -> list[dict]:
-        """Return the next node's inputs, sockets first, as the page orders them; an Output is linked."""
+        """Return the next node's inputs, sockets first, as the page orders them, linked."""
         optional, found = known["input"].get("optional", {}), []
         for name, kind, options in sorted(input_definitions(known), key=lambda entry: is_widget(*entry[1:])):
-            source, slot = inputs.get(name), {"name": name, "type": kind, "link": None}
+            slot, source = {"name": name, "type": kind, "link": None}, output_for(inputs.get(name), name, kind)
             if name in optional:
                 slot["shape"] = OPTIONAL_SHAPE
             if is_widget(kind, options):
                 slot["widget"] = {"name": name}
-            if isinstance(source, Output):
+            elif name not in optional and not source:
+                source = next((output for output in self.loaded.values() if output.type == kind), None)
+            if source:
                 slot["link"] = self.link(source, len(found))
             found.append(slot)
         return found
@@ -95,7 +111,7 @@ class Workflow:
         self.nodes[source.node - 1]["outputs"][source.slot]["links"].append(number)
         return number
 
-    def note(self, text: str, pos: Sequence[int], size: Sequence[int]) -> None:
+    def note(self, text: str, pos: Pair, size: Pair) -> None:
         """Add a note in Markdown."""
         empty = {"inputs": [], "outputs": [], "title": "What to try", "properties": {}}
         self.place("MarkdownNote", pos, size, **empty, widgets_values=[text], **NOTE_COLOURS)
@@ -140,17 +156,12 @@ def pack_version() -> str:
     return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
 
 
-def uses_advanced(known: dict, inputs: Mapping[str, Any]) -> bool:
-    """True when an input is used that the page would fold away."""
-    return any(name in inputs and options.get("advanced") for name, _, options in input_definitions(known))
-
-
 def values(known: dict, inputs: Mapping[str, Any]) -> list:
     """Return a node's widget values in the page's order; below a link lies what the widget shows by itself.
 
     Raises KeyError for a list without a default: name a choice.
     """
-    found = {**BESIDE_VALUES, **{name: value for name, value in inputs.items() if not isinstance(value, Output)}}
+    found = BESIDE_VALUES | {name: value for name, value in inputs.items() if not isinstance(value, SOURCES)}
     for name, kind, options in input_definitions(known):
         if is_widget(kind, options) and name not in found:
             found[name] = options.get("default", "") if kind == "STRING" else options["default"]

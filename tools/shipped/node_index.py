@@ -3,8 +3,6 @@
 PYTHONPATH=tools python -m shipped.node_index
 """
 
-from __future__ import annotations
-
 import json
 import re
 
@@ -14,16 +12,6 @@ from comfyhost.places import REPO_ROOT
 PAGE = REPO_ROOT / "docs" / "nodes.md"
 GROUP = re.compile(r"^    # (\w+): (.+)$")
 NODE = re.compile(r"^    \w+\.(IPAdapterInstruct\w+),$")
-HEAD = """# The nodes
-
-All are under *IPAdapter-Instruct* in the list of nodes. Each input has a tooltip, and each node a help page: select
-the node and press *i*, or follow a link below. Names and tooltips are in English, Korean, Chinese and Japanese. After a
-run, the nodes say what was made of their inputs:
-
-![Encode and Apply after a run](encode_and_apply.jpg)
-
-This page is written by `make workflows`, from the words that the nodes show.
-"""
 
 
 def main() -> None:
@@ -32,9 +20,9 @@ def main() -> None:
 
 
 def page() -> str:
-    """Return the page's text."""
+    """Return the page's text; what stands above the first group remains as it is."""
     words = json.loads((REPO_ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8"))
-    lines = [HEAD]
+    lines = [PAGE.read_text(encoding="utf-8").partition("\n## ")[0]]
     for line in (REPO_ROOT / "nodes" / "__init__.py").read_text(encoding="utf-8").splitlines():
         if group := GROUP.match(line):
             lines.append(f"\n## {group[1].capitalize()}\n\n{group[2][0].upper()}{group[2][1:]}.\n\n")

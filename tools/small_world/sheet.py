@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
-from shipped.columns import APPLYING, LOADING, READING, SAVING, TOP
-from shipped.graph import Output, Workflow
-from shipped.parts import InstructWorkflow
+from shipped.graph import Source, Workflow
+from shipped.parts import APPLYING, LOADING, READING, SAVING, TOP, InstructWorkflow
 
 from small_world.captions import plain_caption
 from small_world.drawing import SIDE, draw
@@ -43,40 +42,28 @@ or on a plain background."""
 def workflow_of(object_info: Mapping[str, dict]) -> dict:
     """The workflow as ComfyUI's page saves it, of what a server says of its nodes."""
     workflow = InstructWorkflow("small_world", object_info)
-    checkpoint = workflow.checkpoint = workflow.add(
-        "CheckpointLoaderSimple", (LOADING, TOP), (360, 110), ckpt_name=CHECKPOINT
-    )
-    clip = workflow.add(
-        "CLIPLoader", (LOADING, TOP + 160), (360, 130), clip_name=TEXT_ENCODER, type="sd3", device="default"
-    )
-    adapter = workflow.add("IPAdapterInstructLoader", (LOADING, TOP + 340), (360, 190), adapter_name=ADAPTER)
+    workflow.loaded |= workflow.add("CheckpointLoaderSimple", (LOADING, TOP), (360, 110), ckpt_name=CHECKPOINT)
+    text_encoder = {"clip_name": TEXT_ENCODER, "type": "sd3", "device": "default"}
+    workflow.loaded |= workflow.add("CLIPLoader", (LOADING, TOP + 160), (360, 130), **text_encoder)
+    workflow.loaded |= workflow.add("IPAdapterInstructLoader", (LOADING, TOP + 340), (360, 190), adapter_name=ADAPTER)
     image = workflow.add("LoadImage", (LOADING, TOP + 585), (360, 400), title="The picture", image=REFERENCE_FILE)
     latent = workflow.add("EmptySD3LatentImage", (LOADING, TOP + 1045), (360, 130), width=SIDE, height=SIDE)
-    together = image["IMAGE"]
+    together = image
     for row, task in enumerate(TASKS):
         top = TOP + ROW * row
         encoded = workflow.add(
             "IPAdapterInstructEncode",
             (READING, top),
             (400, 500),
-            adapter=adapter["adapter"],
-            clip=clip["CLIP"],
-            image=image["IMAGE"],
+            image=image,
             task="own words",
             instruction=PLAIN[task],
             prompt=prompt_of(task),
             negative_prompt="",
         )
-        applied = workflow.add(
-            "IPAdapterInstructApply",
-            (APPLYING, top),
-            (360, 370),
-            model=checkpoint["MODEL"],
-            embeds=encoded["embeds"],
-            weight=WEIGHT,
-            guidance="simple",
-        )
-        decoded = workflow.sample(applied["MODEL"], encoded, latent["LATENT"], top, **HOW)
+        how = {"weight": WEIGHT, "guidance": "simple"}
+        applied = workflow.add("IPAdapterInstructApply", (APPLYING, top), (360, 370), embeds=encoded, **how)
+        decoded = workflow.sample(applied, encoded, latent, top, **HOW)
         together = workflow.batch(together, decoded, (SAVING, top), 320)
     lay_out(workflow, together)
     workflow.note(NOTE, (LOADING, TOP + 1225), (360, 620))
@@ -85,7 +72,7 @@ def workflow_of(object_info: Mapping[str, dict]) -> dict:
     return workflow.saved()
 
 
-def lay_out(workflow: Workflow, pictures: Output) -> None:
+def lay_out(workflow: Workflow, pictures: Source) -> None:
     """The pictures, in the order of the tasks behind the reference, large enough to be looked at, with labels."""
     left = SAVING + 400
     larger = workflow.add(
@@ -102,7 +89,7 @@ def lay_out(workflow: Workflow, pictures: Output) -> None:
         "IPAdapterInstructLabelGrid",
         (left, TOP + 220),
         (320, 400),
-        images=larger["IMAGE"],
+        images=larger,
         column_labels="\n".join(labels()),
     )
     workflow.add(
