@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import repeat
-from typing import cast
+from typing import Any, cast
 
 import comfy.utils
 from torch import Tensor
@@ -32,12 +32,12 @@ class AdapterWithEncoders(HoldsModels):
 
     adapter: LoadedAdapter
     encoder_file: EncoderFile | None = None
-    clip_vision: object = None
-    instruct_clip: object = None
+    clip_vision: Any = None
+    instruct_clip: Any = None
 
     def get_models(self) -> list:
-        encoder = self.encoder_file and self.encoder_file.model
-        return [*self.adapter.get_models(), *([encoder.patcher] if encoder else [])]
+        encoders = (self.encoder_file and self.encoder_file.model, self.clip_vision, self.instruct_clip)
+        return [*self.adapter.get_models(), *(encoder.patcher for encoder in encoders if encoder)]
 
     @cached_property
     def encoder(self):

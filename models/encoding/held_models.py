@@ -25,3 +25,9 @@ class HoldsModels:
     def is_dynamic(self) -> bool:
         """Return whether ComfyUI moves the weights of all its models in and out while they run."""
         return all(model.is_dynamic() for model in self.get_models())
+
+
+def managed(module, load_device, offload_device) -> comfy.model_patcher.ModelPatcher:
+    """Put a module of the host's layers into its memory management, which is dynamic where the host says so."""
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(module, load_device, offload_device)

@@ -14,12 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..adapter.checkpoint import AdapterCheckpoint, build, fingerprint, read_checkpoint
-from .held_models import HoldsModels
-
-try:  # its weights follow the host's dynamic memory management, where the version has it
-    from comfy.model_patcher import CoreModelPatcher as Patcher
-except ImportError:
-    from comfy.model_patcher import ModelPatcher as Patcher
+from .held_models import HoldsModels, managed
 
 
 class LoadedAdapter(HoldsModels):
@@ -45,9 +40,10 @@ class LoadedAdapter(HoldsModels):
         self.lora_strength = lora_strength
         self.instructions = checkpoint.instructions
         self.sizes: Any = adapter.image_projection.sizes
-        self.image_projection = _managed(adapter.image_projection)
+        devices = mm.get_torch_device(), mm.unet_offload_device()
+        self.image_projection = managed(adapter.image_projection, *devices)
         self.projections = adapter.projections
-        self.streams = adapter.streams and _managed(adapter.streams)
+        self.streams = adapter.streams and managed(adapter.streams, *devices)
         # As a tensor there names it: with the device's number.
         self.streams_device = self.streams and torch.empty(0, device=self.streams.load_device).device
 
@@ -112,10 +108,5 @@ class LoadedAdapter(HoldsModels):
 
         The host's own layers may hold memory of the device that it has loaded them to.
         """
-        layers: Any = self.stream_layers(block)
-        named = layers.named_children()
+        named: Any = self.stream_layers(block).named_children()
         return SimpleNamespace(**{name: partial(F.linear, weight=layer.weight.to(like)) for name, layer in named})
-
-
-def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
-    return Patcher(module, load_device=mm.get_torch_device(), offload_device=mm.unet_offload_device())

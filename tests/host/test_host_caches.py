@@ -7,7 +7,6 @@ from dataclasses import replace
 import comfy.model_patcher
 import comfy_execution.caching
 import pytest
-from ipadapter_instruct.models.encoding import loaded_adapter
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds, switch_embeds
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.image_encoder import EncoderFile
@@ -23,7 +22,6 @@ FAMILIES = ("sd15", "sd3")
 def is_dynamic(request, monkeypatch) -> bool:
     if request.param:
         dynamic_vram.switch_on(monkeypatch)
-        monkeypatch.setattr(loaded_adapter, "Patcher", dynamic_vram.DYNAMIC)
     return request.param
 
 
@@ -82,3 +80,10 @@ def test_an_encoder_is_among_the_models_once_it_is_read():
     own = output.get_models()
     encoder.model = small_encoders.clip_vision(width=1280, layers=2, patches=2)
     assert output.get_models() == [*own, encoder.load().patcher]
+
+
+def test_connected_encoders_are_among_the_models():
+    clip_vision = small_encoders.clip_vision(width=1280, layers=2, patches=2)
+    instruct_clip = small_encoders.load_text_encoder("sd15")
+    output = AdapterWithEncoders(small_models.small_adapter(), None, clip_vision, instruct_clip)
+    assert output.get_models() == [*output.adapter.get_models(), clip_vision.patcher, instruct_clip.patcher]

@@ -14,17 +14,17 @@ from typing import Any, TypeVar
 
 import comfy.clip_vision
 import comfy.model_management as mm
-import comfy.model_patcher
+import comfy.ops
 import comfy.sd1_clip
 import torch
+from comfy.ldm.modules.attention import optimized_attention_for_device
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..held_models import HoldsModels
+from ..held_models import HoldsModels, managed
 from .files import IMAGE, TEXT, Kind, TowerWeights, read_tower
 
 T = TypeVar("T")
-
 TEXT_LENGTH = 77
 
 
@@ -42,39 +42,42 @@ def open_clip_module() -> ModuleType:
 
 
 class CastAtUse(nn.Module):
-    """Runs a module with its weights in float32 on the input's device, wherever and whatever they are.
+    """Runs a tower with its own tensors in float32 on the input's device, wherever and whatever they are.
 
-    open_clip's layers are not ComfyUI's and would not run half loaded or in mixed precision. The copies last for one
-    call; those of a CastAtUse inside are made by it, so that a tower's are made a block at a time.
+    ComfyUI's layers do the same with their weights and biases, one layer after another.
     """
 
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
-        inner = tuple(f"{name}." for name, part in module.named_modules() if isinstance(part, CastAtUse))
-        self._own = [name for name, _ in _tensors(module) if not name.startswith(inner)]
 
     def forward(self, *args, **kwargs):
         device = next(x.device for x in (*args, *kwargs.values()) if isinstance(x, Tensor))
-        tensors = dict(_tensors(self.module))
-        weights = {name: tensors[name].to(device, torch.float32) for name in self._own}
-        return functional_call(self.module, weights, args, kwargs)
-
-    def get_weight_dtype(self) -> torch.dtype:
-        """Return the precision to compute in, for which open_clip's towers ask their first block."""
-        return torch.float32
+        tensors = (*self.module.named_parameters(), *self.module.named_buffers())
+        own = {name: x.to(device, torch.float32) for name, x in tensors if not name.endswith((".weight", ".bias"))}
+        return functional_call(self.module, own, args, kwargs)
 
 
-def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*module.named_parameters(), *module.named_buffers()]
+class Attention(nn.Module):
+    """The attention of open_clip's blocks, made of layers; most weights of torch's own belong to none."""
+
+    def __init__(self, theirs: nn.MultiheadAttention):
+        super().__init__()
+        self.heads = theirs.num_heads
+        self.in_proj = comfy.ops.manual_cast.Linear(theirs.embed_dim, 3 * theirs.embed_dim, device="meta")
+        self.in_proj.weight, self.in_proj.bias = theirs.in_proj_weight, theirs.in_proj_bias
+        self.out_proj = theirs.out_proj
+
+    def forward(self, x: Tensor, *_same: Tensor, attn_mask: Tensor | None, need_weights: bool) -> tuple[Tensor]:
+        attention = optimized_attention_for_device(x.device, mask=attn_mask is not None, small_input=True)
+        q, k, v = self.in_proj(x).chunk(3, dim=-1)
+        return (self.out_proj(attention(q, k, v, self.heads, mask=attn_mask)),)
 
 
 class ImageStates(nn.Module):
     """An image tower that answers as ComfyUI's own image encoders do."""
 
-    tower: Any  # open_clip's VisionTransformer
-
-    def __init__(self, tower: nn.Module):
+    def __init__(self, tower: Any):  # open_clip's VisionTransformer
         super().__init__()
         self.tower = tower
 
@@ -107,6 +110,8 @@ def build_text_tower(weights: TowerWeights) -> nn.Module:
     vocabulary = weights.tensors["token_embedding.weight"].shape[0]
     sizes = {"context_length": weights.positions, "vocab_size": vocabulary}
     tower = _pair(weights, "text_cfg", **sizes, proj_type="none", output_tokens=True).text
+    tower.transformer.get_cast_dtype = lambda: torch.float32  # open_clip's answer is the precision of its weights
+    tower.token_embedding.bias = None  # ComfyUI's embedding has one
     tower.attn_mask = torch.full((weights.positions,) * 2, float("-inf")).triu(1)  # the meta device's has no numbers
     return _filled(tower, weights)
 
@@ -136,17 +141,18 @@ def _filled(tower: Any, weights: TowerWeights) -> nn.Module:
             f"not fit together ({str(error).splitlines()[-1].strip()}). It is damaged or another model: choose another "
             "file."
         ) from error
-    blocks = tower.transformer.resblocks
-    for number, block in enumerate(blocks):
-        blocks[number] = CastAtUse(block)
+    _use_host_layers(tower)
     return tower.requires_grad_(False).eval()
 
 
-def _managed(module: nn.Module) -> comfy.model_patcher.ModelPatcher:
-    """Put a module into the host's memory management. Not its dynamic kind, which is made for ComfyUI's own layers."""
-    return comfy.model_patcher.ModelPatcher(
-        module, load_device=mm.text_encoder_device(), offload_device=mm.text_encoder_offload_device()
-    )
+def _use_host_layers(tower: Any) -> None:
+    """Make a tower's layers ComfyUI's, which find their weights where its memory management has them."""
+    for block in tower.transformer.resblocks:
+        block.attn = Attention(block.attn)
+    for layer in tower.modules():
+        for kind in (nn.Linear, nn.Conv2d, nn.LayerNorm, nn.Embedding):
+            if isinstance(layer, kind):
+                layer.__class__ = getattr(comfy.ops.manual_cast, kind.__name__)
 
 
 def _described(weights: TowerWeights, kind: str) -> str:
@@ -169,7 +175,7 @@ class OpenClipVision(HoldsModels, comfy.clip_vision.ClipVisionModel):
         self.model_type, self.config, self.naf = "clip_vision_model", {}, None
         self.dtype = torch.float32
         self.model = CastAtUse(ImageStates(build_image_tower(weights)))
-        self.patcher = _managed(self.model)
+        self.patcher = managed(self.model, mm.text_encoder_device(), mm.text_encoder_offload_device())
         self.load_device = self.patcher.load_device
 
 
@@ -182,13 +188,12 @@ class OpenClipText(HoldsModels):
         self.title = _described(weights, TEXT.title)
         self._positions = weights.positions
         self.model = CastAtUse(build_text_tower(weights))
-        self.patcher = _managed(self.model)
-        self.load_device = self.patcher.load_device
+        self.patcher = managed(self.model, mm.text_encoder_device(), mm.text_encoder_offload_device())
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return the texts' last hidden states after the final norm, [B, L, D], float32. L is 77, or all positions."""
         mm.load_models_gpu([self.patcher])
-        tokens = torch.tensor(token_ids(_tokenizer(), texts, self._positions), device=self.load_device)
+        tokens = torch.tensor(token_ids(_tokenizer(), texts, self._positions), device=self.patcher.load_device)
         with torch.no_grad():
             return self.model(tokens)[1]
 

@@ -4,9 +4,10 @@ import comfy.model_management as mm
 import pytest
 import torch
 from ipadapter_instruct.models.encoding.image_encoder import encode_pixels
-from ipadapter_instruct.models.encoding.open_clip.towers import CastAtUse, load_image_tower
+from ipadapter_instruct.models.encoding.open_clip.towers import load_image_tower, load_text_tower
 from ipadapter_instruct.models.encoding.text_encoder import encode_texts
 from support import small_encoders
+from support.devices import dynamic_vram
 
 pytestmark = pytest.mark.xdist_group("open_clip")  # one process loads the encoders for all
 
@@ -44,9 +45,38 @@ def test_weights_left_behind_on_another_device_come_to_the_input(encoder):
     assert {p.device.type for p in encoder.model.parameters()} == {"cpu"}
 
 
-def test_the_copies_in_float32_are_made_a_block_at_a_time(encoder):
-    blocks = [name for name, part in encoder.model.named_modules() if isinstance(part, CastAtUse)]
-    assert blocks == ["", *(f"module.tower.transformer.resblocks.{number}" for number in range(2))]
+def test_the_copies_in_float32_are_made_a_layer_at_a_time(encoder, clip):
+    """By ComfyUI's layers, which are told by that attribute; the tower's own tensors are few."""
+    image, text = {"class_embedding", "positional_embedding", "proj"}, {"positional_embedding"}
+    for tower, own in ((encoder, image), (clip, text)):
+        others = [part for part in tower.model.modules() if not hasattr(part, "comfy_cast_weights")]
+        assert {name for part in others for name, _ in part.named_parameters(recurse=False)} == own
+
+
+@dynamic_vram.needs_dynamic_vram
+def test_dynamic_vram_leaves_their_weights_to_the_layers_and_the_states_stay_the_same(
+    image_files, text_files, tmp_path, pixels, monkeypatch
+):
+    paths = {}
+    for kind, files in (("image", image_files), ("text", text_files)):
+        paths[kind] = tmp_path / f"{kind} of its own.safetensors"
+        paths[kind].write_bytes(files["transformers"].read_bytes())
+    plain = load_image_tower(image_files["transformers"]), load_text_tower(text_files["transformers"])
+    dynamic_vram.switch_on(monkeypatch)
+
+    dynamic = load_image_tower(paths["image"]), load_text_tower(paths["text"])
+
+    for found, expected in zip(states(*dynamic, pixels), states(*plain, pixels), strict=True):
+        assert torch.equal(found, expected)
+    for tower in dynamic:
+        assert tower.is_dynamic()
+        at_once = tower.patcher.model.model_loaded_weight_memory  # what no layer fetches when it runs: small tensors
+        assert 0 < at_once < 0.01 * tower.patcher.model_size()
+        assert tower.patcher.restore_loaded_backups() == at_once  # as when ComfyUI takes it out
+
+
+def states(encoder, clip, pixels) -> tuple[torch.Tensor, torch.Tensor]:
+    return encode_pixels(encoder, pixels).hidden_states, encode_texts(clip, ["a cat"])["a cat"]
 
 
 def test_two_loads_of_a_file_are_one_model_and_a_changed_file_is_another(image_files, tmp_path):
