@@ -169,7 +169,6 @@ def _frozen(module: nn.Module) -> Iterator[None]:
 
 
 def _without_gradient(tensor: Tensor) -> Tensor:
-    """Return the same memory as a tensor without gradient."""
     if tensor.is_inference():
         empty = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         tensor = empty.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
