@@ -9,8 +9,7 @@ import execution
 import pytest
 import torch
 from comfyhost.adapters import instruct_adapter
-from comfyhost.checkpoints import UNETS, checkpoint
-from comfyhost.denoisers import cross_attention_widths
+from comfyhost.checkpoints import UNETS, checkpoint, cross_attention_widths
 from comfyhost.standins import StandIn, write_stand_ins
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter

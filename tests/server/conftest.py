@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 from comfyhost.adapters import instruct_adapter
-from comfyhost.api_prompt import ApiPrompt
-from comfyhost.checkpoints import UNETS, checkpoint
+from comfyhost.checkpoints import UNETS, checkpoint, cross_attention_widths
 from comfyhost.client import Client
-from comfyhost.denoisers import cross_attention_widths
 from comfyhost.encoders import vit_h
-from comfyhost.photo import write_photo
 from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
-from comfyhost.standins import StandIn, write_stand_ins
-from comfyhost.workflow import to_prompt
+from comfyhost.standins import StandIn, write_photo, write_stand_ins
+from comfyhost.workflow import ApiPrompt, to_prompt
 from support.servers import stand_in_models
 
 TINY = "tiny_sd15.safetensors"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from comfyhost.in_process import import_comfyui
-from comfyhost.pack import register
+from comfyhost.in_process import import_comfyui, register
 from comfyhost.places import ToolError, host
 
 # Of ComfyUI's attentions this is the one whose FLOPs torch counts.

@@ -12,10 +12,9 @@ from dataclasses import replace
 
 from comfyhost.client import Client
 from comfyhost.demo import of_type, override, upload_pictures
-from comfyhost.photo import write_photo
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer
-from comfyhost.small_models import small_models
+from comfyhost.standins import small_models, write_photo
 from comfyhost.workflow import to_prompt
 
 from benchmarks.report import Result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 
 published_files = pack_module("models.files.published_files")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 
 from shipped.files import CHECKPOINTS
 

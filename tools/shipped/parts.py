@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 
 from shipped.columns import APPLYING, BELOW_ENCODE, LOAD_HEIGHT, LOADING, PICTURE_TOP, READING, SAMPLING, SAVING, TOP
 from shipped.files import ADAPTERS, CHECKPOINTS, ENCODER
