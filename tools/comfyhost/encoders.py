@@ -11,7 +11,6 @@ HEAD = 64
 
 
 def clip_l_text() -> Blueprint:
-    """CLIP-L's text tower in transformers' names."""
     return clip_text(width=768, layers=12)
 
 
@@ -48,7 +47,6 @@ def vit_h(width: int = 1280, layers: int = 32, patches: int = 16 * 16) -> Bluepr
 
 
 def clip_tower(model: str, width: int, layers: int, **sizes) -> Blueprint:
-    """One of the towers in comfy.clip_model."""
     import_comfyui()
     import comfy.clip_model
     import comfy.ops
