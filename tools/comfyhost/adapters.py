@@ -1,14 +1,14 @@
 """Random adapters in the names and shapes of the published files: IPAdapter-Instruct, and kinds without instruction.
 
 Written from the published keys alone, so that the pack's loader is tested against something it did not make.
-Sources: unity-research/IP-Adapter-Instruct@57efbe4, tencent-ailab/IP-Adapter@cfcdf8c, and the files at h94/IP-Adapter,
-h94/IP-Adapter-FaceID, ostris/ip-composition-adapter and Kwai-Kolors/Kolors-IP-Adapter-Plus.
+Source: unity-research/IP-Adapter-Instruct@57efbe4, tencent-ailab/IP-Adapter@cfcdf8c, and the files (names, shapes, sizes)
+at h94/IP-Adapter, h94/IP-Adapter-FaceID, ostris/ip-composition-adapter and Kwai-Kolors/Kolors-IP-Adapter-Plus.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from comfyhost.weights import Blueprint
 
@@ -37,14 +37,15 @@ SHAPES = {
     "sdxl": Shape(1280, 20, 2048),
     "sd3": Shape(1280, 20, 4096, ("proj_out_big", "norm_out_big")),
 }
+SMALL = {"width": 128, "heads": 2, "blocks": 2}
 JOINT_PROJECTIONS = (
     *("to_k_ip", "to_v_ip", "add_k_proj_ip", "add_v_proj_ip"),
     *("proj_ip", "proj_encoder_hidden_states_ip", "proj_encoder_passthrough_ip"),
 )
 
 
-def instruct_adapter(family: str, site_widths: Sequence[int]) -> Blueprint:
-    """An adapter with the family's resampler, for a denoiser whose sites are this wide.
+def instruct_adapter(family: str, site_widths: Sequence[int], small: bool = False) -> Blueprint:
+    """An adapter with the family's resampler, or a small one, for a denoiser whose sites are this wide.
 
     `site_widths`, UNets: one width a cross attention, in diffusers' order down, up, middle (index 2i + 1 in
     the file). SD3: one a joint block that receives tokens (index 2i). The names carry the dotted prefixes
@@ -53,7 +54,7 @@ def instruct_adapter(family: str, site_widths: Sequence[int]) -> Blueprint:
     if family not in SHAPES:
         raise ValueError(f"There is no adapter family {family!r}. Choose one of: {', '.join(SHAPES)}.")
     parts = Blueprint()
-    parts.add("image_proj.", resampler(SHAPES[family]))
+    parts.add("image_proj.", resampler(replace(SHAPES[family], **SMALL) if small else SHAPES[family]))
     sites = joint_sites(site_widths) if family == "sd3" else cross_sites(site_widths, SHAPES[family].token_width)
     parts.add("ip_adapter.", sites)
     return parts

@@ -127,11 +127,6 @@ def lora(settings: Mapping) -> Blueprint:
     return parts
 
 
-def site_widths(kind: str) -> list[int]:
-    """The widths of the attentions that an adapter for this kind of checkpoint acts at."""
-    return joint_block_widths(MMDITS[kind]) if kind in MMDITS else cross_attention_widths(UNETS[kind])
-
-
 def cross_attention_widths(settings: Mapping) -> list[int]:
     """The widths of a UNet's cross attentions in diffusers' order: down, up, middle."""
     widths = {name: weight.shape[0] for name, weight in unet(settings).items() if name.endswith(".attn2.to_k.weight")}

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from comfyhost.adapters import Plain, instruct_adapter, nested, plain_adapter
-from comfyhost.checkpoints import UNETS, checkpoint, controlnet, site_widths
+from comfyhost.checkpoints import MMDITS, UNETS, checkpoint, controlnet, cross_attention_widths, joint_block_widths
 from comfyhost.encoders import vit_h
 from comfyhost.in_process import pack_module
 from comfyhost.install import only_one, say
@@ -47,8 +47,14 @@ class StandIn:
     seed: int = 0
 
 
+def adapter_for(family: str, kind: str) -> Blueprint:
+    """An adapter for the denoiser of a checkpoint kind; a small one for the least denoiser of the family."""
+    widths = joint_block_widths(MMDITS[kind]) if kind in MMDITS else cross_attention_widths(UNETS[kind])
+    return instruct_adapter(family, widths, small=kind == family)
+
+
 def sd15_plain(sizes: Plain) -> Blueprint:
-    return plain_adapter(sizes, site_widths("sd15"))
+    return plain_adapter(sizes, cross_attention_widths(UNETS["sd15"]))
 
 
 VIT_H = StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h)
@@ -61,10 +67,9 @@ CHECKPOINTS = {
 
 def checkpoint_and_adapter(family: str, kind: str, dtype: torch.dtype = torch.float16) -> tuple[StandIn, StandIn]:
     """A family's files under their published names: a checkpoint of this kind, and an adapter of this number type."""
-    path = f"ipadapter/ip-adapter-instruct-{family}.bin"
     return (
         StandIn(f"checkpoints/{CHECKPOINTS[family]}", lambda: checkpoint(kind, clip_g=family != "sd15")),
-        StandIn(path, lambda: instruct_adapter(family, site_widths(kind)), dtype),
+        StandIn(f"ipadapter/ip-adapter-instruct-{family}.bin", lambda: adapter_for(family, kind), dtype),
     )
 
 

@@ -104,7 +104,6 @@ def in_drawing_order(names: Iterable[str]) -> list[str]:
 
 
 def draw(blueprint: Blueprint, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors of a blueprint, the same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     return {name: draw_one(weight, generator, dtype) for name, weight in blueprint.items()}
 
