@@ -1,7 +1,7 @@
 """Random adapters in the names and shapes of the published files: IPAdapter-Instruct, and kinds without instruction.
 
 Written from the published keys alone, so that the pack's loader is tested against something it did not make.
-Source: unity-research/IP-Adapter-Instruct@57efbe4, tencent-ailab/IP-Adapter@cfcdf8c, and the files (names, shapes, sizes)
+Source: unity-research/IP-Adapter-Instruct@57efbe4, tencent-ailab/IP-Adapter@cfcdf8c, and the names and shapes of files
 at h94/IP-Adapter, h94/IP-Adapter-FaceID, ostris/ip-composition-adapter and Kwai-Kolors/Kolors-IP-Adapter-Plus.
 """
 

@@ -23,7 +23,6 @@ from comfyhost.standins import put_in_place, write_examples
 
 ADDRESS = "127.0.0.1"
 ALWAYS = ("--disable-auto-launch", "--preview-method", "none", "--disable-api-nodes")
-START_TIMEOUT = 240
 ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE"}  # torch's idle threads spin otherwise, and others wait for the core
 ACCELERATORS = """
 import torch
@@ -95,12 +94,12 @@ class ComfyServer:
             except OSError as error:
                 why = f"{self.comfyui.python} could not be started ({error.strerror}). Run `make setup` first."
                 raise ServerError(why) from error
-        deadline = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + 240
         while not answers(f"{self.url}/system_stats"):
             self.check_alive()
             if time.monotonic() > deadline:
                 raise ServerError(
-                    f"ComfyUI did not answer on {self.url} within {START_TIMEOUT} s. {self.log_tail()}\n"
+                    f"ComfyUI did not answer on {self.url} within 240 s. {self.log_tail()}\n"
                     "Is the machine busy, or a custom node waiting for something? The last lines above should tell."
                 )
             time.sleep(0.2)

@@ -22,7 +22,6 @@ SEEDS = ("seed", "noise_seed")
 CONTROL = "(control after generate)"
 CONTROL_FILTER = "(control filter)"
 UPLOAD_BUTTON = "(upload button)"
-ADDITIONS = (CONTROL, CONTROL_FILTER, UPLOAD_BUTTON)  # the page's own, beside the inputs
 UPLOADS = ("image_upload", "video_upload", "audio_upload", "animated_image_upload")
 
 
@@ -51,7 +50,6 @@ class ApiPrompt(dict[str, dict]):
         return [self.id(kind), slot]
 
     def inputs(self, kind: str) -> dict:
-        """Return a copy of the node's inputs."""
         return dict(self[self.id(kind)]["inputs"])
 
     def changed(self, kind: str, **inputs) -> ApiPrompt:
@@ -78,7 +76,7 @@ def to_prompt(workflow: dict, object_info: Mapping[str, dict]) -> ApiPrompt:
     nodes, links = {node["id"]: node for node in workflow["nodes"]}, {link[0]: link for link in workflow["links"]}
     prompt = ApiPrompt()
     for node in workflow["nodes"]:
-        if node["type"] in VIRTUAL or node.get("mode", 0) in (NEVER, BYPASSED):
+        if not is_executed(node):
             continue
         known = definition(node, object_info)
         inputs = widget_inputs(node, known)
@@ -108,6 +106,10 @@ def check_kind(workflow: dict) -> None:
             f"{describe(inside[0])} is a subgraph, which is not understood here. "
             "Unpack it in ComfyUI (right click > Unpack Subgraph) and save the workflow again."
         )
+
+
+def is_executed(node: dict) -> bool:
+    return node["type"] not in VIRTUAL and node.get("mode", 0) not in (NEVER, BYPASSED)
 
 
 def definition(node: dict, object_info: Mapping[str, dict]) -> dict:
@@ -142,7 +144,7 @@ def widget_inputs(node: dict, known: dict) -> dict[str, Any]:
             f"({', '.join(slots) or 'none'}). The node has changed since the workflow was saved: open it in "
             "ComfyUI, check the node's settings and save it again."
         )
-    return {name: guarded(value) for name, value in zip(slots, values, strict=True) if name not in ADDITIONS}
+    return {name: guarded(value) for name, value in zip(slots, values, strict=True) if not name.startswith("(")}
 
 
 def widget_slots(known: dict) -> list[str]:
