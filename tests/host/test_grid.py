@@ -8,9 +8,8 @@ import comfy.sd
 import execution
 import pytest
 import torch
-from comfyhost.adapters import instruct_adapter
-from comfyhost.checkpoints import UNETS, checkpoint, cross_attention_widths
-from comfyhost.standins import StandIn, write_stand_ins
+from comfyhost.checkpoints import checkpoint
+from comfyhost.standins import StandIn, adapter_for, write_stand_ins
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
@@ -64,9 +63,7 @@ class Given:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    adapter_file = StandIn(
-        "adapter.safetensors", lambda: instruct_adapter("sd15", cross_attention_widths(UNETS["sd15"]))
-    )
+    adapter_file = StandIn("adapter.safetensors", lambda: adapter_for("sd15", kind="sd15"))
     write_stand_ins(folder, (StandIn("sd15.safetensors", lambda: checkpoint("sd15")), adapter_file))
     with torch.inference_mode():
         model, clip, vae, _ = comfy.sd.load_checkpoint_guess_config(str(folder / "sd15.safetensors"))
