@@ -110,4 +110,4 @@ workflows:
 	@$(SET_UP) && $(TOOL) "$$python" -m shipped && $(TOOL) "$$python" -m shipped.node_index && $(TOOL) "$$python" -m shipped.pictures
 
 clean-cache:
-	@$(TOOL) $(PYTHON3) -m comfyhost.clean_cache
+	@$(TOOL) $(PYTHON3) -c "from comfyhost.install import clean_cache; clean_cache()"

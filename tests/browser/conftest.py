@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 from comfyhost.browser import chromium
-from comfyhost.frontend import INSTALLED, NEWER, server_arguments
-from comfyhost.photo import write_examples
 from comfyhost.places import host
-from comfyhost.server import ComfyServer
-from comfyhost.small_models import small_models
+from comfyhost.server import INSTALLED, NEWER, ComfyServer, server_arguments
+from comfyhost.standins import small_models, write_examples
 from playwright.sync_api import Browser
 from support.page.comfy_page import ComfyPage
 

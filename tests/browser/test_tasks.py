@@ -8,9 +8,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from comfyhost.frontend import NEWER
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 from comfyhost.places import REPO_ROOT
+from comfyhost.server import NEWER
 from safetensors.torch import save_file
 from support.page.acts import Acts, unanswered
 from support.page.comfy_page import ComfyPage

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comfyhost.frontend import NEWER, server_arguments
-from comfyhost.photo import write_examples
 from comfyhost.places import REPO_ROOT, host
-from comfyhost.server import ComfyServer
+from comfyhost.server import NEWER, ComfyServer, server_arguments
+from comfyhost.standins import write_examples
 from playwright.sync_api import Browser
 from support.page.comfy_page import ComfyPage
 

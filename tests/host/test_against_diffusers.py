@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from comfyhost.plain_adapters import Plain, plain_adapter
+from comfyhost.adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import recognise
 from ipadapter_instruct.models.encoding.combining import combine_references

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from comfyhost.plain_adapters import plain_adapter
+from comfyhost.adapters import plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import build, recognise
 from ipadapter_instruct.models.adapter.kinds import INSTRUCT

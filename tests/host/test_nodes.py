@@ -11,8 +11,8 @@ import folder_paths
 import pytest
 import torch
 from comfy_api.latest import io
+from comfyhost.adapters import Plain, plain_adapter
 from comfyhost.places import REPO_ROOT
-from comfyhost.plain_adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension

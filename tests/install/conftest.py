@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from comfyhost.client import Client
-from comfyhost.manager import ManagedComfyUI, run, set_up_manager
+from comfyhost.install import run
 from comfyhost.places import Host, ToolError, host
-from comfyhost.registry import Registry
-from comfyhost.repository import Repository, git_alone
+from comfyhost.repository import git_alone
 from ipadapter_instruct.models.families import FAMILIES
+from support.servers.manager import ManagedComfyUI, Repository, set_up_manager
+from support.servers.registry import Registry
 
 VERSIONS = ("90.0.0", "91.0.0")
 COMFY = ("-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry")
@@ -84,7 +85,7 @@ def archives(comfy: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 def registry(archives: dict[str, Path], repository: Repository) -> Iterator[Registry]:
     """A registry that has the pack in two versions, and stands for Hugging Face with something for each adapter."""
     adapters = {family.url.removeprefix("https://huggingface.co"): family.name.encode() for family in FAMILIES}
-    with Registry("ipadapter-instruct", repository.address, archives, adapters) as running:
+    with Registry("ipadapter-instruct", repository.address, archives, adapters).running() as running:
         yield running
 
 

@@ -9,8 +9,7 @@ import zipfile
 import pytest
 import yaml
 from comfyhost.client import Client
-from comfyhost.install import clean_environment
-from comfyhost.manager import run
+from comfyhost.install import clean_environment, run
 from comfyhost.places import REPO_ROOT
 from comfyhost.repository import git
 from comfyhost.server import ComfyServer

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
-from comfyhost import environments, manager
+from comfyhost import environments
 from comfyhost.environments import Environment, site_packages
 from comfyhost.places import ToolError
+from support.servers import manager
 
 
 def test_it_is_made_anew_when_a_requirement_or_comfyuis_environment_changes(monkeypatch, tmp_path):

@@ -7,8 +7,8 @@ import time
 import uuid
 
 from comfyhost.client import Client
-from comfyhost.manager import ManagedComfyUI
 from comfyhost.places import REPO_ROOT, TOOLS
+from support.servers.manager import ManagedComfyUI
 
 FOLDER = "ipadapter-instruct"
 MODELS = json.loads((TOOLS / "registry" / "model-list.json").read_text(encoding="utf-8"))["models"]

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from comfyhost.environments import site_packages
-from comfyhost.install import clean_environment
-from comfyhost.manager import run
+from comfyhost.install import clean_environment, run
 from comfyhost.places import REPO_ROOT, Host
 
 # What open_clip_torch brings, by the names in site-packages, beside what ComfyUI has anyway.

@@ -8,15 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from comfyhost.api_prompt import ApiPrompt
 from comfyhost.checkpoints import checkpoint
 from comfyhost.client import Client
 from comfyhost.encoders import vit_h
-from comfyhost.photo import write_photo
 from comfyhost.places import REPO_ROOT
 from comfyhost.server import ComfyServer
-from comfyhost.standins import StandIn, adapter_for, write_stand_ins
-from comfyhost.workflow import to_prompt
+from comfyhost.standins import StandIn, adapter_for, write_photo, write_stand_ins
+from comfyhost.workflow import ApiPrompt, to_prompt
 from support.servers import stand_in_models
 
 TINY = "tiny_sd15.safetensors"

@@ -36,7 +36,8 @@ def test_a_picture_can_be_made_and_fetched(client):
     run = client.run({"1": PICTURE, "2": saved(["1", 0])})
     assert client.download(run.images()[0]).startswith(b"\x89PNG")
     assert set(run.seconds) == {"1", "2"}
-    assert client.history(run.prompt_id)["status"]["completed"]
+    history = client.do(client.request("GET", f"/history/{run.prompt_id}"))
+    assert history[run.prompt_id]["status"]["completed"]
 
 
 def test_an_uploaded_picture_can_be_loaded(client, photo):

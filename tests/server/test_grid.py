@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from comfyhost import demo
-from comfyhost.api_prompt import ApiPrompt
 from comfyhost.client import Client, NodeFailedError
 from comfyhost.places import REPO_ROOT
+from comfyhost.workflow import ApiPrompt
 from PIL import Image
 from support.servers import stand_in_models
 from support.servers.grid_prompts import APPLY, CELLS, ENCODE, GRID, SAMPLER, grid_of

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 import torch
-from comfyhost.plain_adapters import Plain, plain_adapter
+from comfyhost.adapters import Plain, plain_adapter
 from comfyhost.standins import STAND_INS
 from comfyhost.weights import draw
 from safetensors.torch import save_file

@@ -8,8 +8,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from comfyhost.api_prompt import ApiPrompt
 from comfyhost.client import NodeFailedError, PromptRejectedError
+from comfyhost.workflow import ApiPrompt
 from support import small_files
 
 LOADER, ENCODE, SAVE = "IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructSaveEmbeds"

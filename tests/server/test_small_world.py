@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 from PIL import Image
 from small_world import demo
 from small_world.drawing import SIDE

@@ -1,5 +1,5 @@
 """The pack as a package of a fixed name; importing this makes it so."""
 
-from comfyhost.pack import register
+from comfyhost.in_process import register
 
 register()

@@ -7,7 +7,7 @@ import functools
 from dataclasses import replace
 
 import torch
-from comfyhost.plain_adapters import Plain, plain_adapter
+from comfyhost.adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import AdapterCheckpoint
 from ipadapter_instruct.models.adapter.kinds import KINDS

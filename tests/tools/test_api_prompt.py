@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import pytest
-from comfyhost.api_prompt import ApiPrompt
+from comfyhost.workflow import ApiPrompt
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from comfyhost import browser, frontend
+from comfyhost import browser, server
 from comfyhost.places import ToolError
 
 STARTS = "#!/bin/sh\necho Chromium 1\n"
@@ -108,24 +108,24 @@ def wheel(path: Path, names: tuple[str, ...]) -> Path:
 
 def test_a_front_end_is_unpacked_from_its_wheel(tmp_path):
     names = ("index.html", "assets/index.js")
-    made = wheel(tmp_path / "front.whl", tuple(f"{frontend.PAGE.inside}{name}" for name in names))
-    assert frontend.PAGE.is_at(frontend.PAGE.extract(made, tmp_path))
+    made = wheel(tmp_path / "front.whl", tuple(f"{server.PAGE.inside}{name}" for name in names))
+    assert server.PAGE.is_at(server.PAGE.extract(made, tmp_path))
 
 
 def test_a_wheel_without_a_front_end_is_refused(tmp_path):
     with pytest.raises(ToolError, match=r"front\.whl should hold ComfyUI's page.*no index\.html"):
-        frontend.PAGE.extract(wheel(tmp_path / "front.whl", ("readme.txt",)), tmp_path)
+        server.PAGE.extract(wheel(tmp_path / "front.whl", ("readme.txt",)), tmp_path)
 
 
 def test_the_installed_front_end_needs_no_argument():
-    assert frontend.server_arguments(frontend.INSTALLED) == []
+    assert server.server_arguments(server.INSTALLED) == []
 
 
 def test_an_unknown_front_end_is_refused():
     with pytest.raises(ToolError, match=r"no front end '9\.9\.9'.*installed, 1\.58\.1"):
-        frontend.server_arguments("9.9.9")
+        server.server_arguments("9.9.9")
 
 
 def test_the_newer_front_end_is_the_one_that_the_wheel_file_pins():
-    pinned = frontend.PAGE.wheel.read_text(encoding="utf-8")
-    assert f"comfyui-frontend-package=={frontend.NEWER} --hash=sha256:" in pinned
+    pinned = server.PAGE.wheel.read_text(encoding="utf-8")
+    assert f"comfyui-frontend-package=={server.NEWER} --hash=sha256:" in pinned

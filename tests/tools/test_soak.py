@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from comfyhost.api_prompt import ApiPrompt
+from comfyhost.workflow import ApiPrompt
 from PIL import Image
 from safetensors.torch import save_file
 from soak.__main__ import of_log

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfyhost.places import REPO_ROOT, host
-from comfyhost.small_models import small_models
+from comfyhost.standins import small_models
 from ipadapter_instruct.models.adapter.checkpoint import build, read_checkpoint
 from ipadapter_instruct.models.adapter.kinds import INSTRUCT
 from PIL import Image

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 
 import pytest
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 from comfyhost.places import TOOLS
 from fuzzing import valid_files
 from fuzzing.inputs import Input

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 import torch
-from comfyhost.plain_adapters import Plain, plain_adapter
+from comfyhost.adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from fuzzing import valid_files
 from ipadapter_instruct.models.adapter.checkpoint import build, look_at, read_checkpoint, recognise

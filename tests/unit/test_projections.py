@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from comfyhost.plain_adapters import Plain, plain_adapter
+from comfyhost.adapters import Plain, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.kinds import FACE_ID_PLUS, FACE_ID_PLUS_V2, Kind, kind_of
 from ipadapter_instruct.models.encoding.features import Features, stacked

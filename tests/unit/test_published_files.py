@@ -5,15 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from comfyhost.adapters import nested
-from comfyhost.plain_adapters import Plain, plain_adapter, unfilled
+from comfyhost.adapters import Plain, nested, plain_adapter
 from comfyhost.weights import draw
 from ipadapter_instruct.models.adapter.checkpoint import build, look_at, read_checkpoint, recognise
 from ipadapter_instruct.models.adapter.convert import convert
 from ipadapter_instruct.models.adapter.kinds import KINDS
 from ipadapter_instruct.models.files.encoder_files import ENCODERS, EncoderNeed, EncoderSizes, check_sizes
 from safetensors.torch import save_file
-from support.published.adapter_files import FILES, INSTRUCT, PLAIN, blueprint, bytes_of_tensors, tensors
+from support.published.adapter_files import FILES, INSTRUCT, PLAIN, blueprint, bytes_of_tensors, tensors, unfilled
 from support.small_files import save_adapter
 from torch import nn
 

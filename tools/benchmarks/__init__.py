@@ -2,8 +2,7 @@
 
 import sys
 
-from comfyhost.in_process import import_comfyui
-from comfyhost.pack import register
+from comfyhost.in_process import import_comfyui, register
 from comfyhost.places import ToolError, host
 
 # Of ComfyUI's attentions this is the one whose FLOPs torch counts.

@@ -11,7 +11,7 @@ import comfy.supported_models
 import torch
 from comfyhost import checkpoints
 from comfyhost.adapters import TOKENS, instruct_adapter
-from comfyhost.denoisers import CHANNELS, cross_attention_widths, joint_block_widths, mmdit, unet
+from comfyhost.checkpoints import CHANNELS, cross_attention_widths, joint_block_widths, mmdit, unet
 from comfyhost.weights import Blueprint
 from ipadapter_instruct.models import families
 from ipadapter_instruct.models.adapter.checkpoint import recognise

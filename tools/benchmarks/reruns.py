@@ -19,7 +19,7 @@ from comfyhost.demo import of_type, prepare, read_workflow
 from comfyhost.encoders import clip_l_text
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer
-from comfyhost.small_models import small_models
+from comfyhost.standins import small_models
 from comfyhost.weights import draw
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS

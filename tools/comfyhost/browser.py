@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,25 +11,13 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, sync_playwright
 
-from comfyhost.install import clean_environment, only_one, say
+from comfyhost.install import only_one, run, runs, say
 from comfyhost.places import ToolError, cache_folder
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PACKAGES = ("chromium", "fonts-noto-cjk")  # the fonts for Chinese, Japanese and Korean texts
-ARGUMENTS = (
-    "--no-sandbox",  # which root, as in a container, cannot have
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-quic",
-    "--no-first-run",
-    # The tests are about the pages of our own server: nothing else is there, whatever the network.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)
-START_TIMEOUT = 60
-INSTALL_TIMEOUT = 900
-OUTPUT_TAIL = 800
+# The tests are about the pages of our own server: nothing else is there, whatever the network.
+ARGUMENTS = ["--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
 
 
 @contextmanager
@@ -38,18 +25,12 @@ def chromium() -> Iterator[Browser]:
     """A started, headless Chromium; one is installed when there is none."""
     with sync_playwright() as playwright:
         path = find_or_install(playwright.chromium.executable_path)
-        with playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS)) as browser:
+        with playwright.chromium.launch(executable_path=path, args=ARGUMENTS) as browser:
             yield browser
 
 
 def find_or_install(playwrights: str = "") -> Path:
-    """A Chromium that starts. Raises ToolError when there is none and none can be installed.
-
-    `playwrights` is where `playwright install` puts its own.
-    """
-    found = find(playwrights)
-    if found:
-        return found
+    """A Chromium that starts, installed if need be. `playwrights` is where `playwright install` puts its own."""
     with only_one(cache_folder() / "browser.lock"):
         return find(playwrights) or install(playwrights)
 
@@ -57,24 +38,15 @@ def find_or_install(playwrights: str = "") -> Path:
 def find(playwrights: str = "") -> Path | None:
     """The Chromium that CHROMIUM names, else the first that starts: on PATH, then Playwright's own."""
     named = os.environ.get("CHROMIUM")
-    if named and not starts(Path(named).expanduser()):
+    candidates = [os.path.expanduser(named)] if named else [*map(shutil.which, NAMES), playwrights]
+    # Ubuntu's chromium package is a script that asks for a snap, which containers do not have.
+    found = next((Path(path) for path in candidates if path and runs(path, "--version")), None)
+    if named and not found:
         raise ToolError(
             f"CHROMIUM should name a Chromium or Chrome, but {named} does not start. "
             "Set it to the full path of one, or unset it to have one found."
         )
-    if named:
-        return Path(named).expanduser()
-    candidates = (*map(shutil.which, NAMES), playwrights)
-    return next((Path(path) for path in candidates if path and starts(Path(path))), None)
-
-
-def starts(path: Path) -> bool:
-    """True when it runs. Ubuntu's chromium package is a script that asks for a snap, which containers do not have."""
-    try:
-        done = subprocess.run([path, "--version"], capture_output=True, timeout=START_TIMEOUT)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+    return found
 
 
 def install(playwrights: str) -> Path:
@@ -82,7 +54,10 @@ def install(playwrights: str) -> Path:
     said = []
     for way in ways():
         say(f"No Chromium was found; installing one: {way[-1]}")
-        said.append(attempt(way))
+        try:
+            said.append(run(way, timeout=900)[-800:])
+        except ToolError as error:
+            said.append(str(error))
         found = find(playwrights)
         if found:
             return found
@@ -105,14 +80,3 @@ def by_apt(prefix: list[str]) -> list[str]:
     """Return a command for Debian's packages, by a shell, since the lists come first."""
     apt = " ".join([*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get"])
     return ["sh", "-c", f"{apt} update && {apt} install -y --no-install-recommends {' '.join(PACKAGES)}"]
-
-
-def attempt(command: list[str]) -> str:
-    """Run a command and return what it said at its end, for the case that no Chromium came of it."""
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    how = {"timeout": INSTALL_TIMEOUT, "env": clean_environment(), "text": True, "errors": "replace"}
-    try:
-        said = subprocess.run(command, **streams, **how).stdout.strip()[-OUTPUT_TAIL:]
-    except (OSError, subprocess.TimeoutExpired) as error:
-        said = str(error)
-    return f"$ {' '.join(command)}\n{said}"

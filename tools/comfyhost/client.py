@@ -61,10 +61,38 @@ class Run:
     outputs: dict[str, dict] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     cached: list[str] = field(default_factory=list)
+    node_id: str | None = None  # the node at work, while there is one
+    since: float = 0.0
 
     def images(self) -> list[dict]:
         """The pictures made: {filename, subfolder, type}, as `Client.download` takes them."""
         return [image for output in self.outputs.values() for image in output.get("images", [])]
+
+    def take(self, kind: str | None, data: dict, tell: Listener) -> bool:
+        """Take in a message of the server's, if it is about this prompt; return True for the one that ends it."""
+        if data.get("prompt_id") != self.prompt_id:
+            return False
+        match kind:
+            case "execution_cached":
+                self.cached = list(data["nodes"])
+            case "executing":
+                now = time.monotonic()
+                if self.node_id is not None:
+                    self.seconds[self.node_id] = self.seconds.get(self.node_id, 0.0) + now - self.since
+                self.node_id, self.since = data["node"], now
+                if self.node_id is None:
+                    return True
+                tell(Progress(self.node_id))
+            case "progress":
+                tell(Progress(data["node"] or self.node_id, data["value"], data["max"]))
+            case "executed":
+                self.outputs[data["node"]] = data.get("output") or {}
+            case "execution_error":
+                reason, traceback = data["exception_message"].strip(), "".join(data.get("traceback", []))
+                raise NodeFailedError(data["node_id"], data["node_type"], reason, traceback)
+            case "execution_interrupted":
+                raise RunInterruptedError(f"The run was interrupted at node {data['node_id']} ({data['node_type']}).")
+        return False
 
 
 class Client:
@@ -79,7 +107,7 @@ class Client:
         try:
             self.do(self.connect())
         except BaseException:
-            self.loop.close()
+            self.__exit__()
             raise
         return self
 
@@ -102,26 +130,16 @@ class Client:
     async def connect(self) -> None:
         """Open the session and the websocket; the server's first message says that it knows us."""
         self.session = aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=None, connect=30))
-        try:
-            self.socket = await self.session.ws_connect(f"/ws?clientId={self.client_id}", max_msg_size=0)
-            await self.socket.receive(timeout=30)
-        except BaseException:
-            await self.session.close()
-            raise
+        self.socket = await self.session.ws_connect(f"/ws?clientId={self.client_id}", max_msg_size=0)
+        await self.socket.receive(timeout=30)
 
     def object_info(self) -> dict[str, dict]:
-        """Return every node type the server knows."""
         return self.do(self.request("GET", "/object_info"))
 
-    def history(self, prompt_id: str) -> dict:
-        """Return what the server keeps about a finished prompt, if anything."""
-        return self.do(self.request("GET", f"/history/{prompt_id}")).get(prompt_id, {})
-
-    def upload_image(self, path: Path, name: str | None = None) -> str:
+    def upload_image(self, path: Path, name: str) -> str:
         """Put a picture into the server's input folder, replacing one of that name; return the name it got there."""
-        form = aiohttp.FormData()
-        form.add_field("image", Path(path).read_bytes(), filename=name or Path(path).name, content_type="image/png")
-        form.add_field("overwrite", "true")
+        form = aiohttp.FormData({"overwrite": "true"})
+        form.add_field("image", path.read_bytes(), filename=name, content_type="image/png")
         return self.do(self.request("POST", "/upload/image", data=form))["name"]
 
     def download(self, image: dict) -> bytes:
@@ -129,15 +147,12 @@ class Client:
         return self.do(self.request("GET", "/view", params=image, as_bytes=True))
 
     def interrupt(self) -> None:
-        """Stop the prompt that is running."""
         self.do(self.request("POST", "/interrupt"))
 
     def free(self) -> None:
-        """Unload the models and forget cached results."""
         self.do(self.request("POST", "/free", json={"unload_models": True, "free_memory": True}))
 
     def forget_history(self) -> None:
-        """Drop what the server keeps about finished prompts."""
         self.do(self.request("POST", "/history", json={"clear": True}))
 
     def queue(self, prompt: dict, workflow: dict | None = None) -> str:
@@ -156,23 +171,18 @@ class Client:
         `on_progress` may use the client. Raises NodeFailedError, RunInterruptedError, or ClientError when it
         takes longer than `timeout` seconds.
         """
-        follower = Follower(prompt_id, on_progress or (lambda progress: None))
-        deadline = time.monotonic() + timeout
-        while not follower.done:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ClientError(
-                    f"The prompt was not done within {timeout:.0f} s. "
-                    "Use fewer steps or a smaller picture, or wait longer."
-                )
-            message = self.do(self.next_message(left))
-            follower.take(message.get("type"), message.get("data") or {})
-        return follower.run
+        run, deadline = Run(prompt_id), time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            message = self.do(self.next_message(deadline - time.monotonic()))
+            if run.take(message.get("type"), message.get("data") or {}, on_progress or (lambda progress: None)):
+                return run
+        raise ClientError(
+            f"The prompt was not done within {timeout:.0f} s. Use fewer steps or a smaller picture, or wait longer."
+        )
 
     def run(
         self, prompt: dict, on_progress: Listener | None = None, timeout: float = 600, workflow: dict | None = None
     ) -> Run:
-        """Queue a prompt and follow it to its end."""
         return self.wait(self.queue(prompt, workflow), on_progress, timeout)
 
     async def next_message(self, timeout: float) -> dict:
@@ -211,42 +221,3 @@ def refusal(call: str, status: int, content: bytes) -> ClientError:
         reasons = (": ".join(filter(None, (one["message"], one.get("details")))) for one in node["errors"])
         lines += [f"- node {node_id} ({node['class_type']}): {reason}" for reason in reasons]
     return PromptRejectedError("\n".join(lines))
-
-
-class Follower:
-    """Turns the server's messages about one prompt into a Run."""
-
-    def __init__(self, prompt_id: str, on_progress: Listener):
-        self.run = Run(prompt_id)
-        self.tell = on_progress
-        self.done = False
-        self.node_id: str | None = None
-        self.since = 0.0
-
-    def take(self, kind: str, data: dict) -> None:
-        """Take one message in; those about other prompts are ignored."""
-        if data.get("prompt_id") != self.run.prompt_id:
-            return
-        match kind:
-            case "execution_cached":
-                self.run.cached = list(data["nodes"])
-            case "executing":
-                self.begin(data["node"])
-            case "progress":
-                self.tell(Progress(data["node"] or self.node_id, data["value"], data["max"]))
-            case "executed":
-                self.run.outputs[data["node"]] = data.get("output") or {}
-            case "execution_error":
-                reason, traceback = data["exception_message"].strip(), "".join(data.get("traceback", []))
-                raise NodeFailedError(data["node_id"], data["node_type"], reason, traceback)
-            case "execution_interrupted":
-                raise RunInterruptedError(f"The run was interrupted at node {data['node_id']} ({data['node_type']}).")
-
-    def begin(self, node_id: str | None) -> None:
-        """Add the time since the last node began to that node, and begin this one; None ends the prompt."""
-        now = time.monotonic()
-        if self.node_id is not None:
-            self.run.seconds[self.node_id] = self.run.seconds.get(self.node_id, 0.0) + now - self.since
-        self.node_id, self.since, self.done = node_id, now, node_id is None
-        if node_id is not None:
-            self.tell(Progress(node_id))

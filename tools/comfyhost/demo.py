@@ -2,10 +2,8 @@
 
     make demo FAMILY=sdxl        or, after make setup: PYTHONPATH=tools python -m comfyhost.demo --help
 
-`make demo` alone is `small_world.demo`.
-
-Starts the server, uploads a photograph, queues the workflow as it lies in its file (but smaller, since this
-is for the CPU too), and leaves the picture in output/. Dropped on ComfyUI's page, the picture opens the workflow.
+`make demo` alone is `small_world.demo`. The workflow is queued as it lies in its file, but smaller, since this is for
+the CPU too. Dropped on ComfyUI's page, the picture that is left in output/ opens it.
 """
 
 from __future__ import annotations
@@ -24,15 +22,13 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from comfyhost.client import Client, Progress, Run
-from comfyhost.install import say
-from comfyhost.photo import write_photo
+from comfyhost.install import exit_code, say
 from comfyhost.places import REPO_ROOT, Host, ToolError, host
 from comfyhost.server import ComfyServer, end_on_terminate
-from comfyhost.standins import SUFFIXES, put_in_place
-from comfyhost.workflow import describe, to_prompt
+from comfyhost.standins import SUFFIXES, put_in_place, write_photo
+from comfyhost.workflow import describe, input_definitions, to_prompt
 
 SIZE, STEPS = 256, 8  # seconds a step on a processor, where 512 takes half a minute
-TIMEOUT = 900
 EMPTY_LATENTS = ("EmptyLatentImage", "EmptySD3LatentImage")
 OVERRIDES = {
     "checkpoint": (("CheckpointLoaderSimple",), "ckpt_name"),
@@ -42,7 +38,6 @@ OVERRIDES = {
     "width": (EMPTY_LATENTS, "width"),
     "height": (EMPTY_LATENTS, "height"),
 }
-WITH_IT = {"instruction": {"task": "own words"}}  # what else must be set for the input to count
 ADVICE = (
     "If the message gives no advice of its own: check the options and the model files. "
     "`make serve` opens the same ComfyUI in a browser, where the workflow is a template of the pack."
@@ -67,29 +62,18 @@ class Stage:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the demo; return 1, and say what to do, when anything goes wrong."""
     return reporting(lambda: run_demo(parse(arguments)))
 
 
 def reporting(run: Callable[[], None]) -> int:
     """Run a command, say what went wrong, and return the exit code."""
     end_on_terminate()
-    try:
-        run()
-    except (ToolError, OSError) as error:
-        say(f"\nThe demo failed. {error}\n{ADVICE}")
-        return 1
-    except KeyboardInterrupt:
-        say("\nInterrupted.")
-        return 130
-    return 0
+    return exit_code(run, f"\nThe demo failed. {{}}\n{ADVICE}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="comfyhost.demo", description=__doc__.split("\n")[0])
-    parser.add_argument(
-        "--family", default="sd15", help="runs workflows/instruct_FAMILY.json: sd15 (the default), sdxl or sd3"
-    )
+    parser.add_argument("--family", default="sd15", help="sd15, sdxl or sd3: runs workflows/instruct_FAMILY.json")
     parser.add_argument("--workflow", type=Path, help="another workflow file")
     parser.add_argument("--output", type=Path, help="where the picture goes (output/demo-FAMILY.png)")
     parser.add_argument("--checkpoint", help="another file of models/checkpoints")
@@ -102,7 +86,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    """Set up, run, check and report."""
     begin = time.monotonic()
     path = options.workflow or REPO_ROOT / "workflows" / f"instruct_{options.family}.json"
     workflow = read_workflow(path)
@@ -116,7 +99,6 @@ def run_demo(options: argparse.Namespace) -> None:
 
 
 def changes_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Return what the command line asks to have changed in the workflow."""
     changes = {name: getattr(options, name) for name in ("checkpoint", "adapter", "instruction")}
     smaller = {"steps": options.steps, "width": options.size, "height": options.size}
     return changes if options.as_shipped else {**changes, **smaller}
@@ -131,11 +113,14 @@ def perform(stage: Stage, changes: Mapping[str, Any], output: Path, begin: float
         prompt = prepare(workflow, client, changes, stage.write_picture)
         queued = time.monotonic()
         try:
-            run = client.run(prompt, ProgressLine(prompt), TIMEOUT, workflow)
+            run = client.run(prompt, ProgressLine(prompt), timeout=900, workflow=workflow)
         except ToolError:
             say(f"\n{server.log_tail()}")  # before the error, which ends with what to do
             raise
-        picture = client.download(only_image(run))
+        pictures = [image for image in run.images() if image["type"] == "output"]
+        if not pictures:
+            raise ToolError("The workflow saved no picture. It needs a SaveImage node that is not muted.")
+        picture = client.download(pictures[0])
         in_all = time.monotonic() - queued
     check_picture(picture, latent_size(prompt))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +142,6 @@ def read_workflow(path: Path) -> dict:
 def prepare(
     workflow: dict, client: Client, changes: Mapping[str, Any], write_picture: Callable[[Path], None] = write_photo
 ) -> dict:
-    """The prompt to queue: the workflow with the asked-for changes and the files that are there."""
     object_info = client.object_info()
     prompt = to_prompt(workflow, object_info)
     override(prompt, changes)
@@ -167,19 +151,18 @@ def prepare(
 
 
 def override(prompt: dict, changes: Mapping[str, Any]) -> None:
-    """Set the inputs that were asked for on the command line."""
     for name, value in changes.items():
-        class_types, input_name = OVERRIDES[name]
         if value is None:
             continue
+        class_types, input_name = OVERRIDES[name]
         nodes = of_type(prompt, *class_types)
         if not nodes:
             raise ToolError(
                 f"The {name} cannot be set: the workflow has no {' or '.join(class_types)} node. "
                 "Leave the option out, or use --as-shipped."
             )
-        for node in nodes.values():
-            node["inputs"] |= {input_name: value, **WITH_IT.get(name, {})}
+        for node in nodes.values():  # an instruction counts when the task is "own words"
+            node["inputs"] |= {input_name: value, **({"task": "own words"} if name == "instruction" else {})}
 
 
 def of_type(prompt: dict, *class_types: str) -> dict[str, dict]:
@@ -206,29 +189,19 @@ def use_present_files(prompt: dict, object_info: dict, workflow: dict) -> None:
         inputs = prompt.get(str(node["id"]), {"inputs": {}})["inputs"]
         for name in [name for name, value in inputs.items() if isinstance(value, str) and value in files]:
             file, there = files[inputs[name]], choices(object_info[node["type"]], name)
-            inputs[name] = same_file(file["name"], there)
-            if inputs[name] is None:
+            stem = PurePosixPath(file["name"]).with_suffix("")
+            alike = [one for one in there if one.endswith(SUFFIXES) and PurePosixPath(one).with_suffix("") == stem]
+            if file["name"] not in there and not alike:
                 raise ToolError(
                     f"{describe(node)} asks for {file['name']}, which is not there (there are: "
                     f"{', '.join(there) or 'none'}). Get {file['url']} and put it under that name into "
                     f"models/{file['directory']}."
                 )
+            inputs[name] = file["name"] if file["name"] in there else alike[0]
 
 
 def choices(definition: dict, name: str) -> list[str]:
-    """Return an input's choices, in either of the ways a server says them."""
-    for group in ("required", "optional"):
-        if name in definition["input"].get(group, {}):
-            kind, *options = definition["input"][group][name]
-            return kind if isinstance(kind, list) else options[0]["options"]
-    return []
-
-
-def same_file(name: str, there: list[str]) -> str | None:
-    """The choice that is this file, or the same in another format."""
-    stem = PurePosixPath(name).with_suffix("")
-    others = (one for one in there if one.endswith(SUFFIXES) and PurePosixPath(one).with_suffix("") == stem)
-    return name if name in there else next(others, None)
+    return next((options["options"] for one, _, options in input_definitions(definition) if one == name), [])
 
 
 class ProgressLine:
@@ -252,14 +225,6 @@ class ProgressLine:
         maker, *made = node_id.split(".")
         title = self.titles.get(maker, maker)
         return f"{title}: {made[-1].partition('-')[0]}" if made else title
-
-
-def only_image(run: Run) -> dict:
-    """The picture that the workflow saved."""
-    images = [image for image in run.images() if image["type"] == "output"]
-    if not images:
-        raise ToolError("The workflow saved no picture. It needs a SaveImage node that is not muted.")
-    return images[0]
 
 
 def latent_size(prompt: dict) -> tuple[int, int] | None:

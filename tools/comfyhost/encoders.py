@@ -8,20 +8,15 @@ from comfyhost.in_process import import_comfyui
 from comfyhost.weights import Blueprint, described
 
 HEAD = 64
-LAST_OF_A_HALF_LAYER = ("self_attn.out_proj.weight", "mlp.fc2.weight")
 
 
 def clip_l_text() -> Blueprint:
-    """CLIP-L's text tower in transformers' names."""
     return clip_text(width=768, layers=12)
 
 
 def clip_g_text(width: int = 1280, layers: int = 32) -> Blueprint:
     """CLIP-G's text tower in transformers' names, as SD3 checkpoints hold it."""
-    import_comfyui()
-    import comfy.clip_model
-
-    return clip_tower(comfy.clip_model.CLIPTextModel, width, layers, max_position_embeddings=77, eos_token_id=49407)
+    return clip_tower("CLIPTextModel", width, layers, max_position_embeddings=77, eos_token_id=49407)
 
 
 def clip_text(width: int, layers: int) -> Blueprint:
@@ -41,29 +36,24 @@ def open_clip_g_text(width: int = 1280, layers: int = 32) -> Blueprint:
 
 
 def vit_h(width: int = 1280, layers: int = 32, patches: int = 16 * 16) -> Blueprint:
-    """CLIP ViT-H/14's image tower in transformers' names (CLIPVisionModelWithProjection).
-
-    What each layer adds is drawn smaller by 1 / sqrt(2 * layers), so that the sum stays of order one in fp16.
-    """
-    import_comfyui()
-    import comfy.clip_model
-
+    """CLIP ViT-H/14's image tower in transformers' names (CLIPVisionModelWithProjection)."""
     sizes = {"image_size": 14 * round(patches**0.5), "patch_size": 14, "num_channels": 3, "projection_dim": 1024}
-    model = comfy.clip_model.CLIPVisionModelProjection
-    parts = clip_tower(model, width, layers, model_type="clip_vision_model", **sizes)
+    parts = clip_tower("CLIPVisionModelProjection", width, layers, model_type="clip_vision_model", **sizes)
     parts.put("vision_model.embeddings.class_embedding", width, spread=1.0)
     parts.put("vision_model.embeddings.position_embedding.weight", patches + 1, width, spread=0.1)
-    parts.respread(LAST_OF_A_HALF_LAYER, (2 * layers) ** -0.5)
+    # What each layer adds is small, so that the sum stays of order one in fp16.
+    parts.respread(("self_attn.out_proj.weight", "mlp.fc2.weight"), (2 * layers) ** -0.5)
     return parts
 
 
-def clip_tower(model: type, width: int, layers: int, **sizes) -> Blueprint:
-    """One of ComfyUI's CLIP towers."""
+def clip_tower(model: str, width: int, layers: int, **sizes) -> Blueprint:
+    import_comfyui()
+    import comfy.clip_model
     import comfy.ops
 
     layer = {"num_attention_heads": width // HEAD, "intermediate_size": 4 * width, "hidden_act": "gelu"}
     settings = {"hidden_size": width, "num_hidden_layers": layers, **layer, **sizes}
-    return described(model, settings, None, "meta", comfy.ops.disable_weight_init)
+    return described(getattr(comfy.clip_model, model), settings, None, "meta", comfy.ops.disable_weight_init)
 
 
 def taesd(latent: int) -> Blueprint:

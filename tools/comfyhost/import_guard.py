@@ -18,31 +18,23 @@ from comfyhost.install import exit_code
 from comfyhost.places import REPO_ROOT, ToolError, host
 from comfyhost.repository import AUTHOR, git
 
-PACK = ("__init__.py", "models", "nodes")
-
 
 def main() -> None:
     """Run comfy-import-guard, which prints what it found. Raises ToolError when something would break."""
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        commit_comfyui(place / "ComfyUI")
+        place, comfyui = Path(folder), host().comfyui
+        git(place, "init", "--quiet", "ComfyUI")
+        tree = ("--git-dir", str(place / "ComfyUI" / ".git"), "--work-tree", str(comfyui))
+        git(comfyui, *tree, "add", "--force", "comfy", "*.py")
+        git(comfyui, *tree, *AUTHOR, "commit", "--quiet", "--message", "The ComfyUI in use")
         pack = place / "custom_nodes" / "ipadapter-instruct"
         pack.mkdir(parents=True)
-        for name in PACK:
+        for name in ("__init__.py", "models", "nodes"):
             copy = shutil.copytree if (REPO_ROOT / name).is_dir() else shutil.copy
             copy(REPO_ROOT / name, pack / name)
         options = ["--cache-dir", place, "--comfy-dir", place, "--target", "HEAD", "--offline", "--quiet"]
         if subprocess.run([sys.executable, "-m", "comfy_import_guard.cli", "check", *options]).returncode:
             raise ToolError("ComfyUI lacks what is named above, or takes it otherwise. Ask it for the feature first.")
-
-
-def commit_comfyui(folder: Path) -> None:
-    """Make a git repository whose only commit holds the Python files of the ComfyUI in use."""
-    folder.mkdir()
-    git(folder, "init", "--quiet")
-    tree = ("--git-dir", str(folder / ".git"), "--work-tree", str(host().comfyui))
-    git(host().comfyui, *tree, "add", "--force", "comfy", "*.py")
-    git(host().comfyui, *tree, *AUTHOR, "commit", "--quiet", "--message", "The ComfyUI in use")
 
 
 if __name__ == "__main__":

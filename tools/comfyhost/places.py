@@ -50,46 +50,35 @@ def venv_folder() -> Path:
     return cache_folder() / f"venv-{sys.version_info.major}.{sys.version_info.minor}{other}"
 
 
-def host() -> Host:
-    """The ComfyUI in use: COMFYUI_PATH if it is set, else the one in the cache folder."""
-    users = os.environ.get("COMFYUI_PATH")
-    return users_host(Path(users).expanduser().resolve()) if users else cached_host()
-
-
 def cached_host() -> Host:
     """The ComfyUI that `install` unpacks, whether or not it is there yet."""
     cache = cache_folder()
-    return Host(cache / f"comfyui-{COMFYUI_VERSION}", venv_python(venv_folder()), cache / "models", users_own=False)
+    return Host(cache / f"comfyui-{COMFYUI_VERSION}", venv_folder() / "bin/python", cache / "models", users_own=False)
 
 
-def users_host(comfyui: Path) -> Host:
-    """The ComfyUI in a user's folder.
+def host() -> Host:
+    """The ComfyUI in use: the one that COMFYUI_PATH names if it is set, else the one in the cache folder.
 
-    Raises ToolError when the folder holds no ComfyUI, or COMFYUI_PYTHON no python.
+    A user's own runs on COMFYUI_PYTHON, else the virtual environment inside it, else the current python.
+    Raises ToolError when the folder holds no ComfyUI, or COMFYUI_PYTHON names no python.
     """
+    named = os.environ.get("COMFYUI_PATH")
+    if not named:
+        return cached_host()
+    comfyui = Path(named).expanduser().resolve()
     if not (comfyui / "main.py").is_file() or not (comfyui / "comfy").is_dir():
         raise ToolError(
             f"COMFYUI_PATH should name a ComfyUI folder, but {comfyui} holds no main.py and comfy/. "
             "Set it to the folder with main.py, or unset it to use the ComfyUI that `make setup` installs."
         )
-    return Host(comfyui, users_python(comfyui), comfyui / "models", users_own=True)
-
-
-def users_python(comfyui: Path) -> Path:
-    """Return COMFYUI_PYTHON, else the virtual environment inside the user's ComfyUI, else the current python."""
+    own = [comfyui / "venv/bin/python", comfyui / ".venv/bin/python"]
     named = os.environ.get("COMFYUI_PYTHON")
-    if not named:
-        own = (venv_python(comfyui / name) for name in ("venv", ".venv"))
-        return next((python for python in own if python.is_file()), Path(sys.executable))
-    python = Path(named).expanduser().absolute()
-    if not python.is_file():
+    if named:
+        own = [Path(named).expanduser().absolute()]
+    python = next((path for path in own if path.is_file()), None)
+    if named and not python:
         raise ToolError(
-            f"COMFYUI_PYTHON should name the python that runs ComfyUI, but there is no file {python}. "
+            f"COMFYUI_PYTHON should name the python that runs ComfyUI, but there is no file {own[0]}. "
             "Set it to the full path of that python."
         )
-    return python
-
-
-def venv_python(venv: Path) -> Path:
-    """The python inside a virtual environment."""
-    return venv / "bin" / "python"
+    return Host(comfyui, python or Path(sys.executable), comfyui / "models", users_own=True)

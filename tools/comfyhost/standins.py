@@ -1,7 +1,5 @@
 """Stand-in model files: random weights in the shapes and places of the published files.
 
-    PYTHONPATH=tools python -m comfyhost.standins [sd15] [sdxl] [sd3]
-
 They show that everything loads, runs and costs what it should; pictures made with them are noise. SDXL's and SD3's
 denoisers are narrow, for processors, and so are their adapters' attention layers; text encoders, the image encoder and
 resamplers have the published sizes. Written into the cache folder's models/ when a family is asked for, once: a file
@@ -12,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,13 +18,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from comfyhost.adapters import instruct_adapter, nested
-from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
-from comfyhost.denoisers import cross_attention_widths, joint_block_widths
+from comfyhost.adapters import Plain, instruct_adapter, nested, plain_adapter
+from comfyhost.checkpoints import MMDITS, UNETS, checkpoint, controlnet, cross_attention_widths, joint_block_widths
 from comfyhost.encoders import vit_h
-from comfyhost.install import exit_code, only_one, say
-from comfyhost.pack import pack_module
-from comfyhost.places import ToolError, host
+from comfyhost.in_process import pack_module
+from comfyhost.install import only_one, say
+from comfyhost.places import ToolError, cache_folder, cached_host, host
 from comfyhost.weights import Blueprint, draw
 
 NOTE = {"stand-in": "random weights, made for tests; not the published file"}
@@ -57,6 +53,10 @@ def adapter_for(family: str, kind: str) -> Blueprint:
     return instruct_adapter(family, widths, small=kind == family)
 
 
+def sd15_plain(sizes: Plain) -> Blueprint:
+    return plain_adapter(sizes, cross_attention_widths(UNETS["sd15"]))
+
+
 VIT_H = StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h)
 CHECKPOINTS = {
     "sd15": "v1-5-pruned-emaonly-fp16.safetensors",
@@ -78,11 +78,13 @@ STAND_INS = {
     "sdxl": (*checkpoint_and_adapter("sdxl", "sdxlfull", torch.float32), VIT_H),
     "sd3": (*checkpoint_and_adapter("sd3", "sd3deep", torch.float32), VIT_H),
 }
-
-
-def main() -> int:
-    """Write the stand-ins that are missing; a user's own models folder is left alone."""
-    return exit_code(lambda: [put_in_place(family) for family in sys.argv[1:] or ["sd15"]])
+SMALL_MODELS = (
+    *(stand_in for family in STAND_INS for stand_in in checkpoint_and_adapter(family, kind=family)),
+    StandIn("ipadapter/ip-adapter_sd15.safetensors", lambda: sd15_plain(Plain("base"))),
+    StandIn("ipadapter/ip-adapter-plus_sd15.safetensors", lambda: sd15_plain(Plain("plus", tokens=16, image=1280))),
+    StandIn("ipadapter/ip-adapter-faceid_sd15.bin", lambda: sd15_plain(Plain("faceid", rank=8))),
+    StandIn("controlnet/control_v11p_sd15_canny_fp16.safetensors", lambda: controlnet(UNETS["sd15"])),
+)
 
 
 def put_in_place(family: str = "sd15") -> None:
@@ -96,65 +98,70 @@ def put_in_place(family: str = "sd15") -> None:
         write_stand_ins(found.models, STAND_INS[family])
 
 
+def small_models() -> Path:
+    """A models folder with files under published names that run shipped workflows in seconds on a processor.
+
+    The image encoder, of which there is no small one, is a link.
+    """
+    ordinary, folder = cached_host().models, cache_folder() / "small-models"
+    write_stand_ins(ordinary, (VIT_H,))
+    write_stand_ins(folder, SMALL_MODELS)
+    link_into(folder, ordinary / VIT_H.path)
+    return folder
+
+
+def link_into(folder: Path, encoder: Path) -> None:
+    link = folder / VIT_H.path
+    link.parent.mkdir(exist_ok=True)
+    if not link.is_symlink():
+        link.symlink_to(encoder)
+
+
 def published_files(family: str) -> bool:
     """True when the models folder in use has other files than stand-ins under a family's published names."""
     found = host()
     record = {} if found.users_own else read_record(found.models)
-    return all(has_own(found.models, PurePosixPath(stand_in.path), record) for stand_in in STAND_INS[family])
 
+    def has_own(path: PurePosixPath) -> bool:
+        there = (found.models / path.parent).rglob(f"{path.stem}.*")
+        return any(one.suffix in SUFFIXES and one.relative_to(found.models).as_posix() not in record for one in there)
 
-def has_own(models: Path, path: PurePosixPath, record: dict) -> bool:
-    """True when a file of that name, in either format, is there that is not in the record."""
-    there = (models / path.parent).rglob(f"{path.stem}.*")
-    return any(one.suffix in SUFFIXES and one.relative_to(models).as_posix() not in record for one in there)
+    return all(has_own(PurePosixPath(stand_in.path)) for stand_in in STAND_INS[family])
 
 
 def write_stand_ins(models: Path, stand_ins: tuple[StandIn, ...]) -> None:
-    """Write the files that are absent or described differently now. Safe to run twice at the same time."""
+    """Write and record the files that are absent or described differently now. Safe to run twice at the same time."""
     with only_one(models / "stand-ins.lock"):
         (models / "README.txt").write_text(README, encoding="utf-8")
         for stand_in in stand_ins:
-            if not is_current(models, stand_in):
-                say(f"Writing stand-in {stand_in.path}")
-                write(models, stand_in)
+            path, parts, record = models / stand_in.path, stand_in.describe(), read_record(models)
+            description = repr((list(parts.items()), stand_in.dtype, stand_in.seed))
+            entry = {"description": hashlib.sha256(description.encode()).hexdigest()}
+            if path.is_file() and record.get(stand_in.path) == {**entry, "bytes": path.stat().st_size}:
+                continue
+            say(f"Writing stand-in {stand_in.path}")
+            write(path, parts, stand_in)
+            record[stand_in.path] = {**entry, "bytes": path.stat().st_size}
+            with whole(models / RECORD) as partial:
+                partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
-def is_current(models: Path, stand_in: StandIn) -> bool:
-    """True when the file is there as this description made it."""
-    path = models / stand_in.path
-    return path.is_file() and read_record(models).get(stand_in.path) == entry(stand_in, path.stat().st_size)
-
-
-def write(models: Path, stand_in: StandIn) -> None:
-    """Draw the weights, write them beside the final name, move them there, and record them."""
-    path, parts = models / stand_in.path, stand_in.describe()
+def write(path: Path, parts: Blueprint, stand_in: StandIn) -> None:
+    """Draw the weights and write safetensors, or for .bin a pickle nested as the published one."""
     path.parent.mkdir(exist_ok=True)
+    tensors = draw(parts, stand_in.seed, stand_in.dtype)
     try:
         with whole(path) as partial:
-            save(draw(parts, stand_in.seed, stand_in.dtype), partial, path.suffix)
+            if path.suffix == ".bin":
+                torch.save(nested(tensors), partial)
+            else:
+                save_file(tensors, partial, metadata=NOTE)
     except (OSError, RuntimeError, SafetensorError) as error:  # each library has its own for a full disk
         raise ToolError(
             f"The stand-in {path} could not be written ({error}). Free some disk space (it takes "
             f"{parts.size(stand_in.dtype) / 1e9:.1f} GB), or set IPADAPTER_INSTRUCT_CACHE to a folder "
             "elsewhere."
         ) from error
-    record = {**read_record(models), stand_in.path: entry(stand_in, path.stat().st_size)}
-    with whole(models / RECORD) as partial:
-        partial.write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-
-def save(tensors: dict[str, torch.Tensor], path: Path, suffix: str) -> None:
-    """Write safetensors, or for .bin a pickle nested as the published one."""
-    if suffix == ".bin":
-        torch.save(nested(tensors), path)
-    else:
-        save_file(tensors, path, metadata=NOTE)
-
-
-def entry(stand_in: StandIn, size: int) -> dict[str, int | str]:
-    """Return what the record holds for a file."""
-    description = repr((list(stand_in.describe().items()), stand_in.dtype, stand_in.seed))
-    return {"description": hashlib.sha256(description.encode()).hexdigest(), "bytes": size}
 
 
 def read_record(models: Path) -> dict:
@@ -165,5 +172,23 @@ def read_record(models: Path) -> dict:
         return {}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def write_examples(base: Path) -> None:
+    """Put the shipped workflows' inputs, a photograph and a made-up face, where a server with this base looks."""
+    faces = base / "output" / "faces"
+    for folder in (base / "input", faces):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_photo(base / "input" / "example.png")
+    embedding = torch.randn(1, 512, generator=torch.Generator().manual_seed(0))
+    save_file({"face_embedding": embedding}, faces / "face_00001_.face.safetensors")
+
+
+def write_photo(path: Path) -> None:
+    """Write a photograph of an astronaut, 512 x 512, from scikit-image (NASA, public domain)."""
+    try:
+        from skimage import data, io
+    except ImportError as error:
+        raise ToolError(
+            f"The photograph comes with scikit-image, which is missing ({error}). "
+            "Install it: python -m pip install scikit-image"
+        ) from error
+    io.imsave(path, data.astronaut(), check_contrast=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +34,7 @@ class Weight:
 
 
 class Blueprint(dict[str, Weight]):
-    """The tensors of a model by name, not drawn yet.
-
-    Matrices and convolutions keep the size of what passes through them (spread 1 / sqrt(fan in));
-    `gain` changes that.
-    """
+    """The tensors of a model by name, not drawn yet. Those of spread 1 / sqrt(fan in) keep the size of what passes."""
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Blueprint:
@@ -67,17 +64,14 @@ class Blueprint(dict[str, Weight]):
         self.put(f"{name}.bias", width, spread=NORM_SPREAD)
 
     def constant(self, name: str, value: float) -> None:
-        """A float32 scalar."""
         self[name] = Weight((), 0.0, value, torch.float32)
 
     def respread(self, ends: str | tuple[str, ...], gain: float) -> None:
-        """Spread the tensors whose names end so by `gain` times as much."""
         for name in self:
             if name.endswith(ends):
                 self[name] = replace(self[name], spread=gain * self[name].spread)
 
     def add(self, prefix: str, part: Blueprint) -> None:
-        """Take over another model's tensors under a prefix."""
         self.update({prefix + name: weight for name, weight in part.items()})
 
     def with_matrices(self, dtype: torch.dtype) -> Blueprint:
@@ -85,12 +79,8 @@ class Blueprint(dict[str, Weight]):
         return Blueprint({name: replace(w, dtype=dtype) if len(w.shape) > 1 else w for name, w in self.items()})
 
     def size(self, dtype: torch.dtype) -> int:
-        """Return the bytes of a file whose ordinary number type this is, without its header."""
+        """Return the bytes of a file whose ordinary number type this is, without its header; of int8, its numbers."""
         return sum(torch.Size(w.shape).numel() * (w.dtype or dtype).itemsize for w in self.values())
-
-    def parameters(self) -> int:
-        """Return how many numbers the model holds."""
-        return sum(torch.Size(weight.shape).numel() for weight in self.values())
 
 
 def described(model: Callable[..., nn.Module], *arguments, **settings) -> Blueprint:
@@ -106,15 +96,14 @@ def in_drawing_order(names: Iterable[str]) -> list[str]:
 
     def place(name: str) -> list[tuple[int, int]]:
         parts = name.split(".")
-        modules = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
         ranks = [first.get(part, len(first)) for part in parts]
-        return [(rank, seen.setdefault(module, len(seen))) for rank, module in zip(ranks, modules, strict=True)]
+        modules = [seen.setdefault(module, len(seen)) for module in accumulate(parts, "{}.{}".format)]
+        return list(zip(ranks, modules, strict=True))
 
     return sorted(names, key=place)
 
 
 def draw(blueprint: Blueprint, seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The tensors of a blueprint, the same for the same seed."""
     generator = torch.Generator().manual_seed(seed)
     return {name: draw_one(weight, generator, dtype) for name, weight in blueprint.items()}
 

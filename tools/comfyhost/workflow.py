@@ -1,18 +1,17 @@
-"""A saved workflow as the prompt that ComfyUI's HTTP API takes.
+"""The prompt that ComfyUI's HTTP API takes, put together node by node, or made of a saved workflow.
 
-The browser's page does this when one presses Run; here it is done from the server's /object_info alone, so
-that a shipped workflow can be run headless exactly as it lies in its file. Saved workflows of version 0.4
-without subgraphs are understood.
+The browser's page makes one when Run is pressed; here it is done from the server's /object_info alone, so
+that a shipped workflow can be run headless exactly as it lies in its file.
 
 Source: ComfyUI_frontend's src/utils/executionUtil.ts (graphToPrompt), as of 1.32.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
-from comfyhost.api_prompt import ApiPrompt
 from comfyhost.places import ToolError
 
 NEVER, BYPASSED = 2, 4
@@ -26,25 +25,70 @@ UPLOAD_BUTTON = "(upload button)"
 UPLOADS = ("image_upload", "video_upload", "audio_upload", "animated_image_upload")
 
 
+class ApiPrompt(dict[str, dict]):
+    """Nodes by their ids: {id: {class_type, inputs}}. Only `add` and `out` change it.
+
+    Where a node is spoken of by its type, the prompt has one of that type.
+    """
+
+    def add(self, kind: str, **inputs) -> str:
+        """Add a node and return its id; they count up. Inputs that are None are left out."""
+        node_id = str(len(self) + 1)
+        given = {name: value for name, value in inputs.items() if value is not None}
+        self[node_id] = {"class_type": kind, "inputs": given}
+        return node_id
+
+    def out(self, kind: str, slot: int = 0, **inputs) -> list:
+        """Add a node and return a link from one of its outputs."""
+        return [self.add(kind, **inputs), slot]
+
+    def id(self, kind: str) -> str:
+        (found,) = (node_id for node_id, node in self.items() if node["class_type"] == kind)
+        return found
+
+    def output(self, kind: str, slot: int = 0) -> list:
+        return [self.id(kind), slot]
+
+    def inputs(self, kind: str) -> dict:
+        return dict(self[self.id(kind)]["inputs"])
+
+    def changed(self, kind: str, **inputs) -> ApiPrompt:
+        prompt = ApiPrompt(copy.deepcopy(dict(self)))
+        prompt[prompt.id(kind)]["inputs"].update(inputs)
+        return prompt
+
+    def with_node(self, node_id: str, kind: str, **inputs) -> ApiPrompt:
+        """Return the prompt with another node, or with this one in the place of the one of that id."""
+        return ApiPrompt({**copy.deepcopy(dict(self)), node_id: {"class_type": kind, "inputs": inputs}})
+
+
 class WorkflowError(ToolError):
     """The workflow cannot be turned into a prompt for this server."""
 
 
 def to_prompt(workflow: dict, object_info: Mapping[str, dict]) -> ApiPrompt:
-    """Return the API prompt of a saved workflow, whose nodes have their titles in `_meta`, too.
+    """Return the API prompt of a saved workflow of version 0.4, whose nodes have their titles in `_meta`, too.
 
-    `object_info` is what the server's /object_info gives. Raises WorkflowError for what the server does not
-    know, a wrong number of widget values, subgraphs and other kinds of files. Whether a value is allowed is
-    for the server to say.
+    Raises WorkflowError for what the server does not know, a wrong number of widget values, subgraphs and other
+    kinds of files. Whether a value is allowed is for the server to say.
     """
     check_kind(workflow)
-    links = Links(workflow)
-    live = [node for node in workflow["nodes"] if is_executed(node)]
-    return ApiPrompt({str(node["id"]): prompt_entry(node, links, definition(node, object_info)) for node in live})
+    nodes, links = {node["id"]: node for node in workflow["nodes"]}, {link[0]: link for link in workflow["links"]}
+    prompt = ApiPrompt()
+    for node in workflow["nodes"]:
+        if not is_executed(node):
+            continue
+        known = definition(node, object_info)
+        inputs = widget_inputs(node, known)
+        for slot in node.get("inputs") or []:
+            for source in sources(slot, nodes, links):
+                inputs[slot["name"]] = source
+        title = node.get("title") or known.get("display_name") or node["type"]
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs, "_meta": {"title": title}}
+    return prompt
 
 
 def check_kind(workflow: dict) -> None:
-    """Refuse files that are no saved workflow of version 0.4, and subgraphs."""
     if not isinstance(workflow.get("nodes"), list) or not isinstance(workflow.get("links"), list):
         raise WorkflowError(
             "A saved workflow with nodes and links was expected; this is something else (an API prompt?). "
@@ -69,7 +113,6 @@ def is_executed(node: dict) -> bool:
 
 
 def definition(node: dict, object_info: Mapping[str, dict]) -> dict:
-    """Return what the server says about the node's type."""
     if node["type"] in object_info:
         return object_info[node["type"]]
     properties = node.get("properties", {})
@@ -87,22 +130,10 @@ def describe(node: dict) -> str:
     return f"Node {node['id']} ({node['type']})"
 
 
-def prompt_entry(node: dict, links: Links, known: dict) -> dict:
-    """One node of the prompt: its widgets' values, overridden by what its inputs are linked to."""
-    inputs = widget_inputs(node, known)
-    for slot in node.get("inputs") or []:
-        for source in links.sources(slot):
-            inputs[slot["name"]] = source
-    title = node.get("title") or known.get("display_name") or node["type"]
-    return {"class_type": node["type"], "inputs": inputs, "_meta": {"title": title}}
-
-
 def widget_inputs(node: dict, known: dict) -> dict[str, Any]:
-    """The values of the node's widgets by input name."""
-    values = node.get("widgets_values") or []
+    values, slots = node.get("widgets_values") or [], widget_slots(known)
     if isinstance(values, dict):
-        return {name: guarded(values[name]) for name in widget_names(known) if name in values}
-    slots = widget_slots(known)
+        return {name: guarded(values[name]) for name in slots if name in values}
     if len(values) == len(slots) - 1 and slots[-1:] == [UPLOAD_BUTTON]:
         slots = slots[:-1]  # newer pages do not save the button
     if set(slots[len(values) :]) <= known["input"].get("optional", {}).keys():
@@ -113,16 +144,13 @@ def widget_inputs(node: dict, known: dict) -> dict[str, Any]:
             f"({', '.join(slots) or 'none'}). The node has changed since the workflow was saved: open it in "
             "ComfyUI, check the node's settings and save it again."
         )
-    names = set(widget_names(known))
-    return {name: guarded(value) for name, value in zip(slots, values, strict=True) if name in names}
+    return {name: guarded(value) for name, value in zip(slots, values, strict=True) if not name.startswith("(")}
 
 
 def widget_slots(known: dict) -> list[str]:
     """Return what each place of widgets_values is for: input names, and the page's own additions in brackets."""
     slots = []
-    for name, kind, options in input_definitions(known):
-        if not is_widget(kind, options):
-            continue
+    for name, kind, options in (entry for entry in input_definitions(known) if is_widget(*entry[1:])):
         slots.append(name)
         if options.get("control_after_generate", kind == "INT" and name in SEEDS):
             slots += [CONTROL] if kind == "INT" else [CONTROL, CONTROL_FILTER]
@@ -131,18 +159,15 @@ def widget_slots(known: dict) -> list[str]:
     return slots
 
 
-def widget_names(known: dict) -> list[str]:
-    return [name for name, kind, options in input_definitions(known) if is_widget(kind, options)]
-
-
 def input_definitions(known: dict) -> list[tuple[str, str, dict]]:
-    """Name, type and options of every input, in the order of the page; a list of choices counts as COMBO."""
+    """Name, type and options of every input, in the order of the page; a list of choices is a COMBO's options."""
     found = []
     for group in ("required", "optional"):
         definitions = known["input"].get(group, {})
         for name in known.get("input_order", {}).get(group, definitions):
-            kind, *rest = definitions[name]
-            found.append((name, "COMBO" if isinstance(kind, list) else kind, rest[0] if rest else {}))
+            kind, options = (*definitions[name], {})[:2]
+            listed = isinstance(kind, list)
+            found.append((name, "COMBO", {**options, "options": kind}) if listed else (name, kind, options))
     return found
 
 
@@ -155,42 +180,29 @@ def guarded(value: Any) -> Any:
     return {"__value__": value} if isinstance(value, list) else value
 
 
-class Links:
-    """Follows links back through reroutes, primitives and bypassed nodes to what really feeds an input."""
+def sources(slot: dict, nodes: Mapping[int, dict], links: Mapping[int, list]) -> list:
+    """Return what really feeds an input, [node id, output] or a value: back through reroutes and bypassed nodes.
 
-    def __init__(self, workflow: dict):
-        self.nodes = {node["id"]: node for node in workflow["nodes"]}
-        self.by_id = {link[0]: link for link in workflow["links"]}
-
-    def sources(self, slot: dict) -> list:
-        """Return what feeds an input, [node id, output] or a value; nothing when it is muted or leads nowhere."""
-        if slot.get("link") is None:
-            return []
-        node, output = self.origin(slot["link"])
-        mode = node.get("mode", 0)
-        if mode == NEVER or node["type"] in NOTES:
-            return []
-        if node["type"] == "PrimitiveNode":
-            return [guarded(node["widgets_values"][0])]
-        if node["type"] == "Reroute":
-            return self.sources(node["inputs"][0])
-        if mode == BYPASSED:
-            return self.sources(passed_on(node, output))
+    Nothing when it is muted or leads nowhere.
+    """
+    if slot.get("link") is None:
+        return []
+    _, start, output, *_ = links.get(slot["link"], (None, None, 0))
+    if start not in nodes:
+        raise WorkflowError(
+            f"The workflow's link {slot['link']} starts nowhere: the file is damaged. "
+            "Open it in ComfyUI, connect the input again and save it."
+        )
+    node, mode = nodes[start], nodes[start].get("mode", 0)
+    if mode == NEVER or node["type"] in NOTES:
+        return []
+    if node["type"] == "PrimitiveNode":
+        return [guarded(node["widgets_values"][0])]
+    if node["type"] == "Reroute":
+        return sources(node["inputs"][0], nodes, links)
+    if mode != BYPASSED:
         return [[str(node["id"]), output]]
-
-    def origin(self, link_id: int) -> tuple[dict, int]:
-        """The node and output that a link starts from."""
-        link = self.by_id.get(link_id)
-        if link is None or link[1] not in self.nodes:
-            raise WorkflowError(
-                f"The workflow's link {link_id} starts nowhere: the file is damaged. "
-                "Open it in ComfyUI, connect the input again and save it."
-            )
-        return self.nodes[link[1]], link[2]
-
-
-def passed_on(node: dict, output: int) -> dict:
-    """Return the input that a bypassed node passes on: one of the output's type, the one in the same place first."""
-    slots = node.get("inputs") or []
-    kind = node["outputs"][output]["type"]
-    return next((slot for slot in (*slots[output : output + 1], *slots) if slot["type"] == kind), {})
+    # It passes on an input of the output's type, the one in the same place first.
+    slots, kind = node.get("inputs") or [], node["outputs"][output]["type"]
+    passed_on = (slot for slot in (*slots[output : output + 1], *slots) if slot["type"] == kind)
+    return sources(next(passed_on, {}), nodes, links)

@@ -73,7 +73,7 @@ def main() -> int:
     torch.set_num_threads(1)
     if chosen.host:
         import benchmarks  # noqa: F401  (makes ComfyUI importable, before the workers are forked)
-        from comfyhost.pack import pack_module
+        from comfyhost.in_process import pack_module
 
         pack_module("models.encoding.loaded_adapter")
     if chosen.replay:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 
 from fuzzing.inputs import Input
 from fuzzing.spoil_pickles import CANARY

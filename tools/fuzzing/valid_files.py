@@ -10,9 +10,19 @@ import struct
 from dataclasses import replace
 
 import torch
-from comfyhost.adapters import SHAPES, cross_sites, joint_sites, nested, resampler
-from comfyhost.pack import pack_module
-from comfyhost.plain_adapters import FACE, SD15, SDXL, Plain, plain_adapter
+from comfyhost.adapters import (
+    FACE,
+    SD15,
+    SDXL,
+    SHAPES,
+    Plain,
+    cross_sites,
+    joint_sites,
+    nested,
+    plain_adapter,
+    resampler,
+)
+from comfyhost.in_process import pack_module
 from comfyhost.weights import Blueprint, Weight, draw
 from safetensors.torch import save
 

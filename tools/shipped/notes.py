@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 
 published_files = pack_module("models.files.published_files")
 tasks = pack_module("models.guidance.tasks")

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from comfyhost.pack import pack_module
+from comfyhost.in_process import pack_module
 
 from shipped.graph import Node, Pair, Source, Workflow
 from shipped.notes import ADAPTERS, CHECKPOINTS, ENCODER, text_of

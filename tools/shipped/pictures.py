@@ -10,12 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from comfyhost.browser import chromium
-from comfyhost.frontend import NEWER, server_arguments
 from comfyhost.install import exit_code, say
-from comfyhost.photo import write_examples
 from comfyhost.places import REPO_ROOT, host
-from comfyhost.server import ComfyServer
-from comfyhost.small_models import small_models
+from comfyhost.server import NEWER, ComfyServer, server_arguments
+from comfyhost.standins import small_models, write_examples
 from PIL import Image
 from playwright.sync_api import Page
 

@@ -6,8 +6,7 @@ from ipadapter_instruct.models import ...  # after it
 
 from __future__ import annotations
 
-from comfyhost.in_process import import_comfyui
-from comfyhost.pack import register
+from comfyhost.in_process import import_comfyui, register
 
 import_comfyui()
 register()

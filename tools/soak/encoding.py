@@ -6,9 +6,9 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 
-from comfyhost.api_prompt import ApiPrompt
 from comfyhost.places import REPO_ROOT
 from comfyhost.standins import VIT_H
+from comfyhost.workflow import ApiPrompt
 
 from soak.files import (
     ADAPTERS,

@@ -10,15 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from comfyhost.adapters import Shape, cross_sites, joint_sites, resampler
-from comfyhost.additions import lora
-from comfyhost.checkpoints import MMDITS, UNETS, checkpoint
-from comfyhost.denoisers import cross_attention_widths, joint_block_widths
+from comfyhost.adapters import Plain, Shape, cross_sites, joint_sites, plain_adapter, resampler
+from comfyhost.checkpoints import MMDITS, UNETS, checkpoint, cross_attention_widths, joint_block_widths, lora
 from comfyhost.encoders import clip_text, vit_h
 from comfyhost.places import REPO_ROOT, cache_folder, cached_host
-from comfyhost.plain_adapters import Plain, plain_adapter
-from comfyhost.small_models import link_into
-from comfyhost.standins import VIT_H, StandIn, whole, write_stand_ins
+from comfyhost.standins import VIT_H, StandIn, link_into, whole, write_stand_ins
 from comfyhost.weights import Blueprint
 from PIL import Image
 

@@ -12,9 +12,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from comfyhost.api_prompt import ApiPrompt
 from comfyhost.client import Client
 from comfyhost.server import ComfyServer
+from comfyhost.workflow import ApiPrompt
 
 from soak.files import ADAPTERS, CHANGES, Files
 from soak.memory import Level, level

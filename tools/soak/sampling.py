@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 
-from comfyhost.api_prompt import ApiPrompt
+from comfyhost.workflow import ApiPrompt
 
 from soak.encoding import PACK, THEN, Encoding, options
 from soak.files import ADAPTERS, SD3, SD15, State

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from comfyhost.api_prompt import ApiPrompt
 from comfyhost.client import Client, ClientError, NodeFailedError, PromptRejectedError, Run, RunInterruptedError
+from comfyhost.workflow import ApiPrompt
 from PIL import Image
 
 from soak.encoding import PACK

@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from comfyhost.adapters import instruct_adapter
-from comfyhost.plain_adapters import PUBLISHED, SD15, plain_adapter, unfilled
+from comfyhost.adapters import FACE, SD15, SDXL, Plain, instruct_adapter, plain_adapter
 from comfyhost.weights import Blueprint
 from torch import Tensor
 
@@ -80,19 +79,54 @@ INSTRUCT = {
     f"ip-adapter-instruct-{family}.bin": Expected("instruct", family, 16, 1280) for family in ("sd15", "sdxl", "sd3")
 }
 FILES = {**PLAIN, **INSTRUCT}
+VIT_H, BIG_G_POOLED, VIT_L = 1280, 1280, 1024
+LIGHT = Plain("base")
+PLUS_SD15 = Plain("plus", tokens=16, image=VIT_H)
+PLUS_SDXL = Plain("plus", SDXL, 16, VIT_H, width=1280, heads=20)
+FACE_PLUS_SD15 = Plain("faceid-plus", image=VIT_H, rank=128)
+SIZES = {
+    "ip-adapter_sd15.safetensors": LIGHT,
+    "ip-adapter_sd15_light.safetensors": LIGHT,
+    "ip-adapter_sd15_light_v11.bin": LIGHT,
+    "ip-adapter_sd15_vit-G.safetensors": Plain("base", image=BIG_G_POOLED),
+    "ip-adapter-plus_sd15.safetensors": PLUS_SD15,
+    "ip-adapter-plus-face_sd15.safetensors": PLUS_SD15,
+    "ip-adapter-full-face_sd15.safetensors": Plain("full-face", tokens=0, image=VIT_H),
+    "ip-adapter_sdxl.safetensors": Plain("base", SDXL, image=BIG_G_POOLED),
+    "ip-adapter_sdxl_vit-h.safetensors": Plain("base", SDXL),
+    "ip-adapter-plus_sdxl_vit-h.safetensors": PLUS_SDXL,
+    "ip-adapter-plus-face_sdxl_vit-h.safetensors": PLUS_SDXL,
+    "ip-adapter-faceid_sd15.bin": Plain("faceid", rank=128),
+    "ip-adapter-faceid-plus_sd15.bin": FACE_PLUS_SD15,
+    "ip-adapter-faceid-plusv2_sd15.bin": FACE_PLUS_SD15,
+    "ip-adapter-faceid-portrait_sd15.bin": Plain("faceid", tokens=16),
+    "ip-adapter-faceid-portrait-v11_sd15.bin": Plain("faceid", tokens=16),
+    "ip-adapter-faceid_sdxl.bin": Plain("faceid", SDXL, rank=128),
+    "ip-adapter-faceid-plusv2_sdxl.bin": Plain("faceid-plus", SDXL, image=VIT_H, width=SDXL, heads=32, rank=128),
+    "ip-adapter-faceid-portrait_sdxl.bin": Plain("faceid", SDXL, tokens=16),
+    "ip-adapter-faceid-portrait_sdxl_unnorm.bin": Plain("faceid-resampler", SDXL, 16, FACE, width=1280, heads=20),
+    "ip_plus_composition_sd15.safetensors": PLUS_SD15,
+    "ip_plus_composition_sdxl.safetensors": PLUS_SDXL,
+    "ip_adapter_plus_general.bin": Plain("plus", SDXL, 16, VIT_L, width=2048, heads=12),
+}
 
 
 def blueprint(name: str) -> Blueprint:
     """What the published file holds."""
     if name in INSTRUCT:
         return instruct_adapter(INSTRUCT[name].family, site_widths.SITES[INSTRUCT[name].family])
-    sizes = PUBLISHED[name]
+    sizes = SIZES[name]
     return plain_adapter(sizes, site_widths.SITES["sd15" if sizes.token_width == SD15 else "sdxl"])
 
 
 def tensors(name: str) -> dict[str, Tensor]:
     """The published file's tensors on the meta device."""
     return unfilled(blueprint(name))
+
+
+def unfilled(parts: Blueprint) -> dict[str, Tensor]:
+    """A file's tensors on the meta device: their names and shapes, without numbers and without memory."""
+    return {name: torch.empty(weight.shape, device="meta") for name, weight in parts.items()}
 
 
 def bytes_of_tensors(name: str) -> int:

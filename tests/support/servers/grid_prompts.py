@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfyhost.api_prompt import ApiPrompt
+from comfyhost.workflow import ApiPrompt
 
 ENCODE, APPLY = "IPAdapterInstructEncode", "IPAdapterInstructApply"
 GRID = "IPAdapterInstructGrid"

@@ -1,4 +1,4 @@
-"""ComfyUI-Manager and comfy-cli, run for real on copies of ComfyUI that may be changed.
+"""ComfyUI-Manager and comfy-cli, run for real on copies of ComfyUI that may be changed, and what they install.
 
 Both are installed into an environment of their own. No network is needed but for the package registry, once.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from comfyhost.environments import Environment
-from comfyhost.install import clean_environment, set_up
-from comfyhost.places import TOOLS, Host, ToolError
+from comfyhost.install import run, set_up
+from comfyhost.places import REPO_ROOT, TOOLS, Host, ToolError
+from comfyhost.repository import AUTHOR, copy_working_tree, git, git_alone
 from comfyhost.server import ComfyServer
 
 MANAGER = Environment("manager", TOOLS / "requirements-manager.txt")
@@ -68,16 +69,6 @@ def set_up_manager() -> Host:
     return Host(found.comfyui, MANAGER.set_up(found.python), found.models, users_own=False)
 
 
-def run(command: list, environment: dict[str, str], folder: Path | None = None) -> str:
-    """Run a command and return what it printed. Raises ToolError with it when the command failed."""
-    words = [str(word) for word in command]
-    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    done = subprocess.run(words, cwd=folder, env=environment, text=True, timeout=300, **streams)
-    if done.returncode:
-        raise ToolError(f"{' '.join(words[:4])} ... failed, saying:\n{done.stdout[-3000:]}")
-    return done.stdout
-
-
 @dataclass(frozen=True)
 class ManagedComfyUI:
     """A copy of ComfyUI of one's own, with an empty custom_nodes, and Manager to fill it.
@@ -103,15 +94,10 @@ class ManagedComfyUI:
 
     def variables(self) -> dict[str, str]:
         """The environment variables for a command."""
-        plain = {name: value for name, value in clean_environment().items() if not name.startswith("GIT_")}
-        own = {
-            "HOME": str(self.folder / "home"),
-            "COMFYUI_PATH": str(self.folder),
-            "PATH": f"{self.host.python.parent}{os.pathsep}{plain['PATH']}",
-            "NO_COLOR": "1",
-            "COLUMNS": "500",  # lines are cut there
-        }
-        return {**plain, **own, **self.environment}
+        places = {"HOME": str(self.folder / "home"), "COMFYUI_PATH": str(self.folder)}
+        path = f"{self.host.python.parent}{os.pathsep}{os.environ['PATH']}"
+        plain = {"PATH": path, "NO_COLOR": "1", "COLUMNS": "500"}  # lines are cut there
+        return {**git_alone(), **places, **plain, **self.environment}
 
     def manager(self, *words: str) -> str:
         """Run Manager's command line. Raises ToolError when it says that something went wrong: it rarely exits so."""
@@ -148,3 +134,39 @@ class ManagedComfyUI:
         starter.mkdir()
         (starter / "prestartup_script.py").write_text(PRESTARTUP, encoding="utf-8")
         (starter / "__init__.py").write_text(START, encoding="utf-8")
+
+
+class Repository:
+    """The pack as a clone's origin: the files of the working tree, uncommitted ones too, in one commit.
+
+    `folder` is where its files can be changed, and committed anew. `environment` makes git look there
+    when it is given `address`, so that nothing has to be published to be installed.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.address = re.search(r'Repository = "(.+)"', (REPO_ROOT / "pyproject.toml").read_text(encoding="utf-8"))[1]
+        self.environment = {
+            **git_alone(),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.{folder.as_uri()}.insteadOf",
+            "GIT_CONFIG_VALUE_0": self.address,
+        }
+        copy_working_tree(folder)
+        git(folder, "init", "--quiet", "--initial-branch", "main")
+        self.commit()
+
+    def commit(self) -> str:
+        """Commit everything as it is now, and return the commit's hash."""
+        git(self.folder, "add", "--all")
+        git(self.folder, *AUTHOR, "commit", "--quiet", "--message", "as it is")
+        return git(self.folder, "rev-parse", "HEAD").strip()
+
+    def set_version(self, version: str) -> str:
+        """Commit another version number, and return the commit's hash."""
+        path = self.folder / "pyproject.toml"
+        text, count = re.subn(r'(?m)^version = ".+"$', f'version = "{version}"', path.read_text(encoding="utf-8"))
+        if count != 1:
+            raise ToolError(f'One line version = "..." was expected in pyproject.toml, {count} were found.')
+        path.write_text(text, encoding="utf-8")
+        return self.commit()

@@ -3,50 +3,30 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
+from support.servers.file_server import answering
 
+
+@dataclass
 class Registry:
-    """A running registry, as a context manager.
+    """What it answers. archives: the pack's versions, oldest first, by number. files: the contents of other paths."""
 
-    `archives` are the pack's versions, oldest first, by number; `files` the contents of other paths.
-    """
+    pack: str
+    repository: str
+    archives: dict[str, Path]
+    files: dict[str, bytes]
+    url: str = ""
 
-    def __init__(self, pack: str, repository: str, archives: dict[str, Path], files: dict[str, bytes]):
-        self.pack = pack
-        self.repository = repository
-        self.archives = archives
-        self.files = files
-
-    def __enter__(self) -> Registry:
-        registry = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802, the base class's name
-                content = registry.answer(self.path)
-                self.send_response(404 if content is None else 200)
-                self.end_headers()
-                self.wfile.write(content or b"")
-
-            def log_message(self, *_) -> None:
-                """Write nothing on standard error."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}"
+    @contextmanager
+    def running(self) -> Iterator[Registry]:
+        with answering(type("Handler", (Handler,), {"registry": self})) as self.url:
+            yield self
 
     def answer(self, path: str) -> bytes | None:
         """The body for a path; None when there is nothing."""
@@ -66,3 +46,16 @@ class Registry:
         """Return where a version can be had."""
         about = {"id": number, "version": number, "downloadUrl": f"{self.url}/archives/{number}"}
         return {**about, "status": "NodeVersionStatusActive", "dependencies": []}
+
+
+class Handler(BaseHTTPRequestHandler):
+    registry: Registry
+
+    def do_GET(self) -> None:  # noqa: N802 (the name http.server calls)
+        content = self.registry.answer(self.path)
+        self.send_response(404 if content is None else 200)
+        self.end_headers()
+        self.wfile.write(content or b"")
+
+    def log_message(self, *_) -> None:
+        pass
