@@ -28,7 +28,7 @@ def replay(plan: Plan, index: int) -> int:
     given, kept = make(plan.seed, index), Path(tempfile.mkdtemp(prefix="fuzz-"))
     with tempfile.TemporaryDirectory() as folder:
         outcome = plan.attempt(index, Path(folder))
-        os.chdir("/")
+        os.chdir(kept)
     print(f"{given}, left at {given.write(kept)}\n{outcome.verdict}, {outcome.grown:,} bytes: {outcome.message}")
     return int(outcome.verdict in FAULTS)
 
