@@ -97,7 +97,7 @@ mutation:
 	@$(SET_UP) && $(TOOL) "$$python" -m mutation $(MUTATION_ARGS)
 
 fuzz:
-	@$(SET_UP) && OMP_NUM_THREADS=1 $(TOOL) nice -n 10 "$$python" -m fuzzing --host $(FUZZ_ARGS)
+	@$(SET_UP) && OMP_NUM_THREADS=1 $(TOOL) nice -n 10 "$$python" -m fuzzing $(FUZZ_ARGS)
 
 lint:
 	@$(SET_UP) && "$$python" -m ruff check . && "$$python" -m ruff format --check . && "$$python" -m pyright --pythonpath "$$python" \

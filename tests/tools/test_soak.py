@@ -9,10 +9,10 @@ from comfyhost.workflow import ApiPrompt
 from PIL import Image
 from safetensors.torch import save_file
 from soak.__main__ import of_log
-from soak.encoding import NODES, PACK
 from soak.files import ADAPTERS, CHANGES, EMBEDS, FACES, GONE, OTHER, TOUCHED, Adapter, Files, Stored
 from soak.memory import Level, rollup
 from soak.player import DISTANCE, Player
+from soak.tried_values import NODES, PACK
 from soak.verdict import (
     BROKEN,
     DONE,
@@ -69,7 +69,7 @@ class Playing(Player):
     def __init__(self, seed: int, number: int):
         self.acts = []
         super().__init__(None, [Client(), Client()], StillFiles(), seed)
-        self.play(number, float("inf"))
+        self.play(number)
 
     def queue(self, prompt):
         self.prompts.append(prompt)

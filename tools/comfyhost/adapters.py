@@ -44,8 +44,8 @@ JOINT_PROJECTIONS = (
 )
 
 
-def instruct_adapter(family: str, site_widths: Sequence[int], small: bool = False) -> Blueprint:
-    """An adapter with the family's resampler, or a small one, for a denoiser whose sites are this wide.
+def instruct_adapter(family: str, site_widths: Sequence[int], **smaller: int) -> Blueprint:
+    """An adapter with the family's resampler, or a smaller one, for a denoiser whose sites are this wide.
 
     `site_widths`, UNets: one width a cross attention, in diffusers' order down, up, middle (index 2i + 1 in
     the file). SD3: one a joint block that receives tokens (index 2i). The names carry the dotted prefixes
@@ -54,7 +54,7 @@ def instruct_adapter(family: str, site_widths: Sequence[int], small: bool = Fals
     if family not in SHAPES:
         raise ValueError(f"There is no adapter family {family!r}. Choose one of: {', '.join(SHAPES)}.")
     parts = Blueprint()
-    parts.add("image_proj.", resampler(replace(SHAPES[family], **SMALL) if small else SHAPES[family]))
+    parts.add("image_proj.", resampler(replace(SHAPES[family], **smaller)))
     sites = joint_sites(site_widths) if family == "sd3" else cross_sites(site_widths, SHAPES[family].token_width)
     parts.add("ip_adapter.", sites)
     return parts

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from comfyhost.adapters import Plain, instruct_adapter, nested, plain_adapter
+from comfyhost.adapters import SMALL, Plain, instruct_adapter, nested, plain_adapter
 from comfyhost.checkpoints import MMDITS, UNETS, checkpoint, controlnet, cross_attention_widths, joint_block_widths
 from comfyhost.encoders import vit_h
 from comfyhost.in_process import pack_module
@@ -50,7 +50,7 @@ class StandIn:
 def adapter_for(family: str, kind: str) -> Blueprint:
     """An adapter for the denoiser of a checkpoint kind; a small one for the least denoiser of the family."""
     widths = joint_block_widths(MMDITS[kind]) if kind in MMDITS else cross_attention_widths(UNETS[kind])
-    return instruct_adapter(family, widths, small=kind == family)
+    return instruct_adapter(family, widths, **(SMALL if kind == family else {}))
 
 
 def sd15_plain(sizes: Plain) -> Blueprint:

@@ -4,3 +4,7 @@ Every input is drawn by hypothesis from a seed and an index, so that it can be m
 the pack's own error with a message that says what to do: never in another exception, a crash, a hang, code that ran,
 another file than before, or more memory than the file accounts for.
 """
+
+from comfyhost.in_process import register
+
+register()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import collections
+import itertools
 import logging
 import multiprocessing
 import os
@@ -19,34 +19,27 @@ from fuzzing.trial import CRASH, HANG, Outcome, attempt, memory
 
 MORE_DATA = 4 * 2**30  # bytes that a process may ask for beyond what it starts with, so that the machine outlives it
 START = multiprocessing.get_context("fork")  # with torch, and ComfyUI, imported once
-COMPUTED = 4  # every how many-th input makes tokens
+COMPUTED, HOSTED = 4, 20  # every how many-th input makes tokens, and is read in ComfyUI too
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The inputs to try, and how. hosted: every how many-th is read by ComfyUI's part of the pack too; 0 for none."""
+    """The inputs to try, and how. host: whether some are read by ComfyUI's part of the pack too."""
 
     seed: int
-    count: int
+    count: int = 0
     processes: int = 1
-    hosted: int = 0
+    host: bool = False
     seconds: float = 10.0
 
     def attempt(self, index: int, folder: Path) -> Outcome:
-        hosted = bool(self.hosted) and index % self.hosted == 0
-        return attempt(make(self.seed, index), folder, index % COMPUTED == 0, hosted)
+        return attempt(make(self.seed, index), folder, index % COMPUTED == 0, self.host and index % HOSTED == 0)
 
 
 def outcomes(plan: Plan) -> Iterator[tuple[int, Outcome]]:
     """Yield index and outcome of every input of the plan, from its processes in turn."""
-    turns = collections.deque(_share(plan, range(n, plan.count, plan.processes)) for n in range(plan.processes))
-    while turns:
-        found = next(turns[0], None)
-        turns.rotate(-1)
-        if found:
-            yield found
-        else:
-            turns.pop()
+    shares = (_share(plan, range(n, plan.count, plan.processes)) for n in range(plan.processes))
+    return filter(None, itertools.chain.from_iterable(itertools.zip_longest(*shares)))
 
 
 def _share(plan: Plan, indices: range) -> Iterator[tuple[int, Outcome]]:

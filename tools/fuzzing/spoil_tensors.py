@@ -5,20 +5,20 @@ What befalls their parts may befall a header's entries and an archive's members 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from hypothesis.strategies import DrawFn, SearchStrategy, builds, integers, permutations, sampled_from
+from hypothesis.strategies import DrawFn, builds, composite, integers, permutations, sampled_from
 from torch import Tensor
 
 from fuzzing.valid_files import serialised, tensors
 
-Parts = list[tuple[str, Any]]
-Changes = SearchStrategy[Callable[[Any], Any]]
+Parts = Sequence[tuple[str, Any]]
 
-PARTS = ("dropped", "renamed", "replaced", "replaced", "replaced", "doubled", "swapped")
-WAYS = (*PARTS, *PARTS, "very many")
+BEFALLS = ("dropped", "renamed", "replaced", "replaced", "replaced", "doubled", "swapped")
 NUMBERS = ("99", "999999999", "1" * 30, "9" * 5000, "-1", "01", "\u0663", "")
 STRANGERS = (
     *("lora_unet_down.lora_up.weight", "model.diffusion_model.out.weight", "visual.conv1.weight", "decoder.conv_in.x"),
@@ -42,28 +42,27 @@ RESHAPED = (
 )
 
 
-def changed(draw: DrawFn, way: str, parts: Parts, called: Callable[[str], str], made: Callable[[Any], Any]) -> Parts:
-    """Let some of the parts befall what `way` says: one of them, those that are called alike, or all.
+def changed(draw: DrawFn, parts: Parts, called: Callable[[str], str], made: Callable[[Any], Any]) -> Parts:
+    """Let something befall one of the parts, those that are called alike, or all.
 
     called, made: what gives a name's odd successor, and a value's.
     """
-    chosen = _chosen(draw, [name for name, _ in parts])
+    chosen, way = draw(_alike([name for name, _ in parts])), draw(sampled_from(BEFALLS))
     others, these = ([part for part in parts if (part[0] in chosen) is which] for which in (False, True))
-    if way == "dropped":
-        return others
-    if way == "swapped":
-        moved = draw(permutations([value for _, value in these]))
-        return [*others, *((name, value) for (name, _), value in zip(these, moved, strict=True))]
-    new = [
-        (name if way == "replaced" else called(name), value if way == "renamed" else made(value))
-        for name, value in these
-    ]
-    if way == "doubled":
-        return draw(sampled_from(([*parts, *new], [*new, *parts])))
-    return [*others, *new]
+    names, values = [name for name, _ in these], [value for _, value in these]
+    if way in ("renamed", "doubled"):
+        names = [called(name) for name in names]
+    if way in ("replaced", "doubled"):
+        values = [made(value) for value in values]
+    elif way == "swapped":
+        values = draw(permutations(values))
+    new = [] if way == "dropped" else list(zip(names, values, strict=True))
+    kept = parts if way == "doubled" else others
+    return draw(sampled_from(([*kept, *new], [*new, *kept])))
 
 
-def _chosen(draw: DrawFn, names: list[str]) -> list[str]:
+@composite
+def _alike(draw: DrawFn, names: list[str]) -> list[str]:
     name, size = draw(sampled_from(names)), draw(integers(1, 3))
     front, end = ".".join(name.split(".")[:-size]), ".".join(name.split(".")[-size:])
     inside = [other for other in names if other.startswith(front)]
@@ -72,39 +71,36 @@ def _chosen(draw: DrawFn, names: list[str]) -> list[str]:
 
 
 def _renumbered(name: str, place: int, number: str) -> str:
-    parts = name.split(".")
-    places = [i for i, part in enumerate(parts) if part.isdigit()] or [0]
-    parts[places[place % len(places)]] = number
-    return ".".join(parts)
+    start, end = ([found.span() for found in re.finditer(r"\b\d+\b", name)] or [(0, 0)])[place]
+    return name[:start] + number + name[end:]
 
 
-TENSOR_NAMES: Changes = sampled_from((0, -1)).flatmap(
-    lambda place: sampled_from(NUMBERS).map(lambda number: lambda name: _renumbered(name, place, number))
+def _resized(axis: int, times: float, one: Tensor) -> Tensor:
+    one = one if one.ndim else one[None]
+    return one.index_select(axis, torch.arange(int(one.shape[axis] * times)) % max(one.shape[axis], 1))
+
+
+TENSOR_NAMES = builds(
+    lambda place, number: lambda name: _renumbered(name, place, number), sampled_from((0, -1)), sampled_from(NUMBERS)
 ) | sampled_from(STRANGERS).map(lambda stranger: lambda name: stranger)
-
-
-def _resized(axis: int, times: float) -> Callable[[Tensor], Tensor]:
-    def resized(one: Tensor) -> Tensor:
-        one = one if one.ndim else one[None]
-        size = one.shape[axis]
-        return one.index_select(axis, torch.arange(int(size * times)) % max(size, 1))
-
-    return resized
-
-
-TENSOR_VALUES: Changes = (
+TENSOR_VALUES = (
     sampled_from(RESHAPED)
     | sampled_from(DTYPES).map(lambda dtype: lambda one: one.to(dtype))
-    | builds(_resized, sampled_from((-1, 0)), sampled_from((0, 0.5, 2)))
+    | builds(lambda *by: partial(_resized, *by), sampled_from((-1, 0)), sampled_from((0, 0.5, 2)))
     | sampled_from((float("nan"), float("inf"), 65504.0, 0.0)).map(lambda number: lambda one: one * 0 + number)
     | sampled_from(HUGE).map(lambda sizes: lambda one: torch.empty_strided(sizes, [0] * len(sizes), dtype=one.dtype))
 )
 
 
-def spoilt(draw: DrawFn, way: str, file: str, container: str) -> bytes:
+def tensors_changed(draw: DrawFn, file: str, container: str) -> bytes:
+    new = changed(draw, list(tensors(file).items()), draw(TENSOR_NAMES), draw(TENSOR_VALUES))
+    return serialised(file, dict(new), container)
+
+
+def very_many_tensors(draw: DrawFn, file: str, container: str) -> bytes:
     named = tensors(file)
-    if way == "very many":
-        named |= {f"{min(named)}.{i}": torch.zeros(()) for i in range(draw(sampled_from((20, 400))))}
-    else:
-        named = dict(changed(draw, way, list(named.items()), draw(TENSOR_NAMES), draw(TENSOR_VALUES)))
-    return serialised(file, named, container)
+    more = {f"{min(named)}.{i}": torch.zeros(()) for i in range(draw(sampled_from((20, 400))))}
+    return serialised(file, {**named, **more}, container)
+
+
+SPOILERS = (*(tensors_changed,) * 14, very_many_tensors)

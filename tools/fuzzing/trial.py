@@ -8,16 +8,20 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import torch
-from comfyhost.in_process import pack_module
+from ipadapter_instruct.models.adapter import checkpoint as adapters
+from ipadapter_instruct.models.denoisers.adapter_layers import TokenProjections
+from ipadapter_instruct.models.encoding.open_clip import files as towers
+from ipadapter_instruct.models.encoding.stored_embeds import read_embeds
+from ipadapter_instruct.models.files.encoder_files import VIT_H_HIDDEN_STATES, find_encoder
+from ipadapter_instruct.models.files.tensor_files import AdapterFileError
+from ipadapter_instruct.models.reference.faces import read_faces
 
 from fuzzing.inputs import Input
-from fuzzing.spoil_pickles import CANARY
+from fuzzing.spoil_torch_files import CANARY
 
 LOAD, REFUSAL = "load", "refusal"
 # What no input may lead to.
@@ -27,6 +31,7 @@ FAULTS = (OTHER_ERROR, POOR_MESSAGE, CODE_RAN, MEMORY, CHANGED, HANG, CRASH)
 
 # Growth of the process's resident memory while it reads a file: this, and so many times what the file takes up.
 ALLOWED_BYTES, ALLOWED_TIMES = 64 * 2**20, 4
+START_PEAK = "/proc/self/clear_refs"  # a 5 written here makes the peak, VmHWM, begin anew
 LONGEST_MESSAGE = 1500
 REMEDY = re.compile(r"\b(Download|Get|Put|Choose|choose|Load|Save|Make|Convert|Update|Use|download)\b")
 # Events of sys.addaudithook that nothing which reads a file of tensors gives rise to.
@@ -58,7 +63,9 @@ def attempt(given: Input, folder: Path, compute: bool = True, host: bool = False
     path = given.write(folder)
     taken = path.stat().st_blocks * 512 if given.content else 0
     try:
-        heard, before = [], _start_of_peak()
+        heard, before = [], memory("VmRSS")
+        if before:
+            Path(START_PEAK).write_text("5")
         verdict, message = _judged(given, path, compute, host)
         events, heard, grown = heard, None, memory("VmHWM") - before
         left = sorted(os.listdir(folder))
@@ -75,18 +82,13 @@ def attempt(given: Input, folder: Path, compute: bool = True, host: bool = False
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def _module(name: str) -> ModuleType:
-    return pack_module(f"models.{name}")
-
-
 def _begins_with(path: Path, content: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(content)) == content
 
 
 def _judged(given: Input, path: Path, compute: bool, host: bool) -> tuple[str, str]:
-    adapters_own = _module("files.tensor_files").AdapterFileError
-    own = (adapters_own,) if given.reader == "adapter" else (adapters_own, ValueError)
+    own = (AdapterFileError,) if given.reader == "adapter" else (AdapterFileError, ValueError)
     try:
         with warnings.catch_warnings(), torch.inference_mode():  # as ComfyUI runs its nodes
             warnings.simplefilter("ignore")  # torch's, of odd pickle protocols and of empty tensors
@@ -114,58 +116,54 @@ def poverty(message: str) -> str:
 
 
 def _read_adapter(path: Path, compute: bool, host: bool) -> None:
-    checkpoints = _module("adapter.checkpoint")
-    _ = checkpoints.look_at(path).encoder_need
+    _ = adapters.look_at(path).encoder_need
     if host:
-        loaded = _module("encoding.loaded_adapter").LoadedAdapter.read(path)
+        from ipadapter_instruct.models.encoding.loaded_adapter import LoadedAdapter
+
+        loaded = LoadedAdapter.read(path)
         tokens = loaded.image_tokens(*_taken(loaded.kind, loaded.sizes))
         assert tokens.shape[-1] == loaded.context_width and len(loaded.fingerprint) == 64
-        if not _is_joint(loaded.projections):
+        if not isinstance(loaded.projections, TokenProjections):
             loaded.keys_values(tokens, torch.float16)
         return
-    checkpoint = checkpoints.read_checkpoint(path)
-    adapter = checkpoints.build(checkpoint)
+    checkpoint = adapters.read_checkpoint(path)
+    adapter = adapters.build(checkpoint)
     if compute:
         projection, projections = adapter.image_projection.float(), adapter.projections.float()
         tokens = projection(*_taken(checkpoint.kind, projection.sizes))
         assert tokens.shape[-1] == projection.sizes.out_width and tokens.shape[1] > 0
-        list(projections(torch.zeros(1, 3, projections.widths[0]) if _is_joint(projections) else tokens))
+        # Some take what a layer of the model has made of the tokens.
+        of_layer = isinstance(projections, TokenProjections)
+        list(projections(torch.zeros(1, 3, projections.widths[0]) if of_layer else tokens))
 
 
-def _is_joint(projections: torch.nn.Module) -> bool:
-    """True for those that take what a layer of the model has made of the tokens."""
-    return isinstance(projections, _module("denoisers.adapter_layers").TokenProjections)
-
-
-def _taken(kind: object, sizes: object) -> Iterator[torch.Tensor]:
-    """Yield what a projection of this kind takes, of one reference."""
+def _taken(kind: adapters.Kind, sizes: adapters.ProjectionSizes) -> list[torch.Tensor]:
+    """Return what a projection of this kind takes, of one reference."""
     if kind.takes_instruction:
-        yield torch.zeros(1, 5, sizes.image_width)
-        yield from (torch.zeros(1, 3, sizes.text_width) for _ in range(2))
-        return
-    if kind.reads_face:
-        yield torch.zeros(1, sizes.face_width)
-    if kind.reads_hidden_states or kind.reads_image_embeds:
-        yield torch.zeros(1, 5, sizes.image_width) if kind.reads_hidden_states else torch.zeros(1, sizes.image_width)
+        shapes = [(1, 5, sizes.image_width), (1, 3, sizes.text_width), (1, 3, sizes.text_width)]
+    else:
+        shapes = [(1, sizes.face_width)] if kind.reads_face else []
+        shapes += [(1, 5, sizes.image_width)] if kind.reads_hidden_states else []
+        shapes += [(1, sizes.image_width)] if kind.reads_image_embeds else []
+    return [torch.zeros(shape) for shape in shapes]
 
 
 def _read_tower(path: Path, *_) -> None:
     """Read as an encoder that `auto` looks at, then as a file of open_clip's."""
-    files, need = _module("encoding.open_clip.files"), _module("files.encoder_files")
-    need.find_encoder([(path.name, path)], need.VIT_H_HIDDEN_STATES)
+    find_encoder([(path.name, path)], VIT_H_HIDDEN_STATES)
     try:
-        found = files.read_tower(path, files.IMAGE)
-    except _module("files.tensor_files").AdapterFileError:
+        found = towers.read_tower(path, towers.IMAGE)
+    except AdapterFileError:
         raise
     except ValueError:
-        found = files.read_tower(path, files.TEXT)
+        found = towers.read_tower(path, towers.TEXT)
     _ = found.layers, found.mlp_width, found.encoder_sizes
 
 
 READERS = {
     "adapter": _read_adapter,
-    "embeds": lambda path, *_: _module("encoding.stored_embeds").read_embeds(path).image_tokens.full.float().sum(),
-    "faces": lambda path, *_: _module("reference.faces").read_faces(path).averaged().normed,
+    "embeds": lambda path, *_: read_embeds(path).image_tokens.full.float().sum(),
+    "faces": lambda path, *_: read_faces(path).averaged().normed,
     "tower": _read_tower,
 }
 
@@ -178,19 +176,8 @@ def _hear(event: str, arguments: tuple) -> None:
 sys.addaudithook(_hear)
 
 
-def _start_of_peak() -> int:
-    """Return the resident bytes now; VmHWM counts from here. Linux only: elsewhere memory is not watched."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return sys.maxsize
-    return memory("VmRSS")
-
-
 def memory(field: str) -> int:
-    """Return what the system says of this process's memory, in bytes; 0 where it does not."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
+    """Return what Linux says of this process's memory, in bytes; 0 elsewhere, where memory is not watched."""
+    if not os.access(START_PEAK, os.W_OK):
         return 0
-    return int(re.search(rf"^{field}:\s*(\d+)", status, re.MULTILINE)[1]) * 1024
+    return int(re.search(rf"{field}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) * 1024

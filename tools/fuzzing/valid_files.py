@@ -7,23 +7,11 @@ import io
 import json
 import pickle
 import struct
-from dataclasses import replace
 
 import torch
-from comfyhost.adapters import (
-    FACE,
-    SD15,
-    SDXL,
-    SHAPES,
-    Plain,
-    cross_sites,
-    joint_sites,
-    nested,
-    plain_adapter,
-    resampler,
-)
-from comfyhost.in_process import pack_module
+from comfyhost.adapters import FACE, SD15, SDXL, SHAPES, Plain, instruct_adapter, nested, plain_adapter
 from comfyhost.weights import Blueprint, Weight, draw
+from ipadapter_instruct.models.encoding.open_clip import files as towers
 from safetensors.torch import save
 
 Tensors = dict[str, torch.Tensor]
@@ -33,10 +21,7 @@ TINY = {"image": 16, "width": 16, "heads": 1, "blocks": 1, "growth": 1, "tokens"
 
 
 def instruct(family: str) -> Blueprint:
-    shape, parts = replace(SHAPES[family], width=16, heads=1, blocks=1), Blueprint()
-    parts.add("image_proj.", resampler(shape))
-    parts.add("ip_adapter.", joint_sites((8, 8)) if family == "sd3" else cross_sites(SITES, shape.token_width))
-    return parts
+    return instruct_adapter(family, (8, 8) if family == "sd3" else SITES, width=16, heads=1, blocks=1)
 
 
 def plain(kind: str, token_width: int = SD15, **changes: int) -> Blueprint:
@@ -50,19 +35,21 @@ def plain(kind: str, token_width: int = SD15, **changes: int) -> Blueprint:
 
 def training() -> Blueprint:
     """Return an adapter as a training run saves it."""
-    parts, file = plain("plus"), Blueprint()
-    for name, weight in parts.items():
-        file[name.replace("image_proj.", "image_proj_model.").replace("ip_adapter.", "adapter_modules.")] = weight
+    theirs = {"image_proj": "image_proj_model", "ip_adapter": "adapter_modules"}
+    named = (name.split(".", 1) + [weight] for name, weight in plain("plus").items())
+    file = Blueprint({f"{theirs[part]}.{rest}": weight for part, rest, weight in named})
     file.add("unet.", plain("base"))
     return file
 
 
 def tower(title: str, layout: int, prefix: str, width: int) -> Blueprint:
     """Return a CLIP tower of one block; only its norm has the width that tells it."""
-    files, parts = pack_module("models.encoding.open_clip.files"), Blueprint()
-    kind, place = {"image": files.IMAGE, "text": files.TEXT}[title], files.Place(list(files.LAYOUTS)[layout], prefix)
-    shapes = {"conv1.weight": (4, 3, 2, 2), kind.norm: (width,)}
-    block = (f"{files.BLOCKS}0.{part}{end}" for part in files.BLOCK_PARTS for end in ("weight", "bias"))
+    kind, place = (
+        {"image": towers.IMAGE, "text": towers.TEXT}[title],
+        towers.Place(list(towers.LAYOUTS)[layout], prefix),
+    )
+    parts, shapes = Blueprint(), {"conv1.weight": (4, 3, 2, 2), kind.norm: (width,)}
+    block = (f"{towers.BLOCKS}0.{part}{end}" for part in towers.BLOCK_PARTS for end in ("weight", "bias"))
     for ours in (*kind.marks, *kind.others, *block):
         for name in place.sources(ours):
             parts.put(name, *shapes.get(ours, (2, 2)))
@@ -120,11 +107,19 @@ def serialised(file: str, named: Tensors, container: str) -> bytes:
     """Serialise tensors as the valid file is. container: safetensors, zip or legacy."""
     if container != "safetensors":
         return pickled(tree(named), container)
-    content = save({name: tensor.clone().contiguous() for name, tensor in named.items()})
-    size = 8 + int.from_bytes(content[:8], "little")
+    head, body = header_of(save({name: tensor.clone().contiguous() for name, tensor in named.items()}))
     words = {"__metadata__": METADATA[file]} if file in METADATA else {}  # which `save` writes in any order
-    head = json.dumps({**words, **json.loads(content[8:size])}).encode()
-    return struct.pack("<Q", len(head)) + head + content[size:]
+    return with_header(json.dumps({**words, **head}).encode(), body)
+
+
+def header_of(content: bytes) -> tuple[dict, bytes]:
+    """Return a .safetensors file's header, and what is behind it."""
+    size = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:size]), content[size:]
+
+
+def with_header(text: bytes, body: bytes) -> bytes:
+    return struct.pack("<Q", len(text)) + text + body
 
 
 def tree(named: dict) -> dict:
@@ -133,32 +128,30 @@ def tree(named: dict) -> dict:
 
 
 def pickled(content: object, container: str) -> bytes:
-    """Pickle the content as torch.save does. container: zip, or legacy, as it did before it wrote archives."""
-    buffer = io.BytesIO()
+    """Pickle the content as torch.save does. container: zip, or legacy, as it did before it wrote archives.
+
+    Torch's own writer of the latter calls storages by their places in memory, which differ each time: here by numbers.
+    """
+    buffer, storages = io.BytesIO(), {}
     if container == "zip":
         torch.save(content, buffer)
         return buffer.getvalue()
+
+    def number_of(thing: object) -> tuple | None:
+        if not isinstance(thing, (torch.storage.TypedStorage, torch.UntypedStorage)):
+            return None
+        number, _ = storages.setdefault(thing._cdata, (len(storages), thing))
+        kind = getattr(torch, thing.pickle_storage_type()) if hasattr(thing, "dtype") else torch.UntypedStorage
+        return "storage", kind, str(number), "cpu", len(thing), None
+
     system = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
     for front in (0x1950A86A20F9469CFC6C, 1001, system):
         pickle.dump(front, buffer, protocol=2)
-    pickler = OlderPickler(buffer, protocol=2)
-    pickler.storages = {}
+    pickler = pickle.Pickler(buffer, protocol=2)
+    pickler.persistent_id = number_of
     pickler.dump(content)
-    pickle.dump([str(number) for number in range(len(pickler.storages))], buffer, protocol=2)
-    for _, storage in pickler.storages.values():
+    pickle.dump([str(number) for number in range(len(storages))], buffer, protocol=2)
+    for _, storage in storages.values():
         numbers = torch.empty(0, dtype=torch.uint8).set_(storage.untyped()).numpy().tobytes()
         buffer.write(struct.pack("<q", len(storage)) + numbers)
     return buffer.getvalue()
-
-
-class OlderPickler(pickle.Pickler):
-    """Calls storages by their numbers, where torch's own writer takes their places in memory."""
-
-    storages: dict[int, tuple[int, torch.TypedStorage | torch.UntypedStorage]]
-
-    def persistent_id(self, thing: object) -> tuple | None:
-        if not isinstance(thing, (torch.storage.TypedStorage, torch.UntypedStorage)):
-            return None
-        number, _ = self.storages.setdefault(thing._cdata, (len(self.storages), thing))
-        kind = getattr(torch, thing.pickle_storage_type()) if hasattr(thing, "dtype") else torch.UntypedStorage
-        return "storage", kind, str(number), "cpu", len(thing), None

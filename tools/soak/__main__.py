@@ -16,66 +16,49 @@ from dataclasses import replace
 from pathlib import Path
 
 from comfyhost.client import Client
-from comfyhost.install import say
+from comfyhost.install import exit_code
 from comfyhost.places import ToolError, cached_host
 from comfyhost.server import ComfyServer, end_on_terminate
 
-from soak.encoding import NODES
 from soak.files import Files
 from soak.memory import ENVIRONMENT, Level
 from soak.player import Player
+from soak.tried_values import NODES
 
 GROWTH = 0.05
 TRACEBACK, FAILED_NODE = "Traceback (most recent call last)", "!!! Exception during processing !!!"
 PROMPT_ENDED = "Prompt executed"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run the soak; return 1 when something was not as it should be."""
     end_on_terminate()
-    options = parse(arguments)
-    try:
-        with tempfile.TemporaryDirectory(prefix="soak-") as folder:
-            complaints = soak(Path(options.folder or folder), options)
-    except ToolError as error:
-        say(f"error: {error}")
-        return 1
-    print("\n".join(f"WRONG: {one}" for one in complaints))
-    again = f'make soak SOAK_ARGS="--prompts {options.prompts} --seed {options.seed}"'
-    print(f"The soak failed. Again: {again}" if complaints else "The soak passed.")
-    return 1 if complaints else 0
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak", description=__doc__.split("\n")[0])
     parser.add_argument("--prompts", type=int, default=300, help="how many (300)")
     parser.add_argument("--seed", type=int, default=1, help="another seed is another run (1)")
-    parser.add_argument("--minutes", type=float, default=1e9, help="begin no further prompts after so many")
-    parser.add_argument("--folder", help="an empty folder to work in and to keep, instead of a temporary one")
-    return parser.parse_args(arguments)
+    options = parser.parse_args()
+    return exit_code(lambda: soak(options.prompts, options.seed))
 
 
-def soak(base: Path, options: argparse.Namespace) -> list[str]:
-    """Do the whole run in folders below `base`, say what happened, and return the complaints."""
-    begin, files = time.monotonic(), Files(base)
-    files.build()
-    host = replace(cached_host(), models=files.models)
-    server = ComfyServer(host, base, arguments=["--deterministic"], environment=ENVIRONMENT)
-    with server, ExitStack() as stack:
-        clients = [stack.enter_context(Client(server.url)) for _ in range(2)]
-        player = Player(server, clients, files, options.seed)
-        player.play(options.prompts, begin + 60 * options.minutes)
+def soak(number: int, seed: int) -> None:
+    """Do the whole run and say what happened. Raises ToolError, with the complaints."""
+    begin = time.monotonic()
+    with ExitStack() as stack:
+        files = Files(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="soak-"))))
+        files.build()
+        host = replace(cached_host(), models=files.models)
+        server = ComfyServer(host, files.base, arguments=["--deterministic"], environment=ENVIRONMENT)
+        stack.enter_context(server)
+        player = Player(server, [stack.enter_context(Client(server.url)) for _ in range(2)], files, seed)
+        player.play(number)
         server.check_alive()
-        report(player, (time.monotonic() - begin) / 60)
-        return [*player.verdict.complaints, *of_memory(player.levels), *of_log(server.log_text())]
-
-
-def report(player: Player, minutes: float) -> None:
-    outcomes = ", ".join(f"{count} {kind}" for kind, count in sorted(player.verdict.outcomes.items()))
-    used = {node["class_type"] for prompt in player.prompts for node in prompt.values()} & NODES.keys()
-    print(f"\n{len(player.prompts)} prompts in {minutes:.1f} minutes: {outcomes}")
-    print(f"{player.verdict.compared} repeats compared; {len(used)} of {len(NODES)} nodes used")
-    print(*player.levels, *sorted(player.verdict.refusals), sep="\n")
+        used = {node["class_type"] for prompt in player.prompts for node in prompt.values()} & NODES.keys()
+        print(f"\n{number} prompts in {(time.monotonic() - begin) / 60:.1f} minutes: {dict(player.verdict.outcomes)}")
+        print(f"{player.verdict.compared} repeats compared; {len(used)} of {len(NODES)} nodes used")
+        complaints = [*player.verdict.complaints, *of_memory(player.levels), *of_log(server.log_text())]
+    if complaints:
+        again = f'make soak SOAK_ARGS="--prompts {number} --seed {seed}"'
+        raise ToolError("\n".join(("the soak failed.", *complaints, f"Again: {again}")))
 
 
 def of_memory(levels: Sequence[Level]) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from comfyhost.adapters import Plain, Shape, cross_sites, joint_sites, plain_adapter, resampler
+from comfyhost.adapters import SHAPES, Plain, instruct_adapter, plain_adapter
 from comfyhost.checkpoints import MMDITS, UNETS, checkpoint, cross_attention_widths, joint_block_widths, lora
 from comfyhost.encoders import clip_text, vit_h
 from comfyhost.places import REPO_ROOT, cache_folder, cached_host
@@ -19,7 +19,6 @@ from comfyhost.weights import Blueprint
 from PIL import Image
 
 SD15, SDXL, SD3 = "sd15", "sdxl", "sd3"
-WIDTHS = {SD15: 768, SDXL: 2048, SD3: 4096}
 STACK = {"width": 128, "heads": 2, "blocks": 2}  # of the adapters' resamplers
 PLAIN = {
     "base": Plain("base"),
@@ -49,15 +48,11 @@ class Adapter:
 
     def blueprint(self) -> Blueprint:
         """A small adapter of the kind, for the smallest denoiser of the family."""
-        width, joint = WIDTHS[self.family], self.family == SD3
+        joint = self.family == SD3
         sites = joint_block_widths(MMDITS[SD3]) if joint else cross_attention_widths(UNETS[self.family])
-        if self.kind != "instruct":
-            return plain_adapter(replace(PLAIN[self.kind], token_width=width), sites)
-        parts = Blueprint()
-        last = ("proj_out_big", "norm_out_big") if joint else ("proj_out", "norm_out")
-        parts.add("image_proj.", resampler(Shape(STACK["width"], STACK["heads"], width, last)))
-        parts.add("ip_adapter.", joint_sites(sites) if joint else cross_sites(sites, width))
-        return parts
+        if self.kind == "instruct":
+            return instruct_adapter(self.family, sites, width=128, heads=2)
+        return plain_adapter(replace(PLAIN[self.kind], token_width=SHAPES[self.family].token_width), sites)
 
 
 @dataclass(frozen=True)
@@ -169,9 +164,6 @@ class Files:
     def changed(self) -> list[str]:
         """The adapters that are not as they were at first."""
         return [name for name, adapter in ADAPTERS.items() if self.state[name] != adapter]
-
-    def restore(self, name: str) -> None:
-        self.put(name, ADAPTERS[name])
 
     def path(self, name: str) -> Path:
         return self.models / "ipadapter" / name if name in ADAPTERS else self.base / "input" / name

@@ -18,7 +18,7 @@ from comfyhost.workflow import ApiPrompt
 
 from soak.files import ADAPTERS, CHANGES, Files
 from soak.memory import Level, level
-from soak.sampling import drawn
+from soak.prompts import Drawing
 from soak.verdict import Outcome, Verdict, files_of, outcome, queued, stored
 
 AT_ONCE = 4  # prompts in the queue, at most
@@ -39,28 +39,26 @@ class Player:
         inputs = clients[0].object_info()["KSampler"]["input"]["required"]
         self.offered = {name: inputs[name][0] for name in ("sampler_name", "scheduler")}
 
-    def play(self, number: int, until: float) -> None:
-        """Play so many prompts while the clock is not past `until`; look at the memory now and then."""
-        stops = {min(OPENING, number // 2), *range(EVERY, number, EVERY), number}
-        while len(self.prompts) < number and time.monotonic() < until:
+    def play(self, number: int) -> None:
+        """Play so many prompts; look at the memory now and then, and at the end."""
+        while len(self.prompts) < number:
             self.step()
-            if len(self.prompts) in stops:
+            if len(self.prompts) in {min(OPENING, number // 2), *range(EVERY, number, EVERY), number}:
                 self.measure()
-        self.settle()
-        if not self.levels or self.levels[-1].prompts < len(self.prompts):
-            self.measure()
 
     def step(self) -> None:
         """Put changed files back at times, queue a prompt, new or earlier, and do what may happen around it."""
         for name in self.files.changed() if not self.pending else ():
             if self.random.random() < PUT_BACK:
-                self.files.restore(name)
+                self.files.put(name, ADAPTERS[name])
         act = self.random.random()
         if act < CHANGED and self.prompts:
             return self.change()
         earlier = self.prompts[:-DISTANCE]
-        again = bool(earlier) and self.random.random() < REPEATED
-        self.queue(self.random.choice(earlier) if again else drawn(self.random, self.offered, self.files.state))
+        if earlier and self.random.random() < REPEATED:
+            self.queue(self.random.choice(earlier))
+        else:
+            self.queue(Drawing(self.random, self.offered, self.files.state).prompt())
         if act > 1 - INTERRUPTED:
             self.interrupt()
         elif len(self.pending) == AT_ONCE or self.random.random() < WAITED:

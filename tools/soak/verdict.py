@@ -15,8 +15,8 @@ from comfyhost.client import Client, ClientError, NodeFailedError, PromptRejecte
 from comfyhost.workflow import ApiPrompt
 from PIL import Image
 
-from soak.encoding import PACK
 from soak.files import State, Stored
+from soak.tried_values import PACK
 
 DONE, INTERRUPTED, REFUSED, BROKEN = "done", "interrupted", "refused", "broken"
 # The node's words: "FILE (...), in ..." or "saved: FILE, in ...". Both lie in the output folder.
@@ -67,20 +67,24 @@ def files_of(prompt: ApiPrompt, state: State) -> list[str]:
     return sorted({value for value in values if isinstance(value, str) and value in state})
 
 
+def inputs_of(prompt: ApiPrompt, kind: str) -> list[dict]:
+    """Return the inputs of the pack's nodes of this kind."""
+    return [node["inputs"] for node in prompt.values() if node["class_type"] == PACK + kind]
+
+
 def why_unsound(prompt: ApiPrompt, state: State) -> str:
     """Say why the pack should refuse a prompt, files being as they are; "" where it should not."""
-    for name in files_of(prompt, state):
-        if state[name] is None:
-            return f"{name} is not there"
     family = prompt.inputs("CheckpointLoaderSimple")["ckpt_name"].partition(".")[0]
-    for node in prompt.values():
-        inputs = node["inputs"]
-        if node["class_type"] == f"{PACK}Loader" and state[inputs["adapter_name"]].family != family:
-            return f"{inputs['adapter_name']} is for {state[inputs['adapter_name']].family}, the model for {family}"
-        if node["class_type"] == f"{PACK}LoadEmbeds":
-            name = prompt[inputs["adapter"][0]]["inputs"]["adapter_name"]
-            if state[inputs["file"]].adapter != state[name]:
-                return f"{inputs['file']} was made with another adapter than {name} is now"
+    gone = (f"{name} is not there" for name in files_of(prompt, state) if state[name] is None)
+    if found := next(gone, ""):
+        return found
+    for name in (inputs["adapter_name"] for inputs in inputs_of(prompt, "Loader")):
+        if state[name].family != family:
+            return f"{name} is for {state[name].family}, the model for {family}"
+    for inputs in inputs_of(prompt, "LoadEmbeds"):
+        name = prompt[inputs["adapter"][0]]["inputs"]["adapter_name"]
+        if state[inputs["file"]].adapter != state[name]:
+            return f"{inputs['file']} was made with another adapter than {name} is now"
     return ""
 
 
@@ -90,7 +94,6 @@ class Verdict:
     def __init__(self):
         self.outcomes: Counter[str] = Counter()
         self.complaints: list[str] = []
-        self.refusals: set[str] = set()
         self.compared = 0
         self._made: dict[str, dict[tuple, tuple[int, Mapping]]] = {}  # by graph, then by its files' content
 
@@ -101,14 +104,12 @@ class Verdict:
         """
         self.outcomes[came.kind] += 1
         why, wrong = why_unsound(prompt, state), ""
-        if came.kind == BROKEN or (came.kind == INTERRUPTED and not interrupted):
-            wrong = f"{came.kind}: {came.said}"
-        elif came.kind == REFUSED and not why:
-            wrong = f"refused without a reason: {came.said}"
-        elif came.kind == DONE:
+        if came.kind == DONE:
             wrong = f"should have been refused, since {why}" if why else self._compare(number, prompt, came, state)
         elif came.kind == REFUSED:
-            self.refusals.add(f"{why}: {came.said.splitlines()[-1][:300]}")
+            wrong = "" if why else f"refused without a reason: {came.said}"
+        elif came.kind == BROKEN or not interrupted:
+            wrong = f"{came.kind}: {came.said}"
         if wrong:
             self.complaints.append(f"prompt {number}: {wrong}")
         return wrong or why
@@ -122,7 +123,7 @@ class Verdict:
         first, before = earlier.setdefault(tuple(state[name] for name in files_of(prompt, state)), (number, made))
         if first == number:
             stale = [other for other, one in earlier.values() if other != number and one == made]
-            acts = any(node["class_type"] == f"{PACK}Watch" for node in prompt.values())  # see Encoding.watched
+            acts = inputs_of(prompt, "Watch")  # see prompts.WATCHED
             return f"is the same as prompt {stale[0]}, whose files were others" if stale and acts else ""
         self.compared += 1
         differing = sorted(node for node in made.keys() | before.keys() if made.get(node) != before.get(node))
@@ -131,8 +132,7 @@ class Verdict:
 
 def stored(prompt: ApiPrompt, came: Outcome, state: State) -> list[tuple[Path, Stored]]:
     """Return the faces that a prompt has saved, and the embeds, where it reads a single adapter."""
-    loaders = (node["inputs"] for node in prompt.values() if node["class_type"] == f"{PACK}Loader")
-    adapters = {state[inputs["adapter_name"]] for inputs in loaders}
+    adapters = {state[inputs["adapter_name"]] for inputs in inputs_of(prompt, "Loader")}
     found = []
     for node, files in came.made.items():
         if node.endswith("ReadFace"):
