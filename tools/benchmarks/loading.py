@@ -35,7 +35,6 @@ READS = 3
 
 
 def loading() -> Iterator[Result]:
-    """Load an adapter of each family in half precision, and one as published."""
     for base, kind in FILES:
         with tempfile.TemporaryDirectory() as folder:
             path = write_adapter(base, kind, Path(folder))

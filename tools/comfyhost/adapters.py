@@ -5,8 +5,6 @@ Source: unity-research/IP-Adapter-Instruct@57efbe4, tencent-ailab/IP-Adapter@cfc
 at h94/IP-Adapter, h94/IP-Adapter-FaceID, ostris/ip-composition-adapter and Kwai-Kolors/Kolors-IP-Adapter-Plus.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

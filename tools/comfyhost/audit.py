@@ -4,8 +4,6 @@ pip-audit has a virtual environment of its own, in the cache folder. It asks pyp
 torch and what comes with it are ComfyUI's; the newest that fits is audited in their place.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

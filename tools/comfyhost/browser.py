@@ -1,7 +1,5 @@
 """Find a Chromium for the tests that use ComfyUI's page, or install one."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

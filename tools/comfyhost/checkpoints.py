@@ -4,8 +4,6 @@ They are made of its own classes, on the meta device, with the settings below. C
 which fixes most of them: 320 channels, CLIP-L's 123 M weights, SDXL's transformer depths.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

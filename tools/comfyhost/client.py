@@ -65,7 +65,6 @@ class Run:
     since: float = 0.0
 
     def images(self) -> list[dict]:
-        """The pictures made: {filename, subfolder, type}, as `Client.download` takes them."""
         return [image for output in self.outputs.values() for image in output.get("images", [])]
 
     def take(self, kind: str | None, data: dict, tell: Listener) -> bool:

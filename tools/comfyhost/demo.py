@@ -6,8 +6,6 @@
 the CPU too. Dropped on ComfyUI's page, the picture that is left in output/ opens it.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json
@@ -166,7 +164,6 @@ def override(prompt: dict, changes: Mapping[str, Any]) -> None:
 
 
 def of_type(prompt: dict, *class_types: str) -> dict[str, dict]:
-    """The prompt's nodes of these types, by id."""
     return {node_id: node for node_id, node in prompt.items() if node["class_type"] in class_types}
 
 

@@ -1,7 +1,5 @@
 """The parts beside the denoiser, of ComfyUI's classes: CLIP's text towers, its ViT-H image tower, and a tiny VAE."""
 
-from __future__ import annotations
-
 import torch
 
 from comfyhost.in_process import import_comfyui

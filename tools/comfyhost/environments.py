@@ -1,7 +1,5 @@
 """Virtual environments of single tools, beside the one that ComfyUI runs in."""
 
-from __future__ import annotations
-
 import hashlib
 import sys
 from pathlib import Path

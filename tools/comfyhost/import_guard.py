@@ -6,8 +6,6 @@ comfy-import-guard reads ComfyUI from a git commit, and packs from a custom_node
 ComfyUI that is installed, so that no network is needed.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

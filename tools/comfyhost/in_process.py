@@ -1,7 +1,5 @@
 """The real ComfyUI, and the pack's own modules, in the process that calls this."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 import types

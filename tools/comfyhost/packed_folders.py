@@ -1,7 +1,5 @@
 """Folders that are published inside a wheel and used without installing it. Standard library only."""
 
-from __future__ import annotations
-
 import shutil
 import zipfile
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The places of the repository, the cache folder, and the ComfyUI in use. Standard library only."""
 
-from __future__ import annotations
-
 import os
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """git, and copies of the files that it has of the working tree, or would add."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -170,7 +170,6 @@ def free_port(wanted: int | None = None) -> int:
 
 
 def answers(url: str) -> bool:
-    """True when there is an HTTP server that says OK."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(url, timeout=5) as response:

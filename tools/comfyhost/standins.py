@@ -6,8 +6,6 @@ resamplers have the published sizes. Written into the cache folder's models/ whe
 is written again when it is gone or its description changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -58,7 +58,6 @@ class ApiPrompt(dict[str, dict]):
         return prompt
 
     def with_node(self, node_id: str, kind: str, **inputs) -> ApiPrompt:
-        """Return the prompt with another node, or with this one in the place of the one of that id."""
         return ApiPrompt({**copy.deepcopy(dict(self)), node_id: {"class_type": kind, "inputs": inputs}})
 
 

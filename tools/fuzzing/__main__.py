@@ -5,8 +5,6 @@
 Ends with exit code 1 when an input led to anything but a load or the pack's own error.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

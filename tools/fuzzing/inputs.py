@@ -1,7 +1,5 @@
 """Inputs drawn by hypothesis, from a seed and an index: the same ones always."""
 
-from __future__ import annotations
-
 import os
 import random
 from dataclasses import dataclass, field

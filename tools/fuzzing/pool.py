@@ -1,7 +1,5 @@
 """Processes that try inputs. One that dies or hangs costs one input, which is named, and another takes its place."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import multiprocessing

@@ -4,8 +4,6 @@ Each of the SPOILERS, here and in the modules beside this one, draws a file's by
 stand there several times, since more depends on them.
 """
 
-from __future__ import annotations
-
 import bz2
 import functools
 import gzip

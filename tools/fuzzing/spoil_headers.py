@@ -1,7 +1,5 @@
 """Headers of .safetensors files that say what is not so, or are no JSON, or such as Python's writer does not write."""
 
-from __future__ import annotations
-
 import json
 import re
 import struct

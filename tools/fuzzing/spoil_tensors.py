@@ -3,8 +3,6 @@
 What befalls their parts may befall a header's entries and an archive's members too.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from functools import partial

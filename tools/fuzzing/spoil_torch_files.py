@@ -4,8 +4,6 @@ reader of tensors expects.
 Every payload, were it run, would create the canary or do something that `trial` listens for.
 """
 
-from __future__ import annotations
-
 import collections
 import functools
 import io

@@ -1,7 +1,5 @@
 """One input read by the pack, and what came of it."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

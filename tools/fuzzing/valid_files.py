@@ -1,7 +1,5 @@
 """Small valid files of everything that the pack reads, to be spoilt. Names and shapes are comfyhost's, sizes tiny."""
 
-from __future__ import annotations
-
 import functools
 import io
 import json

@@ -3,8 +3,6 @@
 make soak SOAK_ARGS="--prompts 300 --seed 1"        or, after make setup: PYTHONPATH=tools python -m soak
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -1,7 +1,5 @@
 """The files that a soak's prompts name: what is in each now, and changes to them between prompts."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The memory that a server holds once it is quiet: caches dropped, garbage collected, freed pages given back."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ its examples end at 8 KB of choices, some 46 prompts; it plays the plainest exam
 208 of 300 prompts were different ones, and 18 of 32 examples had a single rule.
 """
 
-from __future__ import annotations
-
 import random
 import statistics
 import time
@@ -40,7 +38,6 @@ class Player:
         self.offered = {name: inputs[name][0] for name in ("sampler_name", "scheduler")}
 
     def play(self, number: int) -> None:
-        """Play so many prompts; look at the memory now and then, and at the end."""
         while len(self.prompts) < number:
             self.step()
             if len(self.prompts) in {min(OPENING, number // 2), *range(EVERY, number, EVERY), number}:

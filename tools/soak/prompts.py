@@ -1,7 +1,5 @@
 """Random prompts: from files and words to embeds, and from embeds to pictures."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 
@@ -70,7 +68,6 @@ class Drawing:
         return self.graph.add(PACK + kind, **given)
 
     def out(self, kind: str, slot: int = 0, **given) -> list:
-        """Return a link from an output of a new node of the pack."""
         return [self.pack(kind, **given), slot]
 
     def prompt(self) -> ApiPrompt:
@@ -134,7 +131,6 @@ class Drawing:
         return self.loaded()[0]
 
     def loaded(self, part: str = "") -> tuple[list, list]:
-        """Load a picture with this in its name; its mask is white where it is transparent."""
         node = self.graph.add("LoadImage", image=self.one(*(name for name in PICTURES if part in name)))
         return [node, 0], [node, 1]
 
@@ -207,7 +203,6 @@ class Drawing:
         return self.out("Combine", embeds_1=first, embeds_2=second, method=method)
 
     def encode(self, name: str, loaded: list, clip: list, one_picture: bool = False) -> list:
-        """Encode references, pictures or tiles of one."""
         if one_picture:
             source = {"image": self.pictures()}
         elif ADAPTERS[name].reads_face or self.often():
@@ -251,7 +246,6 @@ class Drawing:
         return self.out("Layers", weight_type=self.one(*kinds), scaling=self.one(*scalings), layer_weights=own)
 
     def texts(self, embeds: list, clip: list) -> tuple[list, ...]:
-        """Return positive and negative: Encode's, or ComfyUI's own."""
         if self.graph[embeds[0]]["class_type"] == f"{PACK}Encode" and not self.rarely():
             return [embeds[0], 1], [embeds[0], 2]
         return tuple(self.graph.out("CLIPTextEncode", clip=clip, text=text) for text in ("a teapot", "blurry"))

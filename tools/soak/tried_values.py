@@ -1,7 +1,5 @@
 """The values that are tried of the inputs of the pack's nodes, by its schema."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 

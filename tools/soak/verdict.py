@@ -1,7 +1,5 @@
 """The outcome of each prompt, whether it was to be expected, and whether repeats are what they were."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re
@@ -62,13 +60,11 @@ def is_pack_error(traceback: str) -> bool:
 
 
 def files_of(prompt: ApiPrompt, state: State) -> list[str]:
-    """Return the changing files that a prompt reads."""
     values = (value for node in prompt.values() for value in node["inputs"].values())
     return sorted({value for value in values if isinstance(value, str) and value in state})
 
 
 def inputs_of(prompt: ApiPrompt, kind: str) -> list[dict]:
-    """Return the inputs of the pack's nodes of this kind."""
     return [node["inputs"] for node in prompt.values() if node["class_type"] == PACK + kind]
 
 

@@ -1,7 +1,5 @@
 """A custom node pack beside the soaked one, without nodes: a look into the process."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import sys
