@@ -29,5 +29,5 @@ class HoldsModels:
 
 def managed(module, load_device, offload_device) -> comfy.model_patcher.ModelPatcher:
     """Put a module of the host's layers into its memory management, which is dynamic where the host says so."""
-    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    patcher = vars(comfy.model_patcher).get("CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     return patcher(module, load_device, offload_device)
