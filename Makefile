@@ -43,9 +43,9 @@ SET_UP = python="$$($(TOOL) $(PYTHON3) -m comfyhost.install $(PURPOSE))"
 TESTS = "$$python" tools/run_tests.py -n 2 --dist loadgroup --durations=10
 PURPOSE := test
 demo serve serve-world: PURPOSE := demo
-check lint: PURPOSE := check
+lint unit: PURPOSE := check
 
-.PHONY: setup demo check test test-all test-on properties serve serve-world world world-table bench soak fuzz coverage faults mutation lint audit workflows clean-cache
+.PHONY: setup demo check unit test test-all test-on properties serve serve-world world world-table bench soak fuzz coverage faults mutation lint audit workflows clean-cache
 
 setup:
 	@$(SET_UP)
@@ -53,7 +53,10 @@ setup:
 demo:
 	@$(SET_UP) && $(TOOL) "$$python" -m $(if $(FAMILY),comfyhost.demo --family $(FAMILY),small_world.demo) $(DEMO_ARGS)
 
-check: lint
+check:
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint unit
+
+unit:
 	@$(SET_UP) && $(TESTS) -q tests/unit $(PYTEST_ARGS)
 
 test:
