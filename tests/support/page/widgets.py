@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Locator, Page
+from playwright.sync_api import Locator, Page, TimeoutError
 
 from support.page.scripts import DRAWN_PICTURE, DRAWN_TEXT, WIDGET_AT, WIDGET_ELEMENT, WIDGET_KIND
 
@@ -54,7 +54,11 @@ class VueWidgets:
             combo.click()
             option = self.page.get_by_role("option", name=str(value), exact=True)
             option.click()
-            option.wait_for(state="hidden")
+            try:
+                option.wait_for(state="hidden", timeout=5_000)
+            except TimeoutError:  # the page loses a click on a list that is still opening
+                option.click()
+                option.wait_for(state="hidden")
             return
         field = self.field(node_id, name)
         field.click(force=True)  # 1.58 has a handle for dragging numbers above it, which passes clicks on
