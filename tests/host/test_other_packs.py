@@ -46,7 +46,7 @@ def free_u_v2(model):
 
 def hyper_tile(model):
     """The small latent is cut into 2 x 3 tiles, always the same."""
-    return host_node(nodes_hypertile.HyperTile, model, 64, 1, 1, False)[0]
+    return host_node(nodes_hypertile.HyperTile, model, 32, 1, 1, False)[0]
 
 
 def deep_shrink(after_skip: bool, factor: float = 2.0):
