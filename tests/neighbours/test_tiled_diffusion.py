@@ -34,7 +34,7 @@ def method(request) -> str:
 def tiled(nodes, method):
     """Six tiles of 12 x 12 in the small latent of 16 x 24."""
 
-    def patch(model, size: int = 12):
+    def patch(model, size: int = 6):
         name, in_a_call = method.partition(",")[0], METHODS[method]
         return outputs_of(nodes["TiledDiffusion"], model, name, 8 * size, 8 * size, 32, in_a_call)[0]
 
@@ -57,15 +57,15 @@ def test_weight_0_leaves_tiles_as_they_are(tiled, bare, embeds, order):
 
 
 def test_a_mask_is_refused_where_a_call_has_tiles_of_the_picture(tiled, bare, embeds, order):
-    mask = torch.zeros(1, 16, 24)
-    mask[..., :6] = 1
+    mask = torch.zeros(1, 8, 12)
+    mask[..., :3] = 1
     model = applied_with(tiled, order, bare, embeds, mask, guidance="simple")
-    with pytest.raises(ValueError, match="attn_mask.*\\(16, 24\\).*\\(12, 12\\).*tiles"):
+    with pytest.raises(ValueError, match="attn_mask.*\\(8, 12\\).*\\(6, 6\\).*tiles"):
         sample(model)
 
 
 def test_a_mask_acts_where_one_tile_holds_the_whole_picture(tiled, bare, embeds, order):
-    mask = torch.zeros(1, 16, 24)
-    mask[..., :6] = 1
+    mask = torch.zeros(1, 8, 12)
+    mask[..., :3] = 1
     model = applied_with(lambda m: tiled(m, size=32), order, bare, embeds, mask, guidance="three-way")
     close(sample(model), sample(small_models.applied(bare, embeds, mask, guidance="three-way")))
