@@ -54,7 +54,7 @@ def test_another_torch_comes_with_its_torchvision_and_without_torchaudio(monkeyp
     monkeypatch.setenv(places.TRIED_TORCH, "9.8.7")
     lines = [line for line in install.host_requirements().splitlines() if not line.startswith("#")]
     assert lines[:2] == ["torch==9.8.7", "torchvision"]
-    assert [install.package_name(line) for line in lines] == ["torch", "torchvision", "requests", "scikit-image"]
+    assert [install.package_name(line) for line in lines] == ["torch", "torchvision", "requests"]
 
 
 def test_comfyui_path_names_the_host(monkeypatch, tmp_path):
@@ -134,8 +134,16 @@ def test_only_the_packages_installed_before_are_left_out_of_comfyuis_requirement
 
 
 def test_torch_and_what_must_match_it_are_pinned():
-    pinned = ["torch", "torchvision", "torchaudio", "requests"]
-    assert install.package_names(install.HOST_REQUIREMENTS) == [*pinned, "scikit-image"]
+    assert set(install.package_names(install.HOST_REQUIREMENTS)) == {"torch", "torchvision", "torchaudio", "requests"}
+
+
+def test_each_purpose_has_what_the_ones_before_it_have():
+    names = {
+        purpose: {name for path in paths for name in install.package_names(path)}
+        for purpose, paths in install.PURPOSES.items()
+    }
+    assert names["demo"] == {"scikit-image"}
+    assert names["demo"] < names["check"] < names["test"]
 
 
 def test_the_fingerprint_changes_with_a_requirement(monkeypatch, tmp_path):

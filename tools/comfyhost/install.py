@@ -26,11 +26,8 @@ OLDEST_PYTHON = (3, 10)
 COMFYUI_WHEEL = TOOLS / "comfyui-wheel.txt"
 HOST_REQUIREMENTS = TOOLS / "requirements-host.txt"
 # What each purpose needs beside ComfyUI and the pack's own requirements; a later one has all of those before it.
-PURPOSES = {
-    "demo": (),
-    "check": (TOOLS / "requirements-check.txt",),
-    "test": (TOOLS / "requirements-check.txt", TOOLS / "requirements-test.txt"),
-}
+DEMO, CHECK, TEST = (TOOLS / f"requirements-{purpose}.txt" for purpose in ("demo", "check", "test"))
+PURPOSES = {"demo": (DEMO,), "check": (DEMO, CHECK), "test": (DEMO, CHECK, TEST)}
 SIZES = {"demo": "6.2 GB", "check": "6.5 GB", "test": "7.1 GB"}  # of the environment, measured on Linux
 PACK_REQUIREMENTS = REPO_ROOT / "requirements.txt"
 FIND_MISSING = (
