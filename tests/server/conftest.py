@@ -94,6 +94,6 @@ def with_auto(shipped: ApiPrompt) -> ApiPrompt:
 
 @pytest.fixture(scope="session")
 def tiny(with_auto: ApiPrompt) -> ApiPrompt:
-    """The same with an image encoder of two layers, which takes a hundredth of ViT-H's time."""
+    """The same with an image encoder of two layers, where ViT-H has 32."""
     graph = with_auto.with_node("encoder", "IPAdapterInstructOpenClip", image_encoder=SMALL_VIT_H, text_encoder="none")
     return graph.changed("IPAdapterInstructLoader", clip_vision=["encoder", 0])
