@@ -15,7 +15,7 @@ import types
 from pathlib import Path
 
 PACKAGE = "ipadapter_instruct"
-COMMANDS = ("download", "convert", "train")  # modules in commands/
+COMMANDS = ("download", "convert", "pairs", "train", "evaluate", "instructions")  # modules and folders in commands/
 STOPPED = 130
 
 

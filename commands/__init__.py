@@ -1,7 +1,8 @@
 """The commands of cli.py, which a line in its COMMANDS adds.
 
-Each is a module with a docstring, its help; add_arguments(parser), without importing torch; and run(arguments), which
-prints, and returns the exit code. The work itself is in models/.
+Each is a module or a folder with a docstring, its help; add_arguments(parser), without importing torch; and
+run(arguments), which prints, and returns the exit code. What nodes need too is in models/; servers/ runs prompts on
+ComfyUI servers.
 """
 
 from pathlib import Path

@@ -1,4 +1,5 @@
 /** The pack's nodes, and ways through the graph: which loader feeds an Encode node, which Apply nodes it feeds. */
+import { app } from '../../scripts/app.js'
 
 export const LOADER = 'IPAdapterInstructLoader'
 export const ENCODE = 'IPAdapterInstructEncode'
@@ -21,10 +22,10 @@ export function isLinked(node, name) {
   return slot >= 0 && node.isInputConnected(slot)
 }
 
-/** Every node of a kind in a graph and its subgraphs. */
-export function nodesOfKind(graph, kind) {
+/** Every node of a kind in the open workflow, in its subgraphs too. */
+export function nodesOfKind(kind, graph = app.rootGraph) {
   return (graph?.nodes ?? []).flatMap((node) =>
-    node.comfyClass === kind ? [node] : node.subgraph ? nodesOfKind(node.subgraph, kind) : []
+    node.comfyClass === kind ? [node] : node.subgraph ? nodesOfKind(kind, node.subgraph) : []
   )
 }
 

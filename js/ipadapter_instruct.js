@@ -6,27 +6,25 @@
  */
 import { app } from '../../scripts/app.js'
 import { api } from '../../scripts/api.js'
-import { APPLY, ENCODE, LOADER, appliesOf, isLinked, isOurs, loaderOf, nodesOfKind, widgetOf } from './graph.js'
-import { addSaid, say, sayAgain } from './status_text.js'
+import { APPLY, ENCODE, LOADER, appliesOf, isLinked, loaderOf, nodesOfKind, widgetOf } from './graph.js'
+import { keepWords } from './status_text.js'
 import { RECOMMENDED, TaskTable, tidy } from './tasks.js'
-import { ifThere, soon, withAnswer } from './there.js'
+import { ifThere, later, withAnswer } from './there.js'
 
 const OWN = 'own words' // the choice of the task list with which the instruction counts
 const OWN_WORDS = 'ipadapter_instruct.own_words' // node property: the last instruction typed by hand
 const TYPED = 'ipadapter_instruct.typed' // node property: names of the widgets set by hand
-const TEXTS = {
+
+const texts = {
   untrained: '⚠ not a trained task',
   plain: '⚠ takes no instruction',
   menu: 'Recommended settings',
   lastRun: 'last run:'
 }
-
+const files = new Map() // name of an adapter file -> a promise of what the server says of it
 let tasks // TaskTable
+let showWords = () => {}
 let filling = false // while this file sets a value, callbacks are not the user's doing
-const texts = { ...TEXTS }
-const PLAIN = 'plain' // stands for the family of an adapter that takes no instruction: no task is recommended for it
-const families = new Map() // file name -> its family's name, null for none, or a promise while the server is asked
-const trained = new Map() // file name -> a set of the instructions that this pack trained it on, tidied
 
 app.registerExtension({
   name: 'IPAdapterInstruct.page',
@@ -34,36 +32,36 @@ app.registerExtension({
   async init() {
     const [table] = await Promise.all([getJson('/ipadapter_instruct/tasks'), translate()])
     tasks = table && new TaskTable(table)
+    showWords = keepWords(texts.lastRun)
   },
 
   nodeCreated(node) {
-    if (isOurs(node)) keepSaid(node)
     if (!tasks) return
     if (node.comfyClass === ENCODE) watchEncode(node)
     if (node.comfyClass === APPLY) watchApply(node)
     if (node.comfyClass === LOADER) after(widgetOf(node, 'adapter_name'), 'callback', refreshAll)
   },
 
-  afterConfigureGraph: refreshAll,
+  afterConfigureGraph() {
+    refreshAll()
+    showWords()
+  },
+
+  onNodeOutputsUpdated: () => showWords(), // of a workflow that is opened again
 
   getNodeMenuItems(node) {
     if (!tasks || node.comfyClass !== ENCODE) return []
-    return [{ content: texts.menu, callback: ifThere(node, takeRecommended) }]
+    return [{ content: texts.menu, callback: ifThere(node, () => withFile(node, takeRecommended)) }]
   }
 })
-
-function keepSaid(node) {
-  addSaid(node)
-  after(node, 'onExecuted', (output) => say(node, texts.lastRun, output?.text))
-  after(node, 'onConfigure', () => soon(node, sayAgain))
-}
 
 // The task
 
 function watchEncode(encode) {
+  const again = ifThere(encode, refresh)
   after(widgetOf(encode, 'task'), 'callback', ifThere(encode, choose))
-  after(widgetOf(encode, 'instruction'), 'callback', ifThere(encode, () => filling || refresh(encode)))
-  for (const event of ['onAdded', 'onConfigure', 'onConnectionsChange']) after(encode, event, () => soon(encode, refresh))
+  after(widgetOf(encode, 'instruction'), 'callback', () => filling || again())
+  for (const event of ['onAdded', 'onConfigure', 'onConnectionsChange']) after(encode, event, () => later(again))
 }
 
 function choose(encode) {
@@ -74,47 +72,45 @@ function choose(encode) {
     set(instruction, task ? task.instruction : encode.properties[OWN_WORDS] || instruction.value)
   }
   refresh(encode)
-  if (task) withAnswer(encode, knownFamily, (_, family) => recommend(encode, task, family))
-}
-
-/** Show what counts and what the file was not trained on; at once, and again when the server has told the family. */
-function refresh(encode) {
-  if (knownFamily(encode) instanceof Promise) show(encode, null)
-  withAnswer(encode, knownFamily, show)
-}
-
-/** Grey the instruction where the task's own words count, and mark on the list what the file was not trained on. */
-function show(encode, family) {
-  const [list, instruction] = ['task', 'instruction'].map((name) => widgetOf(encode, name))
-  if (!list || !instruction) return
-  const isOwn = list.value === OWN
-  if (isOwn && instruction.value) encode.properties[OWN_WORDS] = instruction.value
-  instruction.disabled = !isOwn // on the canvas
-  instruction.options.disabled = !isOwn // as a Vue node
-  list.ownLabel ??= list.label ?? list.name
-  const warning = warningFor(encode, family, list.value, instruction.value)
-  list.label = warning ? `${list.ownLabel} (${warning})` : list.ownLabel
-  app.canvas?.setDirty(true, true)
-}
-
-function warningFor(encode, family, choice, words) {
-  if (!fileOf(encode)) return '' // an adapter that was just trained, or none yet: nothing is known of it
-  if (family === PLAIN) return texts.plain
-  const task = tasks.named(choice)
-  if (task) return tasks.of(family).includes(task) ? '' : texts.untrained
-  const isKnown = tasks.namedIn(words, family).length || trained.get(fileOf(encode))?.has(tidy(words))
-  return isKnown ? '' : texts.untrained
+  withFile(encode, (_, file) => recommend(encode, task, file))
 }
 
 function refreshAll() {
-  if (tasks) for (const encode of nodesOfKind(app.rootGraph, ENCODE)) soon(encode, refresh)
+  if (tasks) later(() => nodesOfKind(ENCODE).forEach(refresh))
+}
+
+/** Grey the instruction where the task's own words count, and mark on the list what the file was not trained on. */
+function refresh(encode) {
+  const [list, instruction] = ['task', 'instruction'].map((name) => widgetOf(encode, name))
+  if (!list || !instruction) return
+  if (list.value === OWN && instruction.value) encode.properties[OWN_WORDS] = instruction.value
+  const isGreyed = list.value !== OWN && !isLinked(encode, 'task') // below a link lies what does not count
+  instruction.disabled = isGreyed // on the canvas
+  instruction.options.disabled = isGreyed // as a Vue node
+  withFile(encode, (_, file) => {
+    const warning = warningFor(encode, file)
+    list.ownLabel ??= list.label ?? list.name
+    list.label = warning ? `${list.ownLabel} (${warning})` : list.ownLabel
+    app.canvas.setDirty(true, true)
+  })
+}
+
+/** file: what the server says of it; null for an adapter that was just trained, or none yet, of which nothing is known. */
+function warningFor(encode, file) {
+  if (file?.isPlain) return texts.plain
+  if (!file || isLinked(encode, 'task')) return ''
+  const task = tasks.named(widgetOf(encode, 'task').value)
+  if (task) return tasks.of(file.family).includes(task) ? '' : texts.untrained
+  const words = widgetOf(encode, 'instruction').value
+  const isKnown = tasks.namedIn(words, file.family).length || file.trained.has(tidy(words))
+  return isKnown || isLinked(encode, 'instruction') ? '' : texts.untrained
 }
 
 // What Apply is recommended
 
 /** Fill the Apply nodes behind an Encode node; what was set by hand there only if `all`. */
-function recommend(encode, task, family, all = false) {
-  const settings = task && tasks.recommended(task, family)
+function recommend(encode, task, file, all = false) {
+  const settings = task && file && !file.isPlain && tasks.recommended(task, file.family)
   if (!settings) return
   for (const apply of appliesOf(encode)) {
     if (all) delete apply.properties[TYPED]
@@ -124,11 +120,9 @@ function recommend(encode, task, family, all = false) {
   }
 }
 
-function takeRecommended(encode) {
-  withAnswer(encode, knownFamily, (_, family) => {
-    const [chosen, words] = ['task', 'instruction'].map((name) => widgetOf(encode, name).value)
-    recommend(encode, tasks.named(chosen) ?? tasks.namedIn(words, family)[0], family, true)
-  })
+function takeRecommended(encode, file) {
+  const [chosen, words] = ['task', 'instruction'].map((name) => widgetOf(encode, name).value)
+  recommend(encode, tasks.named(chosen) ?? tasks.namedIn(words, file?.family)[0], file, true)
 }
 
 function watchApply(apply) {
@@ -157,24 +151,25 @@ function defaultOf(node, name) {
 
 // Small things
 
-/** The family of the connected adapter file: its name, null for none, or a promise of it while the server is asked. */
-function knownFamily(encode) {
-  const file = fileOf(encode)
-  if (!file) return null
-  if (!families.has(file)) families.set(file, askFamily(file))
-  return families.get(file)
+/** Do work(encode, file) with what the server says of the connected adapter file, unless that has been exchanged by then. */
+function withFile(encode, work) {
+  const name = nameOf(encode)
+  if (name && !files.has(name)) files.set(name, askAbout(name))
+  const asked = files.get(name) ?? Promise.resolve(null)
+  withAnswer(encode, asked, (_, file) => nameOf(encode) === name && work(encode, file))
 }
 
-/** The name of the connected adapter file, or undefined. */
-function fileOf(encode) {
+function nameOf(encode) {
   return widgetOf(loaderOf(encode) ?? {}, 'adapter_name')?.value
 }
 
-async function askFamily(file) {
-  const answer = await getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(file)}`)
-  trained.set(file, new Set(answer?.instructions?.map(tidy)))
-  families.set(file, answer?.takes_instruction === false ? PLAIN : answer?.family ?? null)
-  return families.get(file)
+async function askAbout(name) {
+  const answer = await getJson(`/ipadapter_instruct/family?adapter=${encodeURIComponent(name)}`)
+  return {
+    family: answer?.family ?? null,
+    isPlain: answer?.takes_instruction === false,
+    trained: new Set(answer?.instructions?.map(tidy)) // on which this pack trained it
+  }
 }
 
 /** Set a widget as the user would, so that every renderer shows it. */
@@ -188,7 +183,7 @@ function set(widget, value) {
   } finally {
     filling = before
   }
-  app.canvas?.setDirty(true, true)
+  app.canvas.setDirty(true, true)
 }
 
 /** Call `then` after an object's method, which may be absent. */

@@ -1,56 +1,55 @@
-/** What a node said in its last run: what `auto` chose, which trained task an instruction names. Only defines things. */
+/**
+ * What nodes said in their last run, on the nodes: what `auto` chose, which trained task an instruction names.
+ *
+ * The page keeps the words with a node's other outputs, and has a widget for them while a node runs. It takes that away
+ * at the end of a run (from 1.58 on), and does not make it again on nodes that undo or another workflow made anew.
+ */
+import { app } from '../../scripts/app.js'
+import { api } from '../../scripts/api.js'
+import { isOurs, widgetOf } from './graph.js'
+import { later } from './there.js'
 
-const NAME = 'said'
-const HOSTS_PREVIEW = '$$node-text-preview' // the same words, which newer pages take away at the end of a run
+const WIDGET = '$$node-text-preview' // the page's own
 const LINE = 16
-const MARGIN = 4
+const AROUND = 36 // the widget's height without a line
+const EVENTS = ['executed', 'execution_success', 'execution_error', 'execution_interrupted']
 
-/** Texts by workflow and node, for this browser tab: undo, other workflows and a reload make nodes anew. */
-const lastSaid = window.sessionStorage
+let isOld // whether this is the page of 1.32, which loses sight of these widgets
 
-/** Give a node a place for its words, empty until there are some. It is neither saved nor sent. */
-export function addSaid(node) {
-  const element = document.createElement('div')
-  Object.assign(element.style, { whiteSpace: 'pre-line', overflow: 'hidden', fontSize: '12px', lineHeight: `${LINE}px` })
-  element.style.color = 'var(--descrip-text, #999)'
-  element.style.padding = '0 8px'
-  // Never less than its margins: the page gives an element without height all it finds, clicks included.
-  const height = () => 2 * MARGIN + (element.textContent ? LINE * element.textContent.split('\n').length : 0)
-  const widget = node.addDOMWidget(NAME, 'ipadapter_instruct_said', element, {
-    serialize: false, // not sent with the prompt
-    getValue: () => element.textContent,
-    setValue: (text) => {
-      element.textContent = text
-    },
-    margin: MARGIN,
-    getMinHeight: height,
-    getMaxHeight: height
-  })
-  widget.serialize = false // not saved in the workflow
+/** Show the words after whatever may have taken them away. title: says that they are of a run, since they stay. */
+export function keepWords(title) {
+  const show = () => later(() => showWords(title))
+  for (const event of EVENTS) api.addEventListener(event, show)
+  app.canvas.canvas.addEventListener('litegraph:set-graph', () => later(() => showWords(title, isOld)))
+  return show
 }
 
-/** Show the words of a run that has just ended, after a title, since they stay when the node is changed. */
-export function say(node, title, lines) {
-  if (!lines?.length) return
-  lastSaid.setItem(keyOf(node), `${title} ${lines.join('\n')}`)
-  const preview = node.widgets?.find((widget) => widget.name === HOSTS_PREVIEW)
-  if (preview) node.removeWidget(preview)
-  sayAgain(node)
-}
-
-/** Show what was last said under this node's place in this workflow, if anything was. */
-export function sayAgain(node) {
-  const widget = node.widgets?.find((one) => one.name === NAME)
-  const text = lastSaid.getItem(keyOf(node))
-  if (!widget || text === null) return
-  widget.value = text
-  const [width, height] = node.computeSize()
-  if (node.size[0] < width || node.size[1] < height) {
-    node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)])
+/** On the nodes of the graph that is open; the page knows no others. anew: whether those that are there are not seen. */
+function showWords(title, anew) {
+  for (const node of app.canvas.graph?.nodes.filter(isOurs) ?? []) {
+    const lines = app.nodeOutputs[keyOf(node)]?.text
+    if (!lines?.length) continue
+    const text = `${title} ${lines.join('  \n')}` // Vue nodes take it for Markdown
+    const widget = widgetOf(node, WIDGET)
+    if (widget && anew) node.removeWidget(widget)
+    if (widget?.value !== text || anew) put(node, text, AROUND + LINE * lines.length)
   }
-  node.setDirtyCanvas?.(true)
 }
 
+function put(node, text, height) {
+  api.dispatchCustomEvent('progress_text', { nodeId: String(node.id), text })
+  const widget = widgetOf(node, WIDGET)
+  if (!widget) return
+  widget.options.getMinHeight = () => height
+  const needed = node.computeSize()[1]
+  if (node.size[1] < needed) node.setSize([node.size[0], needed])
+  isOld ??= widget.serialize !== false
+  if (!isOld) return
+  widget.serialize = false // or it is saved
+  node.graph.onNodeAdded?.(node) // or Vue nodes overlook it, once a widget of the node was changed
+}
+
+/** The name under which the page keeps a node's outputs. */
 function keyOf(node) {
-  return `ipadapter_instruct.said:${node.graph?.id}:${node.id}`
+  return node.graph === app.rootGraph ? String(node.id) : `${node.graph.id}:${node.id}`
 }

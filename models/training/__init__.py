@@ -5,7 +5,6 @@
     training_arguments, accelerator        how, and in which processes
     trainer                                the one way to set a training up, and its steps
     validation, loss_plot                  how far it has come
-    job                                    a whole run from files
 
 What the base computes is computed by ComfyUI's own classes and the patches that sampling uses.
 """

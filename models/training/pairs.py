@@ -94,7 +94,7 @@ def pair_of(name: str, line: object, images: Mapping[str, Callable[[], Tensor]])
 
 
 def _in_folder(folder: Path) -> Iterator[Pair]:
-    for number, text in enumerate((folder / LINES).read_text(encoding="utf-8").splitlines(), start=1):
+    for number, text in enumerate((folder / LINES).read_text(encoding="utf-8").split("\n"), start=1):
         if text.strip():
             name = f"line {number} of {LINES}"
             line = _parsed(name, text)

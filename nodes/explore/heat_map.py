@@ -15,11 +15,11 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...models.attention_maps.heat_maps import EACH_MAP, SCALES, enlarged, normalised, overlaid
+from ...models.drawing.label_sheet import labelled_grid
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_choice, check_numbers
 from ..shared.schema import CATEGORY, Schema
 from ..shared.status_text import output_with_text
-from .label_sheet import labelled_grid
 from .watch import Watches
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from comfy_api.latest import io
 from torch import Tensor
 
+from ...models.drawing.label_sheet import grid_shape, labelled_grid
 from ...models.encoding.pixels import check_image
 from ...models.messages import check_length, check_letters, check_numbers
 from ..shared.schema import CATEGORY, Schema, advanced
-from .label_sheet import grid_shape, labelled_grid
 
 WIDEST = 4096
 MOST_PIXELS = 1 << 28  # of all cells together: 3 GB

@@ -1,4 +1,4 @@
-"""The routes by which the page asks for the task table, and for the family of an adapter file."""
+"""The routes by which the page asks for tasks and for the family of an adapter file, and commands for its digest."""
 
 import asyncio
 import dataclasses
@@ -8,6 +8,7 @@ from aiohttp import web
 from server import PromptServer
 
 from ...models.families import FAMILIES
+from ...models.files.published_files import sha256_of
 from ...models.guidance.tasks import TASKS, recommended
 from .folders import adapter_path
 
@@ -15,14 +16,16 @@ log = logging.getLogger(__name__)
 
 TASKS_ROUTE = "/ipadapter_instruct/tasks"
 FAMILY_ROUTE = "/ipadapter_instruct/family"
+DIGEST_ROUTE = "/ipadapter_instruct/digest"
 
 
 def add_routes() -> None:
-    """Serve the two routes. Without a server, as where nodes are only listed, there is nothing to do."""
+    """Serve the routes. Without a server, as where nodes are only listed, there is nothing to do."""
     server = getattr(PromptServer, "instance", None)
     if server is not None:
         server.routes.get(TASKS_ROUTE)(get_tasks)
         server.routes.get(FAMILY_ROUTE)(get_family)
+        server.routes.get(DIGEST_ROUTE)(get_digest)
 
 
 async def get_tasks(_: web.Request) -> web.Response:
@@ -55,3 +58,13 @@ async def get_family(request: web.Request) -> web.Response:
         return web.json_response({"family": None, "takes_instruction": None, "instructions": []})
     answer = {"family": found.family.name, "takes_instruction": found.kind.takes_instruction}
     return web.json_response({**answer, "instructions": found.instructions})
+
+
+async def get_digest(request: web.Request) -> web.Response:
+    """Answer the SHA-256 of the file named by `adapter`, which is read for it; null for no file."""
+    try:
+        digest = await asyncio.to_thread(lambda: sha256_of(adapter_path(request.query.get("adapter", ""))))
+    except (ValueError, OSError) as error:
+        log.debug("IPAdapter-Instruct: no digest: %s", error)
+        digest = None
+    return web.json_response({"sha256": digest})

@@ -28,14 +28,18 @@ class Schema(io.Schema):
     """A node's schema. Its display name, its description and all tooltips are those in `locales/en`.
 
     hidden: a node is told its own id, by which `output_with_text` finds it on the page; [] for one that says nothing.
+    has_intermediate_output: whether ComfyUI (from 0.19 on) sends a node's words again at the end of a run that did not
+    run it: a page that was loaded anew has forgotten them.
     search_aliases: other words that the page's search finds the node by; ComfyUI 0.3.75 does not read them.
     Raises KeyError for a node, an input or an output that has no words there.
     """
 
     hidden: list[io.Hidden] = field(default_factory=lambda: [io.Hidden.unique_id])
     search_aliases: list[str] = field(default_factory=list)
+    has_intermediate_output: bool = field(init=False)
 
     def __post_init__(self):
+        self.has_intermediate_output = bool(self.hidden)
         words = ENGLISH[self.node_id]
         self.display_name, self.description = words["display_name"], words["description"]
         for one in self.inputs:

@@ -116,7 +116,9 @@ def opened(request: pytest.FixtureRequest, browser: Browser, servers: Servers) -
 
 @pytest.fixture
 def page(opened: ComfyPage) -> Iterator[ComfyPage]:
-    """The page with an empty graph; afterwards, nothing went wrong in the browser."""
+    """The page with an empty graph; afterwards, nothing went wrong in the browser, and no dialog outlives the graph."""
     opened.clear()
     yield opened
     opened.check()
+    opened.clear()
+    assert not (left := opened.dialogs()), left

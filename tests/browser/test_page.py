@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from comfyhost.places import REPO_ROOT
+from shipped import newer
+from support.newer_nodes import newer_nodes, skip_unless_known
 from support.page.acts import ACTS, ADD_EVERY_NODE, CALL_AFTER_REMOVAL, REMOVE_ONE_BY_ONE, Acts
 from support.page.comfy_page import ComfyPage, lines_of, words
 from support.page.missing_models import missing_models
@@ -18,6 +20,7 @@ ADAPTER = "ip-adapter-instruct-sd15.bin"
 ENCODE, LOADER = "IPAdapterInstructEncode", "IPAdapterInstructLoader"
 DOCS = REPO_ROOT / "js" / "docs"
 NODES = sorted(path.stem for path in DOCS.glob("*.md"))
+KNOWN = "() => Object.keys(LiteGraph.registered_node_types)"
 
 
 WARNED_BY_THE_PACK = """console.warn('warned by the pack')
@@ -72,14 +75,37 @@ def test_every_node_of_the_pack_has_a_help_page():
 @pytest.mark.spread("opened", "path", 2)
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_shipped_workflow_opens_whole(page: ComfyPage, path: Path):
+    workflow = json.loads(path.read_text(encoding="utf-8"))
+    skip_unless_known(workflow, page.page.evaluate(KNOWN))
     page.drop_workflow(path)
     page.screenshot(path.stem)
     assert page.missing_nodes() == []
-    assert page.links() == links_of(json.loads(path.read_text(encoding="utf-8")))
+    assert page.links() == links_of(workflow)
+    assert page.prompt() == page.expected_prompt(workflow)
     assert page.dialogs() == []
     page.show_all()
     page.screenshot(f"{path.stem}-whole")
     assert page.overflow() == []
+
+
+@pytest.mark.spread("opened", "name", 2)
+@pytest.mark.parametrize("name", [build.__name__ for build in newer.BUILDERS])
+def test_an_older_comfyui_names_its_own_nodes_that_it_does_not_have_yet(page: ComfyPage, name: str):
+    path = REPO_ROOT / "workflows" / f"{name}.json"
+    needed = newer_nodes(json.loads(path.read_text(encoding="utf-8")))
+    if needed.keys() <= set(page.page.evaluate(KNOWN)):
+        pytest.skip("this ComfyUI has them")
+    try:
+        page.drop_workflow(path)
+        for button in page.page.get_by_test_id("error-overlay-see-errors").all():
+            button.click()
+            page.page.get_by_text("Core nodes from version").wait_for()
+        shown = page.page.inner_text("body")
+        page.screenshot(f"{name}-on-an-older-one")
+        assert sorted(page.missing_nodes()) == sorted(needed)
+        assert [kind for kind in needed if kind not in shown] == []
+    finally:
+        page.open()
 
 
 def test_a_run_shows_its_picture_and_what_auto_chose(page: ComfyPage):

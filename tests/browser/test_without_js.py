@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +13,11 @@ from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import NEWER, ComfyServer, server_arguments
 from comfyhost.standins import write_examples
 from playwright.sync_api import Browser
+from shipped.recipes import EVERYWHERE
 from support.page.comfy_page import ComfyPage
 
-SD15 = REPO_ROOT / "workflows" / "instruct_sd15.json"
+FOLDER = REPO_ROOT / "workflows"
+SD15 = FOLDER / "instruct_sd15.json"
 PARTS = ("__init__.py", "nodes", "models", "locales", "workflows")
 
 
@@ -38,8 +41,15 @@ def page_without_js(tmp_path: Path, browser: Browser, models) -> Iterator[ComfyP
 
 
 @pytest.mark.long("tests/server runs workflows without a page")
-def test_a_shipped_workflow_opens_and_runs(page_without_js: ComfyPage):
+def test_every_shipped_workflow_asks_for_the_same_work_and_one_runs(page_without_js: ComfyPage):
+    """tests/browser/test_page.py sees that each asks for this with js."""
     page = page_without_js
+    for name in EVERYWHERE:
+        path = FOLDER / f"{name}.json"
+        page.clear()
+        page.drop_workflow(path)
+        assert page.prompt() == page.expected_prompt(json.loads(path.read_text(encoding="utf-8"))), name
+    page.clear()
     page.drop_workflow(SD15)
     assert page.missing_nodes() == []
     for name in ("width", "height"):

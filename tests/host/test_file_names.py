@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group("nodes")
 SEPARATORS = pytest.mark.parametrize("separator", ["/", "\\"])
 CHOOSERS = {
     IPAdapterInstructLoader: ("adapter_name", "image_encoder"),
-    IPAdapterInstructTrain: ("initial_adapter",),
+    IPAdapterInstructTrain: ("initial_adapter", "pairs"),
     IPAdapterInstructOpenClip: ("image_encoder", "text_encoder"),
     IPAdapterInstructReadFace: ("model_pack",),
 }

@@ -13,6 +13,7 @@ import torch
 from comfyhost.adapters import instruct_adapter, nested
 from comfyhost.places import REPO_ROOT
 from comfyhost.weights import draw
+from support.patience import PATIENCE
 from support.published.site_widths import SITES, TOKEN_WIDTHS
 
 pytestmark = pytest.mark.xdist_group("full size")  # one at a time: each takes gigabytes
@@ -67,7 +68,7 @@ def measured(path) -> dict:
     search = os.pathsep.join(str(REPO_ROOT / folder) for folder in ("tools", "tests"))
     environment = {**os.environ, "PYTHONPATH": search, "ADAPTER": str(path)}
     call = [sys.executable, "-c", MEASURE]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(call, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
+from ipadapter_instruct.models.drawing.label_sheet import SMALLEST_FONT, font_for, labelled_grid, missing, wrapped
 from ipadapter_instruct.nodes.explore.label_grid import IPAdapterInstructLabelGrid
-from ipadapter_instruct.nodes.explore.label_sheet import SMALLEST_FONT, font_for, labelled_grid, missing, wrapped
 from PIL import ImageFont
 from support.pack_nodes import run_node
 

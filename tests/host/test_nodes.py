@@ -18,9 +18,11 @@ from ipadapter_instruct.models.guidance.branches import Branch
 from ipadapter_instruct.nodes import NODES, IPAdapterInstructExtension
 from ipadapter_instruct.nodes.main.apply import IPAdapterInstructApply
 from ipadapter_instruct.nodes.main.load import IPAdapterInstructLoader
+from ipadapter_instruct.nodes.shared.status_text import output_with_text
 from support import pack_nodes, readable_adapters, small_encoders, small_files, small_models
 from support.imported_comfyui import COMFYUI
 from support.pack_nodes import run_node
+from support.patience import PATIENCE
 
 import nodes as host_nodes
 
@@ -109,6 +111,15 @@ def test_fields_that_this_comfyui_does_not_know_are_left_out(info):
     known = {field.name for field in dataclasses.fields(io.Schema)}
     assert all(node.GET_SCHEMA().search_aliases for node in NODES)
     assert all("search_aliases" in node_info for node_info in info.values()) == ("search_aliases" in known)
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_words_of_a_node_are_sent_again_to_a_page_that_was_loaded_anew(info, node):
+    """By ComfyUI itself, from 0.19 on, whose schema has a word for it."""
+    schema = node.GET_SCHEMA()
+    speaks = output_with_text.__name__ in vars(sys.modules[node.__module__])
+    assert schema.has_intermediate_output == bool(schema.hidden) == speaks
+    assert info[schema.node_id].get("has_intermediate_output", speaks) == speaks
 
 
 def test_for_an_adapter_of_faces_the_loader_says_that_no_encoder_is_needed(folders):
@@ -200,7 +211,7 @@ print(sorted({{name.partition(".")[0] for name in set(sys.modules) - before}}))
 
 def test_loading_the_pack_imports_nothing_heavy_beside_what_comfyui_has_imported():
     script = NEW_MODULES.format(comfyui=str(COMFYUI), init=str(REPO_ROOT / "__init__.py"), root=str(REPO_ROOT))
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=COMFYUI, timeout=300)
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=COMFYUI, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     of_init, of_nodes = run.stdout.splitlines()[-2:]
     assert of_init == "['pack']"

@@ -116,6 +116,18 @@ def test_each_adapter_of_a_chain_keeps_three_way_guidance_until_its_own_moment(b
     close(sample(both, start_step=1), sample(whole, start_step=1))
 
 
+def test_the_last_three_way_adapter_of_a_chain_sets_the_scales(bare, embeds):
+    def chain(first, last):
+        settings = ({"guidance": "three-way", "weight": 0.5, "instruct_scale": scale} for scale in (first, last))
+        return sample(
+            small_models.applied(small_models.applied(bare, embeds, **next(settings)), embeds, **next(settings))
+        )
+
+    expected = chain(2.0, 2.0)
+    same(chain(9.0, 2.0), expected)
+    assert not torch.allclose(chain(2.0, 9.0), expected, atol=1e-3)
+
+
 # What is said is what happens
 
 

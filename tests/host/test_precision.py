@@ -6,10 +6,9 @@ Tolerances are of the largest value of the latents after three steps.
 import gc
 import shutil
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import comfy.model_management as mm
-import comfy.model_patcher
 import pytest
 import torch
 import torch._dynamo
@@ -19,34 +18,13 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from ipadapter_instruct.models.families import SD3
 from support import small_models
 from support.golden_cases import golden_case
+from support.precisions import PRECISIONS
 from support.sampling.short_runs import close, same, sample
 
-CPU = torch.device("cpu")
 THREE_WAY = {"guidance": "three-way", "image_scale": 0.5}  # all four branches
 
 
-@dataclass(frozen=True)
-class Precision:
-    """How a model's weights are kept, what it computes in (None: the same), and what that may cost.
-
-    computing: against float32 computing with the same rounded weights. rounding: against the float32 model.
-    """
-
-    weights: torch.dtype
-    compute: torch.dtype | None
-    computing: float
-    rounding: float
-
-
-# Seen, the largest of the families: computing 4e-3 in fp16 and 4e-2 in bf16, and the rest from the weights' rounding.
-PRECISIONS = {
-    "fp16": Precision(torch.float16, None, 0.01, 0.01),
-    "bf16": Precision(torch.bfloat16, None, 0.08, 0.08),
-    "fp16, computed in float32": Precision(torch.float16, torch.float32, 1e-5, 0.01),
-    "bf16, computed in float32": Precision(torch.bfloat16, torch.float32, 1e-5, 0.05),
-    "fp8, computed in float32": Precision(torch.float8_e4m3fn, torch.float32, 1e-5, 0.4),
-    "fp8, computed in bf16": Precision(torch.float8_e4m3fn, torch.bfloat16, 0.08, 0.4),
-}
+FEWER_BITS = [name for name in PRECISIONS if name != "fp32"]
 
 
 @pytest.fixture(scope="module")
@@ -56,18 +34,6 @@ def picture(family, embeds):
         return sample(small_models.applied(small_models.small_model(family), embeds, **THREE_WAY))
 
 
-def model_in(family: str, precision: Precision):
-    """The small model, its weights kept and computed as ComfyUI would."""
-    case, made = golden_case(family), small_models.FAMILIES[family]
-    config = made.config_class({"dtype": precision.weights})
-    config.unet_config = {"dtype": precision.weights, **made.sizes(case.config)}
-    config.manual_cast_dtype = precision.compute
-    model = small_models.SmallModel(config, made.model_type, device="cpu", unet_model=made.denoiser_class)
-    model.diffusion_model.load_state_dict(case.base_weights)
-    model.family = family
-    return comfy.model_patcher.ModelPatcher(model, CPU, CPU)
-
-
 def in_float32(family: str, rounded):
     model = small_models.small_model(family)
     model.model.diffusion_model.load_state_dict(rounded.model.diffusion_model.state_dict())
@@ -75,10 +41,10 @@ def in_float32(family: str, rounded):
 
 
 @pytest.mark.spread("family", "name")
-@pytest.mark.parametrize("name", PRECISIONS)
+@pytest.mark.parametrize("name", FEWER_BITS)
 def test_a_model_in_fewer_bits_gives_nearly_the_same_picture(family, embeds, picture, name):
     precision = PRECISIONS[name]
-    bare = model_in(family, precision)
+    bare = precision.model(family)
     assert bare.model_dtype() == precision.weights
 
     found = sample(small_models.applied(bare, embeds, **THREE_WAY))

@@ -90,6 +90,14 @@ def test_files_are_numbered_and_none_is_written_over(places):
         assert instruction == "instruction: use the composition"
 
 
+def test_words_that_a_file_may_hold_are_no_markup_on_the_page(places):
+    """The page of 1.32 writes what a node says into itself as HTML."""
+    made = small_models.golden_embeds()
+    said = save(InstructEmbeds(made.adapter, "<img src=x onerror=alert(1)>", made.image_tokens)).ui["text"]
+    assert "img src=x" in said[-1]
+    assert not any("<" in line for line in said)
+
+
 def test_a_prefix_may_be_a_plain_name_or_hold_the_date(places):
     save(small_models.golden_embeds(), "cat")
     save(small_models.golden_embeds(), "cats/%year%/cat")

@@ -10,6 +10,7 @@ import pytest
 import torch
 from ipadapter_instruct.models.encoding.embeds import InstructEmbeds
 from ipadapter_instruct.models.training.batch import Batch
+from ipadapter_instruct.models.training.trainable_adapter import named_as_published
 from ipadapter_instruct.models.training.trainer import TrainingError
 from support import small_models, small_training
 from support.golden_cases import golden_case
@@ -100,6 +101,18 @@ def test_a_stopped_and_resumed_run_ends_with_the_same_bits(family):
     assert whole.adapter.state_dict().keys() == resumed.adapter.state_dict().keys()
     for name, weight in small_training.weights(whole.adapter).items():
         same(small_training.weights(resumed.adapter)[name], weight)
+
+
+def test_what_is_saved_is_the_average_of_the_weights_after_each_step():
+    trainer = small_training.trainer("sd15", ema_decay=0.15)  # so that the last steps keep less than the first could
+    averages = {name: weight.double() for name, weight in small_training.weights(trainer.adapter).items()}
+    for report in trainer.steps():
+        kept = min(0.15, report.step / (9 + report.step))
+        for name, weight in small_training.weights(trainer.adapter).items():
+            averages[name] = kept * averages[name] + (1 - kept) * weight.double()
+    expected = named_as_published(trainer.adapter.family, {name: averages[name] for name in trainer.ema})
+    for name, weight in trainer.trained_weights().items():
+        torch.testing.assert_close(weight.double(), expected[name], rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.long("gradients and losses are tested apart")

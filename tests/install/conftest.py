@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from comfyhost.client import Client
 from comfyhost.install import run
 from comfyhost.places import Host, ToolError, host
 from comfyhost.repository import git_alone
+from ipadapter_instruct.commands.servers.client import Client
 from ipadapter_instruct.models.families import FAMILIES
 from support.servers.manager import ManagedComfyUI, Repository, set_up_manager
 from support.servers.registry import Registry

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
 import re
 import zipfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
-from comfyhost.client import Client
 from comfyhost.install import clean_environment, run
 from comfyhost.places import REPO_ROOT
 from comfyhost.repository import git
 from comfyhost.server import ComfyServer
-from comfyhost.workflow import to_prompt
+from ipadapter_instruct.commands.servers.api_prompt import to_prompt
+from ipadapter_instruct.commands.servers.client import Client
+from ipadapter_instruct.commands.servers.graph import WorkflowError
+from shipped.blueprints import TASKS
+from support.newer_nodes import newer_nodes
+from support.with_blueprint import with_blueprint
 
 FOR_DEVELOPERS = {
     *(".ci", ".comfyignore", ".github", ".gitignore", "comfy-test.toml", "Makefile", "docs", "tests", "tools"),
     *("ARCHITECTURE.md", "CONTRIBUTING.md"),
 }
 AT_RUN_TIME = {
-    *("__init__.py", "nodes", "models", "js", "workflows", "commands", "cli.py"),
+    *("__init__.py", "nodes", "models", "js", "workflows", "subgraphs", "commands", "cli.py"),
     *("requirements.txt", "pyproject.toml", "node_list.json", "README.md", "LICENSE"),
 }
 PARSE = """
@@ -103,12 +111,34 @@ def object_info(manager_host) -> dict[str, dict]:
         return client.object_info()
 
 
-def test_comfy_cli_makes_the_same_prompts_of_the_shipped_workflows(manager_host, object_info, tmp_path):
-    info = tmp_path / "object_info.json"
+def templates_with_subgraphs(object_info: dict[str, dict]) -> Iterator[Path]:
+    """ComfyUI's own templates that have subgraphs and no node or value that this server does not know."""
+    packages = Path(importlib.util.find_spec("comfyui_workflow_templates").origin).parents[1]
+    for path in sorted(packages.glob("comfyui_workflow_templates_media_*/templates/*.json")):
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(workflow, dict) and (workflow.get("definitions") or {}).get("subgraphs"):
+            with contextlib.suppress(WorkflowError):
+                to_prompt(workflow, object_info)
+                yield path
+
+
+def with_blueprints(folder: Path) -> Iterator[Path]:
+    for name in TASKS:
+        path = folder / f"{name}.json"
+        path.write_text(json.dumps(with_blueprint(name)), encoding="utf-8")
+        yield path
+
+
+def test_comfy_cli_makes_the_same_prompts_of_the_shipped_workflows_and_of_subgraphs(
+    manager_host, object_info, tmp_path
+):
+    info, subgraphs = tmp_path / "object_info.json", list(templates_with_subgraphs(object_info))
     info.write_text(json.dumps(object_info), encoding="utf-8")
-    made = run([manager_host.python, "-c", CONVERT, info, *WORKFLOWS], clean_environment())
-    assert WORKFLOWS
-    for path, theirs in zip(WORKFLOWS, json.loads(made), strict=True):
+    workflows = [path for path in WORKFLOWS if newer_nodes(json.loads(path.read_text())).keys() <= object_info.keys()]
+    assert workflows and len(subgraphs) >= 5
+    paths = [*workflows, *with_blueprints(tmp_path), *subgraphs]
+    made = run([manager_host.python, "-c", CONVERT, info, *paths], clean_environment())
+    for path, theirs in zip(paths, json.loads(made), strict=True):
         ours = to_prompt(json.loads(path.read_text(encoding="utf-8")), object_info)
         assert theirs == ours, path.name
 

@@ -6,8 +6,9 @@ import json
 import time
 import uuid
 
-from comfyhost.client import Client
 from comfyhost.places import REPO_ROOT, TOOLS
+from ipadapter_instruct.commands.servers.client import Client
+from support.patience import PATIENCE
 from support.servers.manager import ManagedComfyUI
 
 FOLDER = "ipadapter-instruct"
@@ -26,13 +27,13 @@ def do_task(client: Client, kind: str, **params) -> str:
     task = {"ui_id": name, "client_id": client.client_id, "kind": kind, "params": params}
     client.do(client.request("POST", "/v2/manager/queue/task", json=task))
     client.do(client.request("POST", "/v2/manager/queue/start", json={}))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         done = client.do(client.request("GET", "/v2/manager/queue/history"))["history"]
         if name in done:
             return done[name]["result"]
         time.sleep(0.1)
-    raise AssertionError(f"Manager did not {kind} within 60 s")
+    raise AssertionError(f"Manager did not {kind} within {PATIENCE} s")
 
 
 def test_the_page_installs_and_updates_it_and_after_a_restart_its_nodes_and_adapters_are_there(

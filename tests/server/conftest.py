@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from comfyhost.checkpoints import checkpoint
-from comfyhost.client import Client
 from comfyhost.encoders import vit_h
-from comfyhost.places import REPO_ROOT
+from comfyhost.places import REPO_ROOT, host
+from comfyhost.prompt_builder import ApiPrompt
 from comfyhost.server import ComfyServer
-from comfyhost.standins import StandIn, adapter_for, write_photo, write_stand_ins
-from comfyhost.workflow import ApiPrompt, to_prompt
+from comfyhost.standins import CHECKPOINTS, StandIn, adapter_for, small_models, write_photo, write_stand_ins
+from ipadapter_instruct.commands.servers.api_prompt import to_prompt
+from ipadapter_instruct.commands.servers.client import Client
 from support.servers import stand_in_models
 
 TINY = "tiny_sd15.safetensors"
 SMALL_VIT_H = "small_vit_h.safetensors"  # named so that auto does not take it before the ordinary one
+SMALL = {"ckpt_name": TINY, "adapter_name": TINY, "width": 128, "height": 128, "steps": 2}
 TINY_FILES = (
     StandIn(f"checkpoints/{TINY}", lambda: checkpoint("sd15")),
     StandIn(f"ipadapter/{TINY}", lambda: adapter_for("sd15", kind="sd15")),
     StandIn(f"clip_vision/{SMALL_VIT_H}", lambda: vit_h(layers=2)),
 )
-FOLDERS = ("checkpoints", "clip_vision", "ipadapter")
+FOLDERS = ("checkpoints", "clip_vision", "ipadapter", "background_removal", "detection")
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +52,13 @@ def server(models: Path) -> Iterator[ComfyServer]:
     # On a GPU some of torch's fastest algorithms do not repeat themselves exactly.
     arguments = ["--extra-model-paths-config", str(paths), "--deterministic", "--preview-method", "latent2rgb"]
     with ComfyServer(arguments=arguments) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def small_server() -> Iterator[ComfyServer]:
+    """A server with small models under the names that shipped workflows use."""
+    with ComfyServer(replace(host(), models=small_models())) as running:
         yield running
 
 
@@ -77,7 +88,7 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shipped(server: ComfyServer, object_info: dict[str, dict], photo: Path) -> ApiPrompt:
     """The shipped workflow as it lies in its file; its reference picture is there."""
     workflow = json.loads((REPO_ROOT / "workflows" / "instruct_sd15.json").read_text(encoding="utf-8"))
-    prompt = to_prompt(workflow, object_info)
+    prompt = ApiPrompt(to_prompt(workflow, object_info))
     with Client(server.url) as connected:
         connected.upload_image(photo, prompt.inputs("LoadImage")["image"])
     return prompt
@@ -86,14 +97,29 @@ def shipped(server: ComfyServer, object_info: dict[str, dict], photo: Path) -> A
 @pytest.fixture(scope="session")
 def with_auto(shipped: ApiPrompt) -> ApiPrompt:
     """The shipped workflow with the small models and ViT-H, found by `auto`: two steps to a small picture."""
-    small = shipped.changed("CheckpointLoaderSimple", ckpt_name=TINY)
-    small = small.changed("IPAdapterInstructLoader", adapter_name=TINY)
-    small = small.changed("EmptyLatentImage", width=128, height=128)
-    return small.changed("KSampler", steps=2)
+    return shrunk(shipped)
 
 
 @pytest.fixture(scope="session")
 def tiny(with_auto: ApiPrompt) -> ApiPrompt:
     """The same with an image encoder of two layers, where ViT-H has 32."""
-    graph = with_auto.with_node("encoder", "IPAdapterInstructOpenClip", image_encoder=SMALL_VIT_H, text_encoder="none")
+    return with_small_encoder(with_auto)
+
+
+@pytest.fixture(scope="session")
+def shrink(shipped: ApiPrompt) -> Callable[[dict], ApiPrompt]:
+    """A function that makes another workflow's prompt as small as `tiny`; its reference picture is there."""
+    return lambda prompt: with_small_encoder(shrunk(prompt))
+
+
+def shrunk(prompt: dict) -> ApiPrompt:
+    small = ApiPrompt(copy.deepcopy(dict(prompt)))
+    for inputs in (node["inputs"] for node in small.values()):
+        others = {"ckpt_name"} if inputs.get("ckpt_name") != CHECKPOINTS["sd15"] else set()
+        inputs |= {name: value for name, value in SMALL.items() if name in inputs.keys() - others}
+    return small
+
+
+def with_small_encoder(prompt: ApiPrompt) -> ApiPrompt:
+    graph = prompt.with_node("encoder", "IPAdapterInstructOpenClip", image_encoder=SMALL_VIT_H, text_encoder="none")
     return graph.changed("IPAdapterInstructLoader", clip_vision=["encoder", 0])

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from comfyhost.client import NodeFailedError, Progress, PromptRejectedError, RunInterruptedError
 from comfyhost.places import PACK_FOLDER
 from comfyhost.server import ComfyServer, ServerError, answers
+from ipadapter_instruct.commands.servers.client import (
+    NodeFailedError,
+    Progress,
+    PromptRejectedError,
+    RunInterruptedError,
+)
 
 LATENT = {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}}
 PICTURE = {
@@ -64,6 +69,17 @@ def test_a_failing_node_is_named(client, server):
     assert "LoadImage" in str(failure.value) and failure.value.traceback
 
 
+def test_a_prompt_of_which_only_a_part_could_run_is_refused(client, photo):
+    name = client.upload_image(photo, "uploaded.png")
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": name}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "PreviewImage", "inputs": {}},
+    }
+    with pytest.raises(PromptRejectedError, match=r"a part of the prompt\.\n- node 3 \(PreviewImage\)"):
+        client.run(prompt)
+
+
 def test_a_run_can_be_interrupted(client):
     model = {
         "class_type": "CheckpointLoaderSimple",
@@ -86,11 +102,11 @@ def test_a_run_can_be_interrupted(client):
 
     def interrupt_once(progress: Progress) -> None:
         if progress.maximum and not asked:
-            asked.append(client.interrupt())
+            asked.append(client.post("/interrupt"))
 
     with pytest.raises(RunInterruptedError):
         client.run(prompt, interrupt_once)
-    client.free()
+    client.post("/free", unload_models=True, free_memory=True)
 
 
 def test_a_server_that_cannot_start_says_what_it_logged(tmp_path):

@@ -41,5 +41,5 @@ def test_a_demo_that_fails_says_so_last_and_what_to_do(tmp_path, capsys):
 
     said = capsys.readouterr().err
     assert "The demo failed." in said
-    assert f"{no_workflow} should be a workflow saved by ComfyUI" in said
+    assert f"{no_workflow} was expected to be a workflow saved by ComfyUI" in said
     assert said.endswith(f"{demo.ADVICE}\n")

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from comfyhost import demo
-from comfyhost.client import Client, NodeFailedError
 from comfyhost.places import REPO_ROOT
+from comfyhost.prompt_builder import ApiPrompt
+from ipadapter_instruct.commands.servers.client import Client, NodeFailedError
 from PIL import Image
 from support import small_files
 from support.servers import stand_in_models
@@ -25,10 +26,10 @@ class Shipped:
         self.family, self.server = family, server
         self.log_before = len(server.log_text())
         options = demo.parse(["--family", family, "--size", str(SIZE), "--steps", "1"])
-        workflow = demo.read_workflow(REPO_ROOT / "workflows" / f"instruct_{family}.json")
+        workflow = demo.workflow_at(REPO_ROOT / "workflows" / f"instruct_{family}.json")
         stand_in_models.put_in_place(family)
         with Client(server.url) as client:
-            self.prompt = demo.prepare(workflow, client, demo.changes_of(options))
+            self.prompt = ApiPrompt(demo.prepare(workflow, client, demo.changes_of(options)))
 
     def log(self) -> str:
         """What the server has logged since."""
@@ -42,7 +43,7 @@ def shipped(request, server) -> Iterator[Shipped]:
     """One family after the other, since loading one takes a while; its models are let go at the end."""
     yield Shipped(request.param, server)
     with Client(server.url) as client:
-        client.free()
+        client.post("/free", unload_models=True, free_memory=True)
 
 
 def picture(client: Client, prompt: dict) -> np.ndarray:

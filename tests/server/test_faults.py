@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comfyhost.client import Client, NodeFailedError, Progress, RunInterruptedError
 from comfyhost.places import host
 from comfyhost.server import ComfyServer
+from ipadapter_instruct.commands.servers.client import Client, NodeFailedError, Progress, RunInterruptedError
 from PIL import Image
 from support.servers import stand_in_models
 
@@ -58,7 +58,7 @@ def test_after_a_step_that_broke_in_its_middle_the_picture_is_what_it_was(client
 
     def interrupt(progress: Progress) -> None:
         if kind == "interrupted" and progress.value == 1 and progress.maximum == 3 and not asked:
-            asked.append(client.interrupt())
+            asked.append(client.post("/interrupt"))
 
     with pytest.raises(end) as caught:
         client.run(wrong, interrupt, timeout=110)

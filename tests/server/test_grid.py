@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from comfyhost import demo
-from comfyhost.client import Client, NodeFailedError
 from comfyhost.places import REPO_ROOT
-from comfyhost.workflow import ApiPrompt
+from comfyhost.prompt_builder import ApiPrompt
+from ipadapter_instruct.commands.servers.client import Client, NodeFailedError
 from PIL import Image
 from support.servers import stand_in_models
 from support.servers.grid_prompts import APPLY, CELLS, ENCODE, GRID, SAMPLER, grid_of
@@ -35,11 +35,11 @@ def single(request, server, tiny) -> Iterator[ApiPrompt]:
         yield tiny
         return
     options = demo.parse(["--family", "sd3", "--size", "128", "--steps", "2"])
-    workflow = demo.read_workflow(REPO_ROOT / "workflows" / "instruct_sd3.json")
+    workflow = demo.workflow_at(REPO_ROOT / "workflows" / "instruct_sd3.json")
     stand_in_models.put_in_place("sd3")
     with Client(server.url) as client:
-        yield demo.prepare(workflow, client, demo.changes_of(options))
-        client.free()
+        yield ApiPrompt(demo.prepare(workflow, client, demo.changes_of(options)))
+        client.post("/free", unload_models=True, free_memory=True)
 
 
 @pytest.mark.long("tests/host/test_grid does it in process")
@@ -107,7 +107,7 @@ def test_the_grid_says_how_many_pictures_and_passes_it_makes(client, tiny):
     ],
 )
 def test_wrong_values_reach_the_client_before_anything_is_loaded(client, tiny, changes, message):
-    client.free()
+    client.post("/free", unload_models=True, free_memory=True)
     graph = grid_of(tiny, **changes)
     began: list[str] = []
     with pytest.raises(NodeFailedError, match=message) as failure:

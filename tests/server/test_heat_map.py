@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 import pytest
-from comfyhost.client import Client, NodeFailedError
+from ipadapter_instruct.commands.servers.client import Client, NodeFailedError
 from PIL import Image
 
 APPLY, WATCH, HEAT_MAP, SAMPLER = (

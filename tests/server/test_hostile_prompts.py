@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from comfyhost.client import NodeFailedError, PromptRejectedError
+from ipadapter_instruct.commands.servers.client import NodeFailedError, PromptRejectedError
+from support.patience import PATIENCE
 
 APPLY, ENCODE, LOADER = "IPAdapterInstructApply", "IPAdapterInstructEncode", "IPAdapterInstructLoader"
 LABEL = "IPAdapterInstructLabelGrid"
@@ -66,7 +67,7 @@ def changed(graph, kind: str, inputs: dict):
 
 def ended(client, graph) -> str:
     with pytest.raises((NodeFailedError, PromptRejectedError)) as caught:
-        client.run(graph, timeout=60)
+        client.run(graph, timeout=PATIENCE)
     return str(caught.value)
 
 

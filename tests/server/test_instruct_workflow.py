@@ -6,8 +6,8 @@ import io
 
 import numpy as np
 import pytest
-from comfyhost.client import Client, Progress, RunInterruptedError
 from comfyhost.demo import choices
+from ipadapter_instruct.commands.servers.client import Client, Progress, RunInterruptedError
 from PIL import Image
 
 LOADER, ENCODE, APPLY = "IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructApply"
@@ -99,7 +99,7 @@ def test_an_interrupted_run_leaves_the_next_one_as_it_would_have_been(client, ti
     def interrupt_while_sampling(progress: Progress) -> None:
         if progress.maximum and progress.node_id == tiny.id("KSampler") and not asked:
             asked.append(progress)
-            client.interrupt()
+            client.post("/interrupt")
 
     with pytest.raises(RunInterruptedError, match="KSampler"):
         client.run(tiny.changed("KSampler", steps=500), interrupt_while_sampling)

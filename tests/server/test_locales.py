@@ -51,7 +51,7 @@ def test_english_is_what_the_nodes_say_themselves(object_info):
 
 def test_english_texts_of_the_page_are_those_of_its_script():
     script = (REPO_ROOT / "js" / "ipadapter_instruct.js").read_text(encoding="utf-8")
-    (body,) = re.findall(r"const TEXTS = \{(.*?)\n\}", script, re.DOTALL)
+    (body,) = re.findall(r"const texts = \{(.*?)\n\}", script, re.DOTALL)
     assert dict(re.findall(r"(\w+): '(.*?)',?\n", body + "\n")) == read("en", "main")["ipadapterInstruct"]
 
 

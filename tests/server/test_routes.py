@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import urllib.error
 import urllib.parse
@@ -88,3 +89,18 @@ def test_the_instructions_that_a_file_was_trained_on_are_told(server, models):
     save_file(small_files.adapter_tensors("sd15"), path, {"instructions": json.dumps(["use the brush strokes"])})
     told = get(server, f"/ipadapter_instruct/family?adapter={path.name}")
     assert told["instructions"] == ["use the brush strokes"]
+
+
+def digest_of(server, name: str):
+    return get(server, f"/ipadapter_instruct/digest?adapter={urllib.parse.quote(name, safe='')}")["sha256"]
+
+
+def test_the_digest_of_an_adapters_file_follows_its_content(server, models):
+    path = models / "ipadapter" / "digested.safetensors"
+    for content in (b"one", b"two"):
+        path.write_bytes(content)
+        assert digest_of(server, path.name) == hashlib.sha256(content).hexdigest()
+    path.unlink()
+    assert [digest_of(server, name) for name in (path.name, "", "../extra_model_paths.yaml", "/etc/passwd")] == [
+        None
+    ] * 4

@@ -8,9 +8,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from comfyhost.client import NodeFailedError, PromptRejectedError
-from comfyhost.workflow import ApiPrompt
+from comfyhost.prompt_builder import ApiPrompt
+from ipadapter_instruct.commands.servers.client import NodeFailedError, PromptRejectedError
 from support import small_files
+from support.patience import PATIENCE
 
 LOADER, ENCODE, SAVE = "IPAdapterInstructLoader", "IPAdapterInstructEncode", "IPAdapterInstructSaveEmbeds"
 READ, LOAD = "IPAdapterInstructReadFace", "IPAdapterInstructLoadFace"
@@ -55,7 +56,7 @@ def secret(server) -> Path:
 def ended(client, graph: dict) -> str:
     """How a prompt ended that should be refused, in words; at the door or at a node."""
     with pytest.raises((NodeFailedError, PromptRejectedError)) as caught:
-        client.run(graph, timeout=60)
+        client.run(graph, timeout=PATIENCE)
     return str(caught.value)
 
 

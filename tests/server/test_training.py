@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 
 import numpy as np
 import pytest
-from comfyhost.client import Client, NodeFailedError, Progress, RunInterruptedError
+from ipadapter_instruct.commands.servers.client import Client, NodeFailedError, Progress, RunInterruptedError
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -86,6 +87,30 @@ def test_what_was_trained_is_used_at_once_and_saved_and_can_be_loaded(client, se
     assert (pictures(client, untrained)[0] != pictures(client, loaded)[0]).any()
 
 
+def test_a_folder_of_pairs_is_trained_on_in_place_of_images(client, server, photo, trained):
+    folder = server.base / "input" / "mine" / "style"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        Image.open(photo).resize((80, 64 + number)).rotate(90 * number).save(folder / f"{number}.png")
+    lines = [{"reference": "0.png", "target": "1.png", "caption": "a", "task": task} for task in ("style", "colour")]
+    (folder / "pairs.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    offered = client.object_info()[TRAIN]["input"]["optional"]["pairs"]
+    assert "mine/style" in str(offered)
+    both = trained.changed(TRAIN, pairs="mine/style", filename_prefix="folder")
+    with pytest.raises(NodeFailedError, match="Images or a folder were expected; both are there"):
+        client.run(both)
+    inputs = {name: value for name, value in both.inputs(TRAIN).items() if name not in ("references", "targets")}
+    both["trained"]["inputs"] = inputs
+    words = client.run(both).outputs["trained"]["text"]
+    assert words[0].startswith("folder") and f"2 pairs, {STEPS} steps" in words[1]
+    del both["trained"]["inputs"]["pairs"]
+    with pytest.raises(NodeFailedError, match="References and targets were expected, or a folder in pairs"):
+        client.run(both)
+    both["trained"]["inputs"]["pairs"] = "../mine"
+    with pytest.raises(NodeFailedError, match="A folder .*mine.* with pairs.jsonl was expected in"):
+        client.run(both)
+
+
 @pytest.mark.long("tests/host/test_training resumes to the same bits")
 def test_the_same_seed_trains_the_same_and_another_one_something_else(client, server, trained):
     before = set(adapters(server))
@@ -105,7 +130,7 @@ def test_an_interrupt_keeps_what_was_trained(client, server, trained):
     def interrupt_in_training(progress: Progress) -> None:
         if progress.node_id == "trained" and progress.value >= 3 and not asked:
             asked.append(progress)
-            client.interrupt()
+            client.post("/interrupt")
 
     with pytest.raises(RunInterruptedError, match=TRAIN):
         client.run(trained.changed(TRAIN, steps=100_000, filename_prefix="stopped"), interrupt_in_training)

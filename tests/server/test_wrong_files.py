@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from comfyhost.checkpoints import checkpoint
-from comfyhost.client import NodeFailedError, Progress
 from comfyhost.weights import draw
+from ipadapter_instruct.commands.servers.client import NodeFailedError, Progress
 from safetensors.torch import save_file
 from support import small_files
 

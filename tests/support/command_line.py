@@ -9,6 +9,8 @@ from pathlib import Path
 
 from comfyhost.places import REPO_ROOT
 
+from support.patience import PATIENCE
+
 FOLDER = "ipadapter-instruct.1"
 UNUSED = shutil.ignore_patterns("__pycache__", "patching")
 
@@ -41,6 +43,6 @@ def heed_ctrl_c() -> None:
 def run(script: Path, *arguments, **more) -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
     process = start(script, *arguments, **more)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in errors
     return process.returncode, output, errors

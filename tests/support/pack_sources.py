@@ -7,7 +7,7 @@ from comfyhost.places import REPO_ROOT
 SOURCES = sorted(
     path.relative_to(REPO_ROOT).as_posix()
     for path in (
-        *(REPO_ROOT / "__init__.py", REPO_ROOT / "cli.py", *REPO_ROOT.glob("commands/*.py")),
+        *(REPO_ROOT / "__init__.py", REPO_ROOT / "cli.py", *REPO_ROOT.glob("commands/**/*.py")),
         *(*REPO_ROOT.glob("models/**/*.py"), *REPO_ROOT.glob("nodes/**/*.py")),
     )
 )

@@ -1,4 +1,7 @@
-"""Small real ComfyUI models and adapters, made of a golden case's weights. Everything is float32 on the CPU."""
+"""Small real ComfyUI models and adapters, made of a golden case's weights.
+
+They are sampled where ComfyUI samples, which is the CPU in tests, and in float32 unless another precision is asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import comfy.conds
 import comfy.model_base
+import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.samplers
 import comfy.supported_models
@@ -73,15 +77,25 @@ class SmallModel(comfy.model_base.BaseModel):
         return conds
 
 
-def small_model(family: str = "sd15", model_class=SmallModel, dtype: torch.dtype = torch.float32):
-    """A ModelPatcher of the golden case's denoiser."""
+def small_model(
+    family: str = "sd15",
+    model_class=SmallModel,
+    dtype: torch.dtype = torch.float32,
+    compute: torch.dtype | None = None,
+    on: torch.device | None = None,
+):
+    """A ModelPatcher of the golden case's denoiser.
+
+    dtype: of its weights. compute: what they are computed in, None for the same. on: the device; None for ComfyUI's.
+    """
     case, small = golden_case(family), FAMILIES[family]
     config = small.config_class({"dtype": dtype})
     config.unet_config = {"dtype": dtype, **small.sizes(case.config)}  # in place of the class's head width
+    config.manual_cast_dtype = compute
     model = model_class(config, small.model_type, device="cpu", unet_model=small.denoiser_class)
     model.diffusion_model.load_state_dict(case.base_weights)
     model.family = family
-    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+    return comfy.model_patcher.ModelPatcher(model, on or mm.get_torch_device(), torch.device("cpu"))
 
 
 def small_adapter(family: str = "sd15", change=lambda name, weight: weight) -> LoadedAdapter:

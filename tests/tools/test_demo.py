@@ -6,8 +6,8 @@ import io
 
 import pytest
 from comfyhost import demo
-from comfyhost.client import Run
 from comfyhost.places import REPO_ROOT, ToolError
+from ipadapter_instruct.commands.servers.client import Run
 from PIL import Image
 
 LOADER = {
@@ -92,7 +92,7 @@ def test_a_picture_must_show_something_of_the_right_size():
 
 def test_a_workflow_that_is_not_shipped_is_refused_with_those_that_are():
     with pytest.raises(ToolError, match="instruct_sd15.json"):
-        demo.read_workflow(REPO_ROOT / "workflows" / "instruct_sd99.json")
+        demo.workflow_at(REPO_ROOT / "workflows" / "instruct_sd99.json")
 
 
 def test_the_seconds_of_a_run_are_told_apart_and_none_is_lost():

@@ -7,11 +7,15 @@ import re
 from collections.abc import Iterator
 
 import pytest
+from comfyhost.in_process import pack_module
 from comfyhost.places import REPO_ROOT
 from comfyhost.standins import STAND_INS
 from PIL import Image
-from shipped.graph import pack_version
-from shipped.recipes import RECIPES
+from shipped.graph import BESIDE_NAMES, pack_version
+from shipped.recipes import EVERYWHERE, RECIPES
+from support.newer_nodes import newer_nodes
+
+published_files = pack_module("models.files.published_files")
 
 FOLDER = REPO_ROOT / "workflows"
 SETTINGS = {  # weight, instruct_guidance, image_guidance; cfg; the latent's kind and side
@@ -22,6 +26,10 @@ SETTINGS = {  # weight, instruct_guidance, image_guidance; cfg; the latent's kin
 ONLY_SD15 = ("foreground", "background", "object")
 TASKS = ("everything", "style", "colour", "pose", "composition", "face", *ONLY_SD15)
 USES = {
+    "instruct_sd15.app",
+    "object_background_removed",
+    "face_found",
+    "object_by_words",
     "train_instruction",
     "style_and_composition",
     "with_controlnet",
@@ -43,6 +51,15 @@ USES = {
     "heat_map",
     "compare_adapters",
     "faceid_embeddings",
+    *(f"pairs_{made}" for made in ("style", "colour", "composition", "pose", "cut_out", "new_part")),
+}
+NEWER = {  # ComfyUI's own nodes, and the first version with the commit that brought them
+    "SAM3_Detect": "0.20.0",  # 749d5b4e
+    "LoadBackgroundRemovalModel": "0.21.0",  # d3c18c16
+    "RemoveBackground": "0.21.0",
+    "LoadMediaPipeFaceLandmarker": "0.23.0",  # 4d6a058b
+    "MediaPipeFaceLandmarker": "0.23.0",
+    "MediaPipeFaceMask": "0.23.0",
 }
 REGISTRY_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -120,7 +137,11 @@ def test_every_encode_names_a_task_with_its_wording_or_has_words_of_its_own_and_
 def test_every_apply_has_the_authors_settings_for_the_family(name):
     """For what SD1.5 and SDXL use for other tasks than theirs; a link is the task's settings themselves."""
     workflow = read(name)
-    (adapter,) = {f["name"] for f in listed_files(workflow) if "instruct" in f["name"]} or {"-sd15."}
+    adapter = next((f["name"] for f in listed_files(workflow) if "instruct" in f["name"]), "")
+    if name.startswith("pairs_"):
+        assert not adapter, "what is trained would learn from itself"
+        return
+    adapter = adapter or "-sd15."
     (weight, instruct, image), cfg, *_ = next(SETTINGS[one] for one in SETTINGS if f"-{one}." in adapter)
     for apply in nodes(workflow, "IPAdapterInstructApply"):
         assert apply["widgets_values"] == [weight, "auto", instruct, image, 0.0, 1.0]
@@ -139,7 +160,6 @@ def test_every_file_that_a_loader_chooses_is_listed_with_its_source_and_in_the_n
     assert [file["url"] for file in files if not file["url"].startswith("https://huggingface.co/")] == []
     lines = [f"- models/{file['directory']}: [{file['name']}]({file['url']})" for file in files]
     assert [line for line in lines if line not in note(workflow)] == []
-    assert all(file.get("hash_type", "SHA256") == "SHA256" for file in files)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -147,9 +167,22 @@ def test_there_is_a_stand_in_for_each_file_of_a_familys_workflow(name):
     assert {f"{f['directory']}/{f['name']}" for f in listed_files(family(name))} == {s.path for s in STAND_INS[name]}
 
 
-def test_the_hash_of_the_sd15_adapter_is_told():
-    (adapter,) = (file for file in listed_files(family("sd15")) if file["directory"] == "ipadapter")
-    assert adapter["hash"] == "8a4e97a38f3f9cdea790af3ec3093219ac3735d78cee319d6fbba261515c2847"
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_digest_of_each_file_is_told_where_the_pack_knows_it(name):
+    known = {file.url: file.sha256 for file in (*published_files.ADAPTERS.values(), published_files.IMAGE_ENCODER)}
+    for file in listed_files(read(name)):
+        digest = known.get(file["url"])
+        assert (file.get("hash"), file.get("hash_type")) == ((digest, "sha256") if digest else (None, None))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_widget_value_stands_under_its_name_too(name):
+    """As ComfyUI's page saves them from 1.58 on, in the order of the places."""
+    for n in read(name)["nodes"]:
+        named = n.get("widgets_values_named", {})
+        shown = [slot["widget"]["name"] for slot in n["inputs"] if "widget" in slot]
+        assert list(named.values()) == n["widgets_values"]
+        assert n["type"] == "MarkdownNote" or [key for key in named if key not in BESIDE_NAMES.values()] == shown
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -160,10 +193,19 @@ def test_every_node_says_which_pack_and_version_it_is_from(name):
             continue
         ours = n["type"].startswith("IPAdapterInstruct")
         assert (properties["cnr_id"], properties["ver"]) == (
-            ("ipadapter-instruct", pack_version()) if ours else ("comfy-core", "0.3.75")
+            ("ipadapter-instruct", pack_version()) if ours else ("comfy-core", NEWER.get(n["type"], "0.3.75"))
         )
         assert REGISTRY_ID.fullmatch(properties["cnr_id"])
         assert properties["Node name for S&R"] == n["type"]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_note_and_the_list_say_which_newer_comfyui_a_workflow_needs(name):
+    needed = {version.rpartition(".")[0] for version in newer_nodes(read(name)).values()}
+    (row,) = re.findall(rf"^\|.*/{name}\.json.*$", (REPO_ROOT / "docs" / "workflows.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"Needs ComfyUI (\S+) or later", note(read(name)))) == needed
+    assert set(re.findall(r"ComfyUI (\S+) or later", row)) == needed
+    assert (name in EVERYWHERE) == (not needed)
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -224,6 +266,27 @@ def test_the_only_picture_needed_is_the_one_that_comfyui_brings(name):
 def test_every_workflow_has_a_short_note_on_what_to_try(name):
     assert node(read(name), "MarkdownNote")["title"] == "What to try"
     assert len(note(read(name)).split("**Files**")[0]) < 1500
+
+
+def test_the_app_shows_what_one_sets_and_what_is_saved():
+    workflow = read("instruct_sd15.app")
+    kinds = {n["id"]: n["type"] for n in workflow["nodes"]}
+    shown = workflow["extra"]["linearData"]
+    assert workflow["extra"]["linearMode"] is True
+    assert [(kinds[number], widget) for number, widget, _ in shown["inputs"]] == [
+        ("LoadImage", "image"),
+        ("IPAdapterInstructEncode", "task"),
+        ("IPAdapterInstructEncode", "prompt"),
+        ("IPAdapterInstructApply", "weight"),
+        ("IPAdapterInstructEncode", "instruction"),
+    ]
+    assert [kinds[number] for number in shown["outputs"]] == ["SaveImage"]
+    assert node(workflow, "KSampler").pop("widgets_values")[1] == "randomize"
+    plain = family("sd15")
+    for one in (node(workflow, "KSampler"), node(plain, "KSampler")):
+        del one["widgets_values_named"]["control_after_generate"]
+    del node(plain, "KSampler")["widgets_values"]
+    assert workflow["nodes"] == plain["nodes"] and workflow["links"] == plain["links"]
 
 
 def test_a_batch_of_references_has_as_many_weights_and_latents_as_pictures():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from comfyhost.workflow import ApiPrompt
+from comfyhost.prompt_builder import ApiPrompt
+from ipadapter_instruct.commands.servers.client import Client
 from PIL import Image
 from safetensors.torch import save_file
 from soak.__main__ import of_log
@@ -54,13 +55,14 @@ CORE = {
 }
 
 
-class Client:
-    """A client of a server that offers two samplers and two schedulers, and interrupts at once."""
+class Still(Client):
+    """A client of a server that offers two samplers and two schedulers, and can be interrupted."""
 
     def object_info(self):
         return {"KSampler": {"input": {"required": {name: (names,) for name, names in OFFERED.items()}}}}
 
-    interrupt = object_info
+    def post(self, path: str):
+        assert path == "/interrupt"
 
 
 class Playing(Player):
@@ -68,7 +70,7 @@ class Playing(Player):
 
     def __init__(self, seed: int, number: int):
         self.acts = []
-        super().__init__(None, [Client(), Client()], StillFiles(), seed)
+        super().__init__(None, [Still("nowhere")] * 2, StillFiles(), seed)
         self.play(number)
 
     def queue(self, prompt):
@@ -84,12 +86,9 @@ class Playing(Player):
         self.levels.append(Level(len(self.prompts), 0.0, {}))
 
 
-class StillFiles:
-    """Files that only count their changes."""
-
+class StillFiles:  # which only count their changes
     def __init__(self):
-        self.state, self.changes = AT_FIRST, []
-        self.changed = list
+        self.state, self.changes, self.changed = AT_FIRST, [], list
 
     def change(self, name, how):
         self.changes.append(how)

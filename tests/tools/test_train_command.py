@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from comfyhost.encoders import vit_h
 from comfyhost.places import REPO_ROOT, host
-from comfyhost.standins import small_models
+from comfyhost.standins import StandIn, small_models, write_stand_ins
 from ipadapter_instruct.models.adapter.checkpoint import build, read_checkpoint
 from ipadapter_instruct.models.adapter.kinds import INSTRUCT
 from PIL import Image
 from safetensors.torch import load_file
+from support.patience import PATIENCE
 
 pytestmark = pytest.mark.xdist_group("cli.py train")
 STEPS, SIDE = 4, 64
@@ -51,7 +53,7 @@ def command(pairs: Path, output: Path, *more: str, steps: int = STEPS) -> list[s
 
 def run(arguments: list[str], *launcher: str) -> subprocess.CompletedProcess:
     whole = [sys.executable, *launcher, *arguments]
-    return subprocess.run(whole, env=one_thread(), capture_output=True, text=True, timeout=500)
+    return subprocess.run(whole, env=one_thread(), capture_output=True, text=True, timeout=PATIENCE)
 
 
 def one_thread() -> dict[str, str]:
@@ -82,8 +84,7 @@ def test_a_run_writes_an_adapter_its_losses_and_samples(whole):
 def test_a_killed_run_goes_on_to_the_same_bits(pairs, whole, tmp_path):
     output = tmp_path / "killed.safetensors"
     work = ["--work", str(tmp_path / "work")]
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "cache").symlink_to(whole.with_name("whole-training") / "cache")
+    work += ["--cache", str(whole.with_name("whole-training") / "cache")]
     arguments = [sys.executable, *command(pairs, output, *work)]
     with subprocess.Popen(arguments, env=one_thread(), stderr=subprocess.PIPE, text=True) as killed:
         for line in killed.stderr:
@@ -103,12 +104,33 @@ def test_a_killed_run_goes_on_to_the_same_bits(pairs, whole, tmp_path):
     assert "learning_rate was 0.0001 and is now 0.01" in other.stderr
 
 
+def test_another_training_takes_what_was_encoded_for_the_first_and_may_learn_one_wording_a_task(pairs, whole, tmp_path):
+    cache = whole.with_name("whole-training") / "cache"
+    before = sorted(cache.rglob("*.safetensors"))
+    more = ("--cache", str(cache), "--fixed-instructions")
+    done = run(command(pairs, tmp_path / "fixed.safetensors", *more, steps=1))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(cache.rglob("*.safetensors")) == before
+    assert not (tmp_path / "fixed-training" / "cache").exists()
+    assert set(read_checkpoint(tmp_path / "fixed.safetensors").instructions) == {"use the style", "use the colour"}
+    other = run(command(pairs, tmp_path / "fixed.safetensors", steps=1))
+    assert other.returncode == 1 and "fixed_instructions was True and is now False" in other.stderr
+
+
+def test_an_image_encoder_of_fewer_layers_than_comfyui_knows_is_read(pairs, tmp_path):
+    encoder = StandIn("clip_vision/two_layers.safetensors", lambda: vit_h(layers=2))
+    write_stand_ins(tmp_path, (encoder,))
+    read = ("--clip-vision", str(tmp_path / encoder.path))
+    done = run([*command(pairs, tmp_path / "short.safetensors", steps=1), *read])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "short.safetensors").is_file()
+
+
 def test_two_processes_train_together(pairs, whole, tmp_path):
     output = tmp_path / "both.safetensors"
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "cache").symlink_to(whole.with_name("whole-training") / "cache")
+    where = ["--work", str(tmp_path / "work"), "--cache", str(whole.with_name("whole-training") / "cache")]
     launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
-    arguments = command(pairs, output, "--work", str(tmp_path / "work"), "--gradient-accumulation-steps", "2", steps=2)
+    arguments = command(pairs, output, *where, "--gradient-accumulation-steps", "2", steps=2)
     done = run(arguments, *launcher, "--mixed_precision", "no", "--dynamo_backend", "no")
     assert done.returncode == 0, done.stderr[-3000:]
     found = load_file(output)

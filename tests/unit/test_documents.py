@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
@@ -68,8 +69,14 @@ def test_the_lists_of_nodes_and_of_workflows_are_whole():
     assert sorted(re.findall(r"js/docs/(\w+)\.md", node_index.page())) == sorted(
         page.stem for page in HELP.glob("*.md")
     )
-    listed = re.findall(r"\.\./workflows/(\w+)\.json", read(DOCS / "workflows.md"))
+    listed = re.findall(r"\.\./workflows/([\w.]+)\.json", read(DOCS / "workflows.md"))
     assert sorted(listed) == sorted(file.stem for file in (REPO_ROOT / "workflows").glob("*.json"))
+
+
+def test_a_help_page_begins_with_its_nodes_name():
+    texts = json.loads(read(REPO_ROOT / "locales" / "en" / "nodeDefs.json"))
+    first_lines = {page.stem: read(page).split("\n", 1)[0] for page in HELP.glob("*.md")}
+    assert first_lines == {node: f"# {words['display_name']}" for node, words in texts.items()}
 
 
 def test_messages_that_are_explained_are_said_by_the_code():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from support import command_line
+from support.patience import PATIENCE
 from support.servers.file_server import Served, serving
 from support.small_files import adapter_tensors, save_adapter, save_encoder_header
 
@@ -47,7 +48,7 @@ def start(comfyui, url, *arguments, **variables: str) -> subprocess.Popen:
 def command(*arguments, **variables: str) -> tuple[int, str, str]:
     """Exit code, standard output, standard error."""
     process = start(*arguments, **variables)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE)
     assert "Traceback" not in errors
     return process.returncode, output, errors
 
@@ -85,13 +86,13 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(comfyui, url, serv
 def test_a_stopped_download_is_not_in_place_and_comes_whole_the_next_time(comfyui, url, served, number):
     served.seconds_a_chunk = 0.5
     process = start(comfyui, url, "sdxl", "--no-encoder")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not any(name.endswith(".incomplete") for name in files(comfyui / "models")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     served.seconds_a_chunk = 0
     assert f"ipadapter/{SDXL}" not in files(comfyui / "models")
     if number == signal.SIGINT:

@@ -51,11 +51,21 @@ ROOMS = {
         COMFY,
         lazily=frozenset({"PIL", "accelerate", "webdataset"}),
     ),
+    "models/drawing": Room((), TORCH | {"PIL"}),
     "models": Room(GROUND, TORCH),
     "nodes": Room(
         ("models", "nodes"),
         TORCH | {"PIL", "aiohttp", "comfy", "comfy_api", "comfy_execution", "folder_paths", "server"},
     ),
+    "commands/pairs": Room(("models", "commands"), frozenset(), lazily=frozenset({"PIL"})),
+    "commands/servers": Room(("commands/servers",), frozenset({"aiohttp"}), lazily=frozenset({"PIL", "filelock"})),
+    "commands/evaluate": Room(
+        ("models", "commands"),
+        TORCH | {"PIL"},
+        lazily=frozenset({"PIL", "comfy", "open_clip", "torchmetrics", "transformers"}),
+    ),
+    "commands/train": Room(("models", "commands"), COMFY),
+    "commands/instructions": Room(("models", "commands"), TORCH | {"PIL"}, lazily=frozenset({"comfy", "sklearn"})),
     "commands": Room(("models", "commands"), frozenset(), lazily=frozenset({"comfy"})),
     "": Room(("nodes",), frozenset({"comfy_api", "comfyui_version", "folder_paths"})),
 }

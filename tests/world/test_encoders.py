@@ -1,90 +1,102 @@
-"""The small world's encoders, which are drawn and not trained."""
-
-import random
+"""The narrow encoders that are trained compute what ComfyUI computes with the wide files made of them."""
 
 import pytest
 import torch
-from comfyhost.encoders import vit_h
-from small_world.captions import random_caption
-from small_world.encoders import LENGTH, PICTURE_TOWER, SPELLED, drawn, passing_on, text_weights
-from small_world.in_process import comfy
-from small_world.scenes import random_scene
-from small_world.short_texts import SHORT
-from support import small_encoders as host_encoders
+from drawn_world.encoders import picture_wide
+from drawn_world.encoders.picture import EMBEDDED, SEEN, ZERO, PictureEncoder, anchors_of
+from drawn_world.encoders.text import (
+    BLANK_HEIGHT,
+    BLANKS,
+    FIRST_BLANK,
+    SHORT,
+    SPELLED,
+    TextEncoder,
+    Tokens,
+    codes,
+    wide_weights,
+)
+from drawn_world.in_process import comfy
+from drawn_world.storage import compact, restored, save_tensors
 
-TEXT = "a big red star at the top left on a background with dots"
+TEXTS = ("", "a flat red cat in the middle on dots")
 
 
 @pytest.fixture(scope="module")
-def clip(text_file):
+def text():
+    torch.manual_seed(1)
+    tokens = Tokens()
+    return TextEncoder([token for words in TEXTS for token in tokens.of_words(words)]).eval()
+
+
+@pytest.fixture(scope="module")
+def clip(text, tmp_path_factory):
     """As CLIPLoader gives it for SD3."""
-    return comfy.sd.load_clip([str(text_file)], clip_type=comfy.sd.CLIPType.SD3)
+    path = tmp_path_factory.mktemp("text") / "text.safetensors"
+    save_tensors(wide_weights(dict(text.state_dict())), path, "for tests")
+    yield comfy.sd.load_clip([str(path)], clip_type=comfy.sd.CLIPType.SD3)
+    path.unlink()  # 246 MB
 
 
-def host_states(clip, text: str) -> tuple[torch.Tensor, torch.Tensor]:
+@pytest.mark.parametrize("words", TEXTS)
+def test_comfyui_encodes_a_text_as_the_trained_part_does(text, clip, words):
     with torch.inference_mode():
-        return clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+        states, pooled = clip.encode_from_tokens(clip.tokenize(words), return_pooled=True)
+        own, own_pooled = text(torch.tensor([Tokens().ids(words)]))
+    channels = own.shape[-1]
+    torch.testing.assert_close(states[:, :SHORT, :channels], own, rtol=0, atol=0.02)  # fp16 weights
+    torch.testing.assert_close(pooled[:, :channels], own_pooled, rtol=0, atol=0.02)
+    padding, blanks = states[:, SPELLED:-BLANKS], states[:, -BLANKS:]
+    assert torch.equal(padding, padding[:, :1].expand_as(padding))
+    torch.testing.assert_close(blanks[..., :channels], padding[:, :BLANKS, :channels], rtol=0, atol=0.05)
+    marks = torch.zeros_like(states[..., channels:])
+    marks[:, -BLANKS:, :BLANKS] = BLANK_HEIGHT * torch.eye(BLANKS)
+    assert torch.equal(states[..., channels:], marks)
 
 
-@pytest.mark.parametrize("text", ["", TEXT])
-def test_short_texts_are_what_comfyui_encodes_for_sd3_with_clip_l_alone(clip, short_texts, text):
-    states, pooled = host_states(clip, text)
-    short = short_texts.encode([text])
-    assert states.shape == (1, LENGTH, 4096)
-    torch.testing.assert_close(short.states, states[:, :SHORT, :768], rtol=0, atol=1e-5)
-    torch.testing.assert_close(short.pooled, pooled[:, :768], rtol=0, atol=1e-5)
-    assert not states[:, :, 768:].any()
-    assert not pooled[:, 768:].any()
+def test_resamplers_read_no_marks_of_blanks(clip):
+    tokens = clip.tokenize("a flat cat")
+    with torch.inference_mode():
+        state, *_ = clip.cond_stage_model.clip_l.encode_token_weights(tokens["l"])
+        last = clip.cond_stage_model.clip_l.transformer.text_model.final_layer_norm(state.float())
+    assert state[0, -BLANKS:, FIRST_BLANK : FIRST_BLANK + BLANKS].any()
+    assert not last[0, -BLANKS:, FIRST_BLANK : FIRST_BLANK + BLANKS].any()
 
 
-def test_all_padding_past_the_spelled_positions_is_one_state(clip):
-    states, _ = host_states(clip, TEXT)
-    assert torch.equal(states[:, SPELLED:], states[:, SPELLED : SPELLED + 1].expand(-1, LENGTH - SPELLED, -1))
+def test_codes_are_at_right_angles_and_alike_in_length():
+    every = torch.stack(list(codes().values()))
+    torch.testing.assert_close(every @ every.T, every.shape[1] * torch.eye(len(every)), rtol=0, atol=1e-2)
 
 
-@pytest.mark.parametrize("other", [TEXT.replace("red", "blue"), TEXT.replace("big red", "red big"), "a big red star"])
-def test_other_words_and_another_order_have_other_states(short_texts, other):
-    first, second = (short_texts.encode([text]) for text in (TEXT, other))
-    assert (first.states - second.states).abs().max() > 1
-    assert (first.pooled - second.pooled).abs().max() > 1e-3
+def test_comfyui_encodes_a_picture_as_the_trained_part_does(tmp_path):
+    torch.manual_seed(2)
+    encoder = PictureEncoder().eval()
+    with torch.no_grad():  # as training leaves it: what is seen is large, and marks are smaller in norms
+        encoder.patches.weight *= 4
+        for name, weight in encoder.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                weight[SEEN:] *= 0.7
+    picture_ = torch.rand(1, 12, 12, 3, generator=torch.Generator().manual_seed(3)).repeat_interleave(8, 1)
+    picture_ = picture_.repeat_interleave(8, 2)
+    path = tmp_path / "picture.safetensors"
+    wide = picture_wide.wide_weights(dict(encoder.state_dict()))
+    save_tensors({name: weight.half() for name, weight in wide.items()}, path, "for tests")
+    host = comfy.clip_vision.load(str(path)).encode_image(picture_)
+    path.unlink()  # 1.3 GB
+    with torch.no_grad():
+        states, few = (encoder.layers(picture_.movedim(-1, 1), whole)[-1] for whole in (True, False))
+        embeddings = encoder(picture_.movedim(-1, 1))
+    hidden = host["penultimate_hidden_states"]
+    assert (hidden[..., :SEEN] - states.seen).abs().mean() < 0.02 * states.seen.abs().mean()
+    torch.testing.assert_close(anchors_of(states.seen), few.seen, rtol=1e-4, atol=1e-4)
+    assert not hidden[..., ZERO + 1 :].any()
+    assert hidden[..., ZERO].abs().max() < 0.5
+    likeness = torch.nn.functional.cosine_similarity(host["image_embeds"][:, :EMBEDDED], embeddings)
+    assert likeness.min() > 0.99
 
 
-def test_color_is_colour(short_texts):
-    one, other = (short_texts.encode([f"use the {word} of it"]) for word in ("color", "colour"))
-    assert torch.equal(one.states, other.states) and torch.equal(one.pooled, other.pooled)
-
-
-def test_a_batch_is_each_text_alone(short_texts):
-    both = short_texts.encode([TEXT, ""])
-    for number, text in enumerate((TEXT, "")):
-        torch.testing.assert_close(both.states[number], short_texts.encode([text]).states[0], rtol=0, atol=1e-5)
-
-
-def test_a_text_with_more_tokens_than_are_spelled_is_refused(short_texts):
-    with pytest.raises(ValueError, match="at most 31 tokens"):
-        short_texts.encode(["star " * 32])
-
-
-def test_every_caption_is_short_enough(short_texts):
-    seeded = random.Random(0)
-    for _ in range(400):
-        short_texts.token_ids(random_caption(random_scene(seeded, pairs=1.0), seeded))
-
-
-def test_a_seed_fixes_the_weights():
-    name = "text_model.encoder.layers.0.self_attn.q_proj.weight"
-    first, second = text_weights(seed=5)[name], text_weights(seed=5)[name]
-    assert torch.equal(first, second)
-    assert not torch.equal(first, text_weights(seed=6)[name])
-
-
-def test_the_image_encoders_later_layers_pass_their_input_on():
-    """On a tower of ViT-H's structure and a fraction of its size."""
-    width, layers, patches = 160, 5, 4
-    weights = drawn(passing_on(vit_h(width, layers, patches=patches**2), PICTURE_TOWER, active=2), seed=3)
-    model = host_encoders.clip_vision_of(host_encoders.vit_config(width, layers, patches))
-    assert not model.load_sd(weights)[0]
-    pixels = torch.rand(1, 3, 56, 56, generator=torch.Generator().manual_seed(1))
-    first, second, penultimate = (model.model(pixels, intermediate_output=layer)[1] for layer in (0, 1, -2))
-    assert torch.equal(second, penultimate)
-    assert not torch.equal(first, second)
+def test_compact_weights_come_back_nearly():
+    weights = {"large": torch.randn(128, 64), "bias": torch.randn(5), "count": torch.arange(3)}
+    again = restored(compact(weights))
+    assert {name: part.shape for name, part in again.items()} == {name: part.shape for name, part in weights.items()}
+    assert torch.equal(again["count"], weights["count"])
+    assert (again["large"] - weights["large"]).abs().max() < weights["large"].abs().max() / 120

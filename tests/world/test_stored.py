@@ -1,53 +1,75 @@
-"""What is stored of the world: the checkpoint is rebuilt from it, and its base follows captions."""
+"""What is stored of the drawn world: small, and as good as is said of it."""
 
 from __future__ import annotations
 
-import torch
-from safetensors.torch import load_file
-from small_world import check_base, files, sampling
-from small_world.autoencoder import PREFIX as VAE
-from small_world.base import CONTEXT, PREFIX, WIDTH
-from small_world.encoders import Encoder, text_weights
-from small_world.files import BASE, STORED, checkpoint, note_of, part, whole_checkpoint
-from small_world.reader import read
-from small_world.sampling import loaded
+import random
 
-MOST = 30e6  # bytes of all stored files together
+import pytest
+import torch
+from drawn_world.adapter.reading import read_right
+from drawn_world.adapter.references import Readable
+from drawn_world.encoders.text import CODE, TextEncoder, Tokens, codes
+from drawn_world.encoders.train_picture import Reading, figures
+from drawn_world.encoders.train_text import Tagging, Texts, tried
+from drawn_world.files import stored, stored_path
+from drawn_world.pictures.scenes import HELD_OUT, TASKS
+from drawn_world.storage import STORED
+from drawn_world.words.instructions import held_out
+from drawn_world.words.senses import SENSES, words_for
+from ipadapter_instruct.models.adapter.checkpoint import build, read_checkpoint
+
+MOST = 24e6  # bytes of all stored files together
+
+
+@pytest.fixture(scope="module")
+def text():
+    return TextEncoder.loaded(stored("text"))
+
+
+def nearest_senses(text: TextEncoder, words: str) -> set:
+    """The senses of a text's states that are long enough to be one."""
+    states = text(torch.tensor([Tokens().ids(words)]))[0][0, :, :CODE]
+    known, every = [*codes()], torch.stack(list(codes().values()))
+    found = states[states.norm(dim=-1) > 0.6 * CODE**0.5]
+    return {known[number] for number in (found @ every.T).argmax(-1).tolist()}
 
 
 def test_the_stored_files_are_small():
-    stored = list(STORED.glob("*"))
-    assert STORED / BASE in stored
-    assert sum(path.stat().st_size for path in stored) < MOST
+    assert sum(path.stat().st_size for path in STORED.glob("*")) < MOST
 
 
-def test_the_checkpoint_is_the_stored_weights_and_what_follows_from_them():
-    stored = load_file(STORED / BASE)
-    whole = whole_checkpoint(stored)
-    narrow = stored["denoiser.context_embedder.weight"]
-    wide = whole[f"{PREFIX}context_embedder.weight"]
-    assert wide.shape == (WIDTH, CONTEXT)
-    assert torch.equal(wide[:, : narrow.shape[1]], narrow)
-    for name, weight in part(stored, "decoder.").items():
-        assert torch.equal(whole[f"{VAE}taesd_decoder.{name}"], weight)
-    again = whole_checkpoint(stored)
-    assert all(torch.equal(whole[name], again[name]) for name in whole)
+def test_states_of_texts_that_were_not_learnt_are_their_words_senses(text):
+    tagging = Tagging(text)
+    tagging.load_state_dict(stored("text"))
+    shares = tried(tagging, Texts(200, "texts of the tests", Tokens()))
+    assert shares["states"] > 0.99
+    assert shares["nothing"] < 0.1
 
 
-def test_a_checkpoint_of_other_weights_is_rebuilt(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "world_folder", lambda: tmp_path)
-    path = checkpoint()
-    before = path.stat().st_mtime_ns
-    assert checkpoint().stat().st_mtime_ns == before
-    files.save_tensors({"a": torch.zeros(1)}, path, "something older")
-    assert note_of(checkpoint()) == note_of(STORED / BASE)
-    assert "a" not in load_file(path)
+@pytest.mark.parametrize("task", TASKS)
+def test_held_out_wordings_are_understood(text, task):
+    read = [nearest_senses(text, wording) for wording in held_out(task)]
+    assert sum(senses == {("task", task)} for senses in read) >= len(read) - 1
 
 
-def test_the_stored_base_follows_captions_of_held_out_scenes(tmp_path, text_file, monkeypatch):
-    monkeypatch.setattr(files, "world_folder", lambda: tmp_path)
-    monkeypatch.setitem(sampling.ENCODERS, "text", Encoder(text_file.name, text_weights))
-    monkeypatch.setattr("small_world.encoders.world_folder", lambda: text_file.parent)
-    tried = check_base.trials(12)
-    pictures = check_base.pictures_of(loaded(checkpoint()), [trial.text for trial in tried])
-    assert check_base.all_followed(tried, [read(picture) for picture in pictures]) >= 0.75
+def test_synonyms_mean_the_same(text):
+    drawn = random.Random(0)
+    for sense in drawn.sample(SENSES, 20):
+        for word in words_for(sense):
+            frame = {"task": "use the {}", "place": "one {}"}.get(sense[0], "a {}")
+            assert nearest_senses(text, frame.format(word)) == {sense}, word
+
+
+def test_drawings_never_seen_are_read():
+    reading = Reading()
+    reading.load_state_dict(stored("picture"), strict=False)
+    shares = figures(reading.eval(), sorted(HELD_OUT), 200)
+    assert min(shares[name] for name in ("places", "ground", "tint", "concept")) > 0.9
+    assert shares["style"] > 0.8
+
+
+def test_the_stored_adapter_reads_what_it_is_asked_for_by_wordings_never_taught():
+    resampler = build(read_checkpoint(stored_path("joint"))).image_projection.float()
+    shares = read_right(resampler, Readable(), {task: held_out(task) for task in TASKS}, 40)
+    assert min(shares[name] for name in ("colour", "composition", "background")) > 0.9
+    assert min(shares[name] for name in ("style", "object")) > 0.75

@@ -71,20 +71,27 @@ def one_step(
 
 
 def in_a_run(
-    model, base: Base, cfg: float, use: Callable[[Callable, dict], T], size: int | None = None, latents: int = 1
+    model,
+    base: Base,
+    cfg: float,
+    use: Callable[[Callable, dict], T],
+    size: int | None = None,
+    latents: int = 1,
+    positives: int = 1,
 ) -> T:
     """Return what `use(step, transformer_options)` returns inside a sampling run of latents `size` high and wide.
 
-    `step()` is one step of ComfyUI's guider, with a positive and a negative of the family's ordinary length.
+    `step()` is one step of ComfyUI's guider, with so many positives and a negative of the family's ordinary length.
     """
     guider = comfy.samplers.CFGGuider(model)
-    guider.inner_set_conds({name: conditioning(base) for name in ("positive", "negative")})
+    positive = [one for _ in range(positives) for one in conditioning(base)]
+    guider.inner_set_conds({"positive": positive, "negative": conditioning(base)})
     guider.set_cfg(cfg)
     found = []
 
     def sampler(denoiser, noise, sigmas, extra_args, callback, disable):
         options = extra_args["model_options"]["transformer_options"]
-        found.append(use(lambda: denoiser(noise, torch.full((latents,), SIGMA), **extra_args), options))
+        found.append(use(lambda: denoiser(noise, noise.new_full((latents,), SIGMA), **extra_args), options))
         return noise
 
     channels, size = model.model.latent_format.latent_channels, size or base.latent

@@ -3,33 +3,29 @@
 The server has the small SD1.5 under the published names, with the real ViT-H; its time is told by parts.
 """
 
-import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from timeit import default_timer
 
-import comfy.clip_vision
 import comfy.sd
 import torch
-from comfyhost.client import Client
-from comfyhost.demo import of_type, prepare, read_workflow
+from comfyhost.demo import of_type, prepare
 from comfyhost.encoders import clip_l_text
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer
 from comfyhost.standins import small_models
 from comfyhost.weights import draw
+from ipadapter_instruct.commands.servers.api_prompt import read_workflow
+from ipadapter_instruct.commands.servers.client import Client
 from ipadapter_instruct.models.encoding.encode import AdapterWithEncoders
 from ipadapter_instruct.models.guidance.tasks import OWN_WORDS
 from ipadapter_instruct.nodes.main.encode import IPAdapterInstructEncode
 
 from benchmarks.counting import counted
-from benchmarks.models import SMALL, adapter, fill
+from benchmarks.models import SMALL, adapter, image_encoder
 from benchmarks.report import Result
 
-VIT_H = Path(comfy.clip_vision.__file__).with_name("clip_vision_config_h.json")
 LANDSCAPE, PORTRAIT = torch.full((1, 256, 320, 3), 0.3), torch.full((1, 320, 256, 3), 0.6)
 TEXTS = {"task": OWN_WORDS, "instruction": "use the style", "prompt": "a house", "negative_prompt": "blurry"}
 ENCODES = (  # what, changed inputs, promised runs of the image encoder and of the text encoder
@@ -58,7 +54,7 @@ CHANGES = (  # what, of which type of node, which input, its new value, promised
 
 
 def encoder_runs() -> Iterator[Result]:
-    encoder = image_encoder()
+    encoder = image_encoder(num_hidden_layers=3)
     weights = {**draw(clip_l_text(), 0, torch.float16), "text_projection.weight": torch.eye(768)}
     clip = comfy.sd.load_text_encoder_state_dicts([weights])
     loaded = AdapterWithEncoders(adapter(SMALL, torch.float32), clip_vision=encoder)
@@ -70,17 +66,6 @@ def encoder_runs() -> Iterator[Result]:
             IPAdapterInstructEncode.execute(**inputs)
         runs = {"image encoder": len(read), "text encoder": len(written)}
         yield Result(what, runs, {"image encoder": pictures, "text encoder": texts})
-
-
-def image_encoder() -> comfy.clip_vision.ClipVisionModel:
-    """A ViT-H of three layers."""
-    config = {**json.loads(VIT_H.read_text(encoding="utf-8")), "num_hidden_layers": 3}
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(config, file)
-        file.flush()
-        encoder = comfy.clip_vision.ClipVisionModel(file.name)
-    fill(encoder.model)
-    return encoder
 
 
 def reruns() -> Iterator[Result]:

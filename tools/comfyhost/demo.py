@@ -2,13 +2,12 @@
 
     make demo FAMILY=sdxl        or, after make setup: PYTHONPATH=tools python -m comfyhost.demo --help
 
-`make demo` alone is `small_world.demo`. The workflow is queued as it lies in its file, but smaller, since this is for
+`make demo` alone is `drawn_world.demo`. The workflow is queued as it lies in its file, but smaller, since this is for
 the CPU too. Dropped on ComfyUI's page, the picture that is left in output/ opens it.
 """
 
 import argparse
 import io
-import json
 import sys
 import tempfile
 import time
@@ -17,14 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ipadapter_instruct.commands.servers.api_prompt import input_definitions, read_workflow, to_prompt
+from ipadapter_instruct.commands.servers.client import Client, ClientError, Progress, Run
+from ipadapter_instruct.commands.servers.graph import describe
 from PIL import Image, UnidentifiedImageError
 
-from comfyhost.client import Client, Progress, Run
 from comfyhost.install import exit_code, say
 from comfyhost.places import REPO_ROOT, Host, ToolError, host
 from comfyhost.server import ComfyServer, end_on_terminate
 from comfyhost.standins import SUFFIXES, put_in_place, write_photo
-from comfyhost.workflow import describe, input_definitions, to_prompt
 
 SIZE, STEPS = 256, 8  # seconds a step on a processor, where 512 takes half a minute
 EMPTY_LATENTS = ("EmptyLatentImage", "EmptySD3LatentImage")
@@ -86,7 +86,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def run_demo(options: argparse.Namespace) -> None:
     begin = time.monotonic()
     path = options.workflow or REPO_ROOT / "workflows" / f"instruct_{options.family}.json"
-    workflow = read_workflow(path)
+    workflow = workflow_at(path)
     output = (options.output or REPO_ROOT / "output" / f"demo-{options.family}.png").absolute()
     size = f"{options.size} x {options.size} pixels in {options.steps} steps"
     say(f"Demo: {path.name} on a real ComfyUI, {'as shipped' if options.as_shipped else size}. Picture: {output}")
@@ -112,7 +112,7 @@ def perform(stage: Stage, changes: Mapping[str, Any], output: Path, begin: float
         queued = time.monotonic()
         try:
             run = client.run(prompt, ProgressLine(prompt), timeout=900, workflow=workflow)
-        except ToolError:
+        except ClientError:
             say(f"\n{server.log_tail()}")  # before the error, which ends with what to do
             raise
         pictures = [image for image in run.images() if image["type"] == "output"]
@@ -127,14 +127,11 @@ def perform(stage: Stage, changes: Mapping[str, Any], output: Path, begin: float
     print(f"all together, the server's start included: {time.monotonic() - begin:.1f} s")
 
 
-def read_workflow(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+def workflow_at(path: Path) -> dict:
+    if not path.is_file():
         shipped = sorted(file.name for file in (REPO_ROOT / "workflows").glob("*.json"))
-        raise ToolError(f"There is no {path}. Shipped are: {', '.join(shipped) or 'none'}.") from error
-    except ValueError as error:
-        raise ToolError(f"{path} should be a workflow saved by ComfyUI, but is no JSON ({error}).") from error
+        raise ToolError(f"There is no {path}. Shipped are: {', '.join(shipped) or 'none'}.")
+    return read_workflow(path)
 
 
 def prepare(

@@ -45,7 +45,7 @@ def exit_code(work: Callable[[], object], words: str = "error: {}") -> int:
     """Do a command's work and return its exit code; what went wrong is said in these words."""
     try:
         work()
-    except (ToolError, OSError) as error:
+    except (ToolError, ValueError, OSError) as error:  # the second is of the pack's own
         say(words.format(error))
         return 1
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from comfyhost.adapters import SMALL, Plain, instruct_adapter, nested, plain_adapter
+from comfyhost.adapters import SDXL, SMALL, Plain, instruct_adapter, nested, plain_adapter
 from comfyhost.checkpoints import MMDITS, UNETS, checkpoint, controlnet, cross_attention_widths, joint_block_widths
 from comfyhost.encoders import vit_h
 from comfyhost.in_process import pack_module
@@ -51,8 +51,8 @@ def adapter_for(family: str, kind: str) -> Blueprint:
     return instruct_adapter(family, widths, **(SMALL if kind == family else {}))
 
 
-def sd15_plain(sizes: Plain) -> Blueprint:
-    return plain_adapter(sizes, cross_attention_widths(UNETS["sd15"]))
+def plain(sizes: Plain, family: str = "sd15") -> Blueprint:
+    return plain_adapter(sizes, cross_attention_widths(UNETS[family]))
 
 
 VIT_H = StandIn("clip_vision/CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors", vit_h)
@@ -78,10 +78,20 @@ STAND_INS = {
 }
 SMALL_MODELS = (
     *(stand_in for family in STAND_INS for stand_in in checkpoint_and_adapter(family, kind=family)),
-    StandIn("ipadapter/ip-adapter_sd15.safetensors", lambda: sd15_plain(Plain("base"))),
-    StandIn("ipadapter/ip-adapter-plus_sd15.safetensors", lambda: sd15_plain(Plain("plus", tokens=16, image=1280))),
-    StandIn("ipadapter/ip-adapter-faceid_sd15.bin", lambda: sd15_plain(Plain("faceid", rank=8))),
-    StandIn("controlnet/control_v11p_sd15_canny_fp16.safetensors", lambda: controlnet(UNETS["sd15"])),
+    StandIn("ipadapter/ip-adapter_sd15.safetensors", lambda: plain(Plain("base"))),
+    StandIn("ipadapter/ip-adapter-plus_sd15.safetensors", lambda: plain(Plain("plus", tokens=16, image=1280))),
+    StandIn("ipadapter/ip-adapter-faceid_sd15.bin", lambda: plain(Plain("faceid", rank=8))),
+    StandIn("ipadapter/ip-adapter_sdxl_vit-h.safetensors", lambda: plain(Plain("base", SDXL), "sdxl")),
+    *(
+        StandIn(f"controlnet/control_v11p_sd15_{kind}_fp16.safetensors", lambda: controlnet(UNETS["sd15"]))
+        for kind in ("canny", "scribble", "openpose")
+    ),
+)
+# What ComfyUI's newer nodes load: for its page, which only looks whether there are such files, they are empty.
+NAMES_ALONE = (
+    "background_removal/birefnet.safetensors",
+    "detection/mediapipe_face_fp32.safetensors",
+    "checkpoints/sam3.1_multiplex_fp16.safetensors",
 )
 
 
@@ -105,6 +115,9 @@ def small_models() -> Path:
     write_stand_ins(ordinary, (VIT_H,))
     write_stand_ins(folder, SMALL_MODELS)
     link_into(folder, ordinary / VIT_H.path)
+    for path in map(folder.joinpath, NAMES_ALONE):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
     return folder
 
 

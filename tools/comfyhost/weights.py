@@ -108,6 +108,8 @@ def draw(blueprint: Blueprint, seed: int, dtype: torch.dtype) -> dict[str, Tenso
     return {name: draw_one(weight, generator, dtype) for name, weight in blueprint.items()}
 
 
-def draw_one(weight: Weight, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
-    tensor = torch.randn(weight.shape, generator=generator).mul_(weight.spread).add_(weight.mean)
+def draw_one(
+    weight: Weight, generator: torch.Generator | None, dtype: torch.dtype, device: torch.device | None = None
+) -> Tensor:
+    tensor = torch.randn(weight.shape, generator=generator, device=device).mul_(weight.spread).add_(weight.mean)
     return tensor.to(weight.dtype or dtype)

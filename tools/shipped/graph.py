@@ -12,11 +12,23 @@ from functools import cache
 from typing import Any
 
 from comfyhost.places import COMFYUI_VERSION, PACK_FOLDER, REPO_ROOT
-from comfyhost.workflow import CONTROL, UPLOAD_BUTTON, input_definitions, is_widget, widget_slots
+from ipadapter_instruct.commands.servers.api_prompt import (
+    CONTROL,
+    UPLOAD_BUTTON,
+    input_definitions,
+    is_widget,
+    widget_slots,
+)
 
 OPTIONAL_SHAPE = 7
 BESIDE_VALUES = {CONTROL: "fixed", UPLOAD_BUTTON: "image"}
+BESIDE_NAMES = {CONTROL: "control_after_generate", UPLOAD_BUTTON: "upload"}
 NAMESPACE = uuid.UUID("6f1f1c0c-2a53-4d0f-9a6e-0c5b6c7d8e91")
+NEWER_NODES = {  # of ComfyUI's own, those that it has had only since a later version
+    **dict.fromkeys(("SAM3_Detect",), "0.20.0"),
+    **dict.fromkeys(("LoadBackgroundRemovalModel", "RemoveBackground"), "0.21.0"),
+    **dict.fromkeys(("LoadMediaPipeFaceLandmarker", "MediaPipeFaceLandmarker", "MediaPipeFaceMask"), "0.23.0"),
+}
 GROUP_COLOUR, NOTE_COLOURS = "#3f789e", {"color": "#432", "bgcolor": "#653"}
 
 
@@ -59,6 +71,7 @@ class Workflow:
     links: list[list] = field(default_factory=list)
     groups: list[dict] = field(default_factory=list)
     loaded: dict[str, Output] = field(default_factory=dict)
+    extra: dict = field(default_factory=dict)
 
     def add(self, kind: str, pos: Pair, size: Pair, title: str = "", models: Sequence[dict] = (), **inputs) -> Node:
         """Add a node. inputs: an output, or its node, to link from; or a value. Other widgets take their defaults."""
@@ -76,7 +89,7 @@ class Workflow:
             outputs=[{"name": name, "type": type_, "links": []} for name, type_ in outputs],
             **({"title": title} if title else {}),
             properties=properties(kind, known, models),
-            widgets_values=values(known, inputs),
+            **saved_values(values(known, inputs)),
             **({"showAdvanced": True} if inputs.keys() & folded else {}),
         )
         return {name: Output(number, slot, type_) for slot, (name, type_) in enumerate(outputs)}
@@ -114,7 +127,7 @@ class Workflow:
     def note(self, text: str, pos: Pair, size: Pair) -> None:
         """Add a note in Markdown."""
         empty = {"inputs": [], "outputs": [], "title": "What to try", "properties": {}}
-        self.place("MarkdownNote", pos, size, **empty, widgets_values=[text], **NOTE_COLOURS)
+        self.place("MarkdownNote", pos, size, **empty, **saved_values({"text": text}), **NOTE_COLOURS)
 
     def group(self, title: str, left: int, top: int, width: int, height: int) -> None:
         """Add a coloured frame behind nodes."""
@@ -137,7 +150,7 @@ class Workflow:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {"ds": {"scale": 0.7, "offset": [40, 60]}},
+            "extra": {"ds": {"scale": 0.7, "offset": [40, 60]}, **self.extra},
             "version": 0.4,
         }
 
@@ -145,7 +158,8 @@ class Workflow:
 def properties(kind: str, known: dict, models: Sequence[dict]) -> dict:
     """Return what lets the page offer a missing file, and Manager a missing pack."""
     core = known["python_module"] == "nodes" or known["python_module"].startswith("comfy_extras")
-    pack, version = ("comfy-core", COMFYUI_VERSION) if core else (PACK_FOLDER, pack_version())
+    since = NEWER_NODES.get(kind, COMFYUI_VERSION)
+    pack, version = ("comfy-core", since) if core else (PACK_FOLDER, pack_version())
     found = {"cnr_id": pack, "ver": version, "Node name for S&R": kind}
     return {**found, "models": list(models)} if models else found
 
@@ -156,8 +170,8 @@ def pack_version() -> str:
     return re.search(r'^version = "(.+)"$', text, re.MULTILINE)[1]
 
 
-def values(known: dict, inputs: Mapping[str, Any]) -> list:
-    """Return a node's widget values in the page's order; below a link lies what the widget shows by itself.
+def values(known: dict, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a node's widget values by name, in the page's order; below a link lies what the widget shows by itself.
 
     Raises KeyError for a list without a default: name a choice.
     """
@@ -165,4 +179,9 @@ def values(known: dict, inputs: Mapping[str, Any]) -> list:
     for name, kind, options in input_definitions(known):
         if is_widget(kind, options) and name not in found:
             found[name] = options.get("default", "") if kind == "STRING" else options["default"]
-    return [found[slot] for slot in widget_slots(known)]
+    return {BESIDE_NAMES.get(slot, slot): found[slot] for slot in widget_slots(known)}
+
+
+def saved_values(named: Mapping[str, Any]) -> dict:
+    """Write widget values as ComfyUI's page does: by place, and (from 1.58 on) by name too."""
+    return {"widgets_values": list(named.values()), **({"widgets_values_named": dict(named)} if named else {})}

@@ -26,7 +26,7 @@ def on_hub(directory: str, repository: str, path: str) -> dict:
 def published(file) -> dict:
     """List a file that the pack itself knows, with its digest where that is known."""
     entry = {"name": file.name, "url": file.url, "directory": file.folder}
-    return {**entry, "hash": file.sha256, "hash_type": "SHA256"} if file.sha256 else entry
+    return {**entry, "hash": file.sha256, "hash_type": "sha256"} if file.sha256 else entry
 
 
 CHECKPOINTS = {
@@ -38,15 +38,24 @@ ADAPTERS = {family: published(file) for family, file in published_files.ADAPTERS
 ENCODER = published(published_files.IMAGE_ENCODER)
 PLAIN = on_hub("ipadapter", "h94/IP-Adapter", "models/ip-adapter_sd15.safetensors")
 PLUS = on_hub("ipadapter", "h94/IP-Adapter", "models/ip-adapter-plus_sd15.safetensors")
+PLAIN_SDXL = on_hub("ipadapter", "h94/IP-Adapter", "sdxl_models/ip-adapter_sdxl_vit-h.safetensors")
 FACE_ID = on_hub("ipadapter", "h94/IP-Adapter-FaceID", "ip-adapter-faceid_sd15.bin")
-CANNY = "comfyanonymous/ControlNet-v1-1_fp16_safetensors", "control_v11p_sd15_canny_fp16.safetensors"
-CONTROLNET = on_hub("controlnet", *CANNY)
+CONTROLNETS = {
+    kind: on_hub(
+        "controlnet", "comfyanonymous/ControlNet-v1-1_fp16_safetensors", f"control_v11p_sd15_{kind}_fp16.safetensors"
+    )
+    for kind in ("canny", "scribble", "openpose")
+}
+BIREFNET = on_hub("background_removal", "Comfy-Org/BiRefNet", "background_removal/birefnet.safetensors")
+LANDMARKER = on_hub("detection", "Comfy-Org/mediapipe", "detection/mediapipe_face_fp32.safetensors")
+SAM = on_hub("checkpoints", "Comfy-Org/sam3.1", "checkpoints/sam3.1_multiplex_fp16.safetensors")
 
 
 def text_of(workflow: str, family, files: Sequence[dict]) -> str:
     """Return the note of a workflow, with the list of files that it needs. family: its row in models.families."""
     lines = [f"- models/{f['directory']}: [{f['name']}]({f['url']}){NOTES.get(f['name'], '')}" for f in files]
-    return "\n".join([NOTES.get(workflow) or family_note(family), "", "**Files**", "", *dict.fromkeys(lines)])
+    listed = ["", "**Files**", "", *dict.fromkeys(lines)] if lines else []
+    return "\n".join([NOTES.get(workflow) or family_note(family), *listed])
 
 
 def family_note(family) -> str:

@@ -13,12 +13,12 @@ tasks = pack_module("models.guidance.tasks")
 # Columns are named for what their nodes do, and stand where they begin at the left.
 PREPARING, LOADING, READING, APPLYING, SAMPLING, SAVING = -380, 40, 460, 920, 1340, 1720
 TOP = 90  # of the first node in each
-PICTURE_TOP = TOP + 405  # where the first picture stands below the loaders
+PICTURE_TOP = TOP + 435  # where the first picture stands below the loaders
 PICTURE_STEP = 500  # from one picture to the next below it
 SECOND_PICTURE = LOADING, PICTURE_TOP + PICTURE_STEP
 BELOW_ENCODE = 560  # what stands under an Encode in the first row
 FRAMES = {  # what stands above it, left, width, and the height around one picture, or one Encode and Apply
-    "load": ("Load", 20, 400, 965),
+    "load": ("Load", 20, 400, 995),
     "instruct": ("Instruct", 440, 860, 680),
     "sample": ("Sample and save", 1320, 820, 680),
 }
@@ -65,6 +65,9 @@ class InstructWorkflow(Workflow):
         pos, models = (LOADING, top), [file, *encoder]
         return self.add("IPAdapterInstructLoader", pos, (360, 190), models=models, adapter_name=file["name"])
 
+    def load_controlnet(self, file: dict, pos: Pair, width: int = 400) -> Node:
+        return self.add("ControlNetLoader", pos, (width, 90), models=[file], control_net_name=file["name"])
+
     def load_picture(self, pos: Pair, title: str) -> Node:
         return self.add("LoadImage", pos, (360, 400), title, image=PICTURE)
 
@@ -90,7 +93,7 @@ class InstructWorkflow(Workflow):
         """Add Apply IPAdapter-Instruct as the authors set it. `changes`: what it gets besides, or instead."""
         usual = asdict(self.family.settings)
         del usual["cfg"]
-        return self.add("IPAdapterInstructApply", pos, (360, 370), **{"embeds": encoded, **usual, **changes})
+        return self.add("IPAdapterInstructApply", pos, (360, 390), **{"embeds": encoded, **usual, **changes})
 
     def empty_latent(self, pos: Pair = (APPLYING, 550), batch: int = 1) -> Node:
         kind, side = LATENTS[self.family.name]
@@ -125,6 +128,20 @@ class InstructWorkflow(Workflow):
         encoded = self.encode(words, prompt, (APPLYING, TOP), 360, references=row)
         model = self.apply(encoded, (APPLYING, BELOW_ENCODE), **changes)
         return self.sample_and_save(model, encoded, self.empty_latent((APPLYING, BELOW_ENCODE + 440), batch))
+
+    def instruct_by(self, mask: Node, words: str, prompt: str = "", **how) -> None:
+        """Prepare the picture by a mask of it, show that, and instruct with it; explain, and bring all into view.
+
+        The picture and what makes the mask stand in the column before the loaders'. how: what Prepare gets.
+        """
+        asked = {"mask": mask, "action": "cut out and crop", "seed": 1, **how}
+        prepared = self.add("IPAdapterInstructPrepare", (LOADING, PICTURE_TOP), (360, 310), **asked)
+        self.add("PreviewImage", (LOADING, PICTURE_TOP + 370), (360, 340), "What the encoder sees", images=prepared)
+        encoded = self.encode(words, prompt, image=prepared)
+        self.sample_and_save(self.apply(encoded), encoded)
+        self.group("Reference and mask", PREPARING - 20, 10, 400, 1160)
+        self.finish((READING, 750), (820, 340), load=1255)
+        self.move_right(LOADING - PREPARING)
 
     def explain(self, pos: Pair, size: Pair) -> None:
         """Add the note about this workflow, with the files that its nodes name."""

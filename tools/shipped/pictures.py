@@ -15,19 +15,21 @@ from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import NEWER, ComfyServer, server_arguments
 from comfyhost.standins import small_models, write_examples
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import FloatRect, Page
 
-from shipped.__main__ import FOLDER
-from shipped.recipes import RECIPES
+from shipped.__main__ import path_of
+from shipped.recipes import EVERYWHERE
 
 CLOSE_UP_OF = "instruct_sd15"  # the nodes that instruct, after a run
 CLOSE_UP_NODES = ("IPAdapterInstructEncode", "IPAdapterInstructApply")
 CLOSE_UP = REPO_ROOT / "docs" / "encode_and_apply.jpg"
 WINDOW = {"width": 2560, "height": 1500}
+APPS_WINDOW, APP = {"width": 1280, "height": 800}, FloatRect(x=56, y=38, width=1224, height=762)  # without the bars
 BARS = (180, 140, 120, 120)  # what the page's own bars take at the left, top, right and bottom
 SETTLE = 2500
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
+    "Comfy.OnboardingCoachmarks.Seen": ["appMode"],
     "Comfy.VueNodes.Enabled": True,
     "Comfy.Minimap.Visible": False,
     "Comfy.Graph.CanvasInfo": False,
@@ -71,18 +73,19 @@ def take(names: list[str]) -> None:
         page.wait_for_function(READY)
         page.wait_for_timeout(SETTLE)
         for name in names:
-            workflow = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+            workflow = json.loads(path_of(name).read_text(encoding="utf-8"))
+            is_app = "linearMode" in workflow["extra"]
+            page.set_viewport_size(APPS_WINDOW if is_app else WINDOW)
             page.evaluate(LOAD, [name, workflow])
             page.wait_for_timeout(SETTLE)
-            save(page, FOLDER / f"{name}.jpg")
+            save(page, path_of(name).with_suffix(".jpg"), APP if is_app else page.evaluate(SHOW, [[], BARS]))
             if name == CLOSE_UP_OF:
                 page.evaluate(RUN)
-                save(page, CLOSE_UP, *CLOSE_UP_NODES)
+                save(page, CLOSE_UP, page.evaluate(SHOW, [CLOSE_UP_NODES, BARS]))
 
 
-def save(page: Page, path: Path, *types: str) -> None:
-    """Take a picture of the nodes of these types, or of everything."""
-    clip = page.evaluate(SHOW, [types, BARS])
+def save(page: Page, path: Path, clip: FloatRect) -> None:
+    """Take a picture of a part of the window."""
     page.wait_for_timeout(SETTLE)
     image = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
     image.thumbnail((1200, 900), Image.Resampling.LANCZOS)
@@ -91,4 +94,4 @@ def save(page: Page, path: Path, *types: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(exit_code(lambda: take(sys.argv[1:] or [*RECIPES])))
+    sys.exit(exit_code(lambda: take(sys.argv[1:] or EVERYWHERE)))

@@ -4,9 +4,9 @@ when, how much, in which layers, and seeing it, and the grids."""
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from shipped import references
-from shipped.graph import Node
-from shipped.notes import CONTROLNET
+from shipped import newer, pair_recipes, references
+from shipped.graph import Node, saved_values
+from shipped.notes import CONTROLNETS
 from shipped.parts import (
     APPLYING,
     BELOW_ENCODE,
@@ -28,6 +28,13 @@ GRID_TASK = "style"
 INSTRUCTIONS = ("use everything", "use the style", "use the colour", "use the composition", "use the object")
 CELL = 256
 LEFT = SAMPLING + 20  # of what stands beside a grid
+APP_INPUTS = (  # of which node, which widget, and what the app says of it
+    ("LoadImage", "image", "The picture to take it from"),
+    ("IPAdapterInstructEncode", "task", "What to take"),
+    ("IPAdapterInstructEncode", "prompt", "What the new picture shows"),
+    ("IPAdapterInstructApply", "weight", "How strongly: 0 not at all, 1 fully"),
+    ("IPAdapterInstructEncode", "instruction", "What to take, for own words"),
+)
 
 
 def family_workflow(family: families.Family, workflow: InstructWorkflow) -> None:
@@ -39,6 +46,21 @@ def family_workflow(family: families.Family, workflow: InstructWorkflow) -> None
     workflow.finish((READING, 750), (820, 480))
 
 
+def app(workflow: InstructWorkflow) -> None:
+    """Show of a family's workflow only what one sets and what comes out: the page's app mode, if it has it.
+
+    Its seed changes from run to run: nothing else tells one run from the next there.
+    """
+    family_workflow(families.SD15, workflow)
+    nodes = {node["type"]: node for node in workflow.nodes}
+    nodes["KSampler"] |= saved_values(
+        {**nodes["KSampler"]["widgets_values_named"], "control_after_generate": "randomize"}
+    )
+    inputs = [[nodes[kind]["id"], widget, {"description": words}] for kind, widget, words in APP_INPUTS]
+    shown = {"inputs": inputs, "outputs": [nodes["SaveImage"]["id"]]}
+    workflow.extra = {"linearMode": True, "linearData": shown}
+
+
 def style_and_composition(workflow: InstructWorkflow) -> None:
     """Take two pictures, each with its own instruction, one Apply behind the other."""
     workflow.load("Picture for the composition")
@@ -47,7 +69,7 @@ def style_and_composition(workflow: InstructWorkflow) -> None:
     second = workflow.encode("style", "composition", (READING, BELOW_ENCODE), image=styled)
     model = workflow.apply(second, (APPLYING, BELOW_ENCODE), model=workflow.apply(first))
     workflow.sample_and_save(model, first, workflow.empty_latent((SAMPLING, 600)))
-    workflow.finish((SAMPLING, 850), (780, 320), load=1440, instruct=1000, sample=760)
+    workflow.finish((SAMPLING, 850), (780, 320), load=1470, instruct=1000, sample=760)
 
 
 def with_controlnet(workflow: InstructWorkflow) -> None:
@@ -56,15 +78,14 @@ def with_controlnet(workflow: InstructWorkflow) -> None:
     shape = workflow.load_picture(SECOND_PICTURE, "Picture for the edges")
     encoded = workflow.encode("style")
     model = workflow.apply(encoded)
-    chosen = {"models": [CONTROLNET], "control_net_name": CONTROLNET["name"]}
-    control_net = workflow.add("ControlNetLoader", (READING, BELOW), (400, 90), **chosen)
+    control_net = workflow.load_controlnet(CONTROLNETS["canny"], (READING, BELOW))
     edges = workflow.add("Canny", (READING, BELOW + 140), (400, 110), image=shape)
     joined = {"positive": encoded, "negative": encoded, "control_net": control_net, "image": edges}
     joined |= {"strength": 0.8, "end_percent": 0.8}
     controlled = workflow.add("ControlNetApplyAdvanced", (APPLYING, BELOW), (360, 250), **joined)
     workflow.sample_and_save(model, controlled)
     workflow.group("ControlNet", 440, 780, 860, 400)
-    workflow.finish((SAMPLING, 780), (780, 300), load=1440)
+    workflow.finish((SAMPLING, 780), (780, 300), load=1470)
 
 
 def inpainting(workflow: InstructWorkflow) -> None:
@@ -81,7 +102,7 @@ def inpainting(workflow: InstructWorkflow) -> None:
     masked = workflow.add("SetLatentNoiseMask", (APPLYING, BELOW + 110), (360, 60), samples=latent, mask=mask)
     workflow.sample_and_save(model, encoded, masked)
     workflow.group("The picture to change, and where", 440, 780, 860, 680)
-    workflow.finish((SAMPLING, 780), (780, 320), load=1450)
+    workflow.finish((SAMPLING, 780), (780, 320), load=1480)
 
 
 def weight_over_time(workflow: InstructWorkflow) -> None:
@@ -188,7 +209,7 @@ def five_instructions(workflow: InstructWorkflow) -> None:
     workflow.explain((READING, 280), (400, 560))
     workflow.group("An instruction a column", READING - 20, 10, 900, 1040)
     workflow.group("Lay out and save", SAMPLING, 10, 1260, 1040)
-    workflow.group("Load", 20, 10, 400, 965)
+    workflow.group("Load", 20, 10, 400, 995)
 
 
 def instruct_grid(workflow: InstructWorkflow, **axes: str) -> Node:
@@ -205,8 +226,12 @@ BUILDERS = (
     *(weight_over_time, instruction_schedule, layer_weights, sampler_custom_advanced, heat_map, task_settings),
     *(grid, five_instructions),
     *references.BUILDERS,
+    *newer.BUILDERS,
+    *pair_recipes.BUILDERS,
 )
 RECIPES: Mapping[str, Callable[[InstructWorkflow], None]] = {
     **{f"instruct_{family.name}": partial(family_workflow, family) for family in families.FAMILIES},
+    "instruct_sd15.app": app,  # so that the page's list of templates has it among the apps
     **{build.__name__: build for build in BUILDERS},
 }
+EVERYWHERE = [name for name, recipe in RECIPES.items() if recipe not in newer.BUILDERS]  # on any ComfyUI

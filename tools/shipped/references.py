@@ -40,7 +40,7 @@ def several_references(workflow: InstructWorkflow) -> None:
         inputs = {"image": pictures[task], "instruction": f"use the {task}", "weight": weight, "references": row}
         row = workflow.reference((READING, PICTURE_TOP + PICTURE_STEP * place), **inputs)
     workflow.instruct_in_a_column("style", "face", row)
-    workflow.finish(size=(780, 340), load=1930, instruct=1930)
+    workflow.finish(size=(780, 340), load=1960, instruct=1960)
 
 
 def batch_of_references(workflow: InstructWorkflow) -> None:
@@ -59,7 +59,7 @@ def batch_of_references(workflow: InstructWorkflow) -> None:
     workflow.add("PreviewImage", (SAVING, 780), (400, 300), images=sheet)
     workflow.group("References", PREPARING - 20, 10, 400, 1010)
     workflow.group("Side by side", SAMPLING - 20, 700, 820, 410)
-    workflow.finish((PREPARING, 1070), (780, 300), load=800, instruct=ROW_HEIGHT)
+    workflow.finish((PREPARING, 1070), (780, 300), load=830, instruct=ROW_HEIGHT)
     workflow.move_right(LOADING - PREPARING)
 
 
@@ -80,7 +80,7 @@ def regions(workflow: InstructWorkflow) -> None:
     conditioning = {"positive": both["CONDITIONING"], "negative": first["negative"]}
     latent = workflow.empty_latent((APPLYING, SECOND_ROW + 600))
     workflow.sample_and_save(model, conditioning, latent, top=TOP + 130)
-    workflow.finish((SAMPLING, 850), (780, 320), load=1450, instruct=1470, sample=780)
+    workflow.finish((SAMPLING, 850), (780, 320), load=1480, instruct=1470, sample=780)
     workflow.group("Left and right", 20, HALVES - 60, 860, 590)
 
 
@@ -116,14 +116,7 @@ def object_cut_out(workflow: InstructWorkflow) -> None:
     workflow.load(pos=(PREPARING, TOP))
     places = (PREPARING, 600), (PREPARING, 780), (PREPARING, 960)
     mask = workflow.square_mask(places, ("Leave this", "Keep this"))
-    how = {"mask": mask, "action": "cut out and crop", "seed": 1, "feather": 4.0}
-    prepared = workflow.add("IPAdapterInstructPrepare", (LOADING, PICTURE_TOP), (360, 310), **how)
-    workflow.add("PreviewImage", (LOADING, PICTURE_TOP + 370), (360, 340), "What the encoder sees", images=prepared)
-    encoded = workflow.encode("use the object, a helmet", "object", image=prepared)
-    workflow.sample_and_save(workflow.apply(encoded), encoded)
-    workflow.group("Reference and mask", PREPARING - 20, 10, 400, 1160)
-    workflow.finish((READING, 750), (820, 340), load=1225)
-    workflow.move_right(LOADING - PREPARING)
+    workflow.instruct_by(mask, "use the object, a helmet", "object", feather=4.0)
 
 
 def detail_tiles(workflow: InstructWorkflow) -> None:
@@ -132,7 +125,7 @@ def detail_tiles(workflow: InstructWorkflow) -> None:
     tiles = workflow.add("IPAdapterInstructTile", (LOADING, PICTURE_TOP + 470), (360, 150))
     encoded = workflow.encode("style", image=tiles)
     workflow.sample_and_save(workflow.apply(encoded), encoded)
-    workflow.finish((READING, 750), (820, 300), load=1140)
+    workflow.finish((READING, 750), (820, 300), load=1170)
 
 
 def stored_embeds(workflow: InstructWorkflow) -> None:
@@ -168,7 +161,7 @@ def compare_adapters(workflow: InstructWorkflow) -> None:
     sheet = workflow.labelled(three, (SAVING, TOP + 220), ["IP-Adapter", "IP-Adapter Plus", "IPAdapter-Instruct"])
     workflow.add("SaveImage", (SAVING, 620), (700, 380), images=sheet, filename_prefix="IPAdapter-Instruct-compared")
     workflow.explain((SAVING, 1080), (700, 420))
-    workflow.group("Load", 20, 10, 400, 1600)
+    workflow.group("Load", 20, 10, 400, 1630)
     workflow.group("IP-Adapter, Plus and Instruct: the same nodes", 440, 10, 1240, 3 * ROW + 20)
     workflow.group("Side by side", 1700, 10, 740, 1010)
 

@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from comfyhost.client import Client
 from comfyhost.install import exit_code
 from comfyhost.places import ToolError, cached_host
 from comfyhost.server import ComfyServer, end_on_terminate
+from ipadapter_instruct.commands.servers.client import Client
 
 from soak.files import Files
 from soak.memory import ENVIRONMENT, Level

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from comfyhost.client import Client
+from ipadapter_instruct.commands.servers.client import Client
 
 QUIET_SECONDS, LONGEST_SECONDS = 1.5, 30
 # What is measured should be what is held. Otherwise glibc keeps what threads have freed in arenas of their own, and
@@ -27,10 +27,11 @@ class Level:
 
 def level(client: Client, pid: int, prompts: int) -> Level:
     """Bring an idle server to rest as a user would, without models, results and the list of past prompts; measure."""
-    client.forget_history()
+    client.post("/history", clear=True)
     end = time.monotonic() + LONGEST_SECONDS
     while True:
-        client.free()  # sets two flags one after the other; a worker that wakes between them sleeps on with the second
+        # It sets two flags one after the other; a worker that wakes between them sleeps on with the second.
+        client.post("/free", unload_models=True, free_memory=True)
         time.sleep(QUIET_SECONDS)  # its worker thread drops models and results, and collects garbage
         alive = client.do(client.request("GET", "/soak/settle"))
         if not alive["models"] or time.monotonic() > end:

@@ -10,9 +10,9 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from comfyhost.client import Client
+from comfyhost.prompt_builder import ApiPrompt
 from comfyhost.server import ComfyServer
-from comfyhost.workflow import ApiPrompt
+from ipadapter_instruct.commands.servers.client import Client
 
 from soak.files import ADAPTERS, CHANGES, Files
 from soak.memory import Level, level
@@ -82,7 +82,7 @@ class Player:
     def interrupt(self) -> None:
         """Interrupt what runs, as the page's button does, at a random moment of the time expected."""
         time.sleep(self.random.random() * statistics.median(self.seconds) * len(self.pending))
-        self.clients[0].interrupt()
+        self.clients[0].post("/interrupt")
         self.settle(interrupted=True)
 
     def settle(self, interrupted: bool = False) -> None:

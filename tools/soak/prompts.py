@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 
-from comfyhost.workflow import ApiPrompt
+from comfyhost.prompt_builder import ApiPrompt
 
 from soak.files import ADAPTERS, EMBEDS, FACES, LORA, PHOTOS, PICTURES, SD3, SD15, SDXL, SMALL_VIT_H, TEXT_TOWER, State
 from soak.tried_values import NODES, PACK, TRIED

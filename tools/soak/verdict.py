@@ -9,8 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from comfyhost.client import Client, ClientError, NodeFailedError, PromptRejectedError, Run, RunInterruptedError
-from comfyhost.workflow import ApiPrompt
+from comfyhost.prompt_builder import ApiPrompt
+from ipadapter_instruct.commands.servers.client import (
+    Client,
+    ClientError,
+    NodeFailedError,
+    PromptRejectedError,
+    Run,
+    RunInterruptedError,
+)
 from PIL import Image
 
 from soak.files import State, Stored

@@ -209,6 +209,11 @@ def token_ids(tokenizer, texts: Sequence[str], positions: int) -> list[list[int]
     return [row + row[-1:] * (positions - length) for row in rows]
 
 
+def sentence_ends(texts: Sequence[str]) -> list[int]:
+    """Return the place of each text's end among its tokens, whose hidden state stands for the whole text."""
+    return [row.index(row[-1]) for row in token_ids(_tokenizer(), texts, TEXT_LENGTH)]
+
+
 @functools.cache
 def _tokenizer():
     return comfy.sd1_clip.SDTokenizer().tokenizer

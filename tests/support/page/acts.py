@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from playwright.sync_api import Route
 
 from support.page.comfy_page import ComfyPage
+from support.page.scripts import HOLDS
 
 STEPS = 5
 FAMILY_ROUTE = "**/ipadapter_instruct/family*"
@@ -21,6 +22,21 @@ SELECT_SUBGRAPH = """() => {
     app.canvas.selectItems(app.graph.nodes.filter((node) => node.subgraph))
 }"""
 HAS_SUBGRAPH = "() => app.graph.nodes.some((node) => node.subgraph)"
+SUBGRAPH_TYPE = "() => app.graph.nodes.find((node) => node.subgraph).type"
+ENTER = """() => {
+    const node = app.graph.nodes.find((node) => node.subgraph)
+    app.canvas.openSubgraph(node.subgraph, node)
+}"""
+LEAVE = "() => app.canvas.setGraph(app.rootGraph)"
+# As when the dot beside a widget is dragged onto the subgraph's inputs.
+PROMOTE = """([type, name]) => {
+    const { graph } = app.canvas
+    const node = graph.nodes.find((one) => one.type === type)
+    const slot = node.inputs.find((one) => one.widget?.name === name)
+    graph.addInput(name, slot.type).connect(slot, node)
+}"""
+KEEP_WORKFLOWS = "() => app.extensionManager.setting.set('Comfy.Workflow.Persist', true)"
+IS_KEPT = "() => [localStorage, sessionStorage].some((kept) => JSON.stringify(kept).includes('KSampler'))"
 RUN = "(command) => app.extensionManager.command.execute(command)"
 # What the acts change: which nodes there are, and whether they are muted, bypassed or folded.
 LOOK = """() => app.graph.nodes
@@ -83,15 +99,25 @@ class Acts:
         before = self.look()
         self.page.page.keyboard.press(key)
         self.page.page.wait_for_function(f"(before) => ({LOOK})() !== before", arg=before)
+        self.note()
+
+    def note(self) -> None:
+        """Have the page note what has changed, for undo."""
         self.page.page.evaluate(NOTE)
 
-    def back_to(self, look: str, command: str) -> None:
-        """Undo or redo until the graph is what it was: a size that the page adjusts is a step of its own."""
+    def run(self, command: str) -> None:
+        self.page.page.evaluate(RUN, command)
+
+    def until(self, command: str, is_so: Callable[[], bool]) -> None:
+        """Undo or redo until something is so: a size that the page adjusts is a step of its own."""
         for _ in range(STEPS):
-            self.page.page.evaluate(RUN, command)
-            if self.look() == look:
+            self.run(command)
+            if is_so():
                 return
-        raise AssertionError(f"{command} should lead back to {look}, but led to {self.look()}.")
+        raise AssertionError(f"{command} did not lead there in {STEPS} steps, but to {self.look()}.")
+
+    def back_to(self, look: str, command: str) -> None:
+        self.until(command, lambda: self.look() == look)
 
     def once(self, key: str) -> None:
         """Press a key that changes what is selected."""
@@ -118,13 +144,23 @@ class Acts:
         """Make a subgraph and take it apart again."""
         self.once("Control+Shift+e")
         self.page.page.evaluate(SELECT_SUBGRAPH)
-        self.page.page.evaluate(RUN, "Comfy.Graph.UnpackSubgraph")
+        self.run("Comfy.Graph.UnpackSubgraph")
         assert not self.page.page.evaluate(HAS_SUBGRAPH)
 
     def mute_bypass_and_fold(self) -> None:
         self.select()
         for key in ("Control+m", "Control+b", "Alt+c"):
             self.press(key)
+
+    def paste_in_place(self) -> None:
+        """Paste a copy with its connections, and delete the original."""
+        self.select()
+        original = self.page.page.evaluate("() => [...app.canvas.selectedItems].map((node) => node.id)")
+        self.page.page.keyboard.press("Control+c")
+        self.press("Control+Shift+v")
+        remove = "(ids) => { for (const id of ids) app.graph.remove(app.graph.getNodeById(id)) }"
+        self.page.page.evaluate(remove, original)
+        self.note()
 
     def copy_and_paste(self) -> None:
         """Paste what was copied, without and with its connections, and delete the latter."""
@@ -141,6 +177,38 @@ ACTS: tuple[Callable[[Acts], None], ...] = (
     Acts.copy_and_paste,
     Acts.unpack,
 )
+
+
+@contextmanager
+def in_subgraph(page: ComfyPage) -> Iterator[None]:
+    """While the only subgraph is open."""
+    page.page.evaluate(ENTER)
+    page.settle()
+    yield
+    page.page.evaluate(LEAVE)
+    page.settle()
+
+
+def promote(page: ComfyPage, node_type: str, name: str) -> str:
+    """Promote a widget of a node in the only subgraph; the type of the subgraph's own node, which then has it."""
+    with in_subgraph(page):
+        page.page.evaluate(PROMOTE, [node_type, name])
+    return page.page.evaluate(SUBGRAPH_TYPE)
+
+
+def keep_workflows(page: ComfyPage) -> None:
+    """Have the page keep the workflow that will be opened, as it does unless it is told not to."""
+    page.page.evaluate(KEEP_WORKFLOWS)
+
+
+def reload(page: ComfyPage) -> None:
+    """Load the page anew, which brings back the workflow that was open."""
+    ids = page.page.evaluate("() => app.graph.nodes.map((node) => String(node.id)).sort().join()")
+    page.page.wait_for_function(IS_KEPT)
+    page.page.reload()
+    page.prepare()
+    page.page.wait_for_function(HOLDS, arg=ids)
+    page.settle()
 
 
 @contextmanager

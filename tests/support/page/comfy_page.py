@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from comfyhost.places import REPO_ROOT
-from playwright.sync_api import Browser, ConsoleMessage
+from ipadapter_instruct.commands.servers.api_prompt import to_prompt
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage
 
 from support.page import scripts as script
 from support.page.errors import PageError, is_hosts_own, packs_own
 from support.page.widgets import CanvasWidgets, VueWidgets
+from support.patience import PATIENCE
 
 SCREENSHOTS = REPO_ROOT / "output" / "screenshots"
 WINDOW = {"width": 1280, "height": 800}
-LOAD_TIMEOUT = 60_000
-RUN_TIMEOUT = 120_000
+TIMEOUT = PATIENCE * 1000  # of a load or a run
+ANSWER_TIMEOUT = 120_000  # of anything else
 PICTURE_TRIES = 25
 SETTLE_TIME = 500
 # No first-run tour and no news; words at every zoom and nothing above them, for the pictures. Each version takes
 # the settings that it knows.
 SETTINGS = {
     "Comfy.TutorialCompleted": True,
+    "Comfy.OnboardingCoachmarks.Seen": ["appMode"],
     "Comfy.Workflow.Persist": False,  # or the last graph comes back some time after a reload
     "Comfy.Notification.ShowVersionUpdates": False,
     "Comfy.Minimap.Visible": False,
@@ -31,18 +36,25 @@ SETTINGS = {
 }
 
 
+def new_window(browser: Browser) -> BrowserContext:
+    context = browser.new_context(viewport=WINDOW, permissions=["clipboard-read", "clipboard-write"])
+    context.set_default_timeout(ANSWER_TIMEOUT)
+    context.add_init_script(script.SEEN_BANNERS)
+    return context
+
+
 class ComfyPage:
     """A tab with ComfyUI's page. `errors` collects what its console reports, but for what the host makes itself.
 
     That is every error, every exception and rejected promise that nothing caught, and the pack's own warnings.
     """
 
-    def __init__(self, browser: Browser, url: str, vue_nodes: bool):
+    def __init__(self, browser: Browser, url: str, vue_nodes: bool, context: BrowserContext | None = None):
+        self.browser = browser
         self.url = url
         self.vue_nodes = vue_nodes
         self.errors: list[PageError] = []
-        self.context = browser.new_context(viewport=WINDOW, permissions=["clipboard-read", "clipboard-write"])
-        self.context.add_init_script(script.SEEN_BANNERS)
+        self.context = context or new_window(browser)
         self.page = self.context.new_page()
         self.page.on("console", self.take_message)
         self.page.on("pageerror", lambda error: self.take(PageError(f"not caught: {error.stack or error}")))
@@ -53,6 +65,17 @@ class ComfyPage:
 
     def close(self) -> None:
         self.context.close()
+
+    @contextmanager
+    def second_tab(self) -> Iterator[ComfyPage]:
+        """The page once more in the same window, which shares what it keeps in the browser."""
+        tab = ComfyPage(self.browser, self.url, self.vue_nodes, self.context)
+        try:
+            tab.open()
+            yield tab
+            tab.check()
+        finally:
+            tab.page.close()
 
     def take_message(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -79,10 +102,14 @@ class ComfyPage:
         answer = self.context.request.post(f"{self.url}/api/settings", data=settings)
         assert answer.ok, f"ComfyUI did not take the settings: {answer.status} {answer.text()}"
         self.page.goto(self.url)
-        self.page.wait_for_function(script.READY, timeout=LOAD_TIMEOUT)
+        self.prepare()
+        self.clear()
+
+    def prepare(self) -> None:
+        """Wait until a page that is being loaded is ready."""
+        self.page.wait_for_function(script.READY, timeout=TIMEOUT)
         self.page.evaluate(script.COUNT_ENDS)
         self.page.evaluate(script.WARN_EACH_TIME)
-        self.clear()
 
     def clear(self) -> None:
         """A new, empty workflow, and no other one open."""
@@ -93,13 +120,18 @@ class ComfyPage:
     def version(self) -> str:
         return self.page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
 
-    def drop_workflow(self, path: Path) -> None:
-        """Drop a workflow's file onto the canvas and wait until the graph holds its nodes."""
+    def drop_workflow(self, path: Path, as_app: bool = False) -> None:
+        """Drop a workflow's file onto the canvas and wait until the graph holds its nodes.
+
+        as_app: leave it in app mode, if that is how the page opens it.
+        """
         text = path.read_text(encoding="utf-8")
         self.page.evaluate(script.DROP, [path.name, text, "application/json"])
         ids = ",".join(sorted(str(node["id"]) for node in json.loads(text)["nodes"]))
         self.page.wait_for_function(script.HOLDS, arg=ids)
         self.settle()
+        if not as_app:
+            self.page.evaluate(script.LEAVE_APP)
 
     def settle(self) -> None:
         """Wait until the page has drawn what it knows, dialogs included."""
@@ -117,6 +149,15 @@ class ComfyPage:
     def links(self) -> list[list[int]]:
         """The links: id, from node, from slot, to node, to slot."""
         return sorted(self.page.evaluate(script.LINKS))
+
+    def prompt(self) -> dict[str, dict]:
+        """What a run would ask the server for: nodes by their ids."""
+        return without_titles(self.page.evaluate(script.PROMPT))
+
+    def expected_prompt(self, workflow: dict) -> dict[str, dict]:
+        """What a run of a file would ask the server for, by the pack's own reader of workflows."""
+        object_info = self.context.request.get(f"{self.url}/object_info").json()
+        return without_titles(to_prompt(workflow, object_info))
 
     def missing_nodes(self) -> list[str]:
         """The types of nodes that the page does not know."""
@@ -136,7 +177,9 @@ class ComfyPage:
 
     def picture(self, node_type: str) -> list[int] | None:
         """The size of the picture that the node shows, None when it shows none within a while."""
-        node_id = self.node(node_type)["id"]
+        return self.picture_of(self.node(node_type)["id"])
+
+    def picture_of(self, node_id: int) -> list[int] | None:
         for _ in range(PICTURE_TRIES):
             size = self.widgets.picture(node_id)
             if size and size[0]:
@@ -144,16 +187,23 @@ class ComfyPage:
             self.page.wait_for_timeout(200)
         return None
 
-    def queue(self) -> dict:
-        """Press Run and wait for the end; the prompt's entry in the server's history."""
+    def make_small(self, side: int) -> None:
+        """Have the open workflow make small pictures in one step."""
+        self.page.evaluate(script.SMALL, side)
+
+    def queue(self, start: Callable[[], None] | None = None) -> dict:
+        """Press Run, or `start` a run, and wait for its end; the prompt's entry in the server's history."""
         ended = self.page.evaluate("() => window.endedRuns.length")
-        self.page.get_by_test_id("queue-button").get_by_text("Run").click()
-        self.page.wait_for_function("(ended) => window.endedRuns.length > ended", arg=ended, timeout=RUN_TIMEOUT)
+        start() if start else self.press_run()
+        self.page.wait_for_function("(ended) => window.endedRuns.length > ended", arg=ended, timeout=TIMEOUT)
         kind, detail = self.page.evaluate("() => window.endedRuns.at(-1)")
         assert kind == "execution_success", f"The run ended with {kind}: {detail}"
         self.settle()
         prompt_id = detail["prompt_id"]
         return self.context.request.get(f"{self.url}/history/{prompt_id}").json()[prompt_id]
+
+    def press_run(self) -> None:
+        self.page.get_by_test_id("queue-button").get_by_text("Run").click()
 
     def show_all(self) -> None:
         """Zoom so that the whole graph is seen."""
@@ -198,6 +248,10 @@ class ComfyPage:
         path = SCREENSHOTS / f"{self.version()}-{renderer}-{name}.png"
         self.page.screenshot(path=path)
         return path
+
+
+def without_titles(prompt: dict[str, dict]) -> dict[str, dict]:
+    return {name: {key: node[key] for key in ("class_type", "inputs")} for name, node in prompt.items()}
 
 
 def words(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the tests ask of ComfyUI's page in its own language. All of it works in the front ends 1.32 and 1.58."""
+"""What the tests ask of ComfyUI's page in its own language. All of it works in the front ends 1.32, 1.49 and 1.58."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ SEEN_BANNERS = """
 localStorage.setItem('vueNodesBannerDismissed', 'true')
 localStorage.setItem('comfy.vueNodesMigration.dismissed', 'true')
 """
-READY = """() => window.app?.graph && app.canvas && app.extensionManager && !app.extensionManager.spinner
+READY = """() => window.app?.canvas?.graph && app.extensionManager && !app.extensionManager.spinner
     && document.querySelector('[data-testid="queue-button"]') && LiteGraph.registered_node_types.KSampler"""
 COUNT_ENDS = """() => {
     window.endedRuns = []
@@ -29,18 +29,23 @@ DROP = """([name, text, type]) => {
     for (const kind of ['dragenter', 'dragover', 'drop'])
         document.querySelector('#graph-canvas').dispatchEvent(new DragEvent(kind, details))
 }"""
+LEAVE_APP = """async () => {
+    if (document.querySelector('[data-testid="linear-widgets"]'))
+        await app.extensionManager.command.execute('Comfy.ToggleLinear')
+}"""
 ADD_NODE = """(type) => {
     const node = LiteGraph.createNode(type)
     node.pos = [200, 200]
     app.graph.add(node)
 }"""
 HOLDS = "(ids) => app.graph.nodes.map((node) => String(node.id)).sort().join() === ids"
-NODES = """() => app.graph.nodes.map((node) => ({
+NODES = """() => app.canvas.graph.nodes.map((node) => ({
     id: node.id, type: node.type, title: node.title, pos: [...node.pos], size: [...node.size],
     widgets: Object.fromEntries((node.widgets ?? []).map((widget) => [widget.name, widget.value])),
 }))"""
 LINKS = """() => [...(app.graph.links.values?.() ?? Object.values(app.graph.links))].map((link) =>
     [link.id, link.origin_id, link.origin_slot, link.target_id, link.target_slot].map(Number))"""
+PROMPT = "async () => (await app.graphToPrompt()).output"
 UNKNOWN = """() => app.graph.nodes
     .filter((node) => node.has_errors || !LiteGraph.registered_node_types[node.type])
     .map((node) => node.type)"""
@@ -50,9 +55,25 @@ SHOW_ALL = """() => {
     return app.extensionManager.command.execute('Comfy.Canvas.FitView')
 }"""
 
+# Small and short. Masks keep their proportions.
+SMALL = """(side) => {
+    for (const node of app.graph.nodes) {
+        const value = (name) => node.widgets?.find((widget) => widget.name === name)?.value
+        const set = (name, to) => {
+            const widget = node.widgets.find((one) => one.name === name)
+            widget.value = to
+            widget.callback?.(to)
+        }
+        if (value('steps') !== undefined) set('steps', 1)
+        const scale = ['SolidMask', 'MaskComposite'].includes(node.type) ? 512 : value('width') ?? side
+        for (const name of ['width', 'height', 'x', 'y'])
+            if (typeof value(name) === 'number') set(name, Math.round((value(name) * side) / scale))
+    }
+}"""
+
 # Places in the window: the node has been moved to where nothing covers it.
 TITLE_AT = """(id) => {
-    const node = app.graph.getNodeById(id)
+    const node = app.canvas.graph.getNodeById(id)
     const { ds, canvas } = app.canvas
     ds.scale = 1
     ds.offset = [400 - node.pos[0], 300 - node.pos[1]]
@@ -60,28 +81,40 @@ TITLE_AT = """(id) => {
     const box = canvas.getBoundingClientRect()
     return [box.left + 480, box.top + 285]
 }"""
+# A node has to be seen before the page knows where its widgets are.
 WIDGET_AT = """([id, name]) => {
-    const node = app.graph.getNodeById(id)
+    const node = app.canvas.graph.getNodeById(id)
     const widget = node.widgets.find((one) => one.name === name)
     const { ds, canvas } = app.canvas
+    const show = (x, y) => {
+        ds.scale = 1
+        ds.offset = [600 - x, 400 - y]
+        app.canvas.draw(true, true)
+    }
     const x = node.pos[0] + node.size[0] / 2
-    const y = node.pos[1] + (widget.last_y ?? widget.y) + 10
-    ds.scale = 1
-    ds.offset = [600 - x, 400 - y]
-    app.canvas.draw(true, true)
+    show(x, node.pos[1])
+    show(x, node.pos[1] + (widget.last_y ?? widget.y) + 10)
     const box = canvas.getBoundingClientRect()
     return [box.left + 600, box.top + 400]
 }"""
 
 WIDGET_KIND = """([id, name]) => {
-    const widget = app.graph.getNodeById(id).widgets.find((one) => one.name === name)
+    const widget = app.canvas.graph.getNodeById(id).widgets.find((one) => one.name === name)
     return widget.element ? 'element' : widget.type
 }"""
-WIDGET_ELEMENT = "([id, name]) => app.graph.getNodeById(id).widgets.find((one) => one.name === name).element"
-DRAWN_TEXT = """(id) => app.graph.getNodeById(id).widgets
-    .map((widget) => `${widget.label ?? widget.name}: ${widget.value}`).join('\\n')"""
+WIDGET_ELEMENT = """([id, name]) =>
+    app.canvas.graph.getNodeById(id).widgets.find((one) => one.name === name).element"""
+# Words of a run are an element above the canvas, which the page may have left out.
+DRAWN_TEXT = """(id) => {
+    const tidy = (text) => text.replaceAll(/\\s+/g, ' ').trim()
+    const above = [...document.querySelectorAll('.dom-widget')].filter((one) => one.checkVisibility())
+    const isSeen = (widget) => above.some((one) => tidy(one.innerText) === tidy(widget.value))
+    return app.canvas.graph.getNodeById(id).widgets
+        .filter((widget) => widget.type !== 'progressText' || isSeen(widget))
+        .map((widget) => `${widget.label ?? widget.name}: ${widget.value}`).join('\\n')
+}"""
 DRAWN_PICTURE = """(id) => {
-    const picture = app.graph.getNodeById(id).imgs?.[0]
+    const picture = app.canvas.graph.getNodeById(id).imgs?.[0]
     return picture ? [picture.naturalWidth, picture.naturalHeight] : null
 }"""
 

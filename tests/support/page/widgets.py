@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Locator, Page, TimeoutError
 
-from support.page.scripts import DRAWN_PICTURE, DRAWN_TEXT, WIDGET_AT, WIDGET_ELEMENT, WIDGET_KIND
+from support.page.scripts import DRAWN_PICTURE, DRAWN_TEXT, TITLE_AT, WIDGET_AT, WIDGET_ELEMENT, WIDGET_KIND
 
 
 class CanvasWidgets:
@@ -19,16 +19,27 @@ class CanvasWidgets:
             self.page.evaluate_handle(WIDGET_ELEMENT, [node_id, name]).as_element().fill(str(value))
             return
         self.page.wait_for_timeout(100)  # a frame, so that the page knows where it drew the widget
-        self.page.mouse.click(x, y)
         if self.page.evaluate(WIDGET_KIND, [node_id, name]) == "combo":
-            self.page.locator(".litecontextmenu .litemenu-entry").get_by_text(str(value), exact=True).click()
+            self.opened_at(x, y, ".litecontextmenu .litemenu-entry").get_by_text(str(value), exact=True).click()
             return
-        asked = self.page.locator(".graphdialog input, .graphdialog textarea")
+        asked = self.opened_at(x, y, ".graphdialog input, .graphdialog textarea")
         asked.fill(str(value))
         asked.press("Enter")
 
+    def opened_at(self, x: float, y: float, selector: str) -> Locator:
+        """Click, and once more where a busy page has lost that, until what it opens is there."""
+        opened = self.page.locator(selector)
+        self.page.mouse.click(x, y)
+        try:
+            opened.first.wait_for(timeout=5_000)
+        except TimeoutError:
+            self.page.mouse.click(x, y)
+        return opened
+
     def text(self, node_id: int) -> str:
-        """What the node shows."""
+        """What the node shows, brought into view."""
+        self.page.evaluate(TITLE_AT, node_id)
+        self.page.wait_for_timeout(100)
         return self.page.evaluate(DRAWN_TEXT, node_id)
 
     def picture(self, node_id: int) -> list[int] | None:
@@ -67,12 +78,14 @@ class VueWidgets:
         self.page.keyboard.press("Tab")
 
     def field(self, node_id: int, name: str) -> Locator:
-        """The input of a number or text; the two front ends name it differently."""
+        """The input of a number or text; the front ends name it differently."""
         kinds = ":is(input, textarea)"
         ways = (
             f'[data-widget-name="{name}"] {kinds}',
             f'{kinds}[aria-label="{name}"]',
             f'{kinds}[placeholder="{name}"]',
+            f'[aria-label="{name}"] {kinds}',
+            f'label:text-is("{name}") ~ {kinds}',
         )
         return self.node(node_id).locator(", ".join(ways)).first
 

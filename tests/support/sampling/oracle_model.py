@@ -214,8 +214,8 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def oracle_model(family: str, adapters: tuple[OracleAdapter, ...]):
-    """A ModelPatcher of an `OracleModel` with the golden case's denoiser."""
-    patcher = small_models.small_model(family, OracleModel)
+def oracle_model(family: str, adapters: tuple[OracleAdapter, ...], dtype: torch.dtype = torch.float32):
+    """A ModelPatcher of an `OracleModel` with the golden case's denoiser, on the CPU."""
+    patcher = small_models.small_model(family, OracleModel, dtype, on=torch.device("cpu"))
     patcher.model.adapters = adapters
     return patcher

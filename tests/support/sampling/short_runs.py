@@ -11,6 +11,8 @@ from support import small_models
 
 STEPS, CFG = 3, 4.0
 
+least_tolerance = 0.0  # raised by whoever runs the laws with models of fewer bits (tools/gpu_parts)
+
 
 def noise(model, batch: int = 1, height: int = 8, width: int = 12) -> torch.Tensor:
     channels = model.model.latent_format.latent_channels
@@ -38,7 +40,8 @@ def noise_prediction(model, conds: tuple[list, list], cfg: float, x: torch.Tenso
     found = []
 
     def one_step(denoiser, noise, sigmas, extra_args, callback, disable):
-        found.append((x - denoiser(x, sigma, **extra_args)) / sigma)
+        own, level = x.to(noise), sigma.to(noise)  # where the model is
+        found.append(((own - denoiser(own, level, **extra_args)) / level).cpu())
         return noise
 
     latent = torch.zeros_like(x)
@@ -55,7 +58,9 @@ def noise_level_and_input(sampling, timestep: torch.Tensor, latent: torch.Tensor
 
 
 def close(found, expected, tolerance: float = 1e-4) -> None:
-    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
+    """Check that two latents differ by at most this share of the largest value."""
+    share = max(tolerance, least_tolerance)
+    torch.testing.assert_close(found, expected, rtol=0, atol=share * float(expected.abs().max()))
 
 
 def same(found, expected) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comfyhost.workflow import ApiPrompt
+from comfyhost.prompt_builder import ApiPrompt
 
 ENCODE, APPLY = "IPAdapterInstructEncode", "IPAdapterInstructApply"
 GRID = "IPAdapterInstructGrid"

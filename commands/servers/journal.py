@@ -1,0 +1,95 @@
+"""A file of JSON lines that says what is done, so that a command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+PART = ".part"  # of a file's name, with a number before it, while it is written
+
+
+def write_file(content: bytes, target: Path) -> None:
+    """Write a file for good, the whole of it or nothing. Raises OSError, as for a full disk."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}{PART}")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class Journal:
+    """A file that only grows and says what is done; as a context manager, which keeps other commands away from it.
+
+    What a kill has left half-written in the folder goes at the beginning.
+    done: records by keys. failed: keys of what was tried and failed since. A line that is not whole, as a kill may
+    leave the last one, does not count.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.done: dict[str, dict] = {}
+        self.failed: set[str] = set()
+
+    def __enter__(self) -> Journal:
+        from filelock import FileLock, Timeout
+
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(f"{self.path}.lock")
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout:
+            raise ValueError(f"Another command works in {self.path.parent}. Wait for it, or end it.") from None
+        try:
+            for left in self.path.parent.rglob(f"*.[0-9]*{PART}"):
+                left.unlink()
+            self.file = self.path.open("ab+", buffering=0)  # what the disk refuses stays in no buffer
+            self.read()
+        except BaseException:
+            self.lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.file.close()
+        self.lock.release()
+
+    def read(self) -> None:
+        self.file.seek(0)
+        *lines, torn = self.file.read().split(b"\n")
+        if torn:
+            self.file.truncate(self.file.tell() - len(torn))
+        for line in lines:
+            self.take(line)
+
+    def take(self, line: bytes) -> None:
+        try:
+            entry = json.loads(line)
+            key, record = entry["key"], entry.get("record")
+        except (ValueError, KeyError, TypeError):
+            return  # damaged: it is done again
+        if isinstance(record, dict):
+            self.done[key] = record
+            self.failed.discard(key)
+        else:
+            self.failed.add(key)
+
+    def add(self, key: str, record: Mapping[str, object] | None, **more: object) -> None:
+        """Note for good what was made for a key; None: it failed. Raises OSError, as for a full disk."""
+        line = json.dumps({"key": key, "record": record, **more}).encode() + b"\n"
+        end = self.file.seek(0, os.SEEK_END)
+        try:
+            if self.file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            os.fsync(self.file.fileno())
+        except OSError:
+            self.file.truncate(end)
+            raise
+        self.take(line)

@@ -1,0 +1,46 @@
+"""The loop in which the drawn world's models are trained."""
+
+import pytest
+import torch
+from drawn_world.training import Plan, Training
+
+
+def trained(folder, monkeypatch, stops: tuple[int, ...]) -> Training:
+    """A small model after the last of these steps, stopped and taken up again at the others."""
+    monkeypatch.setenv("DRAWN_WORLD", str(folder))
+
+    def loss_of(step: int) -> torch.Tensor:
+        rows = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+        return (model(rows) - rows.sum(1, keepdim=True)).square().mean()
+
+    for stop in stops:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 1)
+        training = Training(Plan("small", stops[-1], 0.1, 5, averaged=0.9), model)
+        while training.step < stop:
+            training.learn(loss_of(training.step))
+        training.save()
+    return training
+
+
+def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypatch):
+    whole = trained(tmp_path / "whole", monkeypatch, (40,))
+    parts = trained(tmp_path / "parts", monkeypatch, (3, 17, 40))
+    assert parts.step == whole.step == 40
+    assert torch.equal(parts.model.weight, whole.model.weight)
+    assert torch.equal(parts.average["weight"], whole.average["weight"])
+
+
+def test_the_rate_goes_up_and_then_down_to_almost_nothing(tmp_path, monkeypatch):
+    training = trained(tmp_path, monkeypatch, (40,))
+    rates = []
+    for training.step in range(40):
+        rates.append(training.rate())
+    assert rates.index(max(rates)) == 4
+    assert rates[0] < 0.03 and rates[-1] < 0.003
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path, monkeypatch):
+    training = trained(tmp_path, monkeypatch, (2,))
+    with pytest.raises(FloatingPointError, match="at step 2"):
+        training.learn(torch.tensor(float("nan")))

@@ -1,0 +1,1 @@
+"""The scenes of the drawn world, and the drawings in them."""
