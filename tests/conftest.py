@@ -1,11 +1,12 @@
-"""Makes the pack importable for every test, see `support/importable_pack.py`; which tests a tier has; and how many
-examples property tests run.
+"""Makes the pack importable for every test, see `support/importable_pack.py`; which tests a tier has, and until when;
+and how many examples property tests run.
 
 In the test suite they are few and the same each time. `make properties` sets PROPERTIES_EXAMPLES: then they are so
 many and drawn anew each time, and a failure says how to see it again.
 """
 
 import os
+import time
 import zlib
 from pathlib import Path
 
@@ -81,6 +82,14 @@ def pytest_collection_modifyitems(config, items: list) -> None:
         kept = quick if tier == "quick" else kept - quick
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+@pytest.hookimpl(tryfirst=True)  # before anything is set up
+def pytest_runtest_setup(item) -> None:
+    """Skip what has not begun when the time for it is up: a slow machine runs less, and says what it left out."""
+    end = os.environ.get("REST_TIER_ENDS")  # seconds since 1970
+    if end and item.config.getoption("--tier") == "rest" and time.time() > float(end):
+        pytest.skip("there was no time left for it (REST_TIER_ENDS)")
 
 
 def folder_of(item) -> str:

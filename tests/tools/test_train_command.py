@@ -46,6 +46,7 @@ def command(pairs: Path, output: Path, *more: str, steps: int = STEPS) -> list[s
     checkpoint = models / "checkpoints" / "v1-5-pruned-emaonly-fp16.safetensors"
     files = ["--data", pairs, "--checkpoint", checkpoint, "--clip-vision", encoder, "--output", output]
     how = ["--max-train-steps", steps, "--batch-size", "2", "--resolution", SIDE, "--lr-warmup-steps", "2"]
+    how += ["--gradient-accumulation-steps", "2"]
     every = ["--logging-steps", "1", "--checkpointing-steps", "1", "--validation-steps", "100"]
     rest = [*every, "--comfyui", host().comfyui, "--cpu"]
     return [str(REPO_ROOT / "cli.py"), "train", *map(str, [*files, *how, *rest]), *SMALL, *more]
@@ -129,14 +130,18 @@ def test_an_image_encoder_of_fewer_layers_than_comfyui_knows_is_read(pairs, tmp_
 def test_two_processes_train_together(pairs, whole, tmp_path):
     output = tmp_path / "both.safetensors"
     where = ["--work", str(tmp_path / "work"), "--cache", str(whole.with_name("whole-training") / "cache")]
-    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1")
-    arguments = command(pairs, output, *where, "--gradient-accumulation-steps", "2", steps=2)
-    done = run(arguments, *launcher, "--mixed_precision", "no", "--dynamo_backend", "no")
+    # what `accelerate launch` starts on several cards; on the CPU it would start a single process
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--tee", "3")
+    done = run(command(pairs, output, *where, steps=2), *launcher)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert all(f"[default{rank}]:images encoded" in done.stderr for rank in (0, 1))
     found = load_file(output)
     assert all(torch.isfinite(weight).all() for weight in found.values())
     lines = (tmp_path / "work" / "losses.jsonl").read_text().splitlines()
     assert len(lines) == 2, "one process alone writes"
+    alone = (whole.with_name("whole-training") / "losses.jsonl").read_text().splitlines()
+    for said in ("loss", "grad_norm"):  # the means over both, each of which has examples of its own
+        assert json.loads(lines[0])[said] != pytest.approx(json.loads(alone[0])[said], rel=1e-4)
 
 
 @pytest.mark.parametrize(
