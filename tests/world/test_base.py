@@ -1,4 +1,4 @@
-"""The drawn world's base model: what it learns from, and that ComfyUI computes what training does."""
+"""The drawn world's base model: what it is trained on, and that ComfyUI computes what training does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the drawn world's adapters begin to read, and what they learn from."""
+"""How the drawn world's adapters begin to read, and what they are trained on."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from drawn_world.training import Plan, Training
+from drawn_world.training import Training, TrainingArguments, save_state, state_path
 
 
 def trained(folder, monkeypatch, stops: tuple[int, ...]) -> Training:
@@ -16,10 +16,11 @@ def trained(folder, monkeypatch, stops: tuple[int, ...]) -> Training:
     for stop in stops:
         torch.manual_seed(0)
         model = torch.nn.Linear(4, 1)
-        training = Training(Plan("small", stops[-1], 0.1, 5, averaged=0.9), model)
+        given = {"learning_rate": 0.1, "lr_warmup_steps": 5, "ema_decay": 0.9}
+        training = Training("small", model, TrainingArguments(stops[-1], **given))
         while training.step < stop:
-            training.learn(loss_of(training.step))
-        training.save()
+            training.optimize(loss_of(training.step))
+        save_state(state_path("small"), **training.state())
     return training
 
 
@@ -28,19 +29,10 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(tmp_path, monkeypa
     parts = trained(tmp_path / "parts", monkeypatch, (3, 17, 40))
     assert parts.step == whole.step == 40
     assert torch.equal(parts.model.weight, whole.model.weight)
-    assert torch.equal(parts.average["weight"], whole.average["weight"])
-
-
-def test_the_rate_goes_up_and_then_down_to_almost_nothing(tmp_path, monkeypatch):
-    training = trained(tmp_path, monkeypatch, (40,))
-    rates = []
-    for training.step in range(40):
-        rates.append(training.rate())
-    assert rates.index(max(rates)) == 4
-    assert rates[0] < 0.03 and rates[-1] < 0.003
+    assert torch.equal(parts.ema["weight"], whole.ema["weight"])
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path, monkeypatch):
     training = trained(tmp_path, monkeypatch, (2,))
     with pytest.raises(FloatingPointError, match="at step 2"):
-        training.learn(torch.tensor(float("nan")))
+        training.optimize(torch.tensor(float("nan")))

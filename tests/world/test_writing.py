@@ -1,4 +1,4 @@
-"""What the drawn world's adapters learn to write from."""
+"""What the drawn world's adapters are trained to write on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from drawn_world.adapter.reading import silent
-from drawn_world.adapter.writing import SHARE_SILENT, Lessons
+from drawn_world.adapter.writing import SHARE_SILENT, WritingDataset
 from drawn_world.autoencoder.components import components
 from drawn_world.base.examples import Latents
 from drawn_world.pictures.scenes import TASKS
@@ -16,30 +16,30 @@ EXAMPLES = 300
 
 
 @pytest.fixture(scope="module")
-def lessons() -> Lessons:
-    return Lessons(Latents(components()))
+def dataset() -> WritingDataset:
+    return WritingDataset(Latents(components()))
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_target_has_a_place_for_each_drawing_and_the_teacher_is_told_it(lessons, task):
+def test_a_target_has_a_place_for_each_drawing_and_the_teacher_is_told_it(dataset, task):
     drawn = random.Random(task)
     for _ in range(EXAMPLES):
-        target, _, _, whole = lessons.example(task, drawn)
+        target, _, _, whole = dataset.example(task, drawn)
         assert len(target.concepts) == len(target.places)
         assert sum(name == "concept" for (name, _), _ in whole) in (0, len(target.concepts))
 
 
-def test_tokens_that_say_nothing_change_nothing_for_the_teacher(lessons):
+def test_tokens_that_say_nothing_change_nothing_for_the_teacher(dataset):
     drawn, quiet = random.Random(0), 0
     for _ in range(EXAMPLES):
-        _, tokens, told, whole = lessons.example("everything", drawn)
+        _, tokens, told, whole = dataset.example("everything", drawn)
         if torch.equal(tokens, silent().expand_as(tokens)):
             quiet += 1
             assert told == whole
     assert quiet / EXAMPLES == pytest.approx(SHARE_SILENT, abs=0.06)
 
 
-def test_a_prompt_seldom_tells_what_is_asked_for(lessons):
+def test_a_prompt_seldom_tells_what_is_asked_for(dataset):
     drawn = random.Random(2)
-    told = [{name for (name, _), _ in lessons.example("style", drawn)[2]} for _ in range(EXAMPLES)]
+    told = [{name for (name, _), _ in dataset.example("style", drawn)[2]} for _ in range(EXAMPLES)]
     assert 0.1 < sum("style" in some for some in told) / EXAMPLES < 0.35

@@ -49,7 +49,7 @@ TRAINED: Mapping[str, Callable[[], dict[str, Tensor]]] = {
     "text": lambda: trained_state("text")["model"],
     "picture": trained_picture,
     "decoder": trained_decoder,
-    "base": lambda: trained_state("base")["average"],
+    "base": lambda: trained_state("base")["ema"],
 }
 
 

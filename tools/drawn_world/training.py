@@ -3,128 +3,111 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from ipadapter_instruct.models.training.training_arguments import TrainingArguments
 from torch import Tensor, nn
 
 from drawn_world.in_process import DEVICE
 from drawn_world.storage import log_to, save_state, saved_state, world_folder
 
 LOG = logging.getLogger(__name__)
-LAST = 0.01  # of the highest rate
-CLIP = 1.0
 LOG_EVERY, SAVE_SECONDS = 50, 60
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast a model learns. averaged: how slowly an average follows its weights, if there is one."""
-
-    name: str
-    steps: int
-    rate: float
-    warm_up: int = 100
-    betas: tuple[float, float] = (0.9, 0.98)
-    decay: float = 0.0
-    averaged: float | None = None
-    device: str = DEVICE
 
 
 @dataclass
 class Training:
-    """A model while it learns. `average` is empty unless the plan has one."""
+    """A model in training. ema: averages of its weights, empty unless the arguments have a decay for them."""
 
-    plan: Plan
+    name: str
     model: nn.Module
+    arguments: TrainingArguments
+    betas: tuple[float, float] = (0.9, 0.98)
     step: int = 0
-    average: dict[str, Tensor] = field(default_factory=dict)
+    ema: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         torch.set_num_threads(1)
         torch.set_flush_denormal(True)
-        log_to(world_folder() / f"{self.plan.name}.log")
-        self.model.to(self.plan.device)
-        self.learner = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=self.plan.rate,
-            betas=self.plan.betas,
-            weight_decay=self.plan.decay,
-            fused=True,
-        )
-        if before := saved_state(self.path):
-            self.model.load_state_dict(before["model"], strict="learner" in before)
-            self.step, self.average = before["step"], before.get("average", {})
-            if "learner" in before:  # else it goes on from what was stored, see `files`
-                self.learner.load_state_dict(before["learner"])
-        if self.plan.averaged and not self.average:
-            self.average = {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
+        self.model.to(DEVICE)
+        given = {"betas": self.betas, "weight_decay": self.arguments.weight_decay}
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True, **given)
+        if before := saved_state(state_path(self.name)):
+            self.model.load_state_dict(before["model"], strict="optimizer" in before)
+            self.step, self.ema = before["step"], before.get("ema", {})
+            if "optimizer" in before:  # else it goes on from what was stored, see `files`
+                self.optimizer.load_state_dict(before["optimizer"])
+        if self.arguments.ema_decay and not self.ema:
+            self.ema = {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
 
-    @property
-    def path(self):
-        return world_folder() / f"{self.plan.name}.pt"
+    def run(self, loss_of: Callable[[int], Tensor], tell: Callable[[], Any] = str, tell_every: int = 0) -> None:
+        """Do the steps that are left. loss_of: a step's loss; everything random in it comes from the number.
 
-    def run(self, loss_of: Callable[[int], Tensor], tell: Callable[[], Any] | None = None, tell_every: int = 0) -> None:
-        """Learn until the plan's last step. loss_of: a step's loss; everything random in it comes from the number."""
-        losses, started, worked, saved = [], time.monotonic(), time.process_time(), time.monotonic()
-        while self.step < self.plan.steps:
-            losses.append(self.learn(loss_of(self.step)))
-            if self.step % LOG_EVERY == 0:
-                times = ((time.monotonic() - started) / len(losses), (time.process_time() - worked) / len(losses))
-                loss = sum(losses) / len(losses)
-                LOG.info("step %d loss %.4f, %.3f s a step, %.3f of the core", self.step, loss, *times)
-                losses, started, worked = [], time.monotonic(), time.process_time()
-            if self.step == self.plan.steps or time.monotonic() - saved > SAVE_SECONDS:
-                self.save()
-                saved = time.monotonic()
-            if tell and (self.step == self.plan.steps or self.step % tell_every == 0):
-                LOG.info("step %d: %s", self.step, tell())
+        tell: what to log of the model after every so many steps, and at the end.
+        """
 
-    def learn(self, loss: Tensor) -> float:
+        def steps() -> Iterator[tuple[int, float]]:
+            while self.step < self.arguments.max_train_steps:
+                loss = self.optimize(loss_of(self.step))
+                yield self.step, loss
+                if tell_every and (self.step == self.arguments.max_train_steps or self.step % tell_every == 0):
+                    LOG.info("step %d: %s", self.step, tell())
+
+        log_and_save(self.name, steps(), self.state)
+
+    def optimize(self, loss: Tensor) -> float:
+        """Change the weights by one step. Raises FloatingPointError, with the weights as they were."""
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss at step {self.step} is no number. The last good state is kept.")
-        for group in self.learner.param_groups:
-            group["lr"] = self.rate()
-        self.learner.zero_grad(set_to_none=True)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.arguments.learning_rate_at(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
-        self.learner.step()
-        if self.average:
-            self.follow()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.arguments.max_grad_norm)
+        self.optimizer.step()
+        if self.ema:
+            self.update_ema()
         self.step += 1
         return loss.item()
 
-    def rate(self) -> float:
-        """Up in a straight line, then down in half a cosine to a hundredth."""
-        if self.step < self.plan.warm_up:
-            return self.plan.rate * (self.step + 1) / self.plan.warm_up
-        done = min(1.0, self.step / self.plan.steps)
-        return self.plan.rate * (LAST + (1 - LAST) * (0.5 + 0.5 * math.cos(math.pi * done)))
-
     @torch.no_grad()
-    def follow(self) -> None:
-        """Move the average towards the weights; faster at first."""
-        share = min(self.plan.averaged or 0.0, (1 + self.step) / (10 + self.step))
-        weights = self.model.state_dict()
-        torch._foreach_lerp_(list(self.average.values()), [weights[name] for name in self.average], 1 - share)
+    def update_ema(self) -> None:
+        weights, decay = self.model.state_dict(), self.arguments.ema_decay_at(self.step)
+        torch._foreach_lerp_(list(self.ema.values()), [weights[name] for name in self.ema], 1 - decay)
 
-    def save(self) -> None:
-        parts: Mapping[str, Any] = {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "learner": self.learner.state_dict(),
-        }
-        save_state(self.path, **parts)
+    def state(self) -> dict[str, Any]:
+        """Return all that the steps to come depend on."""
+        parts = {"step": self.step, "model": self.model.state_dict(), "ema": self.ema}
+        return {**parts, "optimizer": self.optimizer.state_dict()}
+
+
+def log_and_save(name: str, steps: Iterable[tuple[int, float]], state: Callable[[], dict[str, Any]]) -> None:
+    """Do the steps, which tell their numbers and losses, and log them; save the state now and then, and at the end."""
+    log_to(world_folder() / f"{name}.log")
+    losses, started, saved = [], time.monotonic(), time.monotonic()
+    for step, loss in steps:
+        losses.append(loss)
+        if step % LOG_EVERY == 0:
+            seconds = (time.monotonic() - started) / len(losses)
+            LOG.info("step %d loss %.4f, %.3f s a step", step, sum(losses) / len(losses), seconds)
+            losses, started = [], time.monotonic()
+        if time.monotonic() - saved > SAVE_SECONDS:
+            save_state(state_path(name), **state())
+            saved = time.monotonic()
+    save_state(state_path(name), **state())
+
+
+def state_path(name: str):
+    return world_folder() / f"{name}.pt"
 
 
 def trained_state(name: str) -> dict[str, Any]:
-    """What a training wrote last."""
-    found = saved_state(world_folder() / f"{name}.pt")
+    """Return what a training wrote last. Raises FileNotFoundError."""
+    found = saved_state(state_path(name))
     if found is None:
-        raise FileNotFoundError(f"{world_folder() / name}.pt is not there. Train the {name} first.")
+        raise FileNotFoundError(f"{state_path(name)} is not there. Train the {name} first.")
     return found

@@ -1,4 +1,4 @@
-"""Join what was taught to read and what was taught to write to an adapter's file.
+"""Join what was trained to read and what was trained to write to an adapter's file.
 
 PYTHONPATH=tools python -m drawn_world.adapter.joined NAME...
 """

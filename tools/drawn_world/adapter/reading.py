@@ -1,10 +1,10 @@
-"""An adapter's resampler is taught to read: pictures by instructions, into words.
+"""An adapter's resampler is trained to read: pictures by instructions, into words.
 
     PYTHONPATH=tools python -m drawn_world.adapter.reading joint [steps]
 
 Each image token stands for one attribute. It should lie where the text encoder's state of the right word lies when the
 instruction asks for the attribute, and else where padding lies, which says nothing to the base model, as without an
-instruction or a picture. `writing` teaches what becomes of the tokens.
+instruction or a picture. `writing` trains what becomes of the tokens.
 
 Names: joint, one of the tasks, or fixed, which knows one wording of each task.
 
@@ -43,14 +43,15 @@ from drawn_world.in_process import DEVICE
 from drawn_world.pictures.concepts import CONCEPTS, STYLES
 from drawn_world.pictures.drawing import draw
 from drawn_world.pictures.scenes import HELD_OUT, TASKS, Scene, random_scene
-from drawn_world.training import Plan, Training
+from drawn_world.training import Training, TrainingArguments
 from drawn_world.words.captions import plain_caption, random_told
 from drawn_world.words.instructions import PLAIN, held_out, trained
 
 JOINT, FIXED = "joint", "fixed"
 NAMES = (JOINT, FIXED, *TASKS)
 STEPS = {JOINT: 3000, FIXED: 3000, **{task: 1000 for task in TASKS}}
-BATCH, RATE, DECAY = 48, 1.5e-3, 0.05
+BATCH = 48
+ARGUMENTS = {"learning_rate": 1.5e-3, "weight_decay": 0.05, "ema_decay": 0.0}
 SHARE_EMPTY = 0.1  # of examples that are without one of these, which are to say nothing
 EMPTY = (("instruction",), ("instruction", "picture"), ("picture",), ("instruction", "picture", "prompt"))
 PATCHES_READ = 128  # in a step, of 256, so that a picture is not known by heart
@@ -122,7 +123,7 @@ def tokens_of(resampler: Resampler, images: Tensor, instructions: Tensor, prompt
     return scaled * resampler.norm_out.weight[: CODE + 1] + resampler.norm_out.bias[: CODE + 1]
 
 
-class Lessons:
+class ReadingDataset:
     """Examples of reading: a reference, a wording of a task, a prompt that does not matter."""
 
     def __init__(self, pool: References, texts: Readable, wordings: Mapping[str, Sequence[str]]) -> None:
@@ -211,20 +212,20 @@ def read_right(
 def train(name: str, steps: int) -> nn.Module:
     torch.manual_seed(0)
     if name == FIXED:
-        learnt = tried = {task: (PLAIN[task],) for task in TASKS}
+        wordings = tried = {task: (PLAIN[task],) for task in TASKS}
     else:
         tasks = TASKS if name == JOINT else (name,)
-        learnt, tried = ({task: some(task) for task in tasks} for some in (trained, held_out))
+        wordings, tried = ({task: some(task) for task in tasks} for some in (trained, held_out))
     resampler, texts = new_resampler(), Readable()
-    lessons = Lessons(references(), texts, learnt)
+    dataset = ReadingDataset(references(), texts, wordings)
 
     def loss_of(step: int) -> Tensor:
-        *given, wanted, may = (part.to(DEVICE) for part in lessons.batch(step))
+        *given, wanted, may = (part.to(DEVICE) for part in dataset.batch(step))
         with torch.autocast(DEVICE, torch.bfloat16):
             return difference(tokens_of(resampler, *given), wanted, may)
 
-    chosen = Plan(f"reading-{name}", steps, RATE, decay=DECAY)
-    Training(chosen, resampler).run(loss_of, lambda: read_right(resampler, texts, tried), 500)
+    training = Training(f"reading-{name}", resampler, TrainingArguments(steps, **ARGUMENTS))
+    training.run(loss_of, lambda: read_right(resampler, texts, tried), 500)
     return resampler
 
 

@@ -1,10 +1,10 @@
-"""An adapter's attention is taught to write, by the pack's own training: image tokens into pictures.
+"""An adapter's attention is trained to write, by the pack's own training: image tokens into pictures.
 
     PYTHONPATH=tools python -m drawn_world.adapter.writing [steps]
 
 Image tokens that lie where words lie should do what those words would have done in the prompt. So the base model is
 the teacher: what it predicts when it is told all, the adapted base should predict when the tokens say what the prompt
-leaves out, or says otherwise. There is far less noise in that than in pictures. `reading` teaches what gives the
+leaves out, or says otherwise. There is far less noise in that than in pictures. `reading` trains what gives the
 tokens; here they are made of words. Run again after a kill, it goes on where it was.
 
 Source: arXiv 1503.02531 (distillation), here of predictions at all noise levels.
@@ -14,10 +14,8 @@ B examples, T image tokens, L text tokens, D width.
 
 from __future__ import annotations
 
-import logging
 import random
 import sys
-import time
 from functools import partial
 
 import torch
@@ -41,13 +39,12 @@ from drawn_world.base.model import CONTEXT, POOLED, counting_copies
 from drawn_world.files import CHECKPOINT, build
 from drawn_world.in_process import comfy
 from drawn_world.pictures.scenes import TASKS, counted_pairs, random_scene, taken
-from drawn_world.storage import log_to, save_state, saved_state, world_folder
+from drawn_world.storage import saved_state
+from drawn_world.training import log_and_save, state_path
 from drawn_world.words.captions import TOLD
 
-LOG = logging.getLogger(__name__)
 NAME = "writing"
-STEPS, BATCH, RATE, AVERAGED = 14_500, 32, 1e-3, 0.998
-LOG_EVERY, SAVE_SECONDS = 50, 60
+STEPS, BATCH, LEARNING_RATE, EMA_DECAY = 14_500, 32, 1e-3, 0.998
 SHAPE = Shape(tokens=SIZES.tokens, width=SIZES.width, heads=SIZES.heads, blocks=SIZES.blocks, image_ff=2, text_ff=1)
 OFTEN = {"object": 3, "everything": 5}  # the hardest tasks, next to one of each other
 CONTRADICTED, SHARE_KEPT = 0.2, 0.9  # of the prompts tell what is asked for; of the other attributes are told
@@ -85,7 +82,7 @@ class GivenTokens(nn.Module):
         return image_features
 
 
-class Lessons:
+class WritingDataset:
     """Endless examples, as the pack's trainer takes a dataset: tokens of one scene, and a prompt that tells another."""
 
     instructions = ()
@@ -132,29 +129,19 @@ def trainer(steps: int) -> Trainer:
     adapter = TrainableAdapter(recognise({**from_scratch(base, SHAPE, seed=0), **hearing()}))
     adapter.image_projection = GivenTokens()
     drops = {"t_drop_rate": 0.0, "i_drop_rate": 0.0, "ti_drop_rate": 0.05}
-    numbers = {"learning_rate": RATE, "ema_decay": AVERAGED, "mixed_precision": BF16, **drops}
+    numbers = {"learning_rate": LEARNING_RATE, "ema_decay": EMA_DECAY, "mixed_precision": BF16, **drops}
     return Trainer(
-        adapter, base, Lessons(Latents(components())), TrainingArguments(steps, BATCH, **numbers), Accelerator()
+        adapter, base, WritingDataset(Latents(components())), TrainingArguments(steps, BATCH, **numbers), Accelerator()
     )
 
 
 def main() -> int:
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
     torch.set_num_threads(1)
-    log_to(world_folder() / f"{NAME}.log")
-    writing, path = trainer(steps), world_folder() / f"{NAME}.pt"
-    if before := saved_state(path):
+    writing = trainer(steps)
+    if before := saved_state(state_path(NAME)):
         writing.resume(before)
-    losses, started, saved = [], time.monotonic(), time.monotonic()
-    for report in writing.steps():
-        losses.append(report.loss)
-        if report.step % LOG_EVERY == 0:
-            seconds = (time.monotonic() - started) / len(losses)
-            LOG.info("step %d loss %.4f, %.2f s a step", report.step, sum(losses) / len(losses), seconds)
-            losses, started = [], time.monotonic()
-        if report.step == steps or time.monotonic() - saved > SAVE_SECONDS:
-            save_state(path, **writing.state())
-            saved = time.monotonic()
+    log_and_save(NAME, ((report.step, report.loss) for report in writing.steps()), writing.state)
     return 0
 
 

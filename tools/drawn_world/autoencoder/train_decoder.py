@@ -14,17 +14,19 @@ from torch import Tensor, nn
 
 from drawn_world.autoencoder.components import PATCH, Components, components
 from drawn_world.autoencoder.taesd import as_batch, new_taesd
+from drawn_world.in_process import DEVICE
 from drawn_world.pictures.drawing import draw, ground
 from drawn_world.pictures.scenes import SIDE, random_scene
-from drawn_world.training import Plan, Training
+from drawn_world.training import Training, TrainingArguments
 
-STEPS, RATE = 6000, 1e-3
+STEPS = 6000
+ARGUMENTS = {"learning_rate": 1e-3, "lr_warmup_steps": 30, "weight_decay": 0.0, "ema_decay": 0.0}
 BATCH, CROP = 16, 32
 NOISE = 0.08  # on latents, since a denoiser's are never exact
 EDGES = 0.5  # how much the error of differences between neighbours counts
 
 
-def train(chosen: Plan) -> None:
+def train(steps: int) -> None:
     found = components()
     decoder = new_taesd(found).taesd_decoder
 
@@ -32,13 +34,15 @@ def train(chosen: Plan) -> None:
         pictures = crops(random.Random(step), BATCH)
         latents = found.encode(pictures)
         latents = latents + NOISE * torch.randn(latents.shape, generator=torch.Generator().manual_seed(step))
-        wanted = as_batch(torch.from_numpy(pictures).movedim(-1, 1).to(chosen.device))
-        with torch.autocast(chosen.device, torch.bfloat16):
-            made = decoder(as_batch(latents.to(chosen.device)))
+        wanted = as_batch(torch.from_numpy(pictures).movedim(-1, 1).to(DEVICE))
+        with torch.autocast(DEVICE, torch.bfloat16):
+            made = decoder(as_batch(latents.to(DEVICE)))
         return difference(made.float(), wanted)
 
     tried = crops(random.Random("tried"), 128)
-    Training(chosen, decoder).run(loss_of, lambda: likeness(decoder, found, tried), 250)
+    Training("decoder", decoder, TrainingArguments(steps, **ARGUMENTS), (0.9, 0.99)).run(
+        loss_of, lambda: likeness(decoder, found, tried), 250
+    )
 
 
 def difference(made: Tensor, wanted: Tensor) -> Tensor:
@@ -76,8 +80,7 @@ def decibels(made: np.ndarray, wanted: np.ndarray) -> float:
 
 
 def main() -> int:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
-    train(Plan("decoder", steps, RATE, 30, (0.9, 0.99)))
+    train(int(sys.argv[1]) if len(sys.argv) > 1 else STEPS)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What the base learns from: scenes' latents, and captions of them.
+"""What the base is trained on: scenes' latents, and captions of them.
 
 Drawings stand on whole patches and the encoder looks at one patch alone, so a drawing's latents on a ground are made
-once. The text encoder is taught to give a sense's code where a word has one and zeros elsewhere, so here captions are
+once. The text encoder is trained to give a sense's code where a word has one and zeros elsewhere, so here captions are
 just these codes and zeros, and the text encoder need not be there.
 """
 

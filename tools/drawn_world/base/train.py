@@ -14,14 +14,16 @@ from torch import Tensor
 from drawn_world.autoencoder.components import components
 from drawn_world.base.examples import Latents, examples
 from drawn_world.base.model import new_base, velocity_loss
-from drawn_world.training import Plan, Training
+from drawn_world.in_process import DEVICE
+from drawn_world.training import Training, TrainingArguments
 
-STEPS, BATCH, RATE, AVERAGED = 16_000, 32, 1e-3, 0.999
+STEPS, BATCH = 40_000, 32
+ARGUMENTS = {"learning_rate": 1e-3, "lr_warmup_steps": 200, "weight_decay": 0.01, "ema_decay": 0.999}
 UNSURE = 0.03  # how far a trained text encoder is from the codes
 MIDDLE_LEVEL = 0.4  # of the logit-normal noise levels
 
 
-def train(chosen: Plan) -> None:
+def train(steps: int) -> None:
     base, latents = new_base(), Latents(components())
 
     def loss_of(step: int) -> Tensor:
@@ -31,18 +33,17 @@ def train(chosen: Plan) -> None:
         sigmas = torch.sigmoid(torch.special.ndtri(even.clamp(1e-4, 1 - 1e-4)) + MIDDLE_LEVEL)
         noise = torch.randn(pictures.shape, generator=generator)
         states = states + UNSURE * torch.randn(states.shape, generator=generator)
-        given = [tensor.to(chosen.device) for tensor in (pictures, states, noise, sigmas)]
-        with torch.autocast(chosen.device, torch.bfloat16):
+        given = [tensor.to(DEVICE) for tensor in (pictures, states, noise, sigmas)]
+        with torch.autocast(DEVICE, torch.bfloat16):
             return velocity_loss(base, *given)
 
-    training = Training(chosen, base.diffusion_model)
-    base.to(chosen.device)
+    training = Training("base", base.diffusion_model, TrainingArguments(steps, **ARGUMENTS), (0.9, 0.95))
+    base.to(DEVICE)
     training.run(loss_of)
 
 
 def main() -> int:
-    steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
-    train(Plan("base", steps, RATE, 200, (0.9, 0.95), 0.01, AVERAGED))
+    train(int(sys.argv[1]) if len(sys.argv) > 1 else STEPS)
     return 0
 
 

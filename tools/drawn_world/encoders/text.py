@@ -35,7 +35,7 @@ TAGGING, GATHERING = (0, 1), 11  # layers that do something
 TOWER = "text_model."
 LAYERS = f"{TOWER}encoder.layers."
 BESIDE = "encoder."  # the encoder, in a file that has a linear map beside it
-UNKNOWN = 0  # the row of words that were never taught
+UNKNOWN = 0  # the row of words that it was not trained on
 
 
 def codes() -> dict[Sense, Tensor]:

@@ -24,6 +24,7 @@ from drawn_world.encoders import PICTURE
 from drawn_world.encoders.picture import EMBEDDED, GRID, PIXELS, SEEN, PictureEncoder
 from drawn_world.encoders.text import SHORT, TextEncoder, Tokens
 from drawn_world.files import stored
+from drawn_world.in_process import DEVICE
 from drawn_world.pictures.concepts import CONCEPTS, OTHER_SETS, SETS, STYLES
 from drawn_world.pictures.drawing import COLOURLESS, Change, draw, drawings, more_drawings
 from drawn_world.pictures.scenes import (
@@ -42,11 +43,12 @@ from drawn_world.pictures.scenes import (
     set_of,
 )
 from drawn_world.storage import save_tensors, world_folder
-from drawn_world.training import Plan, Training
+from drawn_world.training import Training, TrainingArguments
 from drawn_world.words.captions import random_caption, random_told
 
 LOG = logging.getLogger(__name__)
-STEPS, BATCH, RATE, DECAY = 11_000, 64, 1.5e-3, 0.05
+STEPS, BATCH = 11_000, 64
+ARGUMENTS = {"learning_rate": 1.5e-3, "weight_decay": 0.05, "ema_decay": 0.0}
 POOL, FRESH = 4000, 16  # pictures kept; drawn anew in each step
 MOVED = 6  # pixels at most
 TRIED = 600
@@ -63,7 +65,7 @@ LABELS: dict[str, Sequence] = {
 THINGS = ("thing", "second thing")  # what the drawings show, also of what is no concept
 NUMBERS = {name: number for number, name in enumerate((*LABELS, *THINGS))}
 CLOSE = ("style", "set")  # told by what is near each patch, too
-UNTOLD = -100  # a label that is not to be learnt of a picture
+UNTOLD = -100  # a label that a picture is not trained on
 SHARE_MORE, SHARE_COLOURLESS, SHARE_RECOLOURED, SHARE_TURNED = 0.5, 0.25, 0.2, 0.5
 COUNTS = {
     "concept": 2.0,
@@ -78,8 +80,8 @@ IMPOSSIBLE = -1e4
 
 
 @functools.cache
-def learnt() -> tuple[tuple[str, ...], Tensor]:
-    """All that is drawn, the concepts first, and in which sets it is learnt [things, sets]."""
+def trained_on() -> tuple[tuple[str, ...], Tensor]:
+    """All that is drawn, the concepts first, and in which sets it is trained on [things, sets]."""
     things = (*CONCEPTS, *sorted({word for word, _ in more_drawings()}))
     others = [(c, name) for c in CONCEPTS for name in OTHER_SETS if drawings().has(c, name)]
     seen = torch.zeros(len(things), len(SETS), dtype=torch.bool)
@@ -105,7 +107,7 @@ def squares() -> Tensor:
 def labels_of(scene: Scene) -> list[int]:
     """The numbers of a scene's values, UNTOLD where there is none."""
     concept, second = (*scene.concepts, None)[:2]
-    things, _ = learnt()
+    things, _ = trained_on()
     values = (
         concept,
         second,
@@ -125,7 +127,7 @@ class Pictures:
     """Drawn scenes as bytes, some of which are drawn anew for every batch."""
 
     def __init__(self, seed: int) -> None:
-        things, seen = learnt()
+        things, seen = trained_on()
         named = {own: style for style, own in STYLES.items()}
         every = [(things[thing], named.get(own, own)) for thing, at in seen.nonzero().tolist() for own in [[*SETS][at]]]
         self.drawings = [pair for pair in every if pair[0] in CONCEPTS]
@@ -159,7 +161,7 @@ class Pictures:
                 return self.tokens.padded(ids)
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """Pictures, all their labels, which of them are to be learnt, and captions."""
+        """Pictures, all their labels, which of them count, and captions."""
         drawn = random.Random(step)
         self.draw(FRESH, drawn)
         rows = [drawn.randrange(min(self.next, POOL)) for _ in range(BATCH)]
@@ -188,8 +190,8 @@ class Reading(nn.Module):
         super().__init__()
         self.encoder = PictureEncoder()
         self.sizes = [len(known) for known in LABELS.values()]
-        self.told, self.thing = nn.Linear(EMBEDDED, sum(self.sizes)), nn.Linear(EMBEDDED, len(learnt()[0]))
-        self.here, self.looked_at = nn.Linear(SEEN, len(learnt()[0])), nn.Linear(SEEN, 1)
+        self.told, self.thing = nn.Linear(EMBEDDED, sum(self.sizes)), nn.Linear(EMBEDDED, len(trained_on()[0]))
+        self.here, self.looked_at = nn.Linear(SEEN, len(trained_on()[0])), nn.Linear(SEEN, 1)
         self.close = nn.Linear(SEEN, sum(len(LABELS[name]) for name in CLOSE))
 
     def forward(self, pictures: Tensor, places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -210,12 +212,12 @@ class Reading(nn.Module):
 
 
 def possible(labels: Tensor) -> dict[str, Tensor]:
-    """Of some labels, which values are learnt together with the picture's other values [B, values].
+    """Of some labels, which values are ever met together with the picture's other values [B, values].
 
     A concept is never seen in the style that is held out of it. Without this, one would be told by the other: "no
     apple is flat".
     """
-    seen = learnt()[1].to(labels.device)
+    seen = trained_on()[1].to(labels.device)
     own, concepts = labels[:, NUMBERS["set"]], len(CONCEPTS)
     by_set = seen[:concepts].T[own]
     second = labels[:, NUMBERS["second"]] - 1
@@ -252,14 +254,14 @@ def loss_of(reading: Reading, text: TextEncoder, batch: Sequence[Tensor]) -> Ten
     return total + ALIKE * (F.cross_entropy(alike, own) + F.cross_entropy(alike.T, own)) / 2
 
 
-def train(chosen: Plan, text: TextEncoder) -> Reading:
+def train(steps: int, text: TextEncoder) -> Reading:
     torch.manual_seed(0)
     reading = Reading()
-    training = Training(chosen, reading)
+    training = Training("picture", reading, TrainingArguments(steps, **ARGUMENTS))
     pictures = Pictures(training.step)
-    text = text.to(chosen.device)
+    text = text.to(DEVICE)
     training.run(
-        lambda step: loss_of(reading, text, [part.to(chosen.device) for part in pictures.batch(step)]),
+        lambda step: loss_of(reading, text, [part.to(DEVICE) for part in pictures.batch(step)]),
         lambda: figures(reading, sorted(HELD_OUT)),
         500,
     )
@@ -295,8 +297,8 @@ def figures(reading: Reading, pairs: Sequence[tuple[str, str]], count: int = TRI
 def main() -> int:
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
     text = TextEncoder.loaded(stored("text"))
-    reading = train(Plan("picture", steps, RATE, decay=DECAY), text)
-    LOG.info("of pairs it learnt: %s", figures(reading, REFERENCES))
+    reading = train(steps, text)
+    LOG.info("of pairs that it was trained on: %s", figures(reading, REFERENCES))
     save_tensors(dict(reading.state_dict()), world_folder() / PICTURE, "image encoder")
     return 0
 

@@ -16,18 +16,20 @@ from torch import Tensor, nn
 
 from drawn_world.encoders import TEXT
 from drawn_world.encoders.text import CODE, END, START, TextEncoder, Tokens, all_codes, code_of
+from drawn_world.in_process import DEVICE
 from drawn_world.pictures.scenes import TASKS, random_scene
 from drawn_world.storage import save_tensors, world_folder
-from drawn_world.training import Plan, Training
+from drawn_world.training import Training, TrainingArguments
 from drawn_world.words.captions import random_caption, random_told
 from drawn_world.words.instructions import random_instruction
 from drawn_world.words.senses import SENSES, Said, words_for
 
 LOG = logging.getLogger(__name__)
-STEPS, BATCH, RATE = 2000, 96, 2e-3
-LEARNT, TRIED = 20_000, 1000  # texts
+STEPS, BATCH = 2000, 96
+ARGUMENTS = {"learning_rate": 2e-3, "lr_warmup_steps": 60, "weight_decay": 0.0, "ema_decay": 0.0}
+TRAINED, TRIED = 20_000, 1000  # texts
 SHARE_INSTRUCTIONS, SHARE_WORDS, SHARE_UNKNOWN = 0.25, 0.1, 0.1
-UNTAUGHT = 48000  # a token that stands for all that are never taught
+UNTRAINED = 48000  # a token that stands for all that it is never trained on
 SUMMARY = (*SENSES, *((f"second {name}", value) for name, value in SENSES if name in ("concept", "place")))
 
 
@@ -63,11 +65,11 @@ class Texts:
         self.ids, self.states, self.told = torch.tensor(ids), torch.stack(states), torch.stack(told)
 
     def batch(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Some of the words that mean nothing are replaced by one that was never taught."""
+        """Some of the words that mean nothing are replaced by one that it is not trained on otherwise."""
         ids, states = self.ids[rows], self.states[rows].float()
         nothing = (states == 0).all(-1) & (ids != START) & (ids != END)
         unknown = nothing & (torch.rand(ids.shape, generator=generator) < SHARE_UNKNOWN)
-        return torch.where(unknown, UNTAUGHT, ids), states, self.told[rows]
+        return torch.where(unknown, UNTRAINED, ids), states, self.told[rows]
 
 
 class Tagging(nn.Module):
@@ -82,16 +84,16 @@ class Tagging(nn.Module):
         return states[..., :CODE], self.summary(pooled[:, :CODE]).float()
 
 
-def train(chosen: Plan, tagging: Tagging, texts: Texts) -> None:
+def train(steps: int, tagging: Tagging, texts: Texts) -> None:
     def loss_of(step: int) -> Tensor:
         generator = torch.Generator().manual_seed(step)
         rows = torch.randint(len(texts.ids), (BATCH,), generator=generator)
-        ids, wanted, told = (part.to(chosen.device) for part in texts.batch(rows, generator))
-        with torch.autocast(chosen.device, torch.bfloat16, enabled=step < 0.7 * chosen.steps):
+        ids, wanted, told = (part.to(DEVICE) for part in texts.batch(rows, generator))
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=step < 0.7 * steps):
             states, logits = tagging(ids)
         return (states.float() - wanted).square().mean() + F.binary_cross_entropy_with_logits(logits, told)
 
-    Training(chosen, tagging).run(loss_of)
+    Training("text", tagging, TrainingArguments(steps, **ARGUMENTS)).run(loss_of)
 
 
 @torch.no_grad()
@@ -120,10 +122,10 @@ def main() -> int:
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else STEPS
     torch.manual_seed(0)
     tokens = Tokens()
-    learnt, others = Texts(LEARNT, "texts", tokens), Texts(TRIED, "other texts", tokens)
-    tagging = Tagging(TextEncoder(vocabulary([learnt])))
-    train(Plan("text", steps, RATE, 60), tagging, learnt)
-    LOG.info("of texts that it did not learn: %s", tried(tagging.cpu(), others))
+    trained, others = Texts(TRAINED, "texts", tokens), Texts(TRIED, "other texts", tokens)
+    tagging = Tagging(TextEncoder(vocabulary([trained])))
+    train(steps, tagging, trained)
+    LOG.info("of texts that it was not trained on: %s", tried(tagging.cpu(), others))
     save_tensors(dict(tagging.state_dict()), world_folder() / TEXT, "text encoder")
     return 0
 

@@ -28,7 +28,7 @@ STYLES: Mapping[str, str] = DATA["styles"]
 OTHER_SETS = tuple(name for name in SETS if name not in STYLES.values())
 # A concept's plain word, and its name in the sets. All five styles have each.
 CONCEPTS: Mapping[str, str] = DATA["concepts"]
-# Names of which an image encoder would learn nothing about styles: flags, times, signs, variants.
+# Names that tell an image encoder nothing about styles: flags, times, signs, variants.
 TOO_PLAIN = re.compile(
     "flag|oclock|thirty|skin|keycap|button|arrow|square|circle|letter|family|couple|tone|hair|^man|^woman|person|men$|zodiac"
 )

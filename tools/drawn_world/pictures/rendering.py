@@ -98,7 +98,7 @@ def resized(pixels: np.ndarray, side: int) -> np.ndarray:
 
 
 def more_names(icons: Mapping[str, Icons]) -> list[str]:
-    """Other names that most sets have: an image encoder learns by them what styles are, whatever is drawn."""
+    """Other names that most sets have: they tell an image encoder what styles are, whatever is drawn."""
     known = {name.replace("-", "") for pair in CONCEPTS.items() for name in pair}
     sets_with = Counter(name for one in icons.values() for name in one.names)
     styles_with = Counter(name for style in STYLES.values() for name in icons[style].names)

@@ -10,7 +10,7 @@ from drawn_world.words.senses import DATA, TASK_WORDS, Said, text_of
 
 FRAMES: tuple[str, ...] = tuple(DATA["frames"])  # the plain one first
 HELD_OUT_FRAMES: tuple[str, ...] = tuple(DATA["held_out_frames"])
-HELD_OUT_WORDS: Mapping[str, str] = DATA["held_out_words"]  # known to the text encoder, and no adapter learns them
+HELD_OUT_WORDS: Mapping[str, str] = DATA["held_out_words"]  # the text encoder knows them, no adapter does
 PLAIN: Mapping[str, str] = {task: f"use the {TASK_WORDS[task][0]}".replace("the every", "every") for task in TASKS}
 
 
@@ -38,5 +38,5 @@ def said(frame: str, word: str, task: str | None) -> list[Said]:
 
 
 def random_instruction(task: str, drawn: random.Random) -> list[Said]:
-    """One for the text encoder to learn, with what its words mean: all words, but no held-out frame."""
+    """One for the text encoder to be trained on, with what its words mean: all words, but no held-out frame."""
     return said(drawn.choice(FRAMES), drawn.choice(TASK_WORDS[task]), task)

@@ -1,6 +1,6 @@
 """What words mean: a sense is an attribute's value or a task, and each has words of its own, in `words.json`.
 
-The first word is the plain one. All are taught to the text encoder, so that to the base model they are the same.
+The first word is the plain one. The text encoder is trained on all, so that to the base model they are the same.
 """
 
 from __future__ import annotations
