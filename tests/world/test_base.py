@@ -8,11 +8,11 @@ import pytest
 import torch
 from drawn_world.autoencoder.components import find_components
 from drawn_world.base.examples import Latents, examples, told_states
-from drawn_world.base.model import CONTEXT, COPIES, POOLED, SENSES, STATES, TOLD, new_base, velocity_loss, widened
+from drawn_world.base.model import CONTEXT, COPIES, FILLED, POOLED, SENSES, STATES, new_base, velocity_loss, widened
 from drawn_world.encoders.text import BLANKS, CODE, LENGTH, MARK, code_of
 from drawn_world.in_process import comfy
 from drawn_world.pictures.scenes import Scene, random_scene
-from drawn_world.words.captions import TOLD as ATTRIBUTES
+from drawn_world.words.captions import FILLED as ATTRIBUTES
 
 SCENES = (
     Scene(("cat", "moon"), "flat", "red", ("top left", "bottom right"), "dots"),
@@ -34,7 +34,7 @@ def base():
 
 def test_a_caption_has_as_many_states_as_senses_and_then_zeros():
     states = told_states(SCENES, ATTRIBUTES)
-    assert states.shape == (2, STATES, TOLD)
+    assert states.shape == (2, STATES, FILLED)
     told = states[:, : SENSES + 1].norm(dim=-1) > 1
     assert told.sum(1).tolist() == [SENSES, 5]  # a pair tells most; the natural colour is not told
 
@@ -54,7 +54,7 @@ def test_examples_are_the_same_for_the_same_seed():
 
 def test_an_untrained_base_predicts_nothing():
     latents, noise = torch.randn(2, 2, 16, 12, 12, generator=torch.Generator().manual_seed(0))
-    loss = velocity_loss(new_base(), latents, torch.zeros(2, STATES, TOLD), noise, torch.tensor([0.3, 0.8]))
+    loss = velocity_loss(new_base(), latents, torch.zeros(2, STATES, FILLED), noise, torch.tensor([0.3, 0.8]))
     torch.testing.assert_close(loss, (noise - latents).square().mean())
 
 
@@ -72,9 +72,9 @@ def test_comfyui_predicts_from_a_whole_text_what_the_short_one_gives_in_training
     drawn = random.Random(1)
     states = told_states([random_scene(drawn)], ATTRIBUTES)
     whole = torch.zeros(1, LENGTH, CONTEXT)
-    whole[:, 5 : 5 + SENSES, :TOLD] = states[:, :SENSES]  # places and other zeros don't matter
+    whole[:, 5 : 5 + SENSES, :FILLED] = states[:, :SENSES]  # places and other zeros don't matter
     whole[:, 20:, MARK] = 8.0  # the padding's
-    whole[:, -BLANKS:, :TOLD] += states[:, -BLANKS:]
+    whole[:, -BLANKS:, :FILLED] += states[:, -BLANKS:]
     latents, noise = torch.randn(2, 1, 16, 12, 12, generator=torch.Generator().manual_seed(2))
     sigma = torch.tensor([0.7])
     pooled = torch.randn(1, POOLED)  # is not listened to

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from drawn_world.adapter.reading import SLOTS
 from drawn_world.autoencoder.components import components
 from drawn_world.base.examples import Latents, examples
-from drawn_world.base.model import BLOCKS, SENSES, STATES, TOLD, WIDTH, counting_copies, new_base
+from drawn_world.base.model import BLOCKS, FILLED, SENSES, STATES, WIDTH, counting_copies, new_base
 from drawn_world.encoders.text import BLANKS, CODE, all_codes
 from drawn_world.files import stored
 
@@ -62,12 +62,12 @@ def hearing() -> dict[str, Tensor]:
 
 def words(denoiser: nn.Module) -> tuple[Tensor, Tensor]:
     """All that a token may be, as the first block has it [K, D], silence last; and in which slot it is said [K, S]."""
-    codes = [F.pad(code, (0, TOLD - CODE)) for code in all_codes().values()]
+    codes = [F.pad(code, (0, FILLED - CODE)) for code in all_codes().values()]
     slots = torch.zeros(len(codes) + 1, len(SLOTS))
     for number, ((name, _), second) in enumerate(all_codes()):
         if (name, int(second)) in SLOTS:
             slots[number, SLOTS.index((name, int(second)))] = 1.0
-    return denoiser.context_embedder(torch.stack([*codes, torch.zeros(TOLD)])), slots
+    return denoiser.context_embedder(torch.stack([*codes, torch.zeros(FILLED)])), slots
 
 
 def found_by_blanks(denoiser: nn.Module, queries: Tensor, states: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from drawn_world.autoencoder.components import PATCH, Components
-from drawn_world.base.model import STATES, TOLD
+from drawn_world.base.model import FILLED, STATES
 from drawn_world.encoders.text import BLANK_HEIGHT, BLANKS, CODE, code_of
 from drawn_world.pictures.drawing import draw, ground
 from drawn_world.pictures.scenes import BIG, BIG_PLACES, CORNERS, NATURAL, SMALL, Scene, random_scene
@@ -90,7 +90,7 @@ def told_states(scenes: Sequence[Scene], told: Collection[str]) -> Tensor:
 
 def states_of(captions: Sequence[Sequence[tuple[Sense, bool]]]) -> Tensor:
     """Captions as the text encoder gives them: a state for each sense, zeros, and the marks of blanks."""
-    states = torch.zeros(len(captions), STATES, TOLD)
+    states = torch.zeros(len(captions), STATES, FILLED)
     states[:, -BLANKS:, -BLANKS:] = BLANK_HEIGHT * torch.eye(BLANKS)
     for row, senses in enumerate(captions):
         for place, (sense, second) in enumerate(senses):

@@ -18,7 +18,7 @@ from drawn_world.in_process import comfy
 BLOCKS = 4
 WIDTH = 64 * BLOCKS
 CONTEXT, POOLED = 4096, 2048  # what SD3 is given; the text encoder fills the first of both
-TOLD = SIZES.channels + BLANKS
+FILLED = SIZES.channels + BLANKS  # of the context
 PATCH = 2
 SENSES = 8  # that a caption has at most
 STATES = SENSES + 1 + BLANKS  # of a short text: senses, then zeros, of which the last counts for all padding; blanks
@@ -28,7 +28,7 @@ PREFIX = "model.diffusion_model."
 
 def new_base(seed: int = 0) -> comfy.model_base.SD3:
     """ComfyUI's SD3 to be trained, in float32: as wide on the text's side as is ever filled."""
-    embedder = {"target": "torch.nn.Linear", "params": {"in_features": TOLD, "out_features": WIDTH}}
+    embedder = {"target": "torch.nn.Linear", "params": {"in_features": FILLED, "out_features": WIDTH}}
     sizes = {
         "in_channels": CHANNELS,
         "out_channels": CHANNELS,
@@ -107,7 +107,7 @@ def widened(weights: dict[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
     wide = dict(weights)
     name, context = "y_embedder.mlp.0.weight", weights["context_embedder.weight"]
     wide[name] = torch.zeros(WIDTH, POOLED)
-    rest = torch.randn(WIDTH, CONTEXT - TOLD, generator=torch.Generator().manual_seed(seed))
+    rest = torch.randn(WIDTH, CONTEXT - FILLED, generator=torch.Generator().manual_seed(seed))
     wide["context_embedder.weight"] = torch.cat([context, rest * context.std()], 1)
     wide["context_embedder.weight"][:, MARK] = 0.0
     return wide
