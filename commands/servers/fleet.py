@@ -218,7 +218,9 @@ class Fleet:
             self.seen = time.monotonic()
 
     def check_servers(self) -> None:
-        """Raises ClientError when none has answered for long."""
+        """Raises ClientError when none has answered for long, and when the fleet was left meanwhile."""
+        if self.stopping.is_set():
+            raise ClientError("The work was stopped; what it has not done yet is left.")
         if any(worker.alive for worker in self.workers):
             self.seen = time.monotonic()
         elif time.monotonic() > self.seen + self.patience.servers:

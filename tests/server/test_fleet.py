@@ -147,13 +147,22 @@ def test_failures_that_are_all_alike_end_the_work(server, picture):
 def test_a_stop_takes_the_prompt_from_the_server(server, tiny):
     prompt = tiny.changed("KSampler", steps=2000, seed=5)
     slow = Job("slow", "slow", lambda object_info, names: dict(prompt))
-    fleet = Fleet([server.url], print)
+    fleet, said = Fleet([server.url], print), []
+
+    def work() -> None:
+        try:
+            said.extend(fleet.run([slow]))
+        except ClientError as error:
+            said.append(str(error))
+
+    running = threading.Thread(target=work, daemon=True)
     with fleet:
-        running = threading.Thread(target=lambda: list(fleet.run([slow])), daemon=True)
         running.start()
         time.sleep(5)
         begin = time.monotonic()
     assert time.monotonic() < begin + 10
+    running.join(PATIENCE)
+    assert said == ["The work was stopped; what it has not done yet is left."]
     with Client(server.url) as client:
         deadline = time.monotonic() + PATIENCE
         while any(client.do(client.request("GET", "/queue")).values()) and time.monotonic() < deadline:
