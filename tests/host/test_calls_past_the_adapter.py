@@ -184,8 +184,6 @@ def test_rows_that_another_node_repeats_in_the_attention_are_refused(bare, embed
         model.set_model_attn2_output_patch(lambda n, extra_options: n.chunk(2)[0])
         return model
 
-    torch.testing.assert_close(
-        sample(repeats(bare)), sample(bare), rtol=1e-4, atol=1e-2
-    )  # sums of more rows may differ
+    torch.testing.assert_close(sample(repeats(bare)), sample(bare), rtol=1e-4, atol=1e-2)  # sums may differ
     with pytest.raises(ValueError, match="2 rows was expected.*it has 4"):
         sample(applied_with(repeats, order, bare, embeds, guidance="simple"))
