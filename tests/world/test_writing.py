@@ -6,11 +6,11 @@ import random
 
 import pytest
 import torch
-from drawn_world.adapter.reading import silent
-from drawn_world.adapter.writing import SHARE_SILENT, WritingDataset
+from drawn_world.adapter.reading import every_word, silent, wanted_tokens
+from drawn_world.adapter.writing import SHARE_SILENT, WritingDataset, doubted
 from drawn_world.autoencoder.components import components
 from drawn_world.base.examples import Latents
-from drawn_world.pictures.scenes import TASKS
+from drawn_world.pictures.scenes import TASKS, random_scene
 
 EXAMPLES = 300
 
@@ -43,3 +43,14 @@ def test_a_prompt_seldom_tells_what_is_asked_for(dataset):
     drawn = random.Random(2)
     told = [{name for (name, _), _ in dataset.example("style", drawn)[2]} for _ in range(EXAMPLES)]
     assert 0.1 < sum("style" in some for some in told) / EXAMPLES < 0.35
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_doubted_token_is_still_nearest_to_its_word_and_silence_is_not_doubted(task):
+    drawn = random.Random(task)
+    for _ in range(EXAMPLES):
+        wanted = wanted_tokens(random_scene(drawn), task)
+        made = doubted(wanted, drawn)
+        assert torch.equal((made @ every_word().T).argmax(-1), (wanted @ every_word().T).argmax(-1))
+        quiet = (wanted == silent()).all(-1)
+        assert torch.equal(made[quiet], wanted[quiet])

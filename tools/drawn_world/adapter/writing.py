@@ -14,11 +14,13 @@ B examples, T image tokens, L text tokens, D width.
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from ipadapter_instruct.models.adapter.checkpoint import recognise
 from ipadapter_instruct.models.denoisers.joint_attention_patch import OVERRIDE
 from ipadapter_instruct.models.training.accelerator import Accelerator
@@ -31,11 +33,12 @@ from ipadapter_instruct.models.training.training_arguments import BF16, Training
 from torch import Tensor, nn
 
 from drawn_world.adapter.hearing import hearing
-from drawn_world.adapter.reading import SIZES, silent, wanted_tokens
+from drawn_world.adapter.reading import SIZES, SLOTS, silent, wanted_tokens
 from drawn_world.adapter.references import wide
 from drawn_world.autoencoder.components import components
 from drawn_world.base.examples import Latents, senses_of, states_of
 from drawn_world.base.model import CONTEXT, POOLED, counting_copies
+from drawn_world.encoders.text import all_codes
 from drawn_world.files import CHECKPOINT, build
 from drawn_world.in_process import comfy
 from drawn_world.pictures.scenes import TASKS, counted_pairs, random_scene, taken
@@ -49,7 +52,8 @@ SHAPE = Shape(tokens=SIZES.tokens, width=SIZES.width, heads=SIZES.heads, blocks=
 OFTEN = {"object": 3, "everything": 5}  # the hardest tasks, next to one of each other
 CONTRADICTED, SHARE_KEPT = 0.2, 0.9  # of the prompts tell what is asked for; of the other attributes are told
 SHARE_SILENT = 0.1  # of examples whose tokens say nothing, and are to change nothing
-BLUR = 0.5  # of tokens, at most, since those that are read are never exact; a code's numbers are about one
+BLUR = 0.3  # of tokens, at most, since those that are read are never exact; a code's numbers are about one
+DOUBT = 0.45  # of a token, at most, is another word of its kind: so drawings are read that were never met
 
 
 def short_attention(function, q: Tensor, k: Tensor, v: Tensor, heads: int, *args, **settings) -> Tensor:
@@ -111,7 +115,25 @@ class WritingDataset:
             return scene, silent().expand(SIZES.tokens, -1), senses, senses
         target = taken(task, reference, scene)
         whole = senses_of(target, {*told, *TASKS[task]})
-        return target, wanted_tokens(reference, task), senses_of(scene, told), whole
+        return target, doubted(wanted_tokens(reference, task), drawn), senses_of(scene, told), whole
+
+
+def doubted(tokens: Tensor, drawn: random.Random) -> Tensor:
+    """Tokens [T, told], each of which is partly another word of its kind; those that say nothing as they are."""
+    blends = [
+        token if torch.equal(token, silent()) else torch.lerp(token, drawn.choice(kind), DOUBT * drawn.random())
+        for token, kind in zip(tokens, (*kinds(), [silent()]), strict=True)
+    ]
+    return torch.stack(blends)
+
+
+@functools.cache
+def kinds() -> list[list[Tensor]]:
+    """For each slot all words that are said there."""
+    codes = all_codes().items()
+    return [
+        [F.pad(code, (0, 1)) for ((kind, _), second), code in codes if (kind, int(second)) == slot] for slot in SLOTS
+    ]
 
 
 def conditioning(tokens: Tensor, context: Tensor, whole: Tensor) -> Conditioning:
