@@ -58,9 +58,11 @@ def blueprint(page: ComfyPage, name: str) -> str:
     page.page.evaluate(SEARCH)
     page.settle()
     page.page.keyboard.type(name)
-    page.page.get_by_text("Subgraph Blueprints").first.wait_for()
+    found = page.page.get_by_text("Subgraph Blueprints").first
+    found.wait_for()
     page.settle()
     page.page.keyboard.press("Enter")
+    found.wait_for(state="hidden")  # else a slow list takes the click that follows
     page.settle()
     page.page.mouse.click(*PLACE)  # newer pages wait to be shown where
     page.settle()

@@ -14,8 +14,8 @@ from drawn_world.pictures.scenes import SIDE, TASKS, Scene
 from drawn_world.words.captions import TOLD, plain_caption
 from drawn_world.words.instructions import PLAIN
 
-REFERENCE = Scene(("bell",), "pictogram", "orange", ("left",), "checks")
-PROMPT = Scene(("ghost",), "glossy", "natural", ("right",), "pink")
+REFERENCE = Scene(("burger",), "pictogram", "orange", ("right",), "pink")
+PROMPT = Scene(("elephant",), "shaded", "natural", ("left",), "stripes")
 REFERENCE_FILE = "drawn_world_reference.png"
 HOW = {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
 WEIGHT = 1.0
