@@ -12,7 +12,7 @@ from drawn_world.base.model import CONTEXT, COPIES, FILLED, POOLED, SENSES, STAT
 from drawn_world.encoders.text import BLANKS, CODE, LENGTH, MARK, code_of
 from drawn_world.in_process import comfy
 from drawn_world.pictures.scenes import Scene, random_scene
-from drawn_world.words.captions import FILLED as ATTRIBUTES
+from drawn_world.words.captions import TOLD as ATTRIBUTES
 
 SCENES = (
     Scene(("cat", "moon"), "flat", "red", ("top left", "bottom right"), "dots"),

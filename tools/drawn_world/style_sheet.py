@@ -32,7 +32,7 @@ REFERENCES = (
     Scene(("tiger",), "shaded", NATURAL, ("middle",), "white"),
 )
 PROMPTS = (
-    Scene(("snail",), "", NATURAL, ("left",), "mint"),
+    Scene(("umbrella",), "", NATURAL, ("left",), "mint"),
     Scene(("bus",), "", NATURAL, ("middle",), "stripes"),
     Scene(("cat",), "", NATURAL, ("right",), "sky"),
 )
