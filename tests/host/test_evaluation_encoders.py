@@ -22,6 +22,7 @@ from ipadapter_instruct.commands.evaluate.scores import clip_score, clip_style, 
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from support.patience import PATIENCE
+from support.random_clip import random_clip, random_clip_l, saved
 from support.refusals import refused
 from support.small_encoders import open_clip_state
 from torch import Tensor
@@ -51,29 +52,14 @@ def pictures(tmp_path_factory) -> list[Path]:
     return paths
 
 
-def random_clip(vision: dict, text: dict, width: int) -> transformers.CLIPModel:
-    """A CLIP whose embeddings differ from picture to picture and from text to text."""
-    torch.manual_seed(0)
-    ids = {"bos_token_id": 49406, "eos_token_id": 49407, "vocab_size": 49408}
-    config = transformers.CLIPConfig(
-        text_config={**text, **ids}, vision_config=vision, projection_dim=width, initializer_factor=4.0
-    )
-    return transformers.CLIPModel(config).eval()
-
-
 @pytest.fixture(scope="module")
 def clip_l() -> transformers.CLIPModel:
-    """ViT-L's towers, of two layers and for small pictures."""
-    vision = {"hidden_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 16, "intermediate_size": 512}
-    text = {"hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 256}
-    return random_clip({**vision, "image_size": 28, "patch_size": 14, "hidden_act": "quick_gelu"}, text, 96)
+    return random_clip_l()
 
 
 @pytest.fixture(scope="module")
 def clip_file(clip_l, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    clip_l.save_pretrained(folder)
-    return folder / "model.safetensors"
+    return saved(clip_l, tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")

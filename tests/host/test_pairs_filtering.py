@@ -14,6 +14,7 @@ import transformers
 from comfyhost.places import REPO_ROOT, host
 from PIL import Image
 from support.patience import PATIENCE
+from support.random_clip import random_clip_l, saved
 
 SIDE = 28  # of what the encoder reads, so that nothing is scaled
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -21,21 +22,12 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 @pytest.fixture(scope="module")
 def clip() -> transformers.CLIPModel:
-    """ViT-L's towers, of two layers."""
-    torch.manual_seed(0)
-    vision = {"hidden_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 16, "intermediate_size": 512}
-    vision |= {"image_size": SIDE, "patch_size": 14, "hidden_act": "quick_gelu"}
-    text = {"hidden_size": 768, "num_hidden_layers": 2, "num_attention_heads": 12, "intermediate_size": 256}
-    text |= {"bos_token_id": 49406, "eos_token_id": 49407, "vocab_size": 49408}
-    config = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=96, initializer_factor=4.0)
-    return transformers.CLIPModel(config).eval()
+    return random_clip_l()
 
 
 @pytest.fixture(scope="module")
 def clip_file(clip, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    clip.save_pretrained(folder)
-    return folder / "model.safetensors"
+    return saved(clip, tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")

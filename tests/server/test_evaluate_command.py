@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-import transformers
 from comfyhost.places import REPO_ROOT, host
 from comfyhost.prompt_builder import ApiPrompt
 from comfyhost.server import ComfyServer
@@ -28,6 +27,7 @@ from ipadapter_instruct.commands.evaluate.plan import ANY_TASK, Contender, Setti
 from PIL import Image
 from support import face_models
 from support.patience import PATIENCE
+from support.random_clip import random_clip, saved
 from support.servers.answering_judge import Answering
 
 from .conftest import TINY
@@ -76,17 +76,9 @@ def workflow(tiny: ApiPrompt, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random CLIP's file."""
-    torch.manual_seed(0)
     vision = {"hidden_size": 1024, "num_hidden_layers": 1, "num_attention_heads": 16, "intermediate_size": 64}
     text = {"hidden_size": 768, "num_hidden_layers": 1, "num_attention_heads": 12, "intermediate_size": 64}
-    config = transformers.CLIPConfig(
-        vision_config={**vision, "image_size": 28, "patch_size": 14},
-        text_config={**text, "vocab_size": 49408, "bos_token_id": 49406, "eos_token_id": 49407},
-        projection_dim=32,
-    )
-    folder = tmp_path_factory.mktemp("clip")
-    transformers.CLIPModel(config).save_pretrained(folder)
-    return folder / "model.safetensors"
+    return saved(random_clip({**vision, "image_size": 28, "patch_size": 14}, text, 32), tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
