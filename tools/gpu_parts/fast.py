@@ -24,11 +24,7 @@ BARE, BARE_OF_3, SIMPLE_STEP, THREE_WAY_STEP, INCUMBENT = "bare", "bare, 3 rows"
 
 
 def measure(run: Run) -> None:
-    bases = BASES if run.on_card else NARROW
-    for number, base in enumerate(bases):
-        with run.kept(f"steps of {base.title}"):
-            run.check_time()
-            steps_of(run, base, default_timer() + run.left() / (len(bases) - number))
+    run.each("steps of", BASES if run.on_card else NARROW, steps_of)
 
 
 def steps_of(run: Run, base: Base, end: float) -> None:

@@ -1,17 +1,23 @@
 """The run of one part: what it is given, its time, and where its results go as soon as they are there."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import json
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from timeit import default_timer
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
+
+if TYPE_CHECKING:  # it imports ComfyUI, whose arguments are not set yet
+    from benchmarks.models import Base
 
 LONGEST_ERROR = 500  # letters; the log has all of it
 
@@ -65,6 +71,13 @@ class Run:
         except Exception as error:
             traceback.print_exc(file=sys.stderr)
             self._write(what=what, error=f"{type(error).__name__}: {error}".splitlines()[0][:LONGEST_ERROR])
+
+    def each(self, what: str, bases: Sequence[Base], measure: Callable[[Run, Base, float], None]) -> None:
+        """Measure one base model after another, each until its even share of the time that is left is over."""
+        for number, base in enumerate(bases):
+            with self.kept(f"{what} {base.title}"):
+                self.check_time()
+                measure(self, base, default_timer() + self.left() / (len(bases) - number))
 
     def _write(self, **result) -> None:
         with self.results.open("a", encoding="utf-8") as file:

@@ -43,11 +43,7 @@ class DrawnPairs:
 
 
 def measure(run: Run) -> None:
-    bases = BASES if run.on_card else NARROW
-    for number, base in enumerate(bases):
-        with run.kept(f"training {base.title}"):
-            run.check_time()
-            teach(run, base, default_timer() + run.left() / (len(bases) - number))
+    run.each("training", BASES if run.on_card else NARROW, teach)
 
 
 @torch.inference_mode(False)
