@@ -21,7 +21,6 @@ SD15, SDXL = (REPO_ROOT / "workflows" / f"instruct_{family}.json" for family in 
 ENCODE, APPLY = "IPAdapterInstructEncode", "IPAdapterInstructApply"
 OWN, MARKED = "own words", "task (\N{WARNING SIGN} not a trained task)"
 LEAVES_APP = re.compile("Enter node graph|Open Workflow")
-TRIES = 10
 SIDE = 128
 STEPS = 40  # so many that something can be done while they run
 SENT = """async () => Object.values((await app.graphToPrompt()).output)
@@ -59,24 +58,16 @@ def make_a_new_one(page: ComfyPage) -> None:
     page.set(ENCODE, "prompt", f"not made before, {uuid4()}")
 
 
-def wait_for(page: ComfyPage, is_so: Callable[[], bool]) -> None:
-    """Wait a while; whether it came about is for the test to see."""
-    for _ in range(TRIES):
-        if is_so():
-            return
-        page.settle()
-
-
 def shows(page: ComfyPage, label: str, instruction: str, greyed: bool) -> None:
     """The Encode node shows this, within a while."""
     expected = [label, instruction, greyed]
-    wait_for(page, lambda: page.page.evaluate(SHOWN) == expected)
+    page.becomes(lambda: page.page.evaluate(SHOWN) == expected)
     assert page.page.evaluate(SHOWN) == expected
 
 
 def says(page: ComfyPage, node_type: str, words: str) -> None:
     """The node shows these words, within a while."""
-    wait_for(page, lambda: words in page.text(node_type))
+    page.becomes(lambda: words in page.text(node_type))
     assert words in page.text(node_type)
 
 
@@ -196,7 +187,7 @@ def begin_a_long_run(page: ComfyPage) -> None:
     page.set("KSampler", "steps", STEPS)
     with page.page.expect_response("**/prompt"):
         page.press_run()
-    wait_for(page, lambda: bool(queue_of(page)["queue_running"]))
+    assert page.becomes(lambda: bool(queue_of(page)["queue_running"]))
 
 
 def wait_until_idle(page: ComfyPage) -> None:

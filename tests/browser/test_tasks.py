@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -20,7 +20,6 @@ ENCODE, APPLY, LOADER = "IPAdapterInstructEncode", "IPAdapterInstructApply", "IP
 OWN, UNTRAINED = "own words", "\N{WARNING SIGN} not a trained task"
 TASKS = ["everything", "style", "colour", "pose", "composition", "face"]
 ONLY_SD15 = ["foreground", "background", "object"]
-TRIES = 10
 GUIDANCE = ("weight", "guidance", "instruct_guidance", "image_guidance")
 SAVED = "(type) => app.graph.serialize().nodes.find((node) => node.type === type)"
 PROMPT = "async (type) => Object.values((await app.graphToPrompt()).output).find((node) => node.class_type === type)"
@@ -61,14 +60,6 @@ def sd15(page: ComfyPage) -> ComfyPage:
     return page
 
 
-def wait_until(page: ComfyPage, is_so: Callable[[], bool]) -> None:
-    for _ in range(TRIES):  # a busy machine's page takes more than one
-        page.settle()
-        if is_so():
-            return
-    assert is_so()
-
-
 def is_greyed(page: ComfyPage) -> bool:
     return page.page.evaluate(GREYED)
 
@@ -80,7 +71,7 @@ def label_of(page: ComfyPage) -> str:
 
 def write(page: ComfyPage, words: str) -> None:
     page.set(ENCODE, "task", OWN)
-    wait_until(page, lambda: not is_greyed(page))
+    assert page.becomes(lambda: not is_greyed(page))
     page.set(ENCODE, "instruction", words)
 
 
@@ -139,28 +130,28 @@ def test_the_menu_takes_the_recommended_settings_all_the_same(sdxl: ComfyPage):
 def test_the_instruction_is_greyed_unless_it_counts_and_own_words_come_back(sd15: ComfyPage):
     assert is_greyed(sd15)
     sd15.set(ENCODE, "task", OWN)
-    wait_until(sd15, lambda: not is_greyed(sd15))
+    assert sd15.becomes(lambda: not is_greyed(sd15))
     sd15.set(ENCODE, "instruction", "use the Style of the sky")
     sd15.set(ENCODE, "task", "pose")
-    wait_until(sd15, lambda: is_greyed(sd15))
+    assert sd15.becomes(lambda: is_greyed(sd15))
     assert sd15.value(ENCODE, "instruction") == "use the pose"
     sd15.screenshot("greyed")
     sd15.set(ENCODE, "task", OWN)
-    wait_until(sd15, lambda: not is_greyed(sd15))
+    assert sd15.becomes(lambda: not is_greyed(sd15))
     assert sd15.value(ENCODE, "instruction") == "use the Style of the sky"
 
 
 def test_own_words_that_the_file_was_not_trained_on_are_marked(sd15: ComfyPage):
     write(sd15, "make it shine")
-    wait_until(sd15, lambda: UNTRAINED in label_of(sd15))
+    assert sd15.becomes(lambda: UNTRAINED in label_of(sd15))
     sd15.screenshot("untrained")
     write(sd15, "use the Style of the sky")
-    wait_until(sd15, lambda: UNTRAINED not in label_of(sd15))
+    assert sd15.becomes(lambda: UNTRAINED not in label_of(sd15))
 
 
 def test_an_instruction_that_the_file_was_trained_on_here_needs_no_warning(sd15: ComfyPage, models, tmp_path: Path):
     write(sd15, "make it shine")
-    wait_until(sd15, lambda: UNTRAINED in label_of(sd15))
+    assert sd15.becomes(lambda: UNTRAINED in label_of(sd15))
     name = sd15.value(LOADER, "adapter_name")
     tensors = pack_module("models.files.tensor_files").read_file(models.target / "ipadapter" / name)
     save_file(tensors, models.folder / "ipadapter" / TRAINED_FILE, {"instructions": json.dumps(["Make it shine"])})
@@ -168,18 +159,18 @@ def test_an_instruction_that_the_file_was_trained_on_here_needs_no_warning(sd15:
     (tmp_path / "trained.json").write_text(workflow, encoding="utf-8")
     sd15.clear()
     sd15.drop_workflow(tmp_path / "trained.json")
-    wait_until(sd15, lambda: sd15.value(ENCODE, "task") == OWN and UNTRAINED not in label_of(sd15))
+    assert sd15.becomes(lambda: sd15.value(ENCODE, "task") == OWN and UNTRAINED not in label_of(sd15))
     sd15.set(ENCODE, "instruction", "make it dull")
-    wait_until(sd15, lambda: UNTRAINED in label_of(sd15))
+    assert sd15.becomes(lambda: UNTRAINED in label_of(sd15))
 
 
 def test_a_task_that_the_loaded_file_was_not_trained_on_is_marked(sdxl: ComfyPage):
     sdxl.settle()
     assert sdxl.page.evaluate(CHOICES) == [OWN, *TASKS, *ONLY_SD15]
     sdxl.set(ENCODE, "task", "object")
-    wait_until(sdxl, lambda: UNTRAINED in label_of(sdxl))
+    assert sdxl.becomes(lambda: UNTRAINED in label_of(sdxl))
     sdxl.set(LOADER, "adapter_name", "ip-adapter-instruct-sd15.bin")
-    wait_until(sdxl, lambda: UNTRAINED not in label_of(sdxl))
+    assert sdxl.becomes(lambda: UNTRAINED not in label_of(sdxl))
 
 
 def test_a_node_without_a_loader_offers_every_task_and_fills_the_instruction_alone(page: ComfyPage):

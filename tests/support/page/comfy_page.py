@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,6 @@ SCREENSHOTS = REPO_ROOT / "output" / "screenshots"
 WINDOW = {"width": 1280, "height": 800}
 TIMEOUT = PATIENCE * 1000  # of a load or a run
 ANSWER_TIMEOUT = 120_000  # of anything else
-PICTURE_TRIES = 25
 SETTLE_TIME = 500
 # No first-run tour and no news; words at every zoom and nothing above them, for the pictures. Each version takes
 # the settings that it knows.
@@ -39,6 +39,7 @@ SETTINGS = {
 def new_window(browser: Browser) -> BrowserContext:
     context = browser.new_context(viewport=WINDOW, permissions=["clipboard-read", "clipboard-write"])
     context.set_default_timeout(ANSWER_TIMEOUT)
+    context.set_default_navigation_timeout(TIMEOUT)
     context.add_init_script(script.SEEN_BANNERS)
     return context
 
@@ -137,6 +138,14 @@ class ComfyPage:
         """Wait until the page has drawn what it knows, dialogs included."""
         self.page.wait_for_timeout(SETTLE_TIME)
 
+    def becomes(self, is_so: Callable[[], bool]) -> bool:
+        """Whether something is so, sooner or later: a busy machine's page takes its time."""
+        self.settle()
+        end = time.monotonic() + ANSWER_TIMEOUT / 1000
+        while not (so := is_so()) and time.monotonic() < end:
+            self.settle()
+        return so
+
     def nodes(self) -> list[dict]:
         """The nodes: id, type, title, pos, size, widgets (name -> value)."""
         return self.page.evaluate(script.NODES)
@@ -180,12 +189,10 @@ class ComfyPage:
         return self.picture_of(self.node(node_type)["id"])
 
     def picture_of(self, node_id: int) -> list[int] | None:
-        for _ in range(PICTURE_TRIES):
-            size = self.widgets.picture(node_id)
-            if size and size[0]:
-                return size
-            self.page.wait_for_timeout(200)
-        return None
+        def size() -> list[int] | None:
+            return self.widgets.picture(node_id)
+
+        return size() if self.becomes(lambda: bool((size() or [0])[0])) else None
 
     def make_small(self, side: int) -> None:
         """Have the open workflow make small pictures in one step."""
