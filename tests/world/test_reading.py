@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from drawn_world.adapter.reading import (
     new_resampler,
     silent,
     tokens_of,
+    trained_tokens,
     wanted_tokens,
 )
 from drawn_world.adapter.references import wide
@@ -41,6 +43,14 @@ def test_tokens_say_what_is_asked_for_and_nothing_else(task):
     torch.testing.assert_close(tokens.norm(dim=-1), torch.full((len(tokens),), LENGTH))
 
 
+def test_a_token_is_not_trained_where_the_world_has_no_word():
+    slots = [name for name, _ in SLOTS]
+    for scene, without in ((replace(PAIR, style="noto-v1"), "style"), (replace(PAIR, concepts=("?", "?")), "concept")):
+        assert trained_tokens(scene, "everything").tolist() == [*(name != without for name in slots), True]
+        assert torch.equal(wanted_tokens(scene, "everything")[slots.index(without)], silent())
+        assert trained_tokens(scene, "colour").all()
+
+
 def test_every_wanted_token_is_a_word():
     drawn = random.Random(0)
     for _ in range(50):
@@ -51,11 +61,7 @@ def test_every_wanted_token_is_a_word():
 def test_the_short_way_through_a_resampler_is_the_packs_own():
     torch.manual_seed(0)
     resampler = new_resampler()
-    images, instructions, prompts = (
-        torch.randn(2, 257, CHANNELS),
-        torch.randn(2, 77, CODE + 1),
-        torch.randn(2, 77, CODE + 1),
-    )
+    images, instructions, prompts = (torch.randn(2, *size) for size in ((257, CHANNELS), *((77, CODE + 1),) * 2))
     with torch.no_grad():
         short = tokens_of(resampler, images, instructions, prompts)
         whole = resampler(

@@ -12,20 +12,10 @@ from drawn_world.pictures.concepts import CONCEPTS, SETS, STYLES
 from drawn_world.pictures.drawing import Drawings, draw, ground
 from drawn_world.pictures.judge import seen
 from drawn_world.pictures.rendering import fetched
-from drawn_world.pictures.scenes import (
-    BIG_PLACES,
-    DRAWINGS,
-    HELD_OUT,
-    NATURAL,
-    TASKS,
-    TINTS,
-    Scene,
-    random_scene,
-    taken,
-)
+from drawn_world.pictures.scenes import BIG_PLACES, DRAWINGS, HELD_OUT, TASKS, TINTS, Scene, random_scene, taken
 from drawn_world.storage import STORED
 
-SCENE = Scene(("cat",), "flat", NATURAL, ("left",), "mint")
+SCENE = Scene(("cat",), "flat", "natural", ("left",), "mint")
 OTHER = Scene(("moon",), "cartoon", "blue", ("top left",), "dots")
 
 

@@ -32,6 +32,7 @@ from drawn_world.adapter.references import (
     picture_encoder,
     references,
     states_of,
+    without_words,
 )
 from drawn_world.base.examples import senses_of
 from drawn_world.base.model import CONTEXT
@@ -93,9 +94,15 @@ def silent() -> Tensor:
 def wanted_tokens(scene: Scene, task: str) -> Tensor:
     """What the tokens should be of a reference, [T, 128]."""
     tokens = silent().repeat(SIZES.tokens, 1)
-    for (name, value), second in senses_of(scene, TASKS[task]):
+    for (name, value), second in senses_of(scene, set(TASKS[task]) - without_words(scene)):
         tokens[SLOTS.index((name, int(second)))] = F.pad(code_of((name, value), second), (0, 1))
     return tokens
+
+
+def trained_tokens(scene: Scene, task: str) -> Tensor:
+    """Which tokens are trained of a reference, [T]: all but those that would need a word that the world has not."""
+    untold = {"concept" if name == "concepts" else name for name in without_words(scene) & set(TASKS[task])}
+    return torch.tensor([name not in untold for name, _ in SLOTS] + [True])
 
 
 @functools.cache
@@ -135,7 +142,7 @@ class ReadingDataset:
         self.empty, self.blank = texts.states([""])[0], blank_states()
 
     def batch(self, step: int) -> tuple[Tensor, ...]:
-        """References' states, instructions, prompts, the tokens that are wanted, and which words they may be."""
+        """References' states, instructions, prompts, the tokens that are wanted, which count, and what they may be."""
         drawn = random.Random(step)
         tasks = [drawn.choice([*self.rows]) for _ in range(BATCH)]
         rows = [drawn.choice(self.rows[task]) for task in tasks]
@@ -143,11 +150,12 @@ class ReadingDataset:
         prompts = self.prompts[[drawn.randrange(PROMPTS) for _ in range(BATCH)]]
         scenes = [self.pool.scenes[row] for row in rows]
         wanted = torch.stack([wanted_tokens(scene, task) for scene, task in zip(scenes, tasks, strict=True)])
+        count = torch.stack([trained_tokens(scene, task) for scene, task in zip(scenes, tasks, strict=True)])
         may = torch.stack([possible(scene) for scene in scenes])
         images = self.pool.states[rows].float()
         for number in range(BATCH):
             if drawn.random() < SHARE_EMPTY:
-                wanted[number], may[number] = silent(), True
+                wanted[number], count[number], may[number] = silent(), True, True
                 without = drawn.choice(EMPTY)
                 if "picture" in without:
                     images[number] = self.blank
@@ -156,7 +164,7 @@ class ReadingDataset:
                 if "prompt" in without:
                     prompts[number] = self.empty
         patches = sorted([0, *drawn.sample(range(1, 257), PATCHES_READ)])
-        return images[:, patches], instructions, prompts, wanted, may
+        return images[:, patches], instructions, prompts, wanted, count, may
 
 
 @functools.cache
@@ -181,12 +189,12 @@ def possible(scene: Scene) -> Tensor:
     return ~torch.stack([torch.zeros(len(every_word()), dtype=torch.bool), *known]).any(0)
 
 
-def difference(made: Tensor, wanted: Tensor, may: Tensor) -> Tensor:
-    """How far tokens are from what they should be, and whether that is the nearest word of those that may be."""
+def difference(made: Tensor, wanted: Tensor, count: Tensor, may: Tensor) -> Tensor:
+    """How far tokens that count are from what they should be, and whether that is the nearest word that may be."""
     words = every_word().to(made)
     right = (wanted @ words.T).argmax(-1)
     logits = (made @ words.T * SHARPNESS).masked_fill(~may[:, None], -1e4)
-    return (made - wanted).square().mean() + F.cross_entropy(logits.flatten(0, 1), right.flatten())
+    return (made - wanted)[count].square().mean() + F.cross_entropy(logits[count], right[count])
 
 
 @torch.no_grad()
@@ -220,9 +228,9 @@ def train(name: str, steps: int) -> nn.Module:
     dataset = ReadingDataset(references(), texts, wordings)
 
     def loss_of(step: int) -> Tensor:
-        *given, wanted, may = (part.to(DEVICE) for part in dataset.batch(step))
+        *given, wanted, count, may = (part.to(DEVICE) for part in dataset.batch(step))
         with torch.autocast(DEVICE, torch.bfloat16):
-            return difference(tokens_of(resampler, *given), wanted, may)
+            return difference(tokens_of(resampler, *given), wanted, count, may)
 
     training = Training(f"reading-{name}", resampler, TrainingArguments(steps, **ARGUMENTS))
     training.run(loss_of, lambda: read_right(resampler, texts, tried), 500)

@@ -22,10 +22,10 @@ from drawn_world.encoders.text import LENGTH, SHORT, TextEncoder, Tokens
 from drawn_world.files import encoder_of, stored, stored_path
 from drawn_world.pictures.concepts import CONCEPTS, OTHER_SETS, STYLES
 from drawn_world.pictures.drawing import draw, drawings, more_drawings
-from drawn_world.pictures.scenes import REFERENCES, SHARE_PAIRS, TASKS, Scene, random_scene
+from drawn_world.pictures.scenes import OFTEN_TINTED, REFERENCES, SHARE_PAIRS, TASKS, Scene, random_scene
 from drawn_world.storage import save_tensors, world_folder
 
-REFERENCES_KEPT, AT_ONCE, MOVED = 10_000, 50, 6
+REFERENCES_KEPT, AT_ONCE, MOVED = 16_000, 50, 6
 
 
 def picture_encoder() -> PictureEncoder:
@@ -42,27 +42,27 @@ class References:
     states: Tensor
 
     def for_task(self, task: str) -> list[int]:
-        """The numbers of those that have all that a task asks for, in words of the world."""
-        asked = TASKS[task]
-        return [
-            number
-            for number, scene in enumerate(self.scenes)
-            if ("style" not in asked or scene.style in STYLES)
-            and ("concepts" not in asked or all(concept in CONCEPTS for concept in scene.concepts))
-        ]
+        """The numbers of those that have something of what a task asks for, in words of the world."""
+        return [number for number, scene in enumerate(self.scenes) if set(TASKS[task]) - without_words(scene)]
+
+
+def without_words(scene: Scene) -> set[str]:
+    """The attributes for whose values the world has no word."""
+    style = set() if scene.style in STYLES else {"style"}
+    return style if set(scene.concepts) <= set(CONCEPTS) else {"concepts", *style}
 
 
 def references(count: int = REFERENCES_KEPT) -> References:
-    """Half are of the five styles, others of other sets, or of no concept of the world. Made once for an encoder."""
+    """A quarter are the world's own drawings, others of other sets, half of no concept. Made once for each encoder."""
     drawn = random.Random("references")
     others = [(concept, name) for concept in CONCEPTS for name in OTHER_SETS if drawings().has(concept, name)]
     more = [pair for pair in more_drawings() if pair[1] in STYLES]
-    kinds = (REFERENCES, others, REFERENCES, more)
-    scenes = [random_scene(drawn, kinds[n % 4], 0.0 if n % 4 == 3 else SHARE_PAIRS) for n in range(count)]
-    encoder = hashlib.sha256(stored_path("picture").read_bytes()).hexdigest()[:8]
-    path = world_folder() / f"references-{count}-{encoder}.safetensors"
+    kinds, pairs = (REFERENCES, others, more, more), (SHARE_PAIRS, SHARE_PAIRS, 0.0, 0.0)
+    scenes = [random_scene(drawn, kinds[n % 4], pairs[n % 4], OFTEN_TINTED) for n in range(count)]
+    changes = [(drawn.randint(-MOVED, MOVED), drawn.randint(-MOVED, MOVED), drawn.choice((1, -1))) for _ in scenes]
+    made_of = stored_path("picture").read_bytes() + repr((scenes, changes)).encode()
+    path = world_folder() / f"references-{hashlib.sha256(made_of).hexdigest()[:16]}.safetensors"
     if not path.is_file():
-        changes = [(drawn.randint(-MOVED, MOVED), drawn.randint(-MOVED, MOVED), drawn.choice((1, -1))) for _ in scenes]
         pictures = (changed(*both) for both in zip(scenes, changes, strict=True))
         save_tensors({"states": states_of(picture_encoder(), pictures)}, path, "reference pictures' states")
     return References(scenes, load_file(path)["states"])

@@ -20,7 +20,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawn_world.encoders import PICTURE
 from drawn_world.encoders.picture import EMBEDDED, GRID, PIXELS, SEEN, PictureEncoder
 from drawn_world.encoders.text import SHORT, TextEncoder, Tokens
 from drawn_world.files import stored
@@ -34,15 +33,16 @@ from drawn_world.pictures.scenes import (
     GROUNDS,
     HELD_OUT,
     NATURAL,
+    OFTEN_TINTED,
     PAIRS,
     REFERENCES,
+    SHARE_PAIRS,
     SMALL,
     TINTS,
     Scene,
     random_scene,
     set_of,
 )
-from drawn_world.storage import save_tensors, world_folder
 from drawn_world.training import Training, TrainingArguments
 from drawn_world.words.captions import random_caption, random_told
 
@@ -66,7 +66,7 @@ THINGS = ("thing", "second thing")  # what the drawings show, also of what is no
 NUMBERS = {name: number for number, name in enumerate((*LABELS, *THINGS))}
 CLOSE = ("style", "set")  # told by what is near each patch, too
 UNTOLD = -100  # a label that a picture is not trained on
-SHARE_MORE, SHARE_COLOURLESS, SHARE_RECOLOURED, SHARE_TURNED = 0.5, 0.25, 0.2, 0.5
+SHARE_MORE, SHARE_COLOURLESS, SHARE_RECOLOURED, SHARE_TURNED = 0.5, 0.2, 0.3, 0.5
 COUNTS = {
     "concept": 2.0,
     "second": 0.5,
@@ -142,7 +142,8 @@ class Pictures:
     def draw(self, count: int, drawn: random.Random) -> None:
         for _ in range(count):
             row, more = self.next % POOL, drawn.random() < SHARE_MORE
-            scene = random_scene(drawn, self.more, 0.0) if more else random_scene(drawn, self.drawings)
+            of, pairs = (self.more, 0.0) if more else (self.drawings, SHARE_PAIRS)
+            scene = random_scene(drawn, of, pairs, OFTEN_TINTED)
             shift = (drawn.randint(-MOVED, MOVED), drawn.randint(-MOVED, MOVED))
             change, unseen = changed(more, scene.tint == NATURAL, drawn)
             self.pixels[row] = draw(scene, shift, change) * 255 + 0.5
@@ -299,7 +300,6 @@ def main() -> int:
     text = TextEncoder.loaded(stored("text"))
     reading = train(steps, text)
     LOG.info("of pairs that it was trained on: %s", figures(reading, REFERENCES))
-    save_tensors(dict(reading.state_dict()), world_folder() / PICTURE, "image encoder")
     return 0
 
 

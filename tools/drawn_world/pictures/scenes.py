@@ -59,6 +59,7 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 }
 COUNTED = ("object", "composition", "everything")  # tasks that need as many drawings as the reference has
 SHARE_SMALL, SHARE_PAIRS, SHARE_TINTED = 0.25, 0.2, 0.3
+OFTEN_TINTED = 0.55  # of what is read in training: in one colour, styles are hardest to tell
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,19 @@ DRAWINGS = tuple((concept, style) for concept in CONCEPTS for style in STYLES)
 REFERENCES = tuple(pair for pair in DRAWINGS if pair not in HELD_OUT)
 
 
-def random_scene(drawn: random.Random, drawings: Sequence[tuple[str, str]] = DRAWINGS, pairs: float = SHARE_PAIRS):
-    """A scene of these drawings; two of them with the probability `pairs`."""
+def random_scene(
+    drawn: random.Random,
+    drawings: Sequence[tuple[str, str]] = DRAWINGS,
+    pairs: float = SHARE_PAIRS,
+    tinted: float = SHARE_TINTED,
+) -> Scene:
+    """A scene of these drawings; two of them with the probability `pairs`, in one colour with that of `tinted`."""
     concept, style = drawn.choice(drawings)
     concepts, places = (concept,), random_places(drawn, pairs)
     if len(places) == 2:
         other = drawn.choice([c for c, s in drawings if s == style and c != concept] or [concept])
         concepts = (concept, other)
-    tint = drawn.choice(list(TINTS)) if drawn.random() < SHARE_TINTED else NATURAL
+    tint = drawn.choice(list(TINTS)) if drawn.random() < tinted else NATURAL
     return Scene(concepts, style, tint, places, drawn.choice(list(GROUNDS)))
 
 
