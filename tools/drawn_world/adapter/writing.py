@@ -51,6 +51,7 @@ STEPS, BATCH, LEARNING_RATE, EMA_DECAY = 14_500, 32, 1e-3, 0.998
 SHAPE = Shape(tokens=SIZES.tokens, width=SIZES.width, heads=SIZES.heads, blocks=SIZES.blocks, image_ff=2, text_ff=1)
 OFTEN = {"object": 3, "everything": 5}  # the hardest tasks, next to one of each other
 CONTRADICTED, SHARE_KEPT = 0.2, 0.9  # of the prompts tell what is asked for; of the other attributes are told
+SHARE_UNTOLD = 0.1  # of prompts tell nothing, as three-way guidance asks
 SHARE_SILENT = 0.1  # of examples whose tokens say nothing, and are to change nothing
 BLUR = 0.3  # of tokens, at most, since those that are read are never exact; a code's numbers are about one
 DOUBT = 0.45  # of a token, at most, is another word of its kind: so drawings are read that were never met
@@ -110,6 +111,7 @@ class WritingDataset:
         scene = random_scene(drawn, pairs=counted_pairs(task, reference))
         told, contradicts = [name for name in TOLD if name != "size"], drawn.random() < CONTRADICTED
         told = [name for name in told if drawn.random() < SHARE_KEPT and (contradicts or name not in TASKS[task])]
+        told = told if drawn.random() >= SHARE_UNTOLD else []
         if drawn.random() < SHARE_SILENT:
             senses = senses_of(scene, told)
             return scene, silent().expand(SIZES.tokens, -1), senses, senses
