@@ -7,7 +7,7 @@ import random
 import pytest
 import torch
 from drawn_world.autoencoder.components import find_components
-from drawn_world.base.examples import Latents, examples, told_states
+from drawn_world.base.examples import Latents, examples, senses_of, states_of
 from drawn_world.base.model import CONTEXT, COPIES, FILLED, POOLED, SENSES, STATES, new_base, velocity_loss, widened
 from drawn_world.encoders.text import BLANKS, CODE, LENGTH, MARK, code_of
 from drawn_world.in_process import comfy
@@ -33,14 +33,14 @@ def base():
 
 
 def test_a_caption_has_as_many_states_as_senses_and_then_zeros():
-    states = told_states(SCENES, ATTRIBUTES)
+    states = states_of([senses_of(scene, ATTRIBUTES) for scene in SCENES])
     assert states.shape == (2, STATES, FILLED)
     told = states[:, : SENSES + 1].norm(dim=-1) > 1
     assert told.sum(1).tolist() == [SENSES, 5]  # a pair tells most; the natural colour is not told
 
 
 def test_the_second_drawing_has_a_mark_of_its_own():
-    first, second = told_states(SCENES[:1], ("concepts",))[0, :2, :CODE]
+    first, second = states_of([senses_of(SCENES[0], ("concepts",))])[0, :2, :CODE]
     assert torch.equal(first, code_of(("concept", "cat")))
     assert not torch.equal(second, code_of(("concept", "moon")))
     assert torch.equal(second, code_of(("concept", "moon"), second=True))
@@ -69,8 +69,7 @@ def test_comfyui_predicts_from_a_whole_text_what_the_short_one_gives_in_training
     found.set_inference_dtype(torch.float32, None)
     host = found.get_model(wide, "model.diffusion_model.", device="cpu")
     host.load_model_weights(dict(wide), "model.diffusion_model.")
-    drawn = random.Random(1)
-    states = told_states([random_scene(drawn)], ATTRIBUTES)
+    states = states_of([senses_of(random_scene(random.Random(1)), ATTRIBUTES)])
     whole = torch.zeros(1, LENGTH, CONTEXT)
     whole[:, 5 : 5 + SENSES, :FILLED] = states[:, :SENSES]  # places and other zeros don't matter
     whole[:, 20:, MARK] = 8.0  # the padding's

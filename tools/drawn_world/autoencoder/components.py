@@ -26,7 +26,6 @@ VALUES = 3 * PATCH**2
 SCENES = 3000
 FILE = "components.safetensors"
 GROUND_COUNTS = 0.1  # how often a patch without a drawing counts
-TAKEN_BACK = 1e-4  # ridge of the linear decoder
 
 
 @dataclass(frozen=True)

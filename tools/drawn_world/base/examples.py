@@ -78,16 +78,6 @@ def senses_of(scene: Scene, told: Collection[str]) -> list[tuple[Sense, bool]]:
     return senses + ([(("ground", scene.ground), False)] if "ground" in told else [])
 
 
-def random_states(scenes: Sequence[Scene], drawn: random.Random) -> Tensor:
-    """Those of captions at random, [B, L, D]."""
-    return states_of([senses_of(scene, random_told(drawn)) for scene in scenes])
-
-
-def told_states(scenes: Sequence[Scene], told: Collection[str]) -> Tensor:
-    """Those of captions that tell these attributes, [B, L, D]."""
-    return states_of([senses_of(scene, told) for scene in scenes])
-
-
 def states_of(captions: Sequence[Sequence[tuple[Sense, bool]]]) -> Tensor:
     """Captions as the text encoder gives them: a state for each sense, zeros, and the marks of blanks."""
     states = torch.zeros(len(captions), STATES, FILLED)
@@ -101,4 +91,5 @@ def states_of(captions: Sequence[Sequence[tuple[Sense, bool]]]) -> Tensor:
 def examples(latents: Latents, count: int, drawn: random.Random) -> tuple[Tensor, Tensor]:
     """Latents [B, 16, 12, 12] of random scenes, and their captions' states [B, L, D]."""
     scenes = [random_scene(drawn) for _ in range(count)]
-    return torch.stack([latents.of(scene) for scene in scenes]), random_states(scenes, drawn)
+    states = states_of([senses_of(scene, random_told(drawn)) for scene in scenes])
+    return torch.stack([latents.of(scene) for scene in scenes]), states

@@ -1,3 +1,1 @@
 """Text and image encoders in the shapes of CLIP-L and ViT-H, of which a small part does something and is trained."""
-
-TEXT, PICTURE = "text.safetensors", "picture.safetensors"  # what is trained, in the cache folder

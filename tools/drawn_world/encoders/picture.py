@@ -33,7 +33,7 @@ CHANNELS = ANCHOR + 1
 ZERO = CHANNELS  # of the wide states: what norms make of the zeros in rows and columns
 HEIGHT, BALLAST = 8.0, 64.0  # of the one-hots and marks; of the constant, next to which all else is small in a norm
 LOUDER = 4.0  # than what is seen, so that norms are nearly the same for all images
-HEAD, HEADS, LAYERS, WIDTH = 80, 16, 32, 1280
+HEAD, LAYERS, WIDTH = 80, 32, 1280
 HIDDEN, FINE = 256, 768  # of the first layer, which sees the finest
 DILATIONS = (1, 2, 2, 4)  # in patches, of the layers that are convolutions
 SIZES = Sizes(channels=CHANNELS, heads=8, hidden=512, width=WIDTH, head=HEAD)

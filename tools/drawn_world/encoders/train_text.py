@@ -14,11 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawn_world.encoders import TEXT
 from drawn_world.encoders.text import CODE, END, START, TextEncoder, Tokens, all_codes, code_of
 from drawn_world.in_process import DEVICE
 from drawn_world.pictures.scenes import TASKS, random_scene
-from drawn_world.storage import save_tensors, world_folder
 from drawn_world.training import Training, TrainingArguments
 from drawn_world.words.captions import random_caption, random_told
 from drawn_world.words.instructions import random_instruction
@@ -126,7 +124,6 @@ def main() -> int:
     tagging = Tagging(TextEncoder(vocabulary([trained])))
     train(steps, tagging, trained)
     LOG.info("of texts that it was not trained on: %s", tried(tagging.cpu(), others))
-    save_tensors(dict(tagging.state_dict()), world_folder() / TEXT, "text encoder")
     return 0
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from drawn_world.pictures.concepts import CONCEPTS, STYLES
@@ -128,14 +127,3 @@ def ground(name: str) -> np.ndarray:
     }
     marked = marks.get(name, np.ones((SIDE, SIDE), bool))
     return np.where(marked[..., None], colours[0], colours[-1])
-
-
-def sheet(rows: list[list[np.ndarray]], scale: int = 1, gap: int = 2) -> Image.Image:
-    """Pictures in rows."""
-    height, width = rows[0][0].shape[:2]
-    page = Image.new("RGB", (max(map(len, rows)) * (width + gap), len(rows) * (height + gap)), "white")
-    for number, row in enumerate(rows):
-        for place, picture in enumerate(row):
-            pixels = (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
-            page.paste(Image.fromarray(pixels), (place * (width + gap), number * (height + gap)))
-    return page.resize((page.width * scale, page.height * scale), Image.Resampling.NEAREST)
