@@ -14,10 +14,10 @@ from drawn_world.pictures.scenes import SIDE, TASKS, Scene
 from drawn_world.words.captions import TOLD, plain_caption
 from drawn_world.words.instructions import PLAIN
 
-REFERENCE = Scene(("burger",), "pictogram", "orange", ("right",), "pink")
-PROMPT = Scene(("elephant",), "shaded", "natural", ("left",), "stripes")
+REFERENCE = Scene(("chick",), "glossy", "orange", ("middle",), "pink")
+PROMPT = Scene(("tractor",), "pictogram", "red", ("left",), "checks")
 REFERENCE_FILE = "drawn_world_reference.png"
-HOW = {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "simple"}
+HOW = {"steps": 20, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple"}
 WEIGHT = 1.0
 CELL, ROW = 288, 620
 TITLES = {  # of nodes that `cli.py pairs` looks for

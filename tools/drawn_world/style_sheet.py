@@ -32,9 +32,9 @@ REFERENCES = (
     Scene(("tiger",), "shaded", NATURAL, ("middle",), "white"),
 )
 PROMPTS = (
-    Scene(("umbrella",), "", NATURAL, ("left",), "mint"),
-    Scene(("bus",), "", NATURAL, ("middle",), "stripes"),
-    Scene(("cat",), "", NATURAL, ("right",), "sky"),
+    Scene(("pizza",), "", NATURAL, ("left",), "mint"),
+    Scene(("dog",), "", NATURAL, ("middle",), "stripes"),
+    Scene(("palm",), "", NATURAL, ("right",), "sky"),
 )
 
 

@@ -50,7 +50,7 @@ from drawn_world.words.instructions import PLAIN, held_out, trained
 
 JOINT, FIXED = "joint", "fixed"
 NAMES = (JOINT, FIXED, *TASKS)
-STEPS = {JOINT: 3000, FIXED: 3000, **{task: 1000 for task in TASKS}}
+STEPS = {JOINT: 6000, FIXED: 3000, **{task: 1000 for task in TASKS}}
 BATCH = 48
 ARGUMENTS = {"learning_rate": 1.5e-3, "weight_decay": 0.05, "ema_decay": 0.0}
 SHARE_EMPTY = 0.1  # of examples that are without one of these, which are to say nothing

@@ -47,7 +47,7 @@ from drawn_world.training import log_and_save, state_path
 from drawn_world.words.captions import TOLD
 
 NAME = "writing"
-STEPS, BATCH, LEARNING_RATE, EMA_DECAY = 14_500, 32, 1e-3, 0.998
+STEPS, BATCH, LEARNING_RATE, EMA_DECAY = 20_000, 32, 1e-3, 0.998
 SHAPE = Shape(tokens=SIZES.tokens, width=SIZES.width, heads=SIZES.heads, blocks=SIZES.blocks, image_ff=2, text_ff=1)
 OFTEN = {"object": 3, "everything": 5}  # the hardest tasks, next to one of each other
 CONTRADICTED, SHARE_KEPT = 0.2, 0.9  # of the prompts tell what is asked for; of the other attributes are told

@@ -47,7 +47,7 @@ from drawn_world.training import Training, TrainingArguments
 from drawn_world.words.captions import random_caption, random_told
 
 LOG = logging.getLogger(__name__)
-STEPS, BATCH = 11_000, 64
+STEPS, BATCH = 17_000, 64
 ARGUMENTS = {"learning_rate": 1.5e-3, "weight_decay": 0.05, "ema_decay": 0.0}
 POOL, FRESH = 4000, 16  # pictures kept; drawn anew in each step
 MOVED = 6  # pixels at most
