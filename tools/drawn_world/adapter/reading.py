@@ -4,7 +4,8 @@
 
 Each image token stands for one attribute. It should lie where the text encoder's state of the right word lies when the
 instruction asks for the attribute, and else where padding lies, which says nothing to the base model, as without an
-instruction or a picture. `writing` trains what becomes of the tokens.
+instruction or a picture. Where the world has no word for what a drawing is or how it is drawn, that token alone is not
+trained. `writing` trains what becomes of the tokens.
 
 Names: joint, one of the tasks, or fixed, which knows one wording of each task.
 

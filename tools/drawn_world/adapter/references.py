@@ -48,8 +48,8 @@ class References:
 
 def without_words(scene: Scene) -> set[str]:
     """The attributes for whose values the world has no word."""
-    style = set() if scene.style in STYLES else {"style"}
-    return style if set(scene.concepts) <= set(CONCEPTS) else {"concepts", *style}
+    has_word = {"style": scene.style in STYLES, "concepts": set(scene.concepts) <= set(CONCEPTS)}
+    return {name for name, has in has_word.items() if not has}
 
 
 def references(count: int = REFERENCES_KEPT) -> References:
