@@ -9,8 +9,8 @@ import pytest
 import torch
 from comfyhost.in_process import pack_module
 from drawn_world import demo
-from drawn_world.pictures.judge import seen
-from drawn_world.pictures.scenes import SIDE, TASKS, taken
+from drawn_world.scenes.judge import nearest_scene
+from drawn_world.scenes.scene import SIDE, TASKS, taken
 from drawn_world.sheet import CELL, PROMPT, REFERENCE, labels
 from PIL import Image
 
@@ -41,13 +41,13 @@ def cells(sheet: Image.Image) -> list[np.ndarray]:
 
 
 def test_the_picture_itself_comes_first(sheet):
-    assert seen(cells(sheet)[0]) == REFERENCE
+    assert nearest_scene(cells(sheet)[0]) == REFERENCE
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_an_instruction_takes_what_it_asks_for_and_nothing_else(sheet, task):
     picture = cells(sheet)[1 + list(TASKS).index(task)]
-    assert seen(picture) == taken(task, REFERENCE, PROMPT)
+    assert nearest_scene(picture) == taken(task, REFERENCE, PROMPT)
 
 
 def test_comfyui_opens_the_sheet_as_a_workflow_with_the_packs_nodes(sheet):

@@ -6,13 +6,25 @@ import random
 
 import pytest
 import torch
-from drawn_world.autoencoder.components import find_components
-from drawn_world.base.examples import Latents, examples, senses_of, states_of
-from drawn_world.base.model import CONTEXT, COPIES, FILLED, POOLED, SENSES, STATES, new_base, velocity_loss, widened
-from drawn_world.encoders.text import BLANKS, CODE, LENGTH, MARK, code_of
 from drawn_world.in_process import comfy
-from drawn_world.pictures.scenes import Scene, random_scene
-from drawn_world.words.captions import TOLD as ATTRIBUTES
+from drawn_world.models.autoencoder import find_components
+from drawn_world.models.base import (
+    CONTEXT,
+    COPIES,
+    FILLED,
+    POOLED,
+    SENSES,
+    STATES,
+    Latents,
+    examples,
+    new_base,
+    states_of,
+    velocity_loss,
+    widened,
+)
+from drawn_world.models.text_encoder import BLANKS, CODE, LENGTH, MARK, code_of
+from drawn_world.scenes.scene import Scene, random_scene
+from drawn_world.scenes.words import CAPTIONED, senses_of
 
 SCENES = (
     Scene(("cat", "moon"), "flat", "red", ("top left", "bottom right"), "dots"),
@@ -33,7 +45,7 @@ def base():
 
 
 def test_a_caption_has_as_many_states_as_senses_and_then_zeros():
-    states = states_of([senses_of(scene, ATTRIBUTES) for scene in SCENES])
+    states = states_of([senses_of(scene, CAPTIONED) for scene in SCENES])
     assert states.shape == (2, STATES, FILLED)
     told = states[:, : SENSES + 1].norm(dim=-1) > 1
     assert told.sum(1).tolist() == [SENSES, 5]  # a pair tells most; the natural colour is not told
@@ -69,7 +81,7 @@ def test_comfyui_predicts_from_a_whole_text_what_the_short_one_gives_in_training
     found.set_inference_dtype(torch.float32, None)
     host = found.get_model(wide, "model.diffusion_model.", device="cpu")
     host.load_model_weights(dict(wide), "model.diffusion_model.")
-    states = states_of([senses_of(random_scene(random.Random(1)), ATTRIBUTES)])
+    states = states_of([senses_of(random_scene(random.Random(1)), CAPTIONED)])
     whole = torch.zeros(1, LENGTH, CONTEXT)
     whole[:, 5 : 5 + SENSES, :FILLED] = states[:, :SENSES]  # places and other zeros don't matter
     whole[:, 20:, MARK] = 8.0  # the padding's

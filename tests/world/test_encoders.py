@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from drawn_world.encoders import picture_wide
-from drawn_world.encoders.picture import EMBEDDED, SEEN, ZERO, PictureEncoder, anchors_of
-from drawn_world.encoders.text import (
+from drawn_world.in_process import comfy
+from drawn_world.models import wide_image_encoder
+from drawn_world.models.image_encoder import EMBEDDED, SEEN, ZERO, ImageEncoder, anchors_of
+from drawn_world.models.text_encoder import (
     BLANK_HEIGHT,
     BLANKS,
     FIRST_BLANK,
@@ -15,7 +16,6 @@ from drawn_world.encoders.text import (
     codes,
     wide_weights,
 )
-from drawn_world.in_process import comfy
 from drawn_world.storage import compact, restored, save_tensors
 
 TEXTS = ("", "a flat red cat in the middle on dots")
@@ -41,7 +41,7 @@ def clip(text, tmp_path_factory):
 def test_comfyui_encodes_a_text_as_the_trained_part_does(text, clip, words):
     with torch.inference_mode():
         states, pooled = clip.encode_from_tokens(clip.tokenize(words), return_pooled=True)
-        own, own_pooled = text(torch.tensor([Tokens().ids(words)]))
+        own, own_pooled = text(torch.tensor([Tokens().of_text(words)]))
     channels = own.shape[-1]
     torch.testing.assert_close(states[:, :SHORT, :channels], own, rtol=0, atol=0.02)  # fp16 weights
     torch.testing.assert_close(pooled[:, :channels], own_pooled, rtol=0, atol=0.02)
@@ -69,7 +69,7 @@ def test_codes_are_at_right_angles_and_alike_in_length():
 
 def test_comfyui_encodes_a_picture_as_the_trained_part_does(tmp_path):
     torch.manual_seed(2)
-    encoder = PictureEncoder().eval()
+    encoder = ImageEncoder().eval()
     with torch.no_grad():  # as training leaves it: what is seen is large, and marks are smaller in norms
         encoder.patches.weight *= 4
         for name, weight in encoder.named_parameters():
@@ -78,7 +78,7 @@ def test_comfyui_encodes_a_picture_as_the_trained_part_does(tmp_path):
     picture_ = torch.rand(1, 12, 12, 3, generator=torch.Generator().manual_seed(3)).repeat_interleave(8, 1)
     picture_ = picture_.repeat_interleave(8, 2)
     path = tmp_path / "picture.safetensors"
-    wide = picture_wide.wide_weights(dict(encoder.state_dict()))
+    wide = wide_image_encoder.wide_weights(dict(encoder.state_dict()))
     save_tensors({name: weight.half() for name, weight in wide.items()}, path, "for tests")
     host = comfy.clip_vision.load(str(path)).encode_image(picture_)
     path.unlink()  # 1.3 GB

@@ -6,13 +6,24 @@ from collections import Counter
 import numpy as np
 import pytest
 from comfyhost.places import ToolError
-from drawn_world.autoencoder.components import find_components
-from drawn_world.base.examples import Latents
-from drawn_world.pictures.concepts import CONCEPTS, SETS, STYLES
-from drawn_world.pictures.drawing import Drawings, draw, ground
-from drawn_world.pictures.judge import seen
-from drawn_world.pictures.rendering import fetched
-from drawn_world.pictures.scenes import BIG_PLACES, DRAWINGS, HELD_OUT, TASKS, TINTS, Scene, random_scene, taken
+from drawn_world.models.autoencoder import find_components
+from drawn_world.models.base import Latents
+from drawn_world.scenes.drawing import Drawings, draw, ground
+from drawn_world.scenes.judge import nearest_scene
+from drawn_world.scenes.rendering import fetched
+from drawn_world.scenes.scene import (
+    BIG_PLACES,
+    CONCEPTS,
+    DATA,
+    DRAWINGS,
+    HELD_OUT,
+    STYLES,
+    TASKS,
+    TINTS,
+    Scene,
+    random_scene,
+    taken,
+)
 from drawn_world.storage import STORED
 
 SCENE = Scene(("cat",), "flat", "natural", ("left",), "mint")
@@ -69,13 +80,13 @@ def test_the_judge_reads_real_pictures_right_though_they_are_noisy():
     drawn, noise = random.Random(7), np.random.default_rng(0)
     for _ in range(25):
         scene = random_scene(drawn, pairs=0.3)
-        assert seen(np.clip(draw(scene) + noise.normal(0, 0.05, (96, 96, 3)), 0, 1)) == scene
+        assert nearest_scene(np.clip(draw(scene) + noise.normal(0, 0.05, (96, 96, 3)), 0, 1)) == scene
 
 
 def test_a_package_that_is_not_the_one_that_was_measured_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("DRAWN_WORLD", str(tmp_path))
-    name, facts = next(iter(SETS.items()))
-    path = tmp_path / "packages" / f"iconify-json-{name}-{facts.version}.tgz"
+    name, facts = next(iter(DATA["sets"].items()))
+    path = tmp_path / "packages" / f"iconify-json-{name}-{facts['version']}.tgz"
     path.parent.mkdir()
     path.write_bytes(b"something else")
     with pytest.raises(ToolError, match="should have the hash"):

@@ -6,16 +6,15 @@ import random
 
 import pytest
 import torch
-from drawn_world.adapter.reading import read_right
-from drawn_world.adapter.references import Readable
-from drawn_world.encoders.text import CODE, TextEncoder, Tokens, codes
-from drawn_world.encoders.train_picture import Reading, figures
-from drawn_world.encoders.train_text import Tagging, Texts, tried
-from drawn_world.files import stored, stored_path
-from drawn_world.pictures.scenes import HELD_OUT, TASKS
-from drawn_world.storage import STORED
-from drawn_world.words.instructions import held_out
-from drawn_world.words.senses import SENSES, words_for
+from drawn_world.adapter.references import TextReader
+from drawn_world.adapter.train_resampler import shares_right
+from drawn_world.models.text_encoder import CODE, TextEncoder, Tokens, codes
+from drawn_world.models.train_image_encoder import Reading, figures
+from drawn_world.models.train_text_encoder import Tagging, Texts
+from drawn_world.models.train_text_encoder import figures as text_figures
+from drawn_world.scenes.scene import HELD_OUT, TASKS
+from drawn_world.scenes.words import SENSES, held_out_wordings, words_for
+from drawn_world.storage import STORED, stored, stored_path
 from ipadapter_instruct.models.adapter.checkpoint import build, read_checkpoint
 
 MOST = 24e6  # bytes of all stored files together
@@ -28,7 +27,7 @@ def text():
 
 def nearest_senses(text: TextEncoder, words: str) -> set:
     """The senses of a text's states that are long enough to be one."""
-    states = text(torch.tensor([Tokens().ids(words)]))[0][0, :, :CODE]
+    states = text(torch.tensor([Tokens().of_text(words)]))[0][0, :, :CODE]
     known, every = [*codes()], torch.stack(list(codes().values()))
     found = states[states.norm(dim=-1) > 0.6 * CODE**0.5]
     return {known[number] for number in (found @ every.T).argmax(-1).tolist()}
@@ -41,14 +40,14 @@ def test_the_stored_files_are_small():
 def test_states_of_texts_that_were_not_learnt_are_their_words_senses(text):
     tagging = Tagging(text)
     tagging.load_state_dict(stored("text"))
-    shares = tried(tagging, Texts(200, "texts of the tests", Tokens()))
+    shares = text_figures(tagging, Texts(200, "texts of the tests", Tokens()))
     assert shares["states"] > 0.99
     assert shares["nothing"] < 0.1
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_held_out_wordings_are_understood(text, task):
-    read = [nearest_senses(text, wording) for wording in held_out(task)]
+    read = [nearest_senses(text, wording) for wording in held_out_wordings(task)]
     assert sum(senses == {("task", task)} for senses in read) >= len(read) - 1
 
 
@@ -70,6 +69,6 @@ def test_drawings_never_seen_are_read():
 
 def test_the_stored_adapter_reads_what_it_is_asked_for_by_wordings_never_taught():
     resampler = build(read_checkpoint(stored_path("joint"))).image_projection.float()
-    shares = read_right(resampler, Readable(), {task: held_out(task) for task in TASKS}, 40)
+    shares = shares_right(resampler, TextReader(), {task: held_out_wordings(task) for task in TASKS}, 40)
     assert min(shares[name] for name in ("colour", "composition", "background")) > 0.9
     assert min(shares[name] for name in ("style", "object")) > 0.75

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from drawn_world.pictures.drawing import draw
-from drawn_world.pictures.judge import seen
-from drawn_world.pictures.scenes import ATTRIBUTES, HELD_OUT, TASKS, taken
+from drawn_world.scenes.drawing import draw
+from drawn_world.scenes.judge import nearest_scene
+from drawn_world.scenes.scene import ATTRIBUTES, HELD_OUT, TASKS, taken
+from drawn_world.scenes.words import PLAIN, trained_wordings
 from drawn_world.table import NOTHING, as_markdown, conditions, outcome, rows_of
-from drawn_world.words.instructions import PLAIN, trained
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -19,7 +19,7 @@ def test_conditions_differ_in_everything_and_tell_all_but_what_is_asked_for(task
         assert len(taken(task, reference, prompt).concepts) == len(taken(task, reference, prompt).places)
         row = condition.row(number)
         assert row["instruction"][0] == PLAIN[task]
-        assert not set(row["instruction"][1:]) & set(trained(task))
+        assert not set(row["instruction"][1:]) & set(trained_wordings(task))
         assert (prompt.style in row["prompt"].split()) == ("style" not in TASKS[task])
         assert (row["prompt"] == NOTHING) == (task == "everything")
 
@@ -27,7 +27,7 @@ def test_conditions_differ_in_everything_and_tell_all_but_what_is_asked_for(task
 @pytest.mark.parametrize("task", TASKS)
 def test_what_should_come_out_is_right_and_the_reference_itself_leaks(task):
     tried = conditions(task, 6)
-    right = [seen(draw(taken(task, condition.reference, condition.prompt))) for condition in tried]
+    right = [nearest_scene(draw(taken(task, condition.reference, condition.prompt))) for condition in tried]
     found = outcome(tried, right)
     assert found["asked"] == 1.0
     if task != "everything":

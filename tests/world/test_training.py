@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from drawn_world.training import Training, TrainingArguments, save_state, state_path
+from drawn_world.training import Training, TrainingArguments, save_state
 
 
 def trained(folder, monkeypatch, stops: tuple[int, ...]) -> Training:
@@ -20,7 +20,7 @@ def trained(folder, monkeypatch, stops: tuple[int, ...]) -> Training:
         training = Training("small", model, TrainingArguments(stops[-1], **given))
         while training.step < stop:
             training.optimize(loss_of(training.step))
-        save_state(state_path("small"), **training.state())
+        save_state("small", training.state())
     return training
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from drawn_world.pictures.drawing import draw, ground
-from drawn_world.pictures.scenes import NATURAL, REFERENCES, TASKS, Scene, random_scene
+from drawn_world.scenes.drawing import draw, ground
+from drawn_world.scenes.scene import NATURAL, REFERENCES, TASKS, Scene, random_scene
+from drawn_world.scenes.words import CAPTIONED, plain_caption
 from drawn_world.sheet import write_picture
 from drawn_world.table import Condition, unlike
-from drawn_world.words.captions import TOLD, plain_caption
 
 OF_ITSELF = ("everything", "object")  # tasks whose new picture is the picture itself
 
@@ -33,7 +33,7 @@ def random_scenes(count: int) -> list[Scene]:
 
 def conditions(task: str, scenes: Sequence[Scene], prompts: int) -> dict[tuple[str, str], Condition]:
     """What each picture is to become, by the words for both. No colour is taken from a drawing in its natural ones."""
-    found, told = {}, tuple(name for name in TOLD if name not in TASKS[task])
+    found, told = {}, tuple(name for name in CAPTIONED if name not in TASKS[task])
     for scene in (one for one in scenes if task != "colour" or one.tint != NATURAL):
         drawn = random.Random(f"{task} {scene}")
         for _ in range(1 if task in OF_ITSELF else prompts):

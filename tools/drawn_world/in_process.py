@@ -10,7 +10,8 @@ import os
 
 from comfyhost.in_process import import_comfyui, register
 
-DEVICE = os.environ.get("DRAWN_WORLD_DEVICE") or "cpu"
+DEVICE_VARIABLE = "DRAWN_WORLD_DEVICE"
+DEVICE = os.environ.get(DEVICE_VARIABLE) or "cpu"
 import_comfyui(("main.py", "--cpu") if DEVICE == "cpu" else ("main.py",))
 register()
 
@@ -24,4 +25,4 @@ import comfy.sd1_clip  # noqa: E402
 import comfy.supported_models  # noqa: E402
 import comfy.taesd.taesd  # noqa: E402
 
-__all__ = ["DEVICE", "comfy"]
+__all__ = ["DEVICE", "DEVICE_VARIABLE", "comfy"]

@@ -9,10 +9,9 @@ from PIL import Image
 from shipped.parts import APPLYING, LOADING, READING, SAVING, TOP, InstructWorkflow
 
 from drawn_world.files import CHECKPOINT, TEXT_ENCODER
-from drawn_world.pictures.drawing import draw
-from drawn_world.pictures.scenes import SIDE, TASKS, Scene
-from drawn_world.words.captions import TOLD, plain_caption
-from drawn_world.words.instructions import PLAIN
+from drawn_world.scenes.drawing import draw
+from drawn_world.scenes.scene import SIDE, TASKS, Scene
+from drawn_world.scenes.words import CAPTIONED, PLAIN, plain_caption
 
 REFERENCE = Scene(("chick",), "glossy", "orange", ("middle",), "pink")
 PROMPT = Scene(("tractor",), "pictogram", "red", ("left",), "checks")
@@ -39,7 +38,7 @@ in the middle, on the left, at the upper right; on white, sky, pink, yellow, min
 
 
 def loaded(object_info: Mapping[str, dict], adapter: str, encoder: str = "") -> tuple[InstructWorkflow, dict]:
-    """A workflow with the world's models, and what all of its samplings share: image and latent.
+    """A workflow with the world's models, and the image and the latent that all of its samplings share.
 
     encoder: an image encoder's file of any depth; "": the one that the adapter's loader finds.
     """
@@ -58,7 +57,7 @@ def loaded(object_info: Mapping[str, dict], adapter: str, encoder: str = "") -> 
 
 
 def sampled(workflow: InstructWorkflow, shared: dict, instruction: str, prompt: str, top: int):
-    """Encode, apply, sample and decode in a row; the node that has the picture."""
+    """Encode, apply, sample and decode in a row; return the node that has the picture."""
     texts = {"task": "own words", "instruction": instruction, "prompt": prompt, "negative_prompt": ""}
     encoded = workflow.add("IPAdapterInstructEncode", (READING, top), (400, 500), image=shared["image"], **texts)
     how = {"weight": WEIGHT, "guidance": "simple"}
@@ -94,7 +93,7 @@ def pairs_workflow(task: str, object_info: Mapping[str, dict], adapter: str, enc
 
 
 def workflow_of(object_info: Mapping[str, dict], adapter: str) -> dict:
-    """The workflow as ComfyUI's page saves it, of what a server says of its nodes."""
+    """The sheet's workflow as ComfyUI's page saves it, made of what a server says of its nodes."""
     workflow, shared = loaded(object_info, adapter)
     pictures = shared["image"]
     for row, task in enumerate(TASKS):
@@ -118,15 +117,14 @@ def workflow_of(object_info: Mapping[str, dict], adapter: str) -> dict:
 
 
 def labels() -> list[str]:
-    """What stands above the sheet's columns."""
-    prompts = {task: prompt_of(task) for task in TASKS}
-    said = {task: f'"{prompt}"' if prompt else "no prompt" for task, prompt in prompts.items()}
-    return ["the picture", *(f"{PLAIN[task]}: {said[task]}" for task in TASKS)]
+    """The words above the sheet's columns."""
+    prompts = {task: f'"{prompt_of(task)}"' if prompt_of(task) else "no prompt" for task in TASKS}
+    return ["the picture", *(f"{PLAIN[task]}: {prompts[task]}" for task in TASKS)]
 
 
 def prompt_of(task: str) -> str:
     """The prompt's scene in words, without what the task takes from the picture."""
-    return plain_caption(PROMPT, [name for name in TOLD if name not in TASKS[task]])
+    return plain_caption(PROMPT, [name for name in CAPTIONED if name not in TASKS[task]])
 
 
 def write_picture(scene: Scene, path: Path) -> None:

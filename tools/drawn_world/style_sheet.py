@@ -17,13 +17,13 @@ from comfyhost.in_process import pack_module
 from comfyhost.places import REPO_ROOT
 from PIL import Image
 
-from drawn_world.pictures.drawing import draw
-from drawn_world.pictures.scenes import NATURAL, Scene
+from drawn_world.scenes.drawing import draw
+from drawn_world.scenes.scene import NATURAL, Scene
+from drawn_world.scenes.words import CAPTIONED, plain_caption
 from drawn_world.table import OUTPUT, Condition, evaluate
-from drawn_world.words.captions import TOLD, plain_caption
 
 LARGER = 3
-TOLD_HERE = tuple(name for name in TOLD if name != "style")
+TOLD = tuple(name for name in CAPTIONED if name != "style")
 REFERENCES = (
     Scene(("mushroom",), "glossy", NATURAL, ("middle",), "white"),
     Scene(("bell",), "pictogram", NATURAL, ("middle",), "white"),
@@ -40,7 +40,7 @@ PROMPTS = (
 
 def made(output: Path) -> np.ndarray:
     """The pictures [N, 96, 96, 3]: the references, then a row for each prompt."""
-    tried = [Condition("style", reference, prompt, TOLD_HERE) for prompt in PROMPTS for reference in REFERENCES]
+    tried = [Condition("style", reference, prompt, TOLD) for prompt in PROMPTS for reference in REFERENCES]
     lines = evaluate(output, tried, ["joint"], ["--weight", "1"])
     files = {line["reference"]: output / "images" / line["image"] for line in lines}
     names = [condition.row(number)["reference"] for number, condition in enumerate(tried)]
@@ -54,7 +54,7 @@ def main() -> int:
     wanted = parser.parse_args()
     cells = torch.from_numpy(made(OUTPUT / "styles"))
     cells = cells.repeat_interleave(LARGER, 1).repeat_interleave(LARGER, 2)
-    rows = ["the picture", *(plain_caption(prompt, TOLD_HERE) for prompt in PROMPTS)]
+    rows = ["the picture", *(plain_caption(prompt, TOLD) for prompt in PROMPTS)]
     columns = [f"{reference.style} {reference.concepts[0]}" for reference in REFERENCES]
     grid = pack_module("models.drawing.label_sheet").labelled_grid(cells, rows, columns)[0]
     Image.fromarray((grid.numpy() * 255).round().astype("uint8")).save(wanted.output)

@@ -27,16 +27,15 @@ from ipadapter_instruct.commands.servers.client import Client
 from PIL import Image
 from safetensors.torch import load_file
 
-from drawn_world.adapter.reading import FIXED, JOINT, NAMES
-from drawn_world.encoders.picture import DILATIONS, LAYERS
-from drawn_world.encoders.picture_wide import LAYER
+from drawn_world.adapter.train_resampler import FIXED, JOINT, NAMES
 from drawn_world.files import IMAGE_ENCODER, TEXT_ENCODER, adapter_name, build, comfyui_of_the_world
-from drawn_world.pictures.judge import seen
-from drawn_world.pictures.scenes import ATTRIBUTES, HELD_OUT, NATURAL, TASKS, Scene, counted_pairs, random_scene
+from drawn_world.models.image_encoder import DILATIONS, LAYERS
+from drawn_world.models.wide_image_encoder import LAYER
+from drawn_world.scenes.judge import nearest_scene
+from drawn_world.scenes.scene import ATTRIBUTES, HELD_OUT, NATURAL, TASKS, Scene, random_prompt_scene, random_scene
+from drawn_world.scenes.words import CAPTIONED, PLAIN, held_out_wordings, plain_caption
 from drawn_world.sheet import single, write_picture
 from drawn_world.storage import note_of, save_tensors, world_folder
-from drawn_world.words.captions import TOLD, plain_caption
-from drawn_world.words.instructions import PLAIN, held_out
 
 OUTPUT = REPO_ROOT / "output" / "drawn_world"
 COUNT, NOTHING = 50, "a drawing"  # pictures; a prompt that says nothing
@@ -55,7 +54,7 @@ class Condition:
         return {
             "reference": f"{self.task}-{number}.png",
             "task": self.task,
-            "instruction": [PLAIN[self.task], *held_out(self.task)],
+            "instruction": [PLAIN[self.task], *held_out_wordings(self.task)],
             "prompt": plain_caption(self.prompt, self.told) or NOTHING,
             "seed": number,
             "caption": plain_caption(self.reference),
@@ -65,7 +64,7 @@ class Condition:
 def conditions(task: str, count: int, contradicting: bool = False) -> list[Condition]:
     """The same ones for the same task."""
     drawn, made = random.Random(f"conditions for {task}"), []
-    told = tuple(name for name in TOLD if contradicting or name not in TASKS[task])
+    told = tuple(name for name in CAPTIONED if contradicting or name not in TASKS[task])
     while len(made) < count:
         reference = random_scene(drawn, sorted(HELD_OUT))
         if task == "colour" and reference.tint == NATURAL:
@@ -77,7 +76,7 @@ def conditions(task: str, count: int, contradicting: bool = False) -> list[Condi
 def unlike(task: str, reference: Scene, drawn: random.Random) -> Scene:
     """A scene that differs in every attribute, of as many drawings as the reference where the task needs that."""
     while True:
-        scene = random_scene(drawn, pairs=counted_pairs(task, reference))
+        scene = random_prompt_scene(task, reference, drawn)
         differs = all(getattr(scene, name) != getattr(reference, name) for name in ATTRIBUTES)
         if differs and not set(scene.concepts) & set(reference.concepts):
             return scene
@@ -159,7 +158,7 @@ def evaluate(folder: Path, tried: Sequence[Condition], adapters: Sequence[str], 
 
 
 def shown_on(path: Path) -> Scene:
-    return seen(np.asarray(Image.open(path).convert("RGB"), np.float32) / 255)
+    return nearest_scene(np.asarray(Image.open(path).convert("RGB"), np.float32) / 255)
 
 
 def rows_of(lines: Sequence[dict], tried: Sequence[Condition], note: str = "") -> list[dict]:

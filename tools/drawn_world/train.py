@@ -3,83 +3,98 @@
     PYTHONPATH=tools python -m drawn_world.train [--adapters joint style ...] [--adapters-only] [--device cuda]
 
 Fetches the drawings by npm, and takes some hours of two cores. --adapters-only keeps what is stored of base model,
-autoencoder and encoders. --share 0.01 does that part of all steps, to see that the whole way runs. Only the joint
-adapter is stored.
+autoencoder and encoders; --only trains just what it names. --share 0.01 does that part of all steps, to see that the
+whole way runs. Of the adapters only the joint one is stored.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from comfyhost.environments import Environment
 from comfyhost.install import exit_code
 from comfyhost.places import TOOLS, ToolError
-from comfyhost.standins import whole
+from torch import Tensor
 
-from drawn_world.adapter import reading, writing
-from drawn_world.autoencoder import train_decoder
-from drawn_world.base import train as base
-from drawn_world.encoders import train_picture, train_text
-from drawn_world.files import adapter_name, stored_path
-from drawn_world.pictures.rendering import ALL
-from drawn_world.storage import world_folder
+from drawn_world.adapter import train_attention
+from drawn_world.adapter import train_resampler as resampler
+from drawn_world.in_process import DEVICE_VARIABLE
+from drawn_world.models import autoencoder, base, train_image_encoder, train_text_encoder
+from drawn_world.scenes.rendering import ALL
+from drawn_world.storage import compact, save_tensors, stored_path, world_folder
+from drawn_world.training import trained_state
 
 RENDERER = Environment("world", TOOLS / "requirements-world.txt")
+TRAININGS: Mapping[str, tuple[Callable[[int], None], int]] = {  # what trains each, and in how many steps
+    "text": (train_text_encoder.train, train_text_encoder.STEPS),
+    "picture": (train_image_encoder.train, train_image_encoder.STEPS),
+    "decoder": (autoencoder.train_decoder, autoencoder.STEPS),
+    "base": (base.train, base.STEPS),
+    "attention": (train_attention.train, train_attention.STEPS),
+    **{f"{resampler.PREFIX}{name}": (partial(resampler.train, name), steps) for name, steps in resampler.STEPS.items()},
+}
+TO_STORE: Mapping[str, Callable[[], Mapping[str, Tensor]]] = {
+    "text": lambda: trained_state("text")["model"],
+    "picture": lambda: train_image_encoder.without_linear_maps(trained_state("picture")["model"]),
+    "decoder": lambda: autoencoder.beside_components(trained_state("decoder")["model"]),
+    "base": lambda: trained_state("base")["ema"],
+}
+
+
+def train(name: str, steps: int) -> None:
+    """Train one model, and store it unless it is a part of an adapter."""
+    TRAININGS[name][0](steps)
+    if name in TO_STORE:
+        save_tensors(compact(TO_STORE[name]()), stored_path(name), f"{name} of the drawn world")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="drawn_world.train", description=__doc__.splitlines()[0])
-    parser.add_argument("--adapters", nargs="+", choices=reading.NAMES, default=list(reading.NAMES))
+    parser = argparse.ArgumentParser(prog="drawn_world.train", description=str(__doc__).splitlines()[0])
+    parser.add_argument("--adapters", nargs="+", choices=resampler.NAMES, default=list(resampler.NAMES))
     parser.add_argument("--adapters-only", action="store_true", help="keep what is stored of all other models")
+    parser.add_argument("--only", nargs="+", choices=TRAININGS, help="train these, one after the other, and no other")
     parser.add_argument("--share", type=float, default=1.0, help="of all steps")
     parser.add_argument("--device", default="cpu", help="as torch names it")
     wanted = parser.parse_args()
-    os.environ["DRAWN_WORLD_DEVICE"] = wanted.device
-
-    def steps(count: int) -> str:
-        return str(max(1, round(count * wanted.share)))
-
-    encoders = (
-        ("encoders.train_text", steps(train_text.STEPS)),
-        ("files", "--store", "text"),
-        ("encoders.train_picture", steps(train_picture.STEPS)),
-    )
-    denoising = (("autoencoder.train_decoder", steps(train_decoder.STEPS)), ("base.train", steps(base.STEPS)))
-    write = (("adapter.writing", steps(writing.STEPS)),)
-    read = [("adapter.reading", name, steps(reading.STEPS[name])) for name in wanted.adapters]
+    os.environ[DEVICE_VARIABLE] = wanted.device
 
     def work() -> None:
         if not (world_folder() / ALL).is_file():
-            run("pictures.rendering", "--store", python=RENDERER.set_up(beside=Path(sys.executable)))
+            run(RENDERER.set_up(beside=Path(sys.executable)), "-m", "drawn_world.scenes.rendering")
+        if wanted.only:
+            return at_once(wanted.share, wanted.only)
         if not wanted.adapters_only:
-            at_once(encoders, denoising)
-            run("files", "--store", "picture", "decoder", "base")
-        at_once(write, read)
-        run("adapter.joined", *wanted.adapters)
-        if reading.JOINT in wanted.adapters:
-            with whole(stored_path(reading.JOINT)) as partial:
-                shutil.copyfile(world_folder() / adapter_name(reading.JOINT), partial)
+            at_once(wanted.share, ("text", "picture"), ("decoder", "base"))
+        at_once(wanted.share, ["attention"], [f"{resampler.PREFIX}{name}" for name in wanted.adapters])
+        for name in wanted.adapters:
+            train_attention.join(name, store=name == resampler.JOINT)
 
     return exit_code(work)
 
 
-def at_once(*rows) -> None:
-    """Run rows of modules, each row in order."""
+def at_once(share: float, *rows: Sequence[str]) -> None:
+    """Train the models of each row one after the other, each in a process of its own, and the rows at once."""
+    code = "import sys; from drawn_world.train import train; train(sys.argv[1], int(sys.argv[2]))"
+
+    def train_row(names: Sequence[str]) -> None:
+        for name in names:
+            run(sys.executable, "-c", code, name, str(max(1, round(TRAININGS[name][1] * share))))
+
     with ThreadPoolExecutor() as workers:
-        list(workers.map(lambda row: [run(*command) for command in row], rows))
+        list(workers.map(train_row, rows))
 
 
-def run(module: str, *arguments: str, python: str | Path = sys.executable) -> None:
-    """Run a module of the drawn world in a process of its own. Raises ToolError when it fails."""
-    command = (str(python), "-m", f"drawn_world.{module}", *arguments)
-    if subprocess.run(command).returncode:
-        raise ToolError(f"{' '.join(command[1:])} ended early; what it said is above. Run this again to go on.")
+def run(*command: object) -> None:
+    """Run a command. Raises ToolError when it fails."""
+    if subprocess.run([*map(str, command)]).returncode:
+        raise ToolError(f"{command[-2]} {command[-1]} ended early; what it said is above. Run this again to go on.")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from comfyhost.standins import whole
 from ipadapter_instruct.models.training.training_arguments import TrainingArguments
 from torch import Tensor, nn
 
 from drawn_world.in_process import DEVICE
-from drawn_world.storage import log_to, save_state, saved_state, world_folder
+from drawn_world.storage import world_folder
 
 LOG = logging.getLogger(__name__)
 LOG_EVERY, SAVE_SECONDS = 50, 60
@@ -36,26 +38,25 @@ class Training:
         self.model.to(DEVICE)
         given = {"betas": self.betas, "weight_decay": self.arguments.weight_decay}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True, **given)
-        if before := saved_state(state_path(self.name)):
-            self.model.load_state_dict(before["model"], strict="optimizer" in before)
-            self.step, self.ema = before["step"], before.get("ema", {})
-            if "optimizer" in before:  # else it goes on from what was stored, see `files`
-                self.optimizer.load_state_dict(before["optimizer"])
-        if self.arguments.ema_decay and not self.ema:
+        if before := saved_state(self.name):
+            self.model.load_state_dict(before["model"])
+            self.optimizer.load_state_dict(before["optimizer"])
+            self.step, self.ema = before["step"], before["ema"]
+        elif self.arguments.ema_decay:
             self.ema = {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
 
-    def run(self, loss_of: Callable[[int], Tensor], tell: Callable[[], Any] = str, tell_every: int = 0) -> None:
+    def run(self, loss_of: Callable[[int], Tensor], figures: Callable[[], Any] = str, every: int = 0) -> None:
         """Do the steps that are left. loss_of: a step's loss; everything random in it comes from the number.
 
-        tell: what to log of the model after every so many steps, and at the end.
+        figures: of the model, to be logged after every so many steps, and at the end.
         """
 
         def steps() -> Iterator[tuple[int, float]]:
             while self.step < self.arguments.max_train_steps:
                 loss = self.optimize(loss_of(self.step))
                 yield self.step, loss
-                if tell_every and (self.step == self.arguments.max_train_steps or self.step % tell_every == 0):
-                    LOG.info("step %d: %s", self.step, tell())
+                if every and (self.step == self.arguments.max_train_steps or self.step % every == 0):
+                    LOG.info("step %d: %s", self.step, figures())
 
         log_and_save(self.name, steps(), self.state)
 
@@ -86,28 +87,40 @@ class Training:
 
 
 def log_and_save(name: str, steps: Iterable[tuple[int, float]], state: Callable[[], dict[str, Any]]) -> None:
-    """Do the steps, which tell their numbers and losses, and log them; save the state now and then, and at the end."""
-    log_to(world_folder() / f"{name}.log")
+    """Do the steps, which yield their numbers and losses, and log them; save the state each minute and at the end."""
+    handlers = [logging.FileHandler(world_folder() / f"{name}.log"), logging.StreamHandler()]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers, force=True)
     losses, started, saved = [], time.monotonic(), time.monotonic()
     for step, loss in steps:
         losses.append(loss)
         if step % LOG_EVERY == 0:
             seconds = (time.monotonic() - started) / len(losses)
-            LOG.info("step %d loss %.4f, %.3f s a step", step, sum(losses) / len(losses), seconds)
+            LOG.info("%s step %d loss %.4f, %.3f s a step", name, step, sum(losses) / len(losses), seconds)
             losses, started = [], time.monotonic()
         if time.monotonic() - saved > SAVE_SECONDS:
-            save_state(state_path(name), **state())
+            save_state(name, state())
             saved = time.monotonic()
-    save_state(state_path(name), **state())
+    save_state(name, state())
 
 
-def state_path(name: str):
+def state_path(name: str) -> Path:
     return world_folder() / f"{name}.pt"
 
 
+def save_state(name: str, state: dict[str, Any]) -> None:
+    with whole(state_path(name)) as partial:
+        torch.save(state, partial)
+
+
+def saved_state(name: str) -> dict[str, Any] | None:
+    """The state that a training saved last, or None."""
+    path = state_path(name)
+    return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+
 def trained_state(name: str) -> dict[str, Any]:
-    """Return what a training wrote last. Raises FileNotFoundError."""
-    found = saved_state(state_path(name))
+    """The state that a training saved last. Raises FileNotFoundError."""
+    found = saved_state(name)
     if found is None:
         raise FileNotFoundError(f"{state_path(name)} is not there. Train the {name} first.")
     return found

@@ -29,12 +29,12 @@ from ipadapter_instruct.commands.pairs.written import read_lines
 from ipadapter_instruct.commands.servers.client import Client
 
 from drawn_world import album
-from drawn_world.adapter.reading import FIXED, JOINT
+from drawn_world.adapter.train_resampler import FIXED, JOINT
 from drawn_world.files import CHECKPOINT, TEXT_ENCODER, adapter_file, build, link_all
-from drawn_world.pictures.scenes import GROUNDS, SIDE, TASKS
+from drawn_world.scenes.scene import GROUNDS, SIDE, TASKS
+from drawn_world.scenes.words import held_out_wordings
 from drawn_world.sheet import pairs_workflow
 from drawn_world.table import SHALLOW, Condition, outcome, shallow_encoder, shown_on, text_encoder_with_projection
-from drawn_world.words.instructions import held_out
 
 BEFORE = "before training"
 SCORES = ("CLIP-I", "CLIP-T", "CLIP-P", "CLIP-S")
@@ -63,7 +63,7 @@ class Way:
         with self.server() as url:
             self.evaluate(url)
         wordings = self.folder / "wordings.json"
-        wordings.write_text(json.dumps({task: held_out(task) for task in TASKS}), encoding="utf-8")
+        wordings.write_text(json.dumps({task: held_out_wordings(task) for task in TASKS}), encoding="utf-8")
         files = {"text-encoder": build(TEXT_ENCODER), "wordings": wordings, "plot": self.folder / "map.png"}
         command("instructions", "--cpu", comfyui=host().comfyui, **files)
         lines = (f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *self.rows()))

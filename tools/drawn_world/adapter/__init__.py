@@ -1,3 +1,3 @@
-"""The drawn world's adapters: one part is trained to read, another to write, and then they are joined."""
+"""The drawn world's adapter. Its resampler is trained to turn images into words, and its attention to obey them."""
 
 import drawn_world.in_process  # noqa: F401 (makes the pack importable)

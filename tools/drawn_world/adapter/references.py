@@ -1,6 +1,6 @@
-"""Reference pictures and texts as adapters are given them, without the channels that are zero.
+"""Reference images and texts as adapters are given them, without the channels that are zero.
 
-N pictures of 257 states, 163 channels; texts of 77 states, 128 channels.
+N images of 257 hidden states, 163 channels; texts of 77 hidden states, 128 channels.
 """
 
 from __future__ import annotations
@@ -17,43 +17,48 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from drawn_world.encoders.picture import PictureEncoder
-from drawn_world.encoders.text import LENGTH, SHORT, TextEncoder, Tokens
-from drawn_world.files import encoder_of, stored, stored_path
-from drawn_world.pictures.concepts import CONCEPTS, OTHER_SETS, STYLES
-from drawn_world.pictures.drawing import draw, drawings, more_drawings
-from drawn_world.pictures.scenes import OFTEN_TINTED, REFERENCES, SHARE_PAIRS, TASKS, Scene, random_scene
-from drawn_world.storage import save_tensors, world_folder
+from drawn_world.models.image_encoder import ImageEncoder
+from drawn_world.models.text_encoder import LENGTH, SHORT, TextEncoder, Tokens
+from drawn_world.scenes.drawing import draw, drawings, more_drawings
+from drawn_world.scenes.scene import (
+    CONCEPTS,
+    OFTEN_TINTED,
+    OTHER_SETS,
+    REFERENCES,
+    SHARE_PAIRS,
+    STYLES,
+    TASKS,
+    Scene,
+    random_scene,
+)
+from drawn_world.storage import save_tensors, stored, stored_path, world_folder
 
-REFERENCES_KEPT, AT_ONCE, MOVED = 16_000, 50, 6
-
-
-def picture_encoder() -> PictureEncoder:
-    encoder = PictureEncoder()
-    encoder.load_state_dict(encoder_of(stored("picture")))
-    return encoder.eval().requires_grad_(False)
+COUNT, AT_ONCE, MOVED = 16_000, 50, 6
 
 
 @dataclass(frozen=True)
 class References:
-    """Scenes that are no pair held out, and the states of a picture of each, fp16."""
+    """Scenes of no pair that is held out, and the hidden states of an image of each, fp16."""
 
     scenes: Sequence[Scene]
     states: Tensor
 
     def for_task(self, task: str) -> list[int]:
-        """The numbers of those that have something of what a task asks for, in words of the world."""
-        return [number for number, scene in enumerate(self.scenes) if set(TASKS[task]) - without_words(scene)]
+        """The numbers of those of which the world has a word for something that the task takes."""
+        return [number for number, scene in enumerate(self.scenes) if set(TASKS[task]) - nameless_attributes(scene)]
 
 
-def without_words(scene: Scene) -> set[str]:
+def nameless_attributes(scene: Scene) -> set[str]:
     """The attributes for whose values the world has no word."""
-    has_word = {"style": scene.style in STYLES, "concepts": set(scene.concepts) <= set(CONCEPTS)}
-    return {name for name, has in has_word.items() if not has}
+    named = {"style": scene.style in STYLES, "concepts": set(scene.concepts) <= set(CONCEPTS)}
+    return {name for name, has_word in named.items() if not has_word}
 
 
-def references(count: int = REFERENCES_KEPT) -> References:
-    """A quarter are the world's own drawings, others of other sets, half of no concept. Made once for each encoder."""
+def references(count: int = COUNT) -> References:
+    """A quarter are the world's own drawings, others of other sets, half of no concept. Made once for each encoder.
+
+    Drawings are moved a little, and mirrored or not, so that none is known by heart.
+    """
     drawn = random.Random("references")
     others = [(concept, name) for concept in CONCEPTS for name in OTHER_SETS if drawings().has(concept, name)]
     more = [pair for pair in more_drawings() if pair[1] in STYLES]
@@ -63,44 +68,42 @@ def references(count: int = REFERENCES_KEPT) -> References:
     made_of = stored_path("picture").read_bytes() + repr((scenes, changes)).encode()
     path = world_folder() / f"references-{hashlib.sha256(made_of).hexdigest()[:16]}.safetensors"
     if not path.is_file():
-        pictures = (changed(*both) for both in zip(scenes, changes, strict=True))
-        save_tensors({"states": states_of(picture_encoder(), pictures)}, path, "reference pictures' states")
+        images = (
+            draw(scene, (across, down), lambda drawing, flip=flip: drawing[:, ::flip])
+            for scene, (across, down, flip) in zip(scenes, changes, strict=True)
+        )
+        states = hidden_states_of(ImageEncoder.loaded(stored("picture")), images)
+        save_tensors({"states": states}, path, "reference images' hidden states")
     return References(scenes, load_file(path)["states"])
 
 
-def changed(scene: Scene, change: tuple[int, int, int]) -> np.ndarray:
-    """A scene whose drawings are moved a little, and mirrored or not, so that none is known by heart."""
-    across, down, flip = change
-    return draw(scene, (across, down), lambda thing: thing[:, ::flip])
-
-
 @torch.no_grad()
-def states_of(encoder: PictureEncoder, pictures: Iterable[np.ndarray]) -> Tensor:
+def hidden_states_of(encoder: ImageEncoder, images: Iterable[np.ndarray]) -> Tensor:
     """[N, 257, 163], fp16"""
-    found, rest = [], iter(pictures)
+    found, rest = [], iter(images)
     while some := list(islice(rest, AT_ONCE)):
-        found.append(encoder.states(torch.from_numpy(np.stack(some)).movedim(-1, 1).float()).half())
+        found.append(encoder.hidden_states(torch.from_numpy(np.stack(some)).movedim(-1, 1).float()).half())
     return torch.cat(found)
 
 
-def blank_states() -> Tensor:
-    """Those of the picture that stands for none, [257, 163]."""
-    return picture_encoder().states(torch.full((1, 3, 96, 96), 0.5))[0]
+def blank_image_states() -> Tensor:
+    """The hidden states of the image that stands for none, [257, 163]."""
+    return ImageEncoder.loaded(stored("picture")).hidden_states(torch.full((1, 3, 96, 96), 0.5))[0]
 
 
-class Readable:
-    """Texts as resamplers read them: after CLIP-L's last norm."""
+class TextReader:
+    """The text encoder as resamplers have it: after CLIP-L's last norm."""
 
     def __init__(self) -> None:
         self.encoder, self.tokens = TextEncoder.loaded(stored("text")), Tokens()
 
     @torch.no_grad()
-    def states(self, texts: Sequence[str]) -> Tensor:
+    def hidden_states(self, texts: Sequence[str]) -> Tensor:
         """[N, 77, 128]"""
-        short = self.encoder.both(torch.tensor([self.tokens.ids(text) for text in texts]))[1]
+        short = self.encoder.both(torch.tensor([self.tokens.of_text(text) for text in texts]))[1]
         return torch.cat([short, short[:, -1:].expand(-1, LENGTH - SHORT, -1)], 1)
 
 
 def wide(states: Tensor, width: int) -> Tensor:
-    """States with the channels that are zero."""
+    """Hidden states with the channels that are zero."""
     return F.pad(states.float(), (0, width - states.shape[-1]))

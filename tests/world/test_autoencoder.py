@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from drawn_world.autoencoder.components import CHANNELS, VALUES, Components, evenly_turned
-from drawn_world.autoencoder.taesd import new_taesd
+from drawn_world.models.autoencoder import CHANNELS, VALUES, Components, evenly_turned, new_taesd
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,18 @@ import random
 
 import pytest
 import torch
-from drawn_world.adapter.reading import every_word, silent, wanted_tokens
-from drawn_world.adapter.writing import SHARE_SILENT, WritingDataset, doubted
-from drawn_world.autoencoder.components import components
-from drawn_world.base.examples import Latents
-from drawn_world.pictures.scenes import TASKS, random_scene
+from drawn_world.adapter.train_attention import SHARE_SILENT, AttentionDataset, doubted
+from drawn_world.adapter.train_resampler import every_word, silent, wanted_tokens
+from drawn_world.models.autoencoder import components
+from drawn_world.models.base import Latents
+from drawn_world.scenes.scene import TASKS, random_scene
 
 EXAMPLES = 300
 
 
 @pytest.fixture(scope="module")
-def dataset() -> WritingDataset:
-    return WritingDataset(Latents(components()))
+def dataset() -> AttentionDataset:
+    return AttentionDataset(Latents(components()))
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -1,4 +1,4 @@
-"""A scene: one drawing or two, in one style, maybe in one colour, in places, on a ground.
+"""A scene: one drawing or two, in one style, natural or in one colour, in places, on a ground.
 
 A big drawing covers 64 of 96 pixels and stands in the middle or at one side; a small one covers 48 and stands in a
 corner. All places are whole tokens of the base model (16 pixels).
@@ -6,13 +6,19 @@ corner. All places are whole tokens of the base model (16 pixels).
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
-from drawn_world.pictures.concepts import CONCEPTS, SETS, STYLES
-
+DATA: Mapping[str, Any] = json.loads(Path(__file__).with_name("sets.json").read_text(encoding="utf-8"))
+SETS = tuple(DATA["sets"])  # of drawings
+STYLES: Mapping[str, str] = DATA["styles"]  # the styles that the world draws in, and their sets
+OTHER_SETS = tuple(name for name in SETS if name not in STYLES.values())  # these are only looked at
+CONCEPTS: Mapping[str, str] = DATA["concepts"]  # plain words, and the names in the sets; all five styles have each
 SIDE, BIG, SMALL = 96, 64, 48
 BIG_PLACES: Mapping[str, tuple[int, int]] = {  # left, top
     "middle": (16, 16),
@@ -27,6 +33,7 @@ CORNERS: Mapping[str, tuple[int, int]] = {
     "bottom left": (0, 48),
     "bottom right": (48, 48),
 }
+PLACES = (*BIG_PLACES, *CORNERS)
 PAIRS = tuple(combinations(CORNERS, 2))
 NATURAL = "natural"
 TINTS: Mapping[str, tuple[int, int, int]] = {
@@ -36,7 +43,7 @@ TINTS: Mapping[str, tuple[int, int, int]] = {
     "blue": (40, 90, 225),
     "purple": (150, 50, 190),
 }
-GROUNDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {  # its colours; those of two are patterns
+GROUNDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {  # one colour, or the two of a pattern
     "white": ((250, 250, 250),),
     "grey": ((176, 180, 188),),
     "sky": ((150, 205, 245),),
@@ -48,8 +55,7 @@ GROUNDS: Mapping[str, tuple[tuple[int, int, int], ...]] = {  # its colours; thos
     "checks": ((214, 190, 235), (247, 242, 252)),
 }
 ATTRIBUTES = ("concepts", "style", "tint", "places", "ground")
-# What each task takes from the reference.
-TASKS: Mapping[str, tuple[str, ...]] = {
+TASKS: Mapping[str, tuple[str, ...]] = {  # the attributes that each takes from the reference
     "style": ("style",),
     "object": ("concepts",),
     "colour": ("tint",),
@@ -59,12 +65,15 @@ TASKS: Mapping[str, tuple[str, ...]] = {
 }
 COUNTED = ("object", "composition", "everything")  # tasks that need as many drawings as the reference has
 SHARE_SMALL, SHARE_PAIRS, SHARE_TINTED = 0.25, 0.2, 0.3
-OFTEN_TINTED = 0.55  # of what is read in training: in one colour, styles are hardest to tell
+OFTEN_TINTED = 0.55  # share in training images: the styles of drawings in one colour are the hardest to tell
 
 
 @dataclass(frozen=True)
 class Scene:
-    """concepts and places have one or two entries, the places in reading order; style is a style's or a set's name."""
+    """A scene's attributes.
+
+    concepts and places have one or two entries, the places in reading order; style is a style's or a set's name.
+    """
 
     concepts: tuple[str, ...]
     style: str
@@ -84,6 +93,16 @@ def held_out_pairs() -> frozenset[tuple[str, str]]:
 HELD_OUT = held_out_pairs()
 DRAWINGS = tuple((concept, style) for concept in CONCEPTS for style in STYLES)
 REFERENCES = tuple(pair for pair in DRAWINGS if pair not in HELD_OUT)
+
+
+def square_of(place: str) -> tuple[int, int, int]:
+    """Left, top and side of a place, in pixels."""
+    return (*BIG_PLACES[place], BIG) if place in BIG_PLACES else (*CORNERS[place], SMALL)
+
+
+def set_of(style: str) -> str:
+    """The set of a style, or the set itself."""
+    return STYLES.get(style, style if style in SETS else "")
 
 
 def random_scene(
@@ -117,11 +136,6 @@ def taken(task: str, reference: Scene, scene: Scene) -> Scene:
     return replace(scene, **{name: getattr(reference, name) for name in TASKS[task]})
 
 
-def counted_pairs(task: str, reference: Scene) -> float:
-    """How likely a prompt's scene has two drawings: as many as the reference where the task needs that."""
-    return float(len(reference.places) == 2) if task in COUNTED else 0.1
-
-
-def set_of(style: str) -> str:
-    """The set of a style, or the set itself."""
-    return STYLES.get(style, style if style in SETS else "")
+def random_prompt_scene(task: str, reference: Scene, drawn: random.Random) -> Scene:
+    """A scene for a prompt: of as many drawings as the reference where the task needs that."""
+    return random_scene(drawn, pairs=float(len(reference.places) == 2) if task in COUNTED else 0.1)

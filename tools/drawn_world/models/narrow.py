@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 EPSILON = 1e-5
+ENCODER = "encoder."  # the encoder, in a file that has linear maps beside it
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Layer(nn.Module):
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.sizes = sizes
-        inner = sizes.heads * sizes.head
+        self.heads, inner = sizes.heads, sizes.heads * sizes.head
         self.layer_norm1, self.layer_norm2 = WideNorm(sizes), WideNorm(sizes)
         self.q_proj, self.k_proj, self.v_proj = (nn.Linear(sizes.channels, inner) for _ in range(3))
         self.out_proj = nn.Linear(inner, sizes.channels)
@@ -59,30 +59,29 @@ class Layer(nn.Module):
         for last in (self.out_proj, self.fc2):
             nn.init.normal_(last.weight, std=0.3 / math.sqrt(last.in_features))
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        read = self.layer_norm1(x)
-        q, k, v = (of(read).unflatten(-1, (self.sizes.heads, -1)).transpose(1, 2) for of in self.projections)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=None if mask is None else mask.to(q.dtype))
-        x = x + self.out_proj(mixed.transpose(1, 2).flatten(2)).float()
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        normed = self.layer_norm1(x)
+        projected = (projection(normed) for projection in (self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in projected)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
+        x = x + self.out_proj(attended.transpose(1, 2).flatten(2)).float()
         hidden = self.fc1(self.layer_norm2(x))
         return x + self.fc2(hidden * torch.sigmoid(1.702 * hidden)).float()
 
-    @property
-    def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
-        return self.q_proj, self.k_proj, self.v_proj
+
+def encoder_of(parts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """An encoder's weights, without the linear maps that were trained beside it."""
+    return {name.removeprefix(ENCODER): part for name, part in parts.items() if name.startswith(ENCODER)}
 
 
-WIDE_NAMES = {name: f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj", "out_proj")}
-WIDE_NAMES |= {name: f"mlp.{name}" for name in ("fc1", "fc2")}
-
-
-def put(weights: dict[str, Tensor], name: str, value: Tensor) -> None:
+def put(wide: dict[str, Tensor], name: str, value: Tensor) -> None:
     """Write a narrow tensor into the first rows and columns of a wide one."""
-    weights[name][tuple(slice(size) for size in value.shape)] = value.to(weights[name].dtype)
+    wide[name][tuple(slice(size) for size in value.shape)] = value.to(wide[name].dtype)
 
 
-def put_layer(weights: dict[str, Tensor], prefix: str, layer: Mapping[str, Tensor]) -> None:
-    """Write a narrow layer's tensors, by their own names, into a wide one full of zeros."""
-    for name, value in layer.items():
-        module, _, kind = name.rpartition(".")
-        put(weights, f"{prefix}{WIDE_NAMES.get(module, module)}.{kind}", value)
+def put_linear(wide: dict[str, Tensor], prefix: str, narrow: Mapping[str, Tensor], own: str, *names: str) -> None:
+    """Write some of a narrow layer's linear maps, weights and biases, into a wide layer of CLIP's."""
+    for name in names:
+        inside = "mlp" if name in ("fc1", "fc2") else "self_attn"
+        for kind in ("weight", "bias"):
+            put(wide, f"{prefix}{inside}.{name}.{kind}", narrow[f"{own}{name}.{kind}"])

@@ -5,26 +5,26 @@ patch's row and column, a constant, and marks. In the first layers nine heads lo
 these one-hots alone, so that attention is a 3 x 3 convolution; beyond the border they look at the class token. The last
 layer is ordinary attention, by which the class token gathers what the patches hold.
 
-The image encoder's penultimate states, which adapters take, are the convolutions' output. Training computes every
-second patch of every second row only, from the second layer on: the others hold the same for shifted images.
+The penultimate hidden states, which adapters take, are the convolutions' output. Training computes every second patch
+of every second row only, from the second layer on: the others hold the same for shifted images.
 
-B images, G = 16 patches along a side, C = 163 channels.
+B images, N patches and the class token before them, G = 16 patches along a side, C = 163 channels.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawn_world.encoders.narrow import EPSILON, Sizes, WideNorm
+from drawn_world.models.narrow import EPSILON, Sizes, WideNorm, encoder_of
 
-GRID, PIXELS, WIDE_PIXELS = 16, 6, 14  # patches along a side; a patch's pixels in a scene, and as ViT-H sees it
+GRID, PIXELS, WIDE_PIXELS = 16, 6, 14  # patches along a side; a patch's pixels in a scene, and in ViT-H's image
 WINDOW = PIXELS + 4  # of the scene, that a patch of the enlarged image depends on
 SEEN = 128
 ROWS, COLUMNS = SEEN, SEEN + GRID
@@ -42,7 +42,7 @@ MEAN, SPREAD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2
 
 
 def positions() -> Tensor:
-    """The part of all 257 states that is the same for all images [257, C]."""
+    """The part of all 257 hidden states that is the same for all images [257, C]."""
     fixed = torch.zeros(1 + GRID**2, CHANNELS)
     rows, columns = torch.arange(GRID).repeat_interleave(GRID), torch.arange(GRID).repeat(GRID)
     patches = torch.arange(GRID**2) + 1
@@ -54,7 +54,10 @@ def positions() -> Tensor:
 
 
 class Normed(torch.autograd.Function):
-    """What a wide norm makes of the channels that are seen, [B, N, SEEN], given the sums of all others."""
+    """A wide norm of the channels that hold what is seen, given the sums of all others: a third faster than torch's.
+
+    [B, N, SEEN] -> [B, N, SEEN]
+    """
 
     @staticmethod
     def forward(ctx, x: Tensor, sums: Tensor, squares: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -69,20 +72,22 @@ class Normed(torch.autograd.Function):
         made, scale, weight = ctx.saved_tensors
         (given,) = gradients
         product = given * made
-        of_weight, of_bias = product.sum((0, 1)), given.sum((0, 1))
-        along = (product @ weight / WIDTH)[..., None]
-        of_mean = (given @ weight / WIDTH)[..., None]
-        of_x = (given * weight).sub_(of_mean).addcmul_(made, along, value=-1).mul_(scale)
-        return of_x, None, None, of_weight, of_bias
+        along, mean = ((part @ weight / WIDTH)[..., None] for part in (product, given))
+        of_x = (given * weight).sub_(mean).addcmul_(made, along, value=-1).mul_(scale)
+        return of_x, None, None, product.sum((0, 1)), given.sum((0, 1))
 
 
 class States(NamedTuple):
-    """What is seen [B, N, SEEN], the class token first; the other channels [B, N, C - SEEN], and their sums."""
+    """Hidden states: of what is seen [B, N, SEEN], of the other channels [B, N, C - SEEN], and the sums of these."""
 
     seen: Tensor
     rest: Tensor
     sums: Tensor
     squares: Tensor
+
+    @classmethod
+    def of(cls, seen: Tensor, rest: Tensor) -> States:
+        return cls(seen, rest, rest.sum(-1, keepdim=True), rest.square().sum(-1, keepdim=True))
 
     def normed(self, norm: WideNorm) -> Tensor:
         return Normed.apply(self.seen, self.sums, self.squares, norm.weight[:SEEN], norm.bias[:SEEN])
@@ -91,12 +96,12 @@ class States(NamedTuple):
         return self._replace(seen=self.seen + more)
 
     def at(self, chosen: Callable[[Tensor], Tensor]) -> States:
-        """Those of some tokens."""
+        """The hidden states of some tokens."""
         return States(*(chosen(part) for part in self))
 
 
-class Step(nn.Module):
-    """One layer: a convolution over the patches, unless there is none, and a feed-forward part."""
+class Convolution(nn.Module):
+    """One layer: a convolution over the patches, unless the dilation is 0, and a feed-forward part."""
 
     def __init__(self, dilation: int, hidden: int) -> None:
         super().__init__()
@@ -124,8 +129,8 @@ class Step(nn.Module):
         made = F.conv2d(grid, self.convolution.weight, self.convolution.bias, stride, dilation=reach)
         if stride > 1:
             x = x.at(anchors_of)
-        ofown = own @ self.convolution.weight.sum((2, 3)).T.to(own.dtype) + self.convolution.bias.to(own.dtype)
-        return x.plus(torch.cat([ofown, made.flatten(2).movedim(1, -1)], 1))
+        of_own = own @ self.convolution.weight.sum((2, 3)).T.to(own.dtype) + self.convolution.bias.to(own.dtype)
+        return x.plus(torch.cat([of_own, made.flatten(2).movedim(1, -1)], 1))
 
 
 def anchors_of(tokens: Tensor) -> Tensor:
@@ -141,13 +146,13 @@ class Gathering(nn.Module):
         super().__init__()
         inner = SIZES.heads * SIZES.head
         self.layer_norm1, self.layer_norm2 = WideNorm(SIZES), WideNorm(SIZES)
-        self.query = nn.Parameter(torch.randn(SIZES.heads, SIZES.head - 1))  # the last number is for the anchors' mark
+        self.query = nn.Parameter(torch.randn(SIZES.heads, SIZES.head - 1))  # the last channel is for the anchors' mark
         self.k_proj, self.v_proj = nn.Linear(SEEN, inner), nn.Linear(CONSTANT, inner)  # values tell places, too
         self.out_proj = nn.Linear(inner, SEEN)
         self.fc1, self.fc2 = nn.Linear(SEEN, SIZES.hidden), nn.Linear(SIZES.hidden, SEEN)
 
     def forward(self, x: States) -> States:
-        """The class token's states."""
+        """The class token's hidden states."""
         patches, own = x.at(lambda part: part[:, 1:]), x.at(lambda part: part[:, :1])
         read = self.layer_norm1(torch.cat([patches.seen, patches.rest], -1))
         k = self.k_proj(read[..., :SEEN]).unflatten(-1, (SIZES.heads, -1))
@@ -158,15 +163,15 @@ class Gathering(nn.Module):
         return own.plus(self.fc2(F.gelu(self.fc1(own.normed(self.layer_norm2)))))
 
 
-class PictureEncoder(nn.Module):
-    """The part that is trained."""
+class ImageEncoder(nn.Module):
+    """The narrow image encoder."""
 
     def __init__(self) -> None:
         super().__init__()
         self.patches = nn.Conv2d(3, SEEN, WIDE_PIXELS, WIDE_PIXELS)  # of the enlarged image
         self.register_buffer("enlarging", enlarging(), persistent=False)
         self.pre_layrnorm, self.post_layernorm = WideNorm(SIZES), WideNorm(SIZES)
-        self.steps = nn.ModuleList([Step(0, FINE), *(Step(dilation, HIDDEN) for dilation in DILATIONS)])
+        self.steps = nn.ModuleList([Convolution(0, FINE), *(Convolution(dilation, HIDDEN) for dilation in DILATIONS)])
         self.gathering = Gathering()
         self.visual_projection = nn.Linear(SEEN, EMBEDDED, bias=False)
         self.register_buffer("fixed", positions(), persistent=False)
@@ -179,30 +184,36 @@ class PictureEncoder(nn.Module):
             for parameter in norm.parameters():
                 parameter.register_hook(only_what_is_seen)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Embeddings [B, 128] of pictures [B, 3, 96, 96] in 0..1."""
-        return self.embedded(self.layers(pictures, whole=False)[-1])
+    @classmethod
+    def loaded(cls, parts: Mapping[str, Tensor]) -> ImageEncoder:
+        """The encoder among the tensors that are stored."""
+        encoder = cls()
+        encoder.load_state_dict(encoder_of(parts))
+        return encoder.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings [B, 128] of images [B, 3, 96, 96] in 0..1."""
+        return self.embedded(self.layers(images, whole=False)[-1])
 
     def embedded(self, x: States) -> Tensor:
         return self.visual_projection(self.gathering(x).normed(self.post_layernorm)[:, 0])
 
-    def states(self, pictures: Tensor) -> Tensor:
-        """The penultimate states of the class token and all patches [B, 257, C]."""
-        x = self.layers(pictures, whole=True)[-1]
+    def hidden_states(self, images: Tensor) -> Tensor:
+        """The penultimate hidden states of the class token and all patches [B, 257, C]."""
+        x = self.layers(images, whole=True)[-1]
         return torch.cat([x.seen, x.rest], -1)
 
-    def layers(self, pictures: Tensor, whole: bool) -> list[States]:
-        """The states after each layer but the last: of all patches, or of the anchors alone where there is a choice."""
-        mean, spread = (torch.tensor(three, device=pictures.device)[:, None, None] for three in (MEAN, SPREAD))
-        pixels = F.pad((pictures - mean) / spread, [(WINDOW - PIXELS) // 2] * 4, mode="replicate")
+    def layers(self, images: Tensor, whole: bool) -> list[States]:
+        """The hidden states after each layer but the last: of all patches, or of anchors alone where that will do."""
+        mean, spread = (torch.tensor(three, device=images.device)[:, None, None] for three in (MEAN, SPREAD))
+        pixels = F.pad((images - mean) / spread, [(WINDOW - PIXELS) // 2] * 4, mode="replicate")
         window = (self.patches.weight.flatten(2) @ self.enlarging).unflatten(-1, (WINDOW, WINDOW))
         seen = F.conv2d(pixels, window, self.patches.bias, PIXELS).flatten(2).movedim(1, -1).float()
         seen, rest = F.pad(seen, (0, 0, 1, 0)) + self.fixed[:, :SEEN], self.fixed[:, SEEN:].expand(len(seen), -1, -1)
-        first = States(seen, rest, rest.sum(-1, keepdim=True), rest.square().sum(-1, keepdim=True))
+        normed = States.of(seen, rest).normed(self.pre_layrnorm)
         with torch.no_grad():  # what is the same for all images changes so little with what is seen
             rest = self.pre_layrnorm(torch.cat([seen, rest], -1))[..., SEEN:]
-        normed = first.normed(self.pre_layrnorm)
-        states = [States(normed, rest, rest.sum(-1, keepdim=True), rest.square().sum(-1, keepdim=True))]
+        states = [States.of(normed, rest)]
         for step in self.steps:
             states.append(step(states[-1], whole))
         return states
@@ -215,7 +226,7 @@ def only_what_is_seen(gradient: Tensor) -> Tensor:
 
 @functools.cache
 def enlarging() -> Tensor:
-    """How a patch of the enlarged image follows from the scene's window, [14 * 14, 10 * 10]."""
+    """The linear map from a scene's window to a patch of the enlarged image, [14 * 14, 10 * 10]."""
     side, at = 96, 8  # any patch that is not at the border
     start = PIXELS * at - (WINDOW - PIXELS) // 2
     unit = torch.zeros(WINDOW**2, 1, side, side)

@@ -1,4 +1,4 @@
-"""How an adapter's attention begins: as the base model itself hears words, and is given them.
+"""An adapter's first attention weights: the image is heard as the base model itself hears words.
 
 Image tokens lie where words lie. So their keys and values are fitted to what the base makes of its own words at the
 same blocks, and the image finds them from the first step. And in the first block each of the text's blanks looks for
@@ -15,21 +15,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawn_world.adapter.reading import SLOTS
-from drawn_world.autoencoder.components import components
-from drawn_world.base.examples import Latents, examples
-from drawn_world.base.model import BLOCKS, FILLED, SENSES, STATES, WIDTH, counting_copies, new_base
-from drawn_world.encoders.text import BLANKS, CODE, all_codes
-from drawn_world.files import stored
+from drawn_world.adapter.train_resampler import SLOTS
+from drawn_world.models.autoencoder import components
+from drawn_world.models.base import (
+    BLOCKS,
+    FILLED,
+    SENSES,
+    STATES,
+    WIDTH,
+    Latents,
+    counting_copies,
+    examples,
+    new_base,
+)
+from drawn_world.models.text_encoder import BLANKS, CODE, all_codes
+from drawn_world.storage import stored
 
 EXAMPLES, HEAD = 768, 64
 RIDGE, KEEN = 1e-2, 1e-3  # of fits, and of those by which blanks look
-LOUDNESS = 0.4  # of what the image hears in the first block, next to the base's own attention
+LOUDNESS = 0.4  # of the image's attention in the first block, next to the base's own
 FOUND, NOT_FOUND = 15.0, -5.0  # logits, if they could be had, of a blank for its slot's tokens, and of all others
 
 
 @torch.no_grad()
-def hearing() -> dict[str, Tensor]:
+def initial_attention() -> dict[str, Tensor]:
     """The attention layers of a new adapter, by published names, in every second block."""
     base = new_base()
     base.diffusion_model.load_state_dict(stored("base"))
@@ -45,11 +54,11 @@ def hearing() -> dict[str, Tensor]:
     noisy = level * torch.randn(latents.shape, generator=generator) + (1 - level) * latents
     options, times = {"optimized_attention_override": noting}, level.flatten() * 1000
     base.diffusion_model(noisy, times, context=states, y=torch.zeros(EXAMPLES, 1), transformer_options=options)
-    told = base.diffusion_model.context_embedder(states).flatten(0, 1)
+    embedded = base.diffusion_model.context_embedder(states).flatten(0, 1)
     layers: dict[str, Tensor] = {}
     for block in range(0, BLOCKS, 2):
         keys, values = (part.reshape(-1, WIDTH) for part in seen[block][1:])
-        own = {"add_k_proj_ip": fitted(told, keys), "add_v_proj_ip": fitted(told, values)}
+        own = {"add_k_proj_ip": fitted(embedded, keys), "add_v_proj_ip": fitted(embedded, values)}
         own |= dict.fromkeys(("to_k_ip", "to_v_ip", "proj_ip"), torch.zeros(WIDTH, WIDTH))
         own["proj_encoder_hidden_states_ip"] = torch.zeros(WIDTH, WIDTH)
         if block == 0:
@@ -61,7 +70,7 @@ def hearing() -> dict[str, Tensor]:
 
 
 def words(denoiser: nn.Module) -> tuple[Tensor, Tensor]:
-    """All that a token may be, as the first block has it [K, D], silence last; and in which slot it is said [K, S]."""
+    """All that a token may be, as the first block has it [K, D], silence last; and the slots of each [K, S]."""
     codes = [F.pad(code, (0, FILLED - CODE)) for code in all_codes().values()]
     slots = torch.zeros(len(codes) + 1, len(SLOTS))
     for number, ((name, _), second) in enumerate(all_codes()):
@@ -73,7 +82,7 @@ def words(denoiser: nn.Module) -> tuple[Tensor, Tensor]:
 def found_by_blanks(denoiser: nn.Module, queries: Tensor, states: Tensor) -> Tensor:
     """What to add to the keys of tokens, [D, D], so that each slot's are found by a blank of their own alone.
 
-    queries [N, L + image positions, D] of the first block; states [N, L, told].
+    queries [N, L + image positions, D] of the first block; states [N, L, channels that are filled].
     """
     own, slots = words(denoiser)
     spoken, count = (states[:, :SENSES] != 0).any(-1), len(SLOTS)
@@ -89,7 +98,7 @@ def found_by_blanks(denoiser: nn.Module, queries: Tensor, states: Tensor) -> Ten
 
 
 def becoming(denoiser: nn.Module, values: Tensor, times: Tensor) -> Tensor:
-    """How what a blank finds is turned into the word it becomes, [D, D], before the block's own projection and gate.
+    """The map from what a blank finds to the word it becomes, [D, D], before the block's own projection and gate.
 
     values [D, D]: of tokens; times [N].
     """
@@ -97,8 +106,8 @@ def becoming(denoiser: nn.Module, values: Tensor, times: Tensor) -> Tensor:
     embedded = denoiser.t_embedder(times, dtype=torch.float32) + denoiser.y_embedder(torch.zeros(len(times), 1))
     gates = block.adaLN_modulation(embedded).chunk(6, dim=1)[2]
     own, _ = words(denoiser)
-    said = (own - own[-1]) * gates.sum(0) / gates.square().sum(0)
-    before = torch.linalg.lstsq(block.attn.proj.weight, said.T).solution.T
+    spoken = (own - own[-1]) * gates.sum(0) / gates.square().sum(0)
+    before = torch.linalg.lstsq(block.attn.proj.weight, spoken.T).solution.T
     return fitted((own - own[-1]) @ values.T, before)
 
 

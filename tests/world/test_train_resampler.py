@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from drawn_world.adapter.reading import (
+from drawn_world.adapter.references import wide
+from drawn_world.adapter.train_resampler import (
     LENGTH,
     SIZES,
     SLOTS,
@@ -18,10 +19,9 @@ from drawn_world.adapter.reading import (
     trained_tokens,
     wanted_tokens,
 )
-from drawn_world.adapter.references import wide
-from drawn_world.encoders.picture import CHANNELS
-from drawn_world.encoders.text import CODE
-from drawn_world.pictures.scenes import TASKS, Scene, random_scene
+from drawn_world.models.image_encoder import CHANNELS
+from drawn_world.models.text_encoder import CODE
+from drawn_world.scenes.scene import TASKS, Scene, random_scene
 
 PAIR = Scene(("cat", "moon"), "flat", "red", ("top left", "bottom right"), "dots")
 ASKED = {

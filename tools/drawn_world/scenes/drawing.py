@@ -1,4 +1,4 @@
-"""Scenes as pixels."""
+"""Scenes as images. A drawing is an array [side, side, 4] of premultiplied RGBA in 0..1."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from drawn_world.pictures.concepts import CONCEPTS, STYLES
-from drawn_world.pictures.rendering import ALL, resized
-from drawn_world.pictures.scenes import BIG, BIG_PLACES, CORNERS, GROUNDS, NATURAL, SIDE, SMALL, TINTS, Scene, set_of
+from drawn_world.scenes.rendering import ALL, resized
+from drawn_world.scenes.scene import CONCEPTS, GROUNDS, NATURAL, SIDE, STYLES, TINTS, Scene, set_of, square_of
 from drawn_world.storage import STORED, world_folder
 
-Change = Callable[[np.ndarray], np.ndarray]  # of a drawing, premultiplied RGBA
+Change = Callable[[np.ndarray], np.ndarray]  # of a drawing
 BLACK = 0.13  # as dark as pictograms are
-MARGIN = 0.92  # of the side that a drawing fills
+MARGIN = 0.92  # share of the side that a drawing fills
 LUMINANCE = np.array([0.3, 0.59, 0.11], np.float32)
-DARKEST, MIDDLE = 0.35, 0.55  # of a tinted drawing's luminance; where it has the colour itself
+DARKEST, MIDDLE = 0.35, 0.55  # luminance of a tinted drawing, at least, and where it has the colour itself
 
 
 class Drawings:
-    """Drawings at both sizes, premultiplied RGBA in 0..1: all sets' if they were rendered, else the five styles'."""
+    """All drawings at both sizes: of all sets if they were rendered, else of the five styles."""
 
     def __init__(self, path: Path | None = None) -> None:
         every = world_folder() / ALL
@@ -34,7 +33,7 @@ class Drawings:
         return f"{set_of(style)}/{concept}" in self.pixels
 
     def at(self, concept: str, style: str, side: int) -> np.ndarray:
-        """[side, side, 4] with a small margin."""
+        """A drawing [side, side, 4] with a small margin."""
         key = (concept, style, side)
         if key not in self.made:
             inner = int(side * MARGIN) // 2 * 2
@@ -52,63 +51,57 @@ def drawings() -> Drawings:
 
 @functools.cache
 def more_drawings() -> tuple[tuple[str, str], ...]:
-    """All drawings of what is no concept of the world: names, and styles or other sets."""
+    """All drawings of things that are no concept of the world: names, and styles or other sets."""
     named = {own: style for style, own in STYLES.items()}
     found = (key.split("/") for key in sorted(drawings().pixels))
     return tuple((word, named.get(own, own)) for own, word in found if word not in CONCEPTS)
 
 
 def draw(scene: Scene, shift: tuple[int, int] = (0, 0), change: Change | None = None) -> np.ndarray:
-    """The picture [96, 96, 3] of a scene, 0..1; its drawings moved and changed where asked."""
-    picture = ground(scene.ground).copy()
+    """The image [96, 96, 3] of a scene, 0..1; its drawings moved and changed where asked."""
+    image = ground(scene.ground).copy()
     for concept, place in zip(scene.concepts, scene.places, strict=True):
-        side, (left, top) = (BIG, BIG_PLACES[place]) if place in BIG_PLACES else (SMALL, CORNERS[place])
-        thing = tinted(drawings().at(concept, scene.style, side), scene.tint)
-        put(picture, change(thing) if change else thing, left + shift[0], top + shift[1])
-    return picture
+        left, top, side = square_of(place)
+        drawing = tinted(drawings().at(concept, scene.style, side), scene.tint)
+        put(image, change(drawing) if change else drawing, left + shift[0], top + shift[1])
+    return image
 
 
-def in_grey(thing: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.repeat((thing[..., :3] @ LUMINANCE)[..., None], 3, -1), thing[..., 3:]], -1)
+def in_grey(drawing: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.repeat((drawing[..., :3] @ LUMINANCE)[..., None], 3, -1), drawing[..., 3:]], -1)
 
 
-def outlines(thing: np.ndarray) -> np.ndarray:
-    """Where light or alpha changes, in black, on white."""
-    lines, white = bare_outlines(thing), np.repeat(thing[..., 3:], 4, -1)
+def outlines(drawing: np.ndarray) -> np.ndarray:
+    """Draw the edges of luminance and alpha in black, on white."""
+    lines, white = bare_outlines(drawing), np.repeat(drawing[..., 3:], 4, -1)
     return white * (1 - lines[..., 3:]) + lines
 
 
-def bare_outlines(thing: np.ndarray) -> np.ndarray:
-    light = thing[..., :3] @ LUMINANCE + 1 - thing[..., 3]
-    steps = [ndimage.maximum_filter(x, 3) - ndimage.minimum_filter(x, 3) for x in (light, thing[..., 3])]
-    return in_black(np.clip(3 * np.maximum(*steps) - 0.4, 0, 1))
-
-
-def in_black(alpha: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.full((*alpha.shape, 3), BLACK) * alpha[..., None], alpha[..., None]], -1).astype(
-        np.float32
-    )
+def bare_outlines(drawing: np.ndarray) -> np.ndarray:
+    light = drawing[..., :3] @ LUMINANCE + 1 - drawing[..., 3]
+    steps = [ndimage.maximum_filter(x, 3) - ndimage.minimum_filter(x, 3) for x in (light, drawing[..., 3])]
+    alpha = np.clip(3 * np.maximum(*steps) - 0.4, 0, 1)[..., None]
+    return np.concatenate([np.full((*light.shape, 3), BLACK) * alpha, alpha], -1).astype(np.float32)
 
 
 COLOURLESS: tuple[Change, ...] = (in_grey, outlines, bare_outlines)  # by which a drawing keeps its shape alone
 
 
-def put(picture: np.ndarray, thing: np.ndarray, left: int, top: int) -> None:
-    """Put a drawing on a picture; what reaches beyond it is cut off."""
-    side = len(thing)
+def put(image: np.ndarray, drawing: np.ndarray, left: int, top: int) -> None:
+    """Put a drawing on an image; what reaches beyond it is cut off."""
+    side = len(drawing)
     x, y = max(left, 0), max(top, 0)
     right, bottom = min(left + side, SIDE), min(top + side, SIDE)
-    seen = thing[y - top : bottom - top, x - left : right - left]
-    under = picture[y:bottom, x:right]
-    under[:] = under * (1 - seen[..., 3:]) + seen[..., :3]
+    part = drawing[y - top : bottom - top, x - left : right - left]
+    image[y:bottom, x:right] = image[y:bottom, x:right] * (1 - part[..., 3:]) + part[..., :3]
 
 
-def tinted(thing: np.ndarray, tint: str) -> np.ndarray:
+def tinted(drawing: np.ndarray, tint: str) -> np.ndarray:
     """The drawing in shades of one colour."""
     if tint == NATURAL:
-        return thing
-    alpha = thing[..., 3:]
-    light = DARKEST + (1 - DARKEST) * ((thing[..., :3] / np.maximum(alpha, 1e-3)) @ LUMINANCE)[..., None]
+        return drawing
+    alpha = drawing[..., 3:]
+    light = DARKEST + (1 - DARKEST) * ((drawing[..., :3] / np.maximum(alpha, 1e-3)) @ LUMINANCE)[..., None]
     colour = np.array(TINTS[tint], np.float32) / 255
     bright = colour + (1 - colour) * (light - MIDDLE) / (1 - MIDDLE)
     shades = np.where(light < MIDDLE, colour * light / MIDDLE, bright)
@@ -117,7 +110,7 @@ def tinted(thing: np.ndarray, tint: str) -> np.ndarray:
 
 @functools.cache
 def ground(name: str) -> np.ndarray:
-    """[96, 96, 3]"""
+    """An image [96, 96, 3] of the ground alone."""
     colours = [np.array(colour, np.float32) / 255 for colour in GROUNDS[name]]
     y, x = np.mgrid[0:SIDE, 0:SIDE]
     marks = {

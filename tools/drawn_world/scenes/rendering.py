@@ -1,9 +1,9 @@
-"""Drawings fetched by version and hash, and turned into pixels.
+"""Fetch the sets of drawings by version and hash, and render them.
 
-    PYTHONPATH=tools python -m drawn_world.pictures.rendering    all drawings of the concepts, into the cache folder
-        --store    and those of the five styles into the repository
+    PYTHONPATH=tools python -m drawn_world.scenes.rendering
 
-Needs npm, and resvg-py (`tools/requirements-world.txt`).
+Writes all drawings to the cache folder, and those of the five styles to the repository. Needs npm, and resvg-py
+(`tools/requirements-world.txt`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -25,26 +26,32 @@ from comfyhost.places import ToolError
 from comfyhost.standins import whole
 from PIL import Image
 
-from drawn_world.pictures.concepts import CONCEPTS, MISLEADING, PACKAGES, SETS, STYLES, TOO_PLAIN
+from drawn_world.scenes.scene import CONCEPTS, DATA, SETS, STYLES
 from drawn_world.storage import STORED, world_folder
 
-DRAWN_AT, SEEN = 256, 24  # pixels; the least alpha that belongs to a drawing
+PACKAGES = "@iconify-json"
+DRAWN_AT, LEAST_ALPHA = 256, 24  # pixels; of 255, of what belongs to a drawing
 SIDE = 64
 SETS_WITH, STYLES_WITH = 7, 4  # of nine and five, that a name is drawn in at least
 ALL = "drawings.npz"
+# Names that tell an image encoder nothing about styles: flags, times, signs, variants.
+TOO_PLAIN = re.compile(
+    "flag|oclock|thirty|skin|keycap|button|arrow|square|circle|letter|family|couple|tone|hair|^man|^woman|person|men$|zodiac"
+)
 
 
 def fetched(name: str) -> Path:
     """The package of a set, fetched once. Raises ToolError when it is not the one that was measured."""
-    wanted, folder = SETS[name], world_folder() / "packages"
+    version, integrity = (DATA["sets"][name][fact] for fact in ("version", "integrity"))
+    folder = world_folder() / "packages"
     folder.mkdir(exist_ok=True)
-    path = folder / f"{PACKAGES[1:]}-{name}-{wanted.version}.tgz"
+    path = folder / f"{PACKAGES[1:]}-{name}-{version}.tgz"
     if not path.is_file():
-        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), f"{PACKAGES}/{name}@{wanted.version}"]
+        command = ["npm", "pack", "--silent", "--pack-destination", str(folder), f"{PACKAGES}/{name}@{version}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     found = "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-    if found != wanted.integrity:
-        raise ToolError(f"{path} should have the hash {wanted.integrity}, but has {found}. Delete it and try again.")
+    if found != integrity:
+        raise ToolError(f"{path} should have the hash {integrity}, but has {found}. Delete it and try again.")
     return path
 
 
@@ -82,7 +89,7 @@ def rendered(svg: str, side: int = SIDE) -> np.ndarray:
 
     png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=DRAWN_AT, height=DRAWN_AT))
     image = Image.open(io.BytesIO(png)).convert("RGBA")
-    image = image.crop(image.getchannel("A").point(lambda alpha: 255 * (alpha > SEEN)).getbbox())
+    image = image.crop(image.getchannel("A").point(lambda alpha: 255 * (alpha > LEAST_ALPHA)).getbbox())
     square = Image.new("RGBA", (max(image.size),) * 2)
     square.paste(image, tuple((square.width - along) // 2 for along in image.size))
     pixels = np.asarray(square, np.float32)
@@ -106,32 +113,25 @@ def more_names(icons: Mapping[str, Icons]) -> list[str]:
     return sorted(name for name in often if name not in known and not TOO_PLAIN.search(name))
 
 
-def render_all(path: Path) -> None:
-    """Write every set's drawings of the world's concepts and of many more: arrays named set/concept."""
+def render_all() -> dict[str, np.ndarray]:
+    """Every set's drawings of the world's concepts and of many more, by set/concept."""
     icons = {name: Icons(name) for name in SETS}
     wanted = {**CONCEPTS, **{other: other for other in more_names(icons)}}
     found = {
         f"{name}/{word}": one.svg(concept)
         for name, one in icons.items()
         for word, concept in wanted.items()
-        if f"{name}/{concept}" not in MISLEADING
+        if f"{name}/{concept}" not in DATA["misleading"]  # drawings of something else than their name says
     }
-    drawn = {name: rendered(svg) for name, svg in found.items() if svg is not None}
-    with whole(path) as partial, open(partial, "wb") as file:
-        np.savez_compressed(file, **drawn)
-
-
-def store() -> None:
-    """Put the drawings of the five styles in the repository."""
-    with np.load(world_folder() / ALL) as file:
-        styles = {f"{name}/{word}": file[f"{name}/{word}"] for name in STYLES.values() for word in CONCEPTS}
-    np.savez_compressed(STORED / ALL, **styles)
+    return {name: rendered(svg) for name, svg in found.items() if svg is not None}
 
 
 def main() -> int:
-    render_all(world_folder() / ALL)
-    if sys.argv[1:] == ["--store"]:
-        store()
+    drawings = render_all()
+    own = [f"{name}/{word}" for name in STYLES.values() for word in CONCEPTS]
+    for path, names in ((STORED / ALL, own), (world_folder() / ALL, [*drawings])):
+        with whole(path) as partial, open(partial, "wb") as file:
+            np.savez_compressed(file, **{name: drawings[name] for name in names})
     return 0
 
 

@@ -1,1 +1,0 @@
-"""The scenes of the drawn world, and the drawings in them."""

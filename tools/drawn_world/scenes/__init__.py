@@ -1,0 +1,1 @@
+"""The scenes of the drawn world: drawn, judged, and told in words."""
