@@ -1,18 +1,18 @@
-"""The drawn world's base model: what it is trained on, and that ComfyUI computes what training does."""
-
-from __future__ import annotations
+"""The drawn world's base model and autoencoder: training, and that ComfyUI computes the same."""
 
 import random
 
+import numpy as np
 import pytest
 import torch
 from drawn_world.in_process import comfy
-from drawn_world.models.autoencoder import find_components
+from drawn_world.models.autoencoder import CHANNELS, VALUES, Components, evenly_turned, find_components, new_taesd
 from drawn_world.models.base import (
     CONTEXT,
     COPIES,
     FILLED,
     POOLED,
+    PREFIX,
     SENSES,
     STATES,
     Latents,
@@ -34,7 +34,7 @@ SCENES = (
 
 @pytest.fixture(scope="module")
 def base():
-    """One whose blocks and last layer do something."""
+    """A base model whose blocks and last layer do something."""
     made = new_base()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -47,8 +47,8 @@ def base():
 def test_a_caption_has_as_many_states_as_senses_and_then_zeros():
     states = states_of([senses_of(scene, CAPTIONED) for scene in SCENES])
     assert states.shape == (2, STATES, FILLED)
-    told = states[:, : SENSES + 1].norm(dim=-1) > 1
-    assert told.sum(1).tolist() == [SENSES, 5]  # a pair tells most; the natural colour is not told
+    filled = states[:, : SENSES + 1].norm(dim=-1) > 1
+    assert filled.sum(1).tolist() == [SENSES, 5]  # a pair tells most; the natural colour is not told
 
 
 def test_the_second_drawing_has_a_mark_of_its_own():
@@ -72,15 +72,12 @@ def test_an_untrained_base_predicts_nothing():
 
 def test_comfyui_predicts_from_a_whole_text_what_the_short_one_gives_in_training(base):
     """All 77 states at SD3's widths, in the wide model that ComfyUI recognises, against a few narrow ones."""
-    wide = {
-        f"model.diffusion_model.{name}": weight for name, weight in widened(base.diffusion_model.state_dict()).items()
-    }
-    config = comfy.supported_models.SD3
-    found = comfy.model_detection.model_config_from_unet(wide, "model.diffusion_model.")
-    assert isinstance(found, config)
+    wide = {PREFIX + name: weight for name, weight in widened(base.diffusion_model.state_dict()).items()}
+    found = comfy.model_detection.model_config_from_unet(wide, PREFIX)
+    assert isinstance(found, comfy.supported_models.SD3)
     found.set_inference_dtype(torch.float32, None)
-    host = found.get_model(wide, "model.diffusion_model.", device="cpu")
-    host.load_model_weights(dict(wide), "model.diffusion_model.")
+    host = found.get_model(wide, PREFIX, device="cpu")
+    host.load_model_weights(dict(wide), PREFIX)
     states = states_of([senses_of(random_scene(random.Random(1)), CAPTIONED)])
     whole = torch.zeros(1, LENGTH, CONTEXT)
     whole[:, 5 : 5 + SENSES, :FILLED] = states[:, :SENSES]  # places and other zeros don't matter
@@ -88,10 +85,34 @@ def test_comfyui_predicts_from_a_whole_text_what_the_short_one_gives_in_training
     whole[:, -BLANKS:, :FILLED] += states[:, -BLANKS:]
     latents, noise = torch.randn(2, 1, 16, 12, 12, generator=torch.Generator().manual_seed(2))
     sigma = torch.tensor([0.7])
-    pooled = torch.randn(1, POOLED)  # is not listened to
+    pooled = torch.randn(1, POOLED)  # is not used
     noisy = 0.7 * noise + 0.3 * latents
     with torch.no_grad():
         own = velocity_loss(base, latents, states, noise, sigma)
         velocity = host.diffusion_model(noisy, torch.tensor([700.0]), context=whole, y=pooled)
     torch.testing.assert_close((velocity - (noise - latents)).square().mean(), own, rtol=1e-4, atol=1e-4)
     assert COPIES == LENGTH - SENSES - BLANKS
+
+
+@pytest.fixture(scope="module")
+def linear():
+    generator = torch.Generator().manual_seed(0)
+    return Components(torch.full((VALUES,), 0.5), torch.randn(CHANNELS, VALUES, generator=generator) / 10)
+
+
+def test_taesds_encoder_computes_the_components(linear):
+    pictures = np.random.default_rng(0).random((2, 32, 48, 3), np.float32)
+    with torch.no_grad():
+        latents = new_taesd(linear).taesd_encoder(torch.from_numpy(pictures).movedim(-1, 1))
+    torch.testing.assert_close(latents, linear.encode(pictures), rtol=0, atol=1e-4)
+
+
+def test_what_lies_in_the_components_comes_back(linear):
+    latents = torch.randn(2, CHANNELS, 4, 6, generator=torch.Generator().manual_seed(1)) / 20
+    again = linear.encode(linear.decode(latents))
+    torch.testing.assert_close(again, latents, rtol=0, atol=1e-4)
+
+
+def test_turned_axes_keep_their_lengths_together():
+    axes = torch.randn(CHANNELS, 10, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(evenly_turned(axes).square().sum(), axes.square().sum())

@@ -30,7 +30,7 @@ def text():
 
 @pytest.fixture(scope="module")
 def clip(text, tmp_path_factory):
-    """As CLIPLoader gives it for SD3."""
+    """The text encoder as CLIPLoader gives it for SD3."""
     path = tmp_path_factory.mktemp("text") / "text.safetensors"
     save_tensors(wide_weights(dict(text.state_dict())), path, "for tests")
     yield comfy.sd.load_clip([str(path)], clip_type=comfy.sd.CLIPType.SD3)
@@ -38,7 +38,7 @@ def clip(text, tmp_path_factory):
 
 
 @pytest.mark.parametrize("words", TEXTS)
-def test_comfyui_encodes_a_text_as_the_trained_part_does(text, clip, words):
+def test_comfyui_encodes_a_text_as_the_narrow_encoder_does(text, clip, words):
     with torch.inference_mode():
         states, pooled = clip.encode_from_tokens(clip.tokenize(words), return_pooled=True)
         own, own_pooled = text(torch.tensor([Tokens().of_text(words)]))
@@ -67,7 +67,7 @@ def test_codes_are_at_right_angles_and_alike_in_length():
     torch.testing.assert_close(every @ every.T, every.shape[1] * torch.eye(len(every)), rtol=0, atol=1e-2)
 
 
-def test_comfyui_encodes_a_picture_as_the_trained_part_does(tmp_path):
+def test_comfyui_encodes_an_image_as_the_narrow_encoder_does(tmp_path):
     torch.manual_seed(2)
     encoder = ImageEncoder().eval()
     with torch.no_grad():  # as training leaves it: what is seen is large, and marks are smaller in norms
@@ -75,16 +75,15 @@ def test_comfyui_encodes_a_picture_as_the_trained_part_does(tmp_path):
         for name, weight in encoder.named_parameters():
             if "norm" in name and name.endswith("weight"):
                 weight[SEEN:] *= 0.7
-    picture_ = torch.rand(1, 12, 12, 3, generator=torch.Generator().manual_seed(3)).repeat_interleave(8, 1)
-    picture_ = picture_.repeat_interleave(8, 2)
-    path = tmp_path / "picture.safetensors"
+    image = torch.rand(1, 12, 12, 3, generator=torch.Generator().manual_seed(3))
+    image, path = image.repeat_interleave(8, 1).repeat_interleave(8, 2), tmp_path / "image.safetensors"
     wide = wide_image_encoder.wide_weights(dict(encoder.state_dict()))
     save_tensors({name: weight.half() for name, weight in wide.items()}, path, "for tests")
-    host = comfy.clip_vision.load(str(path)).encode_image(picture_)
+    host = comfy.clip_vision.load(str(path)).encode_image(image)
     path.unlink()  # 1.3 GB
     with torch.no_grad():
-        states, few = (encoder.layers(picture_.movedim(-1, 1), whole)[-1] for whole in (True, False))
-        embeddings = encoder(picture_.movedim(-1, 1))
+        states, few = (encoder.layers(image.movedim(-1, 1), whole)[-1] for whole in (True, False))
+        embeddings = encoder(image.movedim(-1, 1))
     hidden = host["penultimate_hidden_states"]
     assert (hidden[..., :SEEN] - states.seen).abs().mean() < 0.02 * states.seen.abs().mean()
     torch.testing.assert_close(anchors_of(states.seen), few.seen, rtol=1e-4, atol=1e-4)

@@ -1,6 +1,4 @@
-"""What is stored of the drawn world: small, and as good as is said of it."""
-
-from __future__ import annotations
+"""The stored models of the drawn world are small, and as good as is said of them."""
 
 import random
 
@@ -22,7 +20,7 @@ MOST = 24e6  # bytes of all stored files together
 
 @pytest.fixture(scope="module")
 def text():
-    return TextEncoder.loaded(stored("text"))
+    return TextEncoder.from_stored()
 
 
 def nearest_senses(text: TextEncoder, words: str) -> set:
@@ -39,7 +37,7 @@ def test_the_stored_files_are_small():
 
 def test_states_of_texts_that_were_not_learnt_are_their_words_senses(text):
     tagging = Tagging(text)
-    tagging.load_state_dict(stored("text"))
+    tagging.load_state_dict(stored("text_encoder"))
     shares = text_figures(tagging, Texts(200, "texts of the tests", Tokens()))
     assert shares["states"] > 0.99
     assert shares["nothing"] < 0.1
@@ -61,7 +59,7 @@ def test_synonyms_mean_the_same(text):
 
 def test_drawings_never_seen_are_read():
     reading = Reading()
-    reading.load_state_dict(stored("picture"), strict=False)
+    reading.load_state_dict(stored("image_encoder"), strict=False)
     shares = figures(reading.eval(), sorted(HELD_OUT), 200)
     assert min(shares[name] for name in ("places", "ground", "tint", "concept")) > 0.9
     assert shares["style"] > 0.8

@@ -1,6 +1,4 @@
-"""What the drawn world's adapters are tried on, and how pictures become figures."""
-
-from __future__ import annotations
+"""The drawn world's table: its conditions, and how pictures become figures."""
 
 import pytest
 from drawn_world.scenes.drawing import draw

@@ -1,6 +1,4 @@
-"""From pictures to a table by the pack's commands in the drawn world, with few pictures and steps."""
-
-from __future__ import annotations
+"""The whole way from pictures to a table by the pack's commands in the drawn world, with few pictures and steps."""
 
 import pytest
 from drawn_world import whole_way

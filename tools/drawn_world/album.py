@@ -32,7 +32,10 @@ def random_scenes(count: int) -> list[Scene]:
 
 
 def conditions(task: str, scenes: Sequence[Scene], prompts: int) -> dict[tuple[str, str], Condition]:
-    """What each picture is to become, by the words for both. No colour is taken from a drawing in its natural ones."""
+    """A task's conditions, by the words for the picture and for what it is to become.
+
+    No colour is taken from a drawing in its natural ones.
+    """
     found, told = {}, tuple(name for name in CAPTIONED if name not in TASKS[task])
     for scene in (one for one in scenes if task != "colour" or one.tint != NATURAL):
         drawn = random.Random(f"{task} {scene}")

@@ -25,8 +25,8 @@ CHECKPOINT, TEXT_ENCODER, IMAGE_ENCODER = (f"drawn_world_{name}.safetensors" for
 FOLDERS = {CHECKPOINT: "checkpoints", TEXT_ENCODER: "text_encoders", IMAGE_ENCODER: "clip_vision"}
 SOURCES: Mapping[str, tuple[str, ...]] = {
     CHECKPOINT: ("base", "decoder"),
-    TEXT_ENCODER: ("text",),
-    IMAGE_ENCODER: ("picture",),
+    TEXT_ENCODER: ("text_encoder",),
+    IMAGE_ENCODER: ("image_encoder",),
 }
 
 

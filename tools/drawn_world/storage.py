@@ -1,4 +1,4 @@
-"""Where the drawn world's files lie, and how what is stored in the repository is made small."""
+"""The drawn world's files: the folders they lie in, and how models are made small to be stored."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ PROMPTS = (
 def made(output: Path) -> np.ndarray:
     """The pictures [N, 96, 96, 3]: the references, then a row for each prompt."""
     tried = [Condition("style", reference, prompt, TOLD) for prompt in PROMPTS for reference in REFERENCES]
-    lines = evaluate(output, tried, ["joint"], ["--weight", "1"])
+    lines = evaluate(output, tried, ["joint"], "--weight=1")
     files = {line["reference"]: output / "images" / line["image"] for line in lines}
     names = [condition.row(number)["reference"] for number, condition in enumerate(tried)]
     pictures = [np.asarray(Image.open(files[name]).convert("RGB"), np.float32) / 255 for name in names]

@@ -15,14 +15,17 @@ import json
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from comfyhost.places import REPO_ROOT
+from comfyhost.install import say
+from comfyhost.places import REPO_ROOT, ToolError
 from comfyhost.server import ComfyServer, link
+from ipadapter_instruct.commands.pairs.written import read_lines
 from ipadapter_instruct.commands.servers.client import Client
 from PIL import Image
 from safetensors.torch import load_file
@@ -62,7 +65,7 @@ class Condition:
 
 
 def conditions(task: str, count: int, contradicting: bool = False) -> list[Condition]:
-    """The same ones for the same task."""
+    """Conditions of a task, always the same ones."""
     drawn, made = random.Random(f"conditions for {task}"), []
     told = tuple(name for name in CAPTIONED if contradicting or name not in TASKS[task])
     while len(made) < count:
@@ -135,26 +138,34 @@ def shallow_encoder() -> Path:
     return path
 
 
-def evaluate(folder: Path, tried: Sequence[Condition], adapters: Sequence[str], how: Sequence[str]) -> list[dict]:
-    """Have the pack's command make and score pictures; its lines, each with the scene that the picture shows."""
+def evaluate(folder: Path, tried: Sequence[Condition], adapters: Sequence[str], *how: str) -> list[dict]:
+    """Have the pack's command make and score pictures; return its lines, each with the scene that the picture shows."""
     write_manifest(folder / "rows", tried)
     given = {JOINT: ("--adapter", "joint"), FIXED: ("--fixed-adapter", "fixed")}
     named = [(given.get(name) or ("--task-adapter", name), adapter_name(name)) for name in adapters]
-    files = {"--clip-vision": shallow_encoder(), "--clip-text": text_encoder_with_projection()}
+    files = {"manifest": folder / "rows" / "manifest.jsonl", "workflow": folder / "workflow.json"}
+    files |= {"clip-vision": shallow_encoder(), "clip-text": text_encoder_with_projection()}
     comfyui = comfyui_of_the_world(adapters)
-    link(comfyui.models / "clip_vision" / SHALLOW, files["--clip-vision"])
+    link(comfyui.models / "clip_vision" / SHALLOW, files["clip-vision"])
     with ComfyServer(comfyui) as server:
         with Client(server.url) as client:
             workflow = single(client.object_info(), adapter_name(adapters[0]), SHALLOW)
-        (folder / "workflow.json").write_text(json.dumps(workflow), encoding="utf-8")
-        command = [sys.executable, str(REPO_ROOT / "cli.py"), "evaluate", "--output", str(folder), "--cpu"]
-        command += ["--manifest", str(folder / "rows" / "manifest.jsonl"), "--workflow", str(folder / "workflow.json")]
-        command += ["--server", server.url, "--comfyui", str(comfyui.comfyui), *how]
-        command += [part for (option, label), name in named for part in (option, f"{label}={name}")]
-        command += [str(part) for pair in files.items() for part in pair]
-        subprocess.run(command, check=True)
-    lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text(encoding="utf-8").splitlines()]
+        files["workflow"].write_text(json.dumps(workflow), encoding="utf-8")
+        who = [part for (option, label), name in named for part in (option, f"{label}={name}")]
+        where = {"server": server.url, "comfyui": comfyui.comfyui, "output": folder}
+        command("evaluate", "--cpu", *who, *how, **where, **files)
+    lines = read_lines(folder / "scores.jsonl")
     return [{**line, "shows": shown_on(folder / "images" / line["image"])} for line in lines]
+
+
+def command(name: str, *words: str, **given: object) -> None:
+    """Run a command of cli.py's. Raises ToolError when it fails."""
+    began, whole = time.monotonic(), [sys.executable, str(REPO_ROOT / "cli.py"), name, *words]
+    for option, value in given.items():
+        whole += [f"--{option.replace('_', '-')}", str(value)]
+    if subprocess.run(whole).returncode:
+        raise ToolError(f"cli.py {name} ended early; what it said is above. Run this again to go on.")
+    say(f"cli.py {name}: {time.monotonic() - began:.0f} s\n")
 
 
 def shown_on(path: Path) -> Scene:
@@ -204,9 +215,9 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=OUTPUT)
     wanted = parser.parse_args()
     tried = [one for task in TASKS for one in conditions(task, wanted.count, wanted.contradicting)]
-    how = [part for weight in wanted.weights for part in ("--weight", str(weight))]
-    how += [part for guidance in wanted.guidances for part in ("--guidance", guidance)]
-    lines = evaluate(wanted.output, tried, wanted.adapters, how)
+    how = [f"--weight={weight}" for weight in wanted.weights]
+    how += [f"--guidance={guidance}" for guidance in wanted.guidances]
+    lines = evaluate(wanted.output, tried, wanted.adapters, *how)
     rows = rows_of(lines, tried, ", the prompt contradicts" if wanted.contradicting else "")
     (wanted.output / "world.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     (wanted.output / "world.md").write_text(as_markdown(rows), encoding="utf-8")

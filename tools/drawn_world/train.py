@@ -33,16 +33,16 @@ from drawn_world.training import trained_state
 
 RENDERER = Environment("world", TOOLS / "requirements-world.txt")
 TRAININGS: Mapping[str, tuple[Callable[[int], None], int]] = {  # what trains each, and in how many steps
-    "text": (train_text_encoder.train, train_text_encoder.STEPS),
-    "picture": (train_image_encoder.train, train_image_encoder.STEPS),
+    "text_encoder": (train_text_encoder.train, train_text_encoder.STEPS),
+    "image_encoder": (train_image_encoder.train, train_image_encoder.STEPS),
     "decoder": (autoencoder.train_decoder, autoencoder.STEPS),
     "base": (base.train, base.STEPS),
     "attention": (train_attention.train, train_attention.STEPS),
     **{f"{resampler.PREFIX}{name}": (partial(resampler.train, name), steps) for name, steps in resampler.STEPS.items()},
 }
 TO_STORE: Mapping[str, Callable[[], Mapping[str, Tensor]]] = {
-    "text": lambda: trained_state("text")["model"],
-    "picture": lambda: train_image_encoder.without_linear_maps(trained_state("picture")["model"]),
+    "text_encoder": lambda: trained_state("text_encoder")["model"],
+    "image_encoder": lambda: train_image_encoder.without_linear_maps(trained_state("image_encoder")["model"]),
     "decoder": lambda: autoencoder.beside_components(trained_state("decoder")["model"]),
     "base": lambda: trained_state("base")["ema"],
 }
@@ -71,7 +71,7 @@ def main() -> int:
         if wanted.only:
             return at_once(wanted.share, wanted.only)
         if not wanted.adapters_only:
-            at_once(wanted.share, ("text", "picture"), ("decoder", "base"))
+            at_once(wanted.share, ("text_encoder", "image_encoder"), ("decoder", "base"))
         at_once(wanted.share, ["attention"], [f"{resampler.PREFIX}{name}" for name in wanted.adapters])
         for name in wanted.adapters:
             train_attention.join(name, store=name == resampler.JOINT)

@@ -1,4 +1,4 @@
-"""From pictures to a table by the pack's own commands, in the drawn world: `make world-way`.
+"""The whole way from pictures to a table by the pack's own commands, in the drawn world: `make world-way`.
 
     PYTHONPATH=tools python -m drawn_world.whole_way [--pictures 64] [--prompts 2] [--steps 100] [--task-steps 20]
 
@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from comfyhost.install import exit_code, say
-from comfyhost.places import REPO_ROOT, ToolError, host
+from comfyhost.install import exit_code
+from comfyhost.places import REPO_ROOT, host
 from comfyhost.server import ComfyServer, end_on_terminate
 from ipadapter_instruct.commands.pairs.written import read_lines
 from ipadapter_instruct.commands.servers.client import Client
@@ -34,7 +32,15 @@ from drawn_world.files import CHECKPOINT, TEXT_ENCODER, adapter_file, build, lin
 from drawn_world.scenes.scene import GROUNDS, SIDE, TASKS
 from drawn_world.scenes.words import held_out_wordings
 from drawn_world.sheet import pairs_workflow
-from drawn_world.table import SHALLOW, Condition, outcome, shallow_encoder, shown_on, text_encoder_with_projection
+from drawn_world.table import (
+    SHALLOW,
+    Condition,
+    command,
+    outcome,
+    shallow_encoder,
+    shown_on,
+    text_encoder_with_projection,
+)
 
 BEFORE = "before training"
 SCORES = ("CLIP-I", "CLIP-T", "CLIP-P", "CLIP-S")
@@ -118,7 +124,7 @@ class Way:
                 yield task, line["adapter"], str(len(own)), *means, *shown
 
     def row_of_pairs(self, task: str) -> Sequence[str]:
-        """How right a task's pairs are, by their new pictures."""
+        """The row of a task's pairs: how right their new pictures are."""
         told = {path.read_bytes(): path.stem for path in self.pictures.glob("*.png")}
         folder, made = self.pairs / task, read_lines(self.pairs / task / "pairs.jsonl")
         tried = [self.conditions[task][told[(folder / one["reference"]).read_bytes()], one["caption"]] for one in made]
@@ -127,7 +133,7 @@ class Way:
 
 
 def cells(tried: Sequence[Condition], pictures: Sequence[Path]) -> list[str]:
-    """What a task's pictures show. Nothing can leak where the prompt tells the same scene."""
+    """The table's last cells, by what pictures show. Nothing can leak where the prompt tells the same scene."""
     found = outcome(tried, [shown_on(picture) for picture in pictures])
     if all(one.reference == one.prompt for one in tried):
         found["leak"] = None
@@ -140,16 +146,6 @@ def plain_cut_out() -> dict:
     (node,) = (node for node in workflow["nodes"] if node["type"] == "IPAdapterInstructPrepare")
     node["title"], node["widgets_values"][:2] = "Seed", ["cut out", "#{:02x}{:02x}{:02x}".format(*GROUNDS["grey"][0])]
     return workflow
-
-
-def command(name: str, *words: str, **given: object) -> None:
-    """Run a command of cli.py's. Raises ToolError when it fails."""
-    began, whole = time.monotonic(), [sys.executable, str(REPO_ROOT / "cli.py"), name, *words]
-    for option, value in given.items():
-        whole += [f"--{option.replace('_', '-')}", str(value)]
-    if subprocess.run(whole).returncode:
-        raise ToolError(f"cli.py {name} ended early; what it said is above. Run this again to go on.")
-    say(f"cli.py {name}: {time.monotonic() - began:.0f} s\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

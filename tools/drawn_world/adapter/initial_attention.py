@@ -80,7 +80,7 @@ def words(denoiser: nn.Module) -> tuple[Tensor, Tensor]:
 
 
 def found_by_blanks(denoiser: nn.Module, queries: Tensor, states: Tensor) -> Tensor:
-    """What to add to the keys of tokens, [D, D], so that each slot's are found by a blank of their own alone.
+    """An addition to the keys of tokens, [D, D], by which each slot's are found by a blank of their own alone.
 
     queries [N, L + image positions, D] of the first block; states [N, L, channels that are filled].
     """

@@ -31,7 +31,7 @@ from drawn_world.scenes.scene import (
     Scene,
     random_scene,
 )
-from drawn_world.storage import save_tensors, stored, stored_path, world_folder
+from drawn_world.storage import save_tensors, stored_path, world_folder
 
 COUNT, AT_ONCE, MOVED = 16_000, 50, 6
 
@@ -65,14 +65,14 @@ def references(count: int = COUNT) -> References:
     kinds, pairs = (REFERENCES, others, more, more), (SHARE_PAIRS, SHARE_PAIRS, 0.0, 0.0)
     scenes = [random_scene(drawn, kinds[n % 4], pairs[n % 4], OFTEN_TINTED) for n in range(count)]
     changes = [(drawn.randint(-MOVED, MOVED), drawn.randint(-MOVED, MOVED), drawn.choice((1, -1))) for _ in scenes]
-    made_of = stored_path("picture").read_bytes() + repr((scenes, changes)).encode()
+    made_of = stored_path("image_encoder").read_bytes() + repr((scenes, changes)).encode()
     path = world_folder() / f"references-{hashlib.sha256(made_of).hexdigest()[:16]}.safetensors"
     if not path.is_file():
         images = (
             draw(scene, (across, down), lambda drawing, flip=flip: drawing[:, ::flip])
             for scene, (across, down, flip) in zip(scenes, changes, strict=True)
         )
-        states = hidden_states_of(ImageEncoder.loaded(stored("picture")), images)
+        states = hidden_states_of(ImageEncoder.from_stored(), images)
         save_tensors({"states": states}, path, "reference images' hidden states")
     return References(scenes, load_file(path)["states"])
 
@@ -88,14 +88,14 @@ def hidden_states_of(encoder: ImageEncoder, images: Iterable[np.ndarray]) -> Ten
 
 def blank_image_states() -> Tensor:
     """The hidden states of the image that stands for none, [257, 163]."""
-    return ImageEncoder.loaded(stored("picture")).hidden_states(torch.full((1, 3, 96, 96), 0.5))[0]
+    return ImageEncoder.from_stored().hidden_states(torch.full((1, 3, 96, 96), 0.5))[0]
 
 
 class TextReader:
     """The text encoder as resamplers have it: after CLIP-L's last norm."""
 
     def __init__(self) -> None:
-        self.encoder, self.tokens = TextEncoder.loaded(stored("text")), Tokens()
+        self.encoder, self.tokens = TextEncoder.from_stored(), Tokens()
 
     @torch.no_grad()
     def hidden_states(self, texts: Sequence[str]) -> Tensor:

@@ -44,7 +44,6 @@ from drawn_world.scenes.words import (
     senses_of,
     trained_wordings,
 )
-from drawn_world.storage import stored
 from drawn_world.training import Training, TrainingArguments
 
 PREFIX = "resampler-"  # of trainings' names
@@ -169,7 +168,7 @@ class ResamplerDataset:
 
 @functools.cache
 def never_met() -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
-    """By style and by concept, the words that are held out of it, [K]: so that none is told by the other."""
+    """Masks [K] of the words that are held out of a style, and of a concept: so that none is told by the other."""
     numbers = {sense: number for number, sense in enumerate(all_codes())}
     of_style, of_concept = (
         {name: torch.zeros(len(every_word()), dtype=torch.bool) for name in names} for names in (STYLES, CONCEPTS)
@@ -203,8 +202,8 @@ def difference(made: Tensor, wanted: Tensor, trained: Tensor, may: Tensor) -> Te
 def shares_right(
     resampler: Resampler, texts: TextReader, wordings: Mapping[str, Sequence[str]], count: int = TRIED
 ) -> dict[str, float]:
-    """By task, the share of held-out references whose tokens are all the right words, with some of these wordings."""
-    encoder, drawn, shares = ImageEncoder.loaded(stored("picture")), random.Random("held out"), {}
+    """The share of held-out references whose tokens are all the right words, by task, with some of these wordings."""
+    encoder, drawn, shares = ImageEncoder.from_stored(), random.Random("held out"), {}
     device, words = next(resampler.parameters()).device, every_word()
     for task, some in wordings.items():
         scenes = [random_scene(drawn, sorted(HELD_OUT)) for _ in range(count)]

@@ -192,7 +192,7 @@ def train_decoder(steps: int) -> None:
 
 
 def as_batch(latents_or_images: Tensor) -> Tensor:
-    """In the memory format in which convolutions are fastest on a processor."""
+    """A batch in the memory format in which convolutions are fastest on a processor."""
     return latents_or_images.contiguous(memory_format=torch.channels_last)
 
 
@@ -219,7 +219,7 @@ def crops(drawn: random.Random, count: int) -> np.ndarray:
 
 @torch.no_grad()
 def likeness(decoder: nn.Module, linear: Components, images: np.ndarray) -> tuple[float, float]:
-    """How near decoded images are to the real ones, in dB: by the decoder, and linearly."""
+    """The likeness of decoded images to the real ones, in dB: by the decoder, and linearly."""
     latents = linear.encode(images)
     decoded = decoder(as_batch(latents.to(DEVICE))).clamp(0, 1).movedim(1, -1).cpu().numpy()
     return decibels(decoded, images), decibels(linear.decode(latents), images)

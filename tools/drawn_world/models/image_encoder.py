@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawn_world.models.narrow import EPSILON, Sizes, WideNorm, encoder_of
+from drawn_world.storage import stored
 
 GRID, PIXELS, WIDE_PIXELS = 16, 6, 14  # patches along a side; a patch's pixels in a scene, and in ViT-H's image
 WINDOW = PIXELS + 4  # of the scene, that a patch of the enlarged image depends on
@@ -114,7 +115,7 @@ class Convolution(nn.Module):
         nn.init.normal_(self.fc2.weight, std=0.5 / math.sqrt(hidden))
 
     def forward(self, x: States, whole: bool) -> States:
-        """Of all patches, or of the anchors from the first convolution on."""
+        """The layer's output for all patches, or for the anchors alone from the first convolution on."""
         if self.dilation:
             reach = self.dilation if whole else max(1, self.dilation // 2)
             x = self.convolved(x, reach, stride=2 if self.dilation == 1 and not whole else 1)
@@ -185,10 +186,10 @@ class ImageEncoder(nn.Module):
                 parameter.register_hook(only_what_is_seen)
 
     @classmethod
-    def loaded(cls, parts: Mapping[str, Tensor]) -> ImageEncoder:
-        """The encoder among the tensors that are stored."""
+    def from_stored(cls) -> ImageEncoder:
+        """The encoder that is stored in the repository."""
         encoder = cls()
-        encoder.load_state_dict(encoder_of(parts))
+        encoder.load_state_dict(encoder_of(stored("image_encoder")))
         return encoder.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from drawn_world.in_process import comfy
 from drawn_world.models.narrow import Layer, Sizes, WideNorm, encoder_of, put, put_linear
 from drawn_world.scenes.words import SENSES, Phrase, Sense, text_of
+from drawn_world.storage import stored
 
 WIDTH, LENGTH, START, END, VOCABULARY = 768, 77, 49406, 49407, 49408
 SPELLED = 20  # positions with an embedding of their own
@@ -118,9 +119,9 @@ class TextEncoder(nn.Module):
             keep_the_end_apart(layer)
 
     @classmethod
-    def loaded(cls, parts: Mapping[str, Tensor]) -> TextEncoder:
-        """The encoder among the tensors that are stored."""
-        own = encoder_of(parts)
+    def from_stored(cls) -> TextEncoder:
+        """The encoder that is stored in the repository."""
+        own = encoder_of(stored("text_encoder"))
         encoder = cls(own["vocabulary"].tolist())
         encoder.load_state_dict(own)
         return encoder.eval().requires_grad_(False)

@@ -45,7 +45,6 @@ from drawn_world.scenes.scene import (
     square_of,
 )
 from drawn_world.scenes.words import random_attributes, random_caption
-from drawn_world.storage import stored
 from drawn_world.training import Training, TrainingArguments
 
 LOG = logging.getLogger(__name__)
@@ -88,7 +87,7 @@ def trained_on() -> tuple[tuple[str, ...], Tensor]:
 
 @functools.cache
 def squares() -> Tensor:
-    """By places, the anchors of which the mean is taken for each of two drawings [places, 2, anchors]."""
+    """The weights of anchors whose mean stands for a drawing, by places and drawing [places, 2, anchors]."""
     at = torch.arange(0, GRID, 2) * PIXELS + PIXELS / 2
     means = torch.zeros(len(ALL_PLACES), len(THINGS), len(at), len(at))
     for places, mean in zip(ALL_PLACES, means, strict=True):
@@ -198,7 +197,7 @@ class Reading(nn.Module):
 
 
 def possible(labels: Tensor) -> dict[str, Tensor]:
-    """By label, the values that are ever met together with the image's other values [B, values].
+    """A mask of the values that are ever met together with an image's other values, by label [B, values].
 
     A concept is never seen in the style that is held out of it. Without this, one would be told by the other: "no
     apple is flat".
@@ -241,8 +240,8 @@ def loss_of(reading: Reading, text: TextEncoder, batch: Sequence[Tensor]) -> Ten
 
 def train(steps: int) -> None:
     torch.manual_seed(0)
-    reading, text = Reading(), TextEncoder.loaded(stored("text")).to(DEVICE)
-    training = Training("picture", reading, TrainingArguments(steps, **ARGUMENTS))
+    reading, text = Reading(), TextEncoder.from_stored().to(DEVICE)
+    training = Training("image_encoder", reading, TrainingArguments(steps, **ARGUMENTS))
     images = Images(training.step)
     training.run(
         lambda step: loss_of(reading, text, [part.to(DEVICE) for part in images.batch(step)]),
@@ -254,7 +253,7 @@ def train(steps: int) -> None:
 
 @torch.no_grad()
 def figures(reading: Reading, pairs: Sequence[tuple[str, str]], count: int = TRIED) -> dict[str, float]:
-    """How often each attribute is right in scenes of these drawings; of concept and style also in big drawings."""
+    """The share of scenes of these drawings in which each attribute is right; of some also among big drawings."""
     drawn, device = random.Random("tried"), next(reading.parameters()).device
     scenes = [random_scene(drawn, pairs) for _ in range(count)]
     images = torch.from_numpy(np.stack([draw(scene) for scene in scenes])).movedim(-1, 1).float().to(device)

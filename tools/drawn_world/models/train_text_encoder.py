@@ -96,13 +96,13 @@ def train(steps: int) -> None:
             states, logits = tagging(ids)
         return (states.float() - wanted).square().mean() + F.binary_cross_entropy_with_logits(logits, summaries)
 
-    Training("text", tagging, TrainingArguments(steps, **ARGUMENTS)).run(loss_of)
+    Training("text_encoder", tagging, TrainingArguments(steps, **ARGUMENTS)).run(loss_of)
     LOG.info("of texts that it was not trained on: %s", figures(tagging.cpu(), others))
 
 
 @torch.no_grad()
 def figures(tagging: Tagging, texts: Texts) -> dict[str, float]:
-    """How often a hidden state is nearest to the right code, errors, and how often the whole summary is right."""
+    """Shares of hidden states nearest to the right code and of summaries that are right; and two errors."""
     states, logits = tagging(texts.ids)
     wanted, codes = texts.states.float(), torch.stack(list(all_codes().values()))
     has_sense = (wanted != 0).any(-1)
