@@ -1,10 +1,10 @@
 """Make everything of the drawn world anew and store it: `make world`. Killed and run again, it goes on where it was.
 
-    PYTHONPATH=tools python -m drawn_world.train [--adapters joint style ...] [--adapters-only] [--device cuda]
+    PYTHONPATH=tools python -m drawn_world.train [--only attention resampler-joint ...] [--device cuda]
 
-Fetches the drawings by npm, and takes some hours of two cores. --adapters-only keeps what is stored of base model,
-autoencoder and encoders; --only trains just what it names. --share 0.01 does that part of all steps, to see that the
-whole way runs. Of the adapters only the joint one is stored.
+Fetches the drawings by npm, and takes some hours of two cores. --only trains what it names, and keeps what is stored
+of all else. --share 0.01 does that part of all steps, to see that the whole way runs. Of the adapters only the joint
+one is stored.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ TRAININGS: Mapping[str, tuple[Callable[[int], None], int]] = {  # what trains ea
     "attention": (train_attention.train, train_attention.STEPS),
     **{f"{resampler.PREFIX}{name}": (partial(resampler.train, name), steps) for name, steps in resampler.STEPS.items()},
 }
+RESAMPLERS = tuple(name for name in TRAININGS if name.startswith(resampler.PREFIX))
+# Rows of models that are trained at once, and then others; in each row one after the other.
+ROWS = ((("text_encoder", "image_encoder"), ("decoder", "base")), (("attention",), RESAMPLERS))
 TO_STORE: Mapping[str, Callable[[], Mapping[str, Tensor]]] = {
     "text_encoder": lambda: trained_state("text_encoder")["model"],
     "image_encoder": lambda: train_image_encoder.without_linear_maps(trained_state("image_encoder")["model"]),
@@ -57,9 +60,7 @@ def train(name: str, steps: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="drawn_world.train", description=str(__doc__).splitlines()[0])
-    parser.add_argument("--adapters", nargs="+", choices=resampler.NAMES, default=list(resampler.NAMES))
-    parser.add_argument("--adapters-only", action="store_true", help="keep what is stored of all other models")
-    parser.add_argument("--only", nargs="+", choices=TRAININGS, help="train these, one after the other, and no other")
+    parser.add_argument("--only", nargs="+", choices=TRAININGS, default=[*TRAININGS], help="train these and no other")
     parser.add_argument("--share", type=float, default=1.0, help="of all steps")
     parser.add_argument("--device", default="cpu", help="as torch names it")
     wanted = parser.parse_args()
@@ -68,12 +69,9 @@ def main() -> int:
     def work() -> None:
         if not (world_folder() / ALL).is_file():
             run(RENDERER.set_up(beside=Path(sys.executable)), "-m", "drawn_world.scenes.rendering")
-        if wanted.only:
-            return at_once(wanted.share, wanted.only)
-        if not wanted.adapters_only:
-            at_once(wanted.share, ("text_encoder", "image_encoder"), ("decoder", "base"))
-        at_once(wanted.share, ["attention"], [f"{resampler.PREFIX}{name}" for name in wanted.adapters])
-        for name in wanted.adapters:
+        for rows in ROWS:
+            at_once(wanted.share, *([name for name in row if name in wanted.only] for row in rows))
+        for name in (name.removeprefix(resampler.PREFIX) for name in RESAMPLERS if name in wanted.only):
             train_attention.join(name, store=name == resampler.JOINT)
 
     return exit_code(work)
