@@ -6,22 +6,8 @@ import numpy as np
 import pytest
 import torch
 from drawn_world.in_process import comfy
+from drawn_world.models import base as sd3
 from drawn_world.models.autoencoder import CHANNELS, VALUES, Components, evenly_turned, find_components, new_taesd
-from drawn_world.models.base import (
-    CONTEXT,
-    COPIES,
-    FILLED,
-    POOLED,
-    PREFIX,
-    SENSES,
-    STATES,
-    Latents,
-    examples,
-    new_base,
-    states_of,
-    velocity_loss,
-    widened,
-)
 from drawn_world.models.text_encoder import BLANKS, CODE, LENGTH, MARK, code_of
 from drawn_world.scenes.scene import Scene, random_scene
 from drawn_world.scenes.words import CAPTIONED, senses_of
@@ -35,7 +21,7 @@ SCENES = (
 @pytest.fixture(scope="module")
 def base():
     """A base model whose blocks and last layer do something."""
-    made = new_base()
+    made = sd3.new_base()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, weight in made.diffusion_model.named_parameters():
@@ -45,53 +31,55 @@ def base():
 
 
 def test_a_caption_has_as_many_states_as_senses_and_then_zeros():
-    states = states_of([senses_of(scene, CAPTIONED) for scene in SCENES])
-    assert states.shape == (2, STATES, FILLED)
-    filled = states[:, : SENSES + 1].norm(dim=-1) > 1
-    assert filled.sum(1).tolist() == [SENSES, 5]  # a pair tells most; the natural colour is not told
+    states = sd3.states_of([senses_of(scene, CAPTIONED) for scene in SCENES])
+    assert states.shape == (2, sd3.STATES, sd3.FILLED)
+    filled = states[:, : sd3.SENSES + 1].norm(dim=-1) > 1
+    assert filled.sum(1).tolist() == [sd3.SENSES, 5]  # a pair tells most; the natural colour is not told
 
 
 def test_the_second_drawing_has_a_mark_of_its_own():
-    first, second = states_of([senses_of(SCENES[0], ("concepts",))])[0, :2, :CODE]
+    first, second = sd3.states_of([senses_of(SCENES[0], ("concepts",))])[0, :2, :CODE]
     assert torch.equal(first, code_of(("concept", "cat")))
     assert not torch.equal(second, code_of(("concept", "moon")))
     assert torch.equal(second, code_of(("concept", "moon"), second=True))
 
 
 def test_examples_are_the_same_for_the_same_seed():
-    latents = Latents(find_components(scenes=30))
-    first, second = (examples(latents, 4, random.Random(3)) for _ in range(2))
+    latents = sd3.Latents(find_components(scenes=30))
+    first, second = (sd3.examples(latents, 4, random.Random(3)) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 def test_an_untrained_base_predicts_nothing():
     latents, noise = torch.randn(2, 2, 16, 12, 12, generator=torch.Generator().manual_seed(0))
-    loss = velocity_loss(new_base(), latents, torch.zeros(2, STATES, FILLED), noise, torch.tensor([0.3, 0.8]))
+    loss = sd3.velocity_loss(
+        sd3.new_base(), latents, torch.zeros(2, sd3.STATES, sd3.FILLED), noise, torch.tensor([0.3, 0.8])
+    )
     torch.testing.assert_close(loss, (noise - latents).square().mean())
 
 
 def test_comfyui_predicts_from_a_whole_text_what_the_short_one_gives_in_training(base):
     """All 77 states at SD3's widths, in the wide model that ComfyUI recognises, against a few narrow ones."""
-    wide = {PREFIX + name: weight for name, weight in widened(base.diffusion_model.state_dict()).items()}
-    found = comfy.model_detection.model_config_from_unet(wide, PREFIX)
+    wide = {sd3.PREFIX + name: weight for name, weight in sd3.widened(base.diffusion_model.state_dict()).items()}
+    found = comfy.model_detection.model_config_from_unet(wide, sd3.PREFIX)
     assert isinstance(found, comfy.supported_models.SD3)
     found.set_inference_dtype(torch.float32, None)
-    host = found.get_model(wide, PREFIX, device="cpu")
-    host.load_model_weights(dict(wide), PREFIX)
-    states = states_of([senses_of(random_scene(random.Random(1)), CAPTIONED)])
-    whole = torch.zeros(1, LENGTH, CONTEXT)
-    whole[:, 5 : 5 + SENSES, :FILLED] = states[:, :SENSES]  # places and other zeros don't matter
+    host = found.get_model(wide, sd3.PREFIX, device="cpu")
+    host.load_model_weights(dict(wide), sd3.PREFIX)
+    states = sd3.states_of([senses_of(random_scene(random.Random(1)), CAPTIONED)])
+    whole = torch.zeros(1, LENGTH, sd3.CONTEXT)
+    whole[:, 5 : 5 + sd3.SENSES, : sd3.FILLED] = states[:, : sd3.SENSES]  # places and other zeros don't matter
     whole[:, 20:, MARK] = 8.0  # the padding's
-    whole[:, -BLANKS:, :FILLED] += states[:, -BLANKS:]
+    whole[:, -BLANKS:, : sd3.FILLED] += states[:, -BLANKS:]
     latents, noise = torch.randn(2, 1, 16, 12, 12, generator=torch.Generator().manual_seed(2))
     sigma = torch.tensor([0.7])
-    pooled = torch.randn(1, POOLED)  # is not used
+    pooled = torch.randn(1, sd3.POOLED)  # is not used
     noisy = 0.7 * noise + 0.3 * latents
     with torch.no_grad():
-        own = velocity_loss(base, latents, states, noise, sigma)
+        own = sd3.velocity_loss(base, latents, states, noise, sigma)
         velocity = host.diffusion_model(noisy, torch.tensor([700.0]), context=whole, y=pooled)
     torch.testing.assert_close((velocity - (noise - latents)).square().mean(), own, rtol=1e-4, atol=1e-4)
-    assert COPIES == LENGTH - SENSES - BLANKS
+    assert sd3.COPIES == LENGTH - sd3.SENSES - BLANKS
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from drawn_world import training as loop
 from drawn_world.training import Training, TrainingArguments, save_state
 
 
@@ -36,3 +37,14 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path, monkeypatch):
     training = trained(tmp_path, monkeypatch, (2,))
     with pytest.raises(FloatingPointError, match="at step 2"):
         training.optimize(torch.tensor(float("nan")))
+
+
+def test_a_training_is_not_taken_up_with_other_models_under_it(tmp_path, monkeypatch):
+    stored = tmp_path / "stored"
+    monkeypatch.setattr(loop, "BUILT_ON", {"small": ("encoder",)})
+    monkeypatch.setattr(loop, "stored_path", lambda name: stored)
+    stored.write_text("one")
+    trained(tmp_path, monkeypatch, (2, 3))
+    stored.write_text("another")
+    with pytest.raises(ValueError, match=r"small\.pt was trained with another encoder than is stored now. Delete it"):
+        trained(tmp_path, monkeypatch, (4,))

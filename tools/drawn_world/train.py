@@ -51,11 +51,15 @@ TO_STORE: Mapping[str, Callable[[], Mapping[str, Tensor]]] = {
 }
 
 
-def train(name: str, steps: int) -> None:
-    """Train one model, and store it unless it is a part of an adapter."""
-    TRAININGS[name][0](steps)
-    if name in TO_STORE:
-        save_tensors(compact(TO_STORE[name]()), stored_path(name), f"{name} of the drawn world")
+def train(name: str, steps: int) -> int:
+    """Train one model, and store it unless it is a part of an adapter; return the exit code."""
+
+    def work() -> None:
+        TRAININGS[name][0](steps)
+        if name in TO_STORE:
+            save_tensors(compact(TO_STORE[name]()), stored_path(name), f"{name} of the drawn world")
+
+    return exit_code(work)
 
 
 def main() -> int:
@@ -79,7 +83,7 @@ def main() -> int:
 
 def at_once(share: float, *rows: Sequence[str]) -> None:
     """Train the models of each row one after the other, each in a process of its own, and the rows at once."""
-    code = "import sys; from drawn_world.train import train; train(sys.argv[1], int(sys.argv[2]))"
+    code = "import sys; from drawn_world.train import train; sys.exit(train(sys.argv[1], int(sys.argv[2])))"
 
     def train_row(names: Sequence[str]) -> None:
         for name in names:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,16 @@ from ipadapter_instruct.models.training.training_arguments import TrainingArgume
 from torch import Tensor, nn
 
 from drawn_world.in_process import DEVICE
-from drawn_world.storage import world_folder
+from drawn_world.storage import stored_path, world_folder
 
 LOG = logging.getLogger(__name__)
 LOG_EVERY, SAVE_SECONDS = 50, 60
+HASH = "built on"  # in a state: of the models below
+BUILT_ON: Mapping[str, tuple[str, ...]] = {  # the stored models that are used in training another
+    "image_encoder": ("text_encoder",),
+    "attention": ("base",),
+    "resampler": ("text_encoder", "image_encoder"),
+}
 
 
 @dataclass
@@ -107,19 +114,33 @@ def state_path(name: str) -> Path:
     return world_folder() / f"{name}.pt"
 
 
+def models_under(name: str) -> tuple[str, str]:
+    """The stored models that a training builds on, and their hash."""
+    models = BUILT_ON.get(name.partition("-")[0], ())
+    return " or ".join(models), hashlib.sha256(
+        b"".join(stored_path(model).read_bytes() for model in models)
+    ).hexdigest()
+
+
 def save_state(name: str, state: dict[str, Any]) -> None:
     with whole(state_path(name)) as partial:
-        torch.save(state, partial)
+        torch.save({**state, HASH: models_under(name)[1]}, partial)
 
 
 def saved_state(name: str) -> dict[str, Any] | None:
-    """The state that a training saved last, or None."""
+    """The state that a training saved last, or None. Raises ValueError if the models it builds on have changed."""
     path = state_path(name)
-    return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    models, own = models_under(name)
+    if found.get(HASH) != own:
+        raise ValueError(f"{path} was trained with another {models} than is stored now. Delete it to train it anew.")
+    return found
 
 
 def trained_state(name: str) -> dict[str, Any]:
-    """The state that a training saved last. Raises FileNotFoundError."""
+    """The state that a training saved last. Raises FileNotFoundError, and ValueError as `saved_state` does."""
     found = saved_state(name)
     if found is None:
         raise FileNotFoundError(f"{state_path(name)} is not there. Train the {name} first.")
