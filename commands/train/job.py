@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from ...models.training.validation import pil_image, sample_grid, validation_los
 LOG = logging.getLogger(__name__)
 STATE, LOSSES, SETTINGS = "state.pt", "losses.jsonl", "settings.json"
 MOST_ROWS = 6  # of a sample grid
+# What a run may go on with differently; all else would be mixed.
+NOT_SETTINGS = ("output", "work", "cache", "logging_steps", "checkpointing_steps", "validation_steps")
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,8 @@ def run(job: Job, accelerator: Accelerator) -> None:
     Raises ValueError for files that are not what is needed, and TrainingError; the last good state is then kept.
     """
     training, held_out = validation_split(pairs_of(job))
-    model, encoders = load_models(job)
     check_same_settings(job)
+    model, encoders = load_models(job)
     initial = job.shape if job.initial_adapter is None else read_checkpoint(job.initial_adapter)
     cache = TensorCache(job.cache)
     setup = TrainingSetup(model, encoders, training, initial, job.arguments)
@@ -73,8 +77,9 @@ def run(job: Job, accelerator: Accelerator) -> None:
         trainer.resume(torch.load(job.work / STATE, map_location=trainer.base.device, weights_only=True))
         LOG.info("resumed after step %d", trainer.step)
     job.work.mkdir(parents=True, exist_ok=True)
-    (job.work / SETTINGS).write_text(json.dumps(_settings(job), indent=1), encoding="utf-8")
     if accelerator.is_main_process:
+        with writing_to(job.work, "The run's settings"), whole(job.work / SETTINGS) as partial:
+            partial.write_text(json.dumps(_settings(job), indent=1), encoding="utf-8")
         reports = Reports(job, trainer, encoders, validation, held_out or training)
         trainer.train(reports.after_step, reports.save)
     else:
@@ -111,7 +116,7 @@ def check_same_settings(job: Job) -> None:
     if not ((job.work / STATE).is_file() and path.is_file()):
         return
     before = json.loads(path.read_text(encoding="utf-8"))
-    other = [name for name in own if own[name] != before.get(name)]
+    other = [name for name in own if str(own[name]) != str(before.get(name))]
     if other:
         raise ValueError(
             f"The run in {job.work} was expected to have been started with the same settings; "
@@ -121,10 +126,19 @@ def check_same_settings(job: Job) -> None:
 
 
 def _settings(job: Job) -> dict:
-    files = {name: str(getattr(job, name)) for name in ("data", "checkpoint", "clip_vision", "initial_adapter")}
-    numbers = {"resolution": job.resolution, "fixed_instructions": job.fixed_instructions}
-    own = {**files, **numbers, **asdict(job.arguments), **asdict(job.shape)}
-    return json.loads(json.dumps(own))  # numbers as they are read again
+    own = {name: value for name, value in asdict(job).items() if name not in NOT_SETTINGS}
+    own |= {**own.pop("arguments"), **own.pop("shape")}
+    own["text_encoders"] = ", ".join(map(str, job.text_encoders)) or None
+    return {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in own.items()}
+
+
+@contextmanager
+def writing_to(folder: Path, what: str) -> Iterator[None]:
+    """Raises ValueError, by `cannot_write`, where the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(cannot_write(what, folder, error)) from error
 
 
 class Reports:
@@ -138,6 +152,7 @@ class Reports:
         self.sampled = list({pair.task: pair for pair in reversed(sampled)}.values())[::-1]  # one of each task
         self.recent: list[StepReport] = []
         self.seconds, self.began = 0.0, time.monotonic()
+        self._cut_torn_line()
 
     def after_step(self, report: StepReport) -> None:
         job, is_last = self.job, report.step == self.job.arguments.max_train_steps
@@ -168,8 +183,16 @@ class Reports:
         self._note(*map(asdict, self.recent))
         self.recent, self.seconds = [], 0.0
 
+    def _cut_torn_line(self) -> None:
+        """A kill or a full disk may have left half a line at the end of the losses."""
+        path = self.job.work / LOSSES
+        if path.is_file():
+            with writing_to(path.parent, "The losses"):
+                os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
     def _note(self, *lines: dict) -> None:
-        with (self.job.work / LOSSES).open("a", encoding="utf-8") as file:
+        path = self.job.work / LOSSES
+        with writing_to(path.parent, "The losses"), path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
     def _validate(self, step: int) -> None:
@@ -178,12 +201,13 @@ class Reports:
             LOG.info("step %d: validation loss %s", step, ", ".join(f"{t} {v:.4f}" for t, v in losses.items()))
             self._note({"step": step, "validation": losses})
         samples = self.job.work / "samples"
-        samples.mkdir(parents=True, exist_ok=True)
         grid = sample_grid(self.trainer, self.encoders, self.sampled[:MOST_ROWS])
-        pil_image(grid).save(samples / f"{step:06d}.png")
         lines = map(json.loads, (self.job.work / LOSSES).read_text(encoding="utf-8").splitlines())
         losses = {line["step"]: line["loss"] for line in lines if "loss" in line}  # of repeated steps the last
-        pil_image(loss_plot(list(losses.values()))[0]).save(self.job.work / "losses.png")
+        with writing_to(self.job.work, "The samples and the plot of losses"):
+            samples.mkdir(parents=True, exist_ok=True)
+            pil_image(grid).save(samples / f"{step:06d}.png")
+            pil_image(loss_plot(list(losses.values()))[0]).save(self.job.work / "losses.png")
 
 
 def _log_encoding(done: int, count: int, what: str) -> None:

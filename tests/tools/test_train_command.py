@@ -93,6 +93,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(pairs, whole, tmp_path):
                 killed.send_signal(signal.SIGKILL)
     before = torch.load(tmp_path / "work" / "state.pt", weights_only=True)["step"]
     assert 1 <= before < STEPS
+    losses = tmp_path / "work" / "losses.jsonl"
+    losses.write_text(losses.read_text() + '{"step": 2, "lo')  # as a full disk leaves it
     done = run(command(pairs, output, *work))
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"resumed after step {before}" in done.stderr
@@ -100,9 +102,16 @@ def test_a_killed_run_goes_on_to_the_same_bits(pairs, whole, tmp_path):
     assert found.keys() == expected.keys()
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
 
-    other = run(command(pairs, output, *work, "--learning-rate", "0.01"))
-    assert other.returncode == 1
-    assert "learning_rate was 0.0001 and is now 0.01" in other.stderr
+    steps = [json.loads(line)["step"] for line in losses.read_text().splitlines()]
+    assert sorted({*steps}) == list(range(1, STEPS + 1)) and steps[-1] == STEPS
+    for option, name, was, now in (
+        ("--learning-rate", "learning_rate", "0.0001", "0.01"),
+        ("--vae", "vae", "None", "other.safetensors"),
+        ("--text-encoder", "text_encoders", "None", "other.safetensors"),
+    ):
+        other = run(command(pairs, output, *work, option, now))
+        assert other.returncode == 1
+        assert f"{name} was {was} and is now {now}" in other.stderr
 
 
 def test_another_training_takes_what_was_encoded_for_the_first_and_may_learn_one_wording_a_task(pairs, whole, tmp_path):
