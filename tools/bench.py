@@ -1,4 +1,4 @@
-"""What the pack costs, and whether it keeps its promises about it.
+"""Measure what the pack costs, and whether it keeps its promises about it.
 
     PYTHONPATH=tools python tools/bench.py                   all topics
     PYTHONPATH=tools python tools/bench.py growth encoder    those with one of these words in their titles

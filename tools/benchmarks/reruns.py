@@ -1,4 +1,4 @@
-"""What runs again when an input changes: encoders in this process, and nodes of a shipped workflow on a real server.
+"""Count what runs again when an input changes: encoders in this process, nodes of a shipped workflow on a server.
 
 The server has the small SD1.5 under the published names, with the real ViT-H; its time is told by parts.
 """

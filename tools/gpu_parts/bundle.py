@@ -1,4 +1,4 @@
-"""What the measurements need beside torch, as one archive: sources of the pack and of ComfyUI, and python packages.
+"""Bundle what the measurements need beside torch: sources of the pack and of ComfyUI, and python packages.
 
 Packages are this environment's, for a machine with the same python; one that the machine has itself comes first there.
 torch, torchvision and torchaudio, with what they require, are the machine's own.

@@ -23,7 +23,7 @@ LONGEST_ERROR = 500  # letters; the log has all of it
 
 
 class OutOfTimeError(Exception):
-    """What is left of a part's time is not enough for what was asked."""
+    """A part has not enough time left for what was asked."""
 
 
 @dataclass(frozen=True)

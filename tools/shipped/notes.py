@@ -1,4 +1,4 @@
-"""What stands on the workflows' notes: the words of notes.md, and the model files that the nodes name.
+"""The workflows' notes, in the words of notes.md, and the model files that the nodes name.
 
 A file is an entry of a node's properties.models, by which the page offers a missing one.
 """
