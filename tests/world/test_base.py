@@ -72,11 +72,9 @@ def test_comfyui_predicts_from_a_whole_text_what_the_short_one_gives_in_training
     whole[:, 20:, MARK] = 8.0  # the padding's
     whole[:, -BLANKS:, : sd3.FILLED] += states[:, -BLANKS:]
     latents, noise = torch.randn(2, 1, 16, 12, 12, generator=torch.Generator().manual_seed(2))
-    sigma = torch.tensor([0.7])
-    pooled = torch.randn(1, sd3.POOLED)  # is not used
-    noisy = 0.7 * noise + 0.3 * latents
+    noisy, pooled = 0.7 * noise + 0.3 * latents, torch.randn(1, sd3.POOLED)  # the second is not used
     with torch.no_grad():
-        own = sd3.velocity_loss(base, latents, states, noise, sigma)
+        own = sd3.velocity_loss(base, latents, states, noise, torch.tensor([0.7]))
         velocity = host.diffusion_model(noisy, torch.tensor([700.0]), context=whole, y=pooled)
     torch.testing.assert_close((velocity - (noise - latents)).square().mean(), own, rtol=1e-4, atol=1e-4)
     assert sd3.COPIES == LENGTH - sd3.SENSES - BLANKS

@@ -1,11 +1,14 @@
 """The stored models of the drawn world are small, and as good as is said of them."""
 
 import random
+from shutil import copyfile
 
 import pytest
 import torch
+from comfyhost.places import ToolError
 from drawn_world.adapter.references import TextReader
 from drawn_world.adapter.train_resampler import shares_right
+from drawn_world.files import JOINT, adapter_file, adapter_name
 from drawn_world.models.text_encoder import CODE, TextEncoder, Tokens, codes
 from drawn_world.models.train_image_encoder import Reading, figures
 from drawn_world.models.train_text_encoder import Tagging, Texts
@@ -14,8 +17,6 @@ from drawn_world.scenes.scene import HELD_OUT, TASKS
 from drawn_world.scenes.words import SENSES, held_out_wordings, words_for
 from drawn_world.storage import STORED, stored, stored_path
 from ipadapter_instruct.models.adapter.checkpoint import build, read_checkpoint
-
-MOST = 24e6  # bytes of all stored files together
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,17 @@ def nearest_senses(text: TextEncoder, words: str) -> set:
 
 
 def test_the_stored_files_are_small():
-    assert sum(path.stat().st_size for path in STORED.glob("*")) < MOST
+    assert sum(path.stat().st_size for path in STORED.glob("*")) < 24e6
+
+
+def test_an_adapter_that_is_not_there_or_for_other_models_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("DRAWN_WORLD", str(tmp_path))
+    assert adapter_file(JOINT) == stored_path(JOINT)
+    with pytest.raises(ToolError, match="is not there. Train it: make world"):
+        adapter_file("style")
+    copyfile(stored_path("base"), tmp_path / adapter_name("style"))
+    with pytest.raises(ToolError, match="was trained with other models than are stored"):
+        adapter_file("style")
 
 
 def test_states_of_texts_that_were_not_learnt_are_their_words_senses(text):

@@ -54,10 +54,10 @@ def in_the_drawn_world(output: Path) -> None:
 
 
 def stage() -> demo.Stage:
-    from drawn_world.files import adapter_name, comfyui_of_the_world  # imports torch and ComfyUI
+    from drawn_world.files import JOINT, adapter_name, comfyui_of_the_world  # imports torch and ComfyUI
     from drawn_world.sheet import workflow_of, write_reference
 
-    return demo.Stage(comfyui_of_the_world(), lambda info: workflow_of(info, adapter_name("joint")), write_reference)
+    return demo.Stage(comfyui_of_the_world(), lambda info: workflow_of(info, adapter_name(JOINT)), write_reference)
 
 
 def serve(port: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -35,6 +36,11 @@ def stored(name: str) -> dict[str, Tensor]:
     return restored(load_file(stored_path(name)))
 
 
+def hash_of(paths: Iterable[Path]) -> str:
+    """A hash of files' contents."""
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, note: str) -> None:
     """Write a safetensors file with a note on what it is."""
     plain = {name: tensor.contiguous() for name, tensor in tensors.items()}
@@ -44,10 +50,15 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path, note: str) -> None:
 
 def note_of(path: Path) -> str | None:
     """The note in a file of tensors; None where there is no file."""
+    return metadata_of(path).get(NOTE)
+
+
+def metadata_of(path: Path) -> Mapping[str, str]:
+    """The metadata of a file of tensors; none where there is no file."""
     if not path.is_file():
-        return None
+        return {}
     with safe_open(path, "pt") as file:
-        return (file.metadata() or {}).get(NOTE)
+        return file.metadata() or {}
 
 
 def compact(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from comfyhost.install import say
+from comfyhost.install import exit_code, say
 from comfyhost.places import REPO_ROOT, ToolError
 from comfyhost.server import ComfyServer, link
 from ipadapter_instruct.commands.pairs.written import read_lines
@@ -30,8 +30,8 @@ from ipadapter_instruct.commands.servers.client import Client
 from PIL import Image
 from safetensors.torch import load_file
 
-from drawn_world.adapter.train_resampler import FIXED, JOINT, NAMES
-from drawn_world.files import IMAGE_ENCODER, TEXT_ENCODER, adapter_name, build, comfyui_of_the_world
+from drawn_world.adapter.train_resampler import FIXED, NAMES
+from drawn_world.files import IMAGE_ENCODER, JOINT, TEXT_ENCODER, adapter_name, build, comfyui_of_the_world
 from drawn_world.models.image_encoder import DILATIONS, LAYERS
 from drawn_world.models.wide_image_encoder import LAYER
 from drawn_world.scenes.judge import nearest_scene
@@ -214,6 +214,10 @@ def main() -> int:
     parser.add_argument("--contradicting", action="store_true", help="prompts tell what is asked for, too")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     wanted = parser.parse_args()
+    return exit_code(lambda: measure(wanted))
+
+
+def measure(wanted: argparse.Namespace) -> None:
     tried = [one for task in TASKS for one in conditions(task, wanted.count, wanted.contradicting)]
     how = [f"--weight={weight}" for weight in wanted.weights]
     how += [f"--guidance={guidance}" for guidance in wanted.guidances]
@@ -222,7 +226,6 @@ def main() -> int:
     (wanted.output / "world.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     (wanted.output / "world.md").write_text(as_markdown(rows), encoding="utf-8")
     print(as_markdown(rows))
-    return 0
 
 
 if __name__ == "__main__":

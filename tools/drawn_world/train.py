@@ -76,7 +76,7 @@ def main() -> int:
         for rows in ROWS:
             at_once(wanted.share, *([name for name in row if name in wanted.only] for row in rows))
         for name in (name.removeprefix(resampler.PREFIX) for name in RESAMPLERS if name in wanted.only):
-            train_attention.join(name, store=name == resampler.JOINT)
+            train_attention.join(name)
 
     return exit_code(work)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +15,7 @@ from ipadapter_instruct.models.training.training_arguments import TrainingArgume
 from torch import Tensor, nn
 
 from drawn_world.in_process import DEVICE
-from drawn_world.storage import stored_path, world_folder
+from drawn_world.storage import hash_of, stored_path, world_folder
 
 LOG = logging.getLogger(__name__)
 LOG_EVERY, SAVE_SECONDS = 50, 60
@@ -117,9 +116,7 @@ def state_path(name: str) -> Path:
 def models_under(name: str) -> tuple[str, str]:
     """The stored models that a training builds on, and their hash."""
     models = BUILT_ON.get(name.partition("-")[0], ())
-    return " or ".join(models), hashlib.sha256(
-        b"".join(stored_path(model).read_bytes() for model in models)
-    ).hexdigest()
+    return " or ".join(models), hash_of(map(stored_path, models))
 
 
 def save_state(name: str, state: dict[str, Any]) -> None:

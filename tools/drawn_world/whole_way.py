@@ -27,8 +27,8 @@ from ipadapter_instruct.commands.pairs.written import read_lines
 from ipadapter_instruct.commands.servers.client import Client
 
 from drawn_world import album
-from drawn_world.adapter.train_resampler import FIXED, JOINT
-from drawn_world.files import CHECKPOINT, TEXT_ENCODER, adapter_file, build, link_all
+from drawn_world.adapter.train_resampler import FIXED
+from drawn_world.files import CHECKPOINT, JOINT, TEXT_ENCODER, adapter_file, build, link_all
 from drawn_world.scenes.scene import GROUNDS, SIDE, TASKS
 from drawn_world.scenes.words import held_out_wordings
 from drawn_world.sheet import pairs_workflow

@@ -33,14 +33,13 @@ from torch import Tensor, nn
 from drawn_world.adapter.initial_attention import initial_attention
 from drawn_world.adapter.references import wide
 from drawn_world.adapter.train_resampler import PREFIX, SIZES, SLOTS, silent, wanted_tokens
-from drawn_world.files import CHECKPOINT, adapter_name, build
+from drawn_world.files import CHECKPOINT, adapter_note, adapter_path, build
 from drawn_world.in_process import comfy
 from drawn_world.models.autoencoder import components
 from drawn_world.models.base import CONTEXT, POOLED, Latents, counting_copies, states_of, without_checkpointing
 from drawn_world.models.text_encoder import all_codes
 from drawn_world.scenes.scene import TASKS, random_prompt_scene, random_scene, taken
 from drawn_world.scenes.words import CAPTIONED, senses_of
-from drawn_world.storage import stored_path, world_folder
 from drawn_world.training import log_and_save, saved_state, trained_state
 
 NAME = "attention"
@@ -162,11 +161,10 @@ def train(steps: int) -> None:
     log_and_save(NAME, ((report.step, report.loss) for report in training.steps()), training.state)
 
 
-def join(name: str, store: bool) -> None:
-    """Write the adapter of a trained resampler and the trained attention, also to what is stored if asked."""
+def join(name: str) -> None:
+    """Write the adapter of a trained resampler and the trained attention; the joint one is stored."""
     resampler, attention = trained_state(f"{PREFIX}{name}"), trained_state(NAME)
     parts = {f"image_projection.{part}": weight for part, weight in resampler["model"].items()}
     weights = named_as_published(SD3, {**parts, **attention["ema"]})
     steps = f"resampler {resampler['step']} steps, attention {attention['step']} steps"
-    for path in (world_folder() / adapter_name(name), *[stored_path(name)] * store):
-        write_adapter(weights, path, f"in the drawn world, {steps}")
+    write_adapter(weights, adapter_path(name), f"{adapter_note()}, {steps}")

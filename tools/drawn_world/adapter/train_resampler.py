@@ -28,6 +28,7 @@ from drawn_world.adapter.references import (
     nameless_attributes,
     references,
 )
+from drawn_world.files import JOINT
 from drawn_world.in_process import DEVICE
 from drawn_world.models.base import CONTEXT
 from drawn_world.models.image_encoder import CHANNELS, ImageEncoder
@@ -47,7 +48,7 @@ from drawn_world.scenes.words import (
 from drawn_world.training import Training, TrainingArguments
 
 PREFIX = "resampler-"  # of trainings' names
-JOINT, FIXED = "joint", "fixed"
+FIXED = "fixed"
 NAMES = (JOINT, FIXED, *TASKS)  # of adapters: for all tasks, for one wording of each, or for one task
 STEPS = {JOINT: 6000, FIXED: 3000, **{task: 1000 for task in TASKS}}
 BATCH = 48
