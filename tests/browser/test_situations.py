@@ -1,4 +1,4 @@
-"""What users do around the nodes: undo, copies, subgraphs, apps, a reload, another tab, another workflow meanwhile.
+"""The acts of users around the nodes: undo, copies, subgraphs, apps, a reload, another tab, another workflow meanwhile.
 
 Whatever it is, a task goes on doing its work, words of a run stand on the nodes that said them, and nothing is in the
 console, which the `page` fixture sees.

@@ -65,7 +65,7 @@ def is_greyed(page: ComfyPage) -> bool:
 
 
 def label_of(page: ComfyPage) -> str:
-    """What the page shows beside the task list."""
+    """The words that the page shows beside the task list."""
     return page.page.evaluate(LABELS, ENCODE)[0]
 
 
@@ -108,7 +108,7 @@ def test_what_was_set_by_hand_stays_after_saving_and_opening(sdxl: ComfyPage):
 
 
 def test_a_value_that_nobody_recommends_counts_as_set_by_hand(sdxl: ComfyPage, tmp_path: Path):
-    """As in a file that was saved before this was written down."""
+    """A file that was saved before recommended values were written down is such a case."""
     workflow = json.loads(SDXL.read_text(encoding="utf-8"))
     next(n for n in workflow["nodes"] if n["type"] == APPLY)["widgets_values"][:4] = [0.65, "three-way", 4.0, 1.7]
     (tmp_path / "older.json").write_text(json.dumps(workflow), encoding="utf-8")

@@ -14,7 +14,7 @@ FAMILIES = ["sd15", "sdxl", "sd3"]
 
 
 def noise_prediction(model, case, cfg: float) -> torch.Tensor:
-    """What one step of a guider with this cfg predicts as noise at the golden latent and timestep."""
+    """The noise that one step of a guider with this cfg predicts at the golden latent and timestep."""
     values, levels = case.values, model.get_model_object("model_sampling")
     sigma, x = short_runs.noise_level_and_input(levels, values["timestep"].float(), values["latent"])
     conds = tuple(small_models.golden_conditioning(case.family, name) for name in ("positive", "negative"))

@@ -86,7 +86,7 @@ class Pair:
         self.pipeline = oracle.with_adapter(self.family, tensors)
 
     def image_embeds(self, positive: bool) -> list[Tensor]:
-        """What diffusers is given for the picture, or for none."""
+        """The inputs of diffusers for the picture, or for none."""
         read, layer = self.features, self.pipeline.unet.encoder_hid_proj.image_projection_layers[0]
         if read.face is not None and read.hidden_states is not None:
             layer.clip_embeds = (read.hidden_states if positive else self.zero_hidden_states)[None]
@@ -181,7 +181,7 @@ def inputs(family: str) -> tuple[Tensor, dict[str, Tensor], Tensor]:
 
 
 def predict(model, pair, latent: Tensor, texts: dict[str, Tensor], cfg: float, family: str = "") -> Tensor:
-    """What one step of ComfyUI's guider predicts as noise."""
+    """The noise that one step of ComfyUI's guider predicts."""
     family = family or pair.family
     pooled = {"pooled_output": inputs(family)[2]} if family == "sdxl" else {}
     conds = tuple([[texts[name], dict(pooled)]] for name in ("positive", "negative"))

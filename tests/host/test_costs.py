@@ -1,4 +1,4 @@
-"""What a run and a step cost, shown by counting."""
+"""The costs of a run and of a step, shown by counting."""
 
 import pytest
 from ipadapter_instruct.models.patching.run import RUN

@@ -96,7 +96,7 @@ def test_an_adapter_that_is_applied_to_a_spread_model_acts_on_both_devices(bare,
 
 
 def test_a_model_on_another_device_than_the_adapter_is_the_one_on_its_own(family, bare, embeds, batch):
-    """As ComfyUI's Select Model Device gives it. SD3's stream layers stay on the adapter's device."""
+    """A model as ComfyUI's Select Model Device gives it. SD3's stream layers stay on the adapter's device."""
     if not HOST_SPREADS:
         pytest.skip("this ComfyUI has one device for all models")
     model = small_models.applied(bare, embeds, **MODES["three-way"])
@@ -166,7 +166,7 @@ class Interrupted(int):
 
 
 def in_two_threads(work, *arguments) -> list[list]:
-    """What `work` gives for each of two arguments, over and over in a thread of its own."""
+    """The results of `work` for each of two arguments, over and over in a thread of its own."""
     ready, interval = threading.Barrier(2), sys.getswitchinterval()
 
     def many(argument) -> list:
@@ -227,7 +227,7 @@ def test_clones_for_other_devices_share_the_chain(bare, embeds):
 
 
 def test_a_deep_copy_of_a_calls_options_serves_as_they_do(bare, embeds, batch):
-    """As packs do that call the model again from inside."""
+    """Packs that call the model again from inside do so."""
 
     def copying(executor, x, t, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
         options = copy.deepcopy(transformer_options)

@@ -132,7 +132,7 @@ def test_with_neg_embeds_no_image_encoder_runs_nor_is_one_needed(adapters, vit_h
 
 
 def test_plus_neg_embed_is_a_black_picture_and_another_uncond(adapters, vit_h, states):
-    """As IPAdapter Plus's encoder makes it: an image of zeros, then normalised."""
+    """The zero image as IPAdapter Plus's encoder makes it: an image of zeros, then normalised."""
     black = vit_h.encode_image(torch.zeros(1, 224, 224, 3)).penultimate_hidden_states
     as_trained, *_ = encode_stored(adapters["sd15"], embeds=states, clip_vision=vit_h)
     found, *_ = encode_stored(adapters["sd15"], embeds=states, neg_embeds=black)

@@ -154,7 +154,7 @@ def test_a_pack_of_face_models_gets_the_address_of_a_published_one_alone(tmp_pat
 
 @pytest.mark.parametrize("node", CHOOSERS)
 def test_the_host_leaves_names_of_files_to_the_node(folders, node, monkeypatch):
-    """As its server asks: every input but these names is given by a link or left to the host."""
+    """The server asks so: every input but these names is given by a link or left to the host."""
     monkeypatch.setitem(host_nodes.NODE_CLASS_MAPPINGS, node.GET_SCHEMA().node_id, node)
     types = node.INPUT_TYPES()
     inputs = {name: _value(kind) for name, kind in types["required"].items() if _value(kind) is not None}

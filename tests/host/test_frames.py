@@ -20,7 +20,7 @@ WHOLE = WholeLatent(16, (8, 12))
 
 
 def taken(function, **newer) -> dict:
-    """Those of the arguments that this ComfyUI's function takes."""
+    """The arguments that this ComfyUI's function takes."""
     return {name: value for name, value in newer.items() if name in inspect.signature(function).parameters}
 
 
@@ -70,7 +70,7 @@ def test_animatediff_without_a_window_leaves_the_hosts_window_to_count():
 
 
 def stated(latents: int, **options) -> dict:
-    """What the host says of a call's batch: a noise level for each latent of a chunk."""
+    """The host's account of a call's batch: a noise level for each latent of a chunk."""
     return {"sigmas": torch.ones(latents), **options}
 
 

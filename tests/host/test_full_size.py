@@ -60,7 +60,7 @@ print(json.dumps({**found, "start": start, "peak": peak, "end": kilobytes("VmRSS
 
 
 def write_adapter(family: str, path) -> None:
-    """As the published file: a pickle of nested dicts, float32."""
+    """Write a file like the published ones: a pickle of nested dicts, float32."""
     torch.save(nested(draw(instruct_adapter(family, SITES[family]), seed=0, dtype=torch.float32)), path)
 
 

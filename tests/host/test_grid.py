@@ -162,7 +162,7 @@ def test_a_batch_of_latents_stands_side_by_side_in_its_cell(run, made, monkeypat
 
 
 def _lefts(sheet, images) -> list:
-    """Where each picture begins on the sheet, from the left, or None."""
+    """The left edge of each picture on the sheet, or None."""
     height, width = images.shape[1:3]
     rows = sheet[0, -height - 3 : -3] if sheet.shape[1] > height else sheet[0]
     starts = range(rows.shape[1] - width + 1)

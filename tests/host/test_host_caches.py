@@ -1,4 +1,4 @@
-"""What ComfyUI's caches ask of the pack's outputs, by the host's own functions."""
+"""The demands of ComfyUI's caches on the pack's outputs, by the host's own functions."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def folders(places, monkeypatch):
 
 @contextlib.contextmanager
 def watching(watcher: Watcher, places) -> Iterator[list[str]]:
-    """What is seen that a node may not do."""
+    """The acts that were seen and that a node may not do."""
     watcher.allowed = (str(places), os.devnull, tempfile.gettempdir() + "/torchinductor")
     seen: list[str] = []
     try:

@@ -41,7 +41,7 @@ def test_an_adapter_from_scratch_is_one_of_its_family_for_every_site(family):
 
 
 def small_checkpoint_of(family: str, tensors: dict):
-    """As `recognise`, which knows the published widths alone."""
+    """A checkpoint of small weights; `recognise` knows the published widths alone."""
     return small_models.small_checkpoint(family, weights=tensors)
 
 

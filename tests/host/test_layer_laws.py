@@ -16,7 +16,7 @@ MODES = ["simple", "three-way"]
 
 
 def layers(weight_type: str = "linear", layer_weights: str = "", scaling: str = "V only") -> LayerWeights:
-    """What the node makes."""
+    """The node's layer weights."""
     return run_node(
         IPAdapterInstructLayers, weight_type=weight_type, layer_weights=layer_weights, scaling=scaling
     ).args[0]

@@ -35,7 +35,7 @@ def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def computed(weight: Tensor) -> Tensor:
-    """What is left of a weight."""
+    """A weight as it is computed with, after rounding."""
     numbers, step = rounded(weight)
     return (numbers.float() - LEVELS - 1) * step
 
@@ -192,7 +192,7 @@ def test_a_new_adapter_begins_with_what_the_hosts_quantized_layers_compute_with(
 
 
 class TrTUnet:
-    """As ComfyUI_TensorRT's: no module, and nothing inside that can be reached."""
+    """A model like ComfyUI_TensorRT's: no module, and nothing inside that can be reached."""
 
     dtype = torch.float32
 

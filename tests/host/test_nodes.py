@@ -47,7 +47,7 @@ def folders(tmp_path):
 
 @pytest.fixture
 def info(folders):
-    """What the server tells the page of each node, by id."""
+    """The server's description of each node for the page, by id."""
     return {node.GET_SCHEMA().node_id: node.GET_NODE_INFO_V1() for node in NODES}
 
 
@@ -59,7 +59,7 @@ def inputs_of(node_info: dict):
 
 
 def snapshot(node_info: dict) -> dict:
-    """What a saved workflow depends on."""
+    """The parts of the schema that a saved workflow depends on."""
     inputs = [
         [group, name, kind, {k: v for k, v in options.items() if k in KEPT and name not in THE_HOSTS_OPTIONS}]
         for group, name, kind, options in inputs_of(node_info)
@@ -146,7 +146,7 @@ def load_pack(name: str = "pack_as_comfyui_loads_it"):
 
 @pytest.fixture
 def other_packs_folder(monkeypatch):
-    """What folder_paths holds for the key before the pack is loaded; None: nothing."""
+    """The folders that folder_paths holds for the key before the pack is loaded; None: nothing."""
 
     def register(value) -> None:
         monkeypatch.setitem(folder_paths.folder_names_and_paths, "ipadapter", value)

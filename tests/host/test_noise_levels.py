@@ -146,7 +146,7 @@ def levels(model, way: str) -> torch.Tensor:
 
 
 def visited(model, sigmas: torch.Tensor) -> list[torch.Tensor]:
-    """What a run's steps predict, each of the same latent."""
+    """The predictions of a run's steps, each of the same latent."""
     family = model.model.family
     guider, x, found = comfy.samplers.CFGGuider(model), noise(model, height=8, width=12), []
     guider.set_conds(*(small_models.golden_conditioning(family, name) for name in ("positive", "negative")))

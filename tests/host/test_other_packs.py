@@ -74,7 +74,7 @@ def cross_attention_multiply(model):
 
 
 def hypernetwork(model):
-    """What ComfyUI's hypernetworks do: they change keys and values of the text before their projections."""
+    """A patch like ComfyUI's hypernetworks: they change keys and values of the text before their projections."""
 
     def change(q, k, v, extra_options):
         return q, k * 1.2, v + 0.3
@@ -197,7 +197,7 @@ REGIONS = ["DeepShrink after skip", "DeepShrink before skip", "HyperTile", "toke
 @pytest.mark.parametrize("name", REGIONS)
 @pytest.mark.parametrize("height, width", [(16, 24), (15, 23)], ids=["even", "odd"])
 def test_masks_fit_where_a_node_changes_sizes(bare, embeds, name, height, width):
-    """Where a mask is at the resolution of the picture, masks that tile it are none."""
+    """The masks are at another resolution than the picture; where they are not, masks that tile it are none."""
     start = noise(bare, 1, height, width)
     left = torch.zeros(1, 37, 53)
     left[..., :20] = 1
@@ -231,7 +231,7 @@ def test_easy_cache_goes_on_where_the_passes_change(bare, embeds):
 
 
 def evaluations(model) -> int:
-    """How often the UNet runs in eight steps."""
+    """Count the UNet's calls in eight steps."""
     count = []
     handle = model.model.diffusion_model.time_embed.register_forward_hook(lambda *_: count.append(1))
     try:

@@ -79,7 +79,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def embeds():
-    """What Encode gives with the published adapter of this family."""
+    """The embeds that Encode gives with the published adapter of this family."""
 
     def of(family: str):
         shapes = {name: weight.shape for name, weight in instruct_adapter(family, SITES[family]).items()}

@@ -1,4 +1,4 @@
-"""How often the model runs in a step, where guidance may leave out a pass, and that no picture changes by it.
+"""The passes of the model in a step, where guidance may leave out a pass, and that no picture changes by it.
 
 Expected are the pictures of simple and of three-way guidance.
 """

@@ -192,7 +192,7 @@ def test_references_are_averaged_or_stand_side_by_side(kind):
 
 
 def alone(kind: str, number: int):
-    """What Encode makes of one of two references."""
+    """The embeds that Encode makes of one of two references."""
     face = plain.Faces(plain.faces(2).embeddings[number : number + 1]) if kind in plain.OF_FACES else None
     return of_kind(kind, image=plain.images(2)[number : number + 1], face=face)
 

@@ -1,4 +1,4 @@
-"""What adapters without an instruction read: pictures, faces, stored pictures; and messages where that is missing."""
+"""The inputs of adapters without an instruction: pictures, faces, stored pictures; and messages where one lacks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_prompt_reaches_the_sampler_and_not_the_adapter(kind):
 
 @each_kind
 def test_the_branches_are_the_picture_and_without_it_nothing(kind):
-    """Of nothing: an image of zeros where states are read, else a pooled or a face embedding of zeros."""
+    """The encoding of nothing: an image of zeros where states are read, else a pooled or a face embedding of zeros."""
     adapter = plain.adapter(kind)
     found, sizes, reads = plain.embeds(adapter).image_tokens, adapter.sizes, adapter.kind
     nothing = [torch.zeros(1, 512)] if reads.reads_face else []

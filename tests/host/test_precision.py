@@ -29,7 +29,7 @@ FEWER_BITS = [name for name in PRECISIONS if name != "fp32"]
 
 @pytest.fixture(scope="module")
 def picture(family, embeds):
-    """What the adapter makes of the float32 model."""
+    """The picture that the float32 model makes with the adapter."""
     with torch.inference_mode():
         return sample(small_models.applied(small_models.small_model(family), embeds, **THREE_WAY))
 
@@ -189,7 +189,7 @@ def compiler(monkeypatch):
 
 
 def compiled(model, backend: str):
-    """What the node TorchCompileModel does, which offers inductor and cudagraphs only."""
+    """Compile as the node TorchCompileModel does, which offers inductor and cudagraphs only."""
     clone = model.clone()
     set_torch_compile_wrapper(model=clone, backend=backend)
     return clone

@@ -47,7 +47,7 @@ ROUNDING = {torch.float16: 0.01, torch.bfloat16: 0.08}  # of the largest value, 
 @given(data=st.data())
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
 def test_half_precision_costs_little_more_than_the_bare_models_rounding(family, dtype, data, _round):
-    """Of the first step, and of scales that do not make much of rounding."""
+    """The first step alone, with scales that do not make much of rounding."""
     links = data.draw(st.lists(hypothesis_strategies.links(family), min_size=1, max_size=3))
     moderate = tuple(replace(link, instruct_scale=2.0, image_scale=0.5) for link in links)
     fixed = {"links": moderate, "sampler": "euler", "scheduler": "normal", "steps": 1, "cfg": 3.0}

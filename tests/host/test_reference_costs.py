@@ -1,4 +1,4 @@
-"""What several references cost, shown by counting: nothing when there is one, and no waiting when there are more."""
+"""The costs of several references, shown by counting: nothing when there is one, and no waiting when there are more."""
 
 import pytest
 import torch

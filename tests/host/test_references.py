@@ -27,13 +27,13 @@ def references(tokens: Branches, number: int = REFERENCES) -> Branches:
 
 
 def combined(embeds: InstructEmbeds, mode: str, weights=(), number: int = REFERENCES) -> InstructEmbeds:
-    """What Encode makes of `number` pictures."""
+    """The embeds that Encode makes of `number` pictures."""
     tokens = combine_references(references(embeds.image_tokens, number), mode, weights)
     return InstructEmbeds.of(embeds.adapter, "", tokens)
 
 
 def alone(embeds: InstructEmbeds, number: int) -> InstructEmbeds:
-    """What Encode makes of the picture with this number."""
+    """The embeds that Encode makes of the picture with this number."""
     return InstructEmbeds(embeds.adapter, "", references(embeds.image_tokens).map(lambda t: t[number : number + 1]))
 
 

@@ -20,7 +20,7 @@ NOISE = "percent of the schedule"
 
 
 def schedule(factors: str = "", between: str = "hold", along: str = NOISE, **others) -> Schedule:
-    """What the node makes."""
+    """The node's schedule."""
     own = {"factors": factors, "between": between, "along": along, "batch_factors": "", "three_way_until": 1.0}
     return run_node(IPAdapterInstructSchedule, **{**own, **others}).args[0]
 

@@ -89,7 +89,7 @@ def fading(family: str, along: str, **link) -> ScheduledScene:
 
 
 def agree(scene: Scene, prepare=lambda model: model, **options) -> torch.Tensor:
-    """As `check`, with room for what heun and zero terminal SNR make of a float's last digits in a random model."""
+    """Compare as `check` does, with room for what heun and zero terminal SNR make of a float's last digits."""
     found, expected = (ksampler(form(scene, prepare), **options) for form in (PackForm, OracleForm))
     close(found, expected, tolerance=5e-4)
     return found

@@ -1,4 +1,4 @@
-"""What ComfyUI's start imports of the pack: nothing heavy, and the same whether optional packages are there or not.
+"""The modules that ComfyUI's start imports of the pack: nothing heavy, with or without optional packages.
 
 The time is measured by `make bench`; here is what it depends on.
 """
@@ -49,7 +49,7 @@ def load(code: str, absent: tuple[str, ...], tmp_path) -> subprocess.CompletedPr
 
 
 def started(absent: tuple[str, ...], tmp_path) -> tuple[dict, list[str], list[str]]:
-    """What a start tells: as the benchmark does, the pack's modules, and its nodes."""
+    """The report of a start: as the benchmark does, the pack's modules, and its nodes."""
     wanted = list(json.loads((REPO_ROOT / "node_list.json").read_text(encoding="utf-8")))
     done = load(f"wanted = {wanted!r}\n{LOAD_PACK}{TELL}", absent, tmp_path)
     return tuple(json.loads(line) for line in done.stdout.splitlines()[-3:])

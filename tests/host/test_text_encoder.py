@@ -225,7 +225,7 @@ def test_a_tower_of_any_length_gives_the_states_it_has_up_to_77(tokenizer, posit
 
 
 def test_stored_states_are_those_of_the_clip_that_reads_instructions():
-    """Another instruct_clip is another mark, so that what the last one read is not taken for its own."""
+    """Each instruct_clip has a mark of its own, so that what the last one read is not taken for another's."""
     module = torch.nn.Linear(1, 1)
     vae = SimpleNamespace(first_stage_model=module, patcher=comfy.model_patcher.ModelPatcher(module, CPU, CPU))
     clip_vision = small_encoders.clip_vision()

@@ -182,7 +182,7 @@ def test_a_run_that_stops_before_its_first_step_saves_nothing():
 
 @each_family
 def test_gradients_are_those_of_finite_differences(family):
-    """Of the loss along random directions in the space of each part's weights."""
+    """Differences of the loss along random directions in the space of each part's weights."""
     base, adapter = small_training.frozen_base(family), small_training.trainable_adapter(family)
     generator = torch.Generator().manual_seed(3)
     with base.loaded(), torch.enable_grad():

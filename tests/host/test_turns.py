@@ -91,7 +91,7 @@ def test_start_and_end_of_apply_cut_the_turns(bare, pictures, start, end):
 
 
 def acting(model, percents: list[float]) -> list[list[int]]:
-    """Which adapters of the chain act at the noise levels of these percentages."""
+    """The adapters of the chain that act at the noise levels of these percentages."""
     level, found = model.get_model_object("model_sampling").percent_to_sigma, []
 
     def look(executor, *args, **kwargs):

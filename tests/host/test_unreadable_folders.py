@@ -34,7 +34,7 @@ def place(monkeypatch) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def without_rights(folder: Path) -> Iterator[None]:
-    """As somebody who may not read the folder; root may read all, and becomes somebody else meanwhile."""
+    """Run as somebody who may not read the folder; root may read all, and becomes somebody else meanwhile."""
     was_root = os.geteuid() == 0
     folder.chmod(0o000)
     if was_root:

@@ -159,7 +159,7 @@ def weaker_on_the_negative(control, factor: float, told: list):
 
 @pytest.mark.parametrize("image_scale, sides", [(0.5, [1, 0, 0, 1]), (1.0, [0, 0, 1])])
 def test_a_control_net_is_told_two_sides_however_many_passes_there_are(image_scale, sides):
-    """Of the predictions that three-way guidance adds up, each has its own side's strength.
+    """The predictions that three-way guidance adds up, each with its own side's strength.
 
     Both texts are one, since each of the oracle's conditions asks the ControlNet once, with its own text.
     """

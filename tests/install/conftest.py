@@ -22,7 +22,7 @@ COMFY = ("-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry")
 
 @dataclass(frozen=True)
 class Seen:
-    """What a page would get from a server: the pack's nodes, scripts and templates, by the addresses they have."""
+    """The parts that a page would get from a server: the pack's nodes, scripts and templates, by their addresses."""
 
     nodes: dict[str, dict]
     scripts: set[str]
@@ -100,7 +100,7 @@ def registered(clean: ManagedComfyUI, registry: Registry) -> ManagedComfyUI:
 
 @pytest.fixture(scope="session")
 def look() -> Callable[[Client], Seen]:
-    """What a server has of a pack, whatever its folder is called."""
+    """The parts that a server has of a pack, whatever its folder is called."""
 
     def call(client: Client) -> Seen:
         info = client.object_info()

@@ -1,4 +1,4 @@
-"""What comfy-cli and comfy-test say of the pack, and what the former would hand to the registry."""
+"""The verdicts of comfy-cli and comfy-test on the pack, and the files that the former would hand to the registry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pip would do for the pack's requirements in an environment that has ComfyUI's packages only."""
+"""The packages that pip would install for the pack in an environment that has ComfyUI's packages only."""
 
 from __future__ import annotations
 

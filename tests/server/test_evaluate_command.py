@@ -41,7 +41,7 @@ IMAGES = 14  # four rows each by joint, fixed and none, and two by the adapter f
 
 @pytest.fixture(scope="module")
 def second(server: ComfyServer) -> Iterator[ComfyServer]:
-    """Another server with the same models."""
+    """A second server with the same models."""
     with ComfyServer(arguments=server.arguments) as running:
         yield running
 
@@ -104,7 +104,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.fixture(scope="module")
 def compared(command, manifest: Path, server: ComfyServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one server and a run that nothing disturbs give."""
+    """The results of one server and a run that nothing disturbs."""
     output = tmp_path_factory.mktemp("compared")
     done = run(command(manifest, output, server))
     assert done.returncode == 0, done.stderr[-3000:]

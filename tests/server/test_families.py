@@ -32,7 +32,7 @@ class Shipped:
             self.prompt = ApiPrompt(demo.prepare(workflow, client, demo.changes_of(options)))
 
     def log(self) -> str:
-        """What the server has logged since."""
+        """The lines that the server has logged since."""
         return self.server.log_text()[self.log_before :]
 
 

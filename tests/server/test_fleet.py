@@ -23,7 +23,7 @@ NOBODY = "http://127.0.0.1:9"
 
 @pytest.fixture(scope="module")
 def second() -> Iterator[ComfyServer]:
-    """Another server, which tests end and start again."""
+    """A second server, which tests end and start again."""
     with ComfyServer() as running:
         yield running
 

@@ -34,7 +34,7 @@ def many(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(small_server, many, tmp_path_factory) -> Path:
-    """What one server makes when nothing disturbs it."""
+    """The pairs that one server makes when nothing disturbs it."""
     output = tmp_path_factory.mktemp("undisturbed") / "pairs"
     done = pairs("object", many, output, "--held-out", "3", servers=[small_server])
     assert done.returncode == 0, done.stderr[-2000:]

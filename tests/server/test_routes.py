@@ -1,4 +1,4 @@
-"""What the page asks the server for."""
+"""The routes that the page asks the server for."""
 
 from __future__ import annotations
 

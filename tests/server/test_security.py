@@ -54,7 +54,7 @@ def secret(server) -> Path:
 
 
 def ended(client, graph: dict) -> str:
-    """How a prompt ended that should be refused, in words; at the door or at a node."""
+    """The end of a prompt that should be refused, in words; at the door or at a node."""
     with pytest.raises((NodeFailedError, PromptRejectedError)) as caught:
         client.run(graph, timeout=PATIENCE)
     return str(caught.value)

@@ -1,4 +1,4 @@
-"""What a server is started with. None is started here."""
+"""The arguments that a server is started with. None is started here."""
 
 from __future__ import annotations
 

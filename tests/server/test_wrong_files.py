@@ -46,7 +46,7 @@ class CreatesAFile:
 
 
 def marker(path: Path) -> Path:
-    """What the code in a file would leave beside it."""
+    """The file that the code in a file would leave beside it."""
     return path.with_name("code-was-run")
 
 

@@ -1,4 +1,4 @@
-"""What tests of several files share: small models and files here, everything else in a folder for each idea.
+"""The parts that tests of several files share: small models and files here, all else in a folder for each idea.
 
 devices        processors and memory that are played
 node_runs      the pack's nodes run with small inputs and files

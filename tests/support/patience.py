@@ -1,4 +1,4 @@
-"""How long a test waits for what should end by itself.
+"""The time that a test waits for what should end by itself.
 
 It is long, since no test is about speed, and a machine that swaps or writes much can stand still for minutes.
 """

@@ -1,4 +1,4 @@
-"""What models are kept in and computed in, and what each may cost of a prediction or a picture."""
+"""The precisions that models are kept in and computed in, and what each may cost of a prediction or a picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support import small_models
 
 @dataclass(frozen=True)
 class Precision:
-    """How a model's weights are kept, what it computes in (None: the same), and what that may cost.
+    """A precision: of a model's weights, of what it computes in (None: the same), and what that may cost.
 
     Shares of the largest value. computing: against float32 computing with the same rounded weights. rounding: against
     the float32 model.

@@ -58,7 +58,7 @@ def image_encoder(patches: int = 2):
 
 
 def inputs_for(adapter: LoadedAdapter | AdapterWithEncoders, clip_vision=None, instruct_clip=None) -> dict:
-    """What Encode is given besides references: an instruction of one's own counts. Encoders: the loader's."""
+    """The inputs of Encode besides references: an instruction of one's own counts. Encoders: the loader's."""
     loaded = adapter if isinstance(adapter, AdapterWithEncoders) else AdapterWithEncoders(adapter)
     loaded = replace(loaded, clip_vision=clip_vision, instruct_clip=instruct_clip)
     return {"adapter": loaded, "clip": small_encoders.small_clip(), "task": OWN_WORDS, "instruction": POSE, **PROMPTS}

@@ -32,7 +32,7 @@ from support.golden_cases import GoldenCase, golden_case
 
 @dataclass(frozen=True)
 class SmallFamily:
-    """What a golden case's denoiser is in ComfyUI: its configuration class, model type, denoiser class and sizes."""
+    """The facts of a golden case's denoiser in ComfyUI: configuration class, model type, denoiser class and sizes."""
 
     family: Family
     config_class: type

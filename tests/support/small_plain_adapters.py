@@ -52,7 +52,7 @@ def tensors(kind: str, family: str = "sd15", seed: int = 0) -> dict[str, Tensor]
 
 
 def adapter(kind: str, family: str = "sd15", seed: int = 0, weights=None) -> LoadedAdapter:
-    """As the loader makes it; built of parts, since no published base model has the golden cases' context width."""
+    """An adapter as the loader makes it; built of parts, since no published base model has the golden cases' width."""
     weights = weights or tensors(kind, family, seed)
     own = {prefix: _part(weights, prefix) for prefix in ("image_proj.", "ip_adapter.")}
     lora = {name: tensor for name, tensor in own["ip_adapter."].items() if "_lora." in name}
@@ -78,7 +78,7 @@ def images(number: int = 1) -> Tensor:
 
 
 def faces(number: int = 1) -> Faces:
-    """As a recognition model gives them: not of length 1."""
+    """Embeddings as a recognition model gives them: not of length 1."""
     return Faces(20 * torch.randn(number, 512, generator=torch.Generator().manual_seed(4)))
 
 

@@ -1,4 +1,4 @@
-"""What `make audit` makes of pip-audit's answer."""
+"""The report of `make audit` on pip-audit's answer."""
 
 from comfyhost.audit import NOT_AUDITED, tell
 

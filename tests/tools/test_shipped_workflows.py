@@ -177,7 +177,7 @@ def test_the_digest_of_each_file_is_told_where_the_pack_knows_it(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_widget_value_stands_under_its_name_too(name):
-    """As ComfyUI's page saves them from 1.58 on, in the order of the places."""
+    """ComfyUI's page saves workflows so from 1.58 on, in the order of the places."""
     for n in read(name)["nodes"]:
         named = n.get("widgets_values_named", {})
         shown = [slot["widget"]["name"] for slot in n["inputs"] if "widget" in slot]

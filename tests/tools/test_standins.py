@@ -56,7 +56,7 @@ def image_part(adapter: Blueprint) -> dict:
 
 
 def site_widths(adapter: Blueprint) -> list[int]:
-    """As the file lists them, sorted: checkpoints list their layers in another order."""
+    """The widths of the sites that a file lists, sorted: checkpoints list their layers in another order."""
     return sorted(w.shape[0] for name, w in adapter.items() if name.endswith(".to_k_ip.weight"))
 
 

@@ -64,7 +64,7 @@ def one_thread() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def whole(pairs, tmp_path_factory) -> Path:
-    """What a run that nothing disturbs writes."""
+    """The adapter that a run writes when nothing disturbs it."""
     output = tmp_path_factory.mktemp("whole") / "whole.safetensors"
     done = run(command(pairs, output))
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""What each branch is and is told, against the table of the authors' four branches."""
+"""The inputs of each branch, against the table of the authors' four branches."""
 
 import pytest
 from ipadapter_instruct.models.guidance.branches import Branch, Branches, branch_texts

@@ -68,7 +68,7 @@ def test_a_server_that_does_not_know_range_sends_all_again(models, served):
 
 
 def test_what_huggingface_hub_leaves_to_go_on_with_stays_until_the_file_is_in_place(models, served, monkeypatch):
-    """As older versions do."""
+    """Older versions of huggingface_hub do so."""
 
     def broken_off(repository, path, local_dir, **_):
         part = Path(local_dir) / ".cache" / "huggingface" / "download" / "x.incomplete"
@@ -87,7 +87,7 @@ def test_what_huggingface_hub_leaves_to_go_on_with_stays_until_the_file_is_in_pl
 
 @pytest.mark.parametrize("tell", [None, lambda received: None], ids=["unwatched", "watched"])
 def test_a_version_that_cannot_be_watched_downloads_all_the_same(models, served, monkeypatch, tell):
-    """As versions before 1.1."""
+    """Versions before 1.1 are such."""
     download = huggingface_hub.hf_hub_download
 
     def unwatched(repository, path, local_dir):

@@ -48,7 +48,7 @@ def test_a_sign_changed_in_any_tensor_is_another_adapter(family):
 
 
 def test_a_training_with_small_steps_is_another_adapter():
-    """As far as a hundred steps of the published learning rate reach."""
+    """The change is as large as a hundred steps of the published learning rate make."""
     tensors = adapter_tensors()
     made = torch.Generator().manual_seed(2)
     trained = {name: t + 1e-4 * torch.randn(t.shape, generator=made) for name, t in tensors.items()}

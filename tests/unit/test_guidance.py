@@ -19,7 +19,7 @@ def weighted(coefficients: Branches, p: Branches) -> torch.Tensor:
 
 
 def guided(p: Branches, text: float, instruct: float, image: float, known: float | None = None) -> torch.Tensor:
-    """What a sampler of cfg `text` makes of the host's two predictions. known: its cfg, where the pack is told it."""
+    """A sampler's result of cfg `text` from the host's two predictions. known: its cfg, where the pack is told it."""
     coefficients = host_coefficients(instruct, image, known)
     cond, uncond = weighted(coefficients.cond, p), weighted(coefficients.uncond, p)
     return uncond + text * (cond - uncond)

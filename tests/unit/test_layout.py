@@ -63,7 +63,7 @@ def bad_habits(path: str, source: str) -> list[str]:
 
 
 def node_ids_that_manager_sees(source: str) -> list[str]:
-    """As ComfyUI-Manager's scanner reads them: a direct base ComfyNode or X.ComfyNode, and in its own plain
+    """Node ids as ComfyUI-Manager's scanner reads them: a direct base ComfyNode or X.ComfyNode, and in its own plain
     define_schema a call named Schema with a literal node_id."""
     ids = []
     for cls in (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ClassDef)):

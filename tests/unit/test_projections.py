@@ -110,7 +110,7 @@ WRITTEN: dict[str, Callable[[Written, Features], Tensor]] = {
 
 
 def tensors(name: str) -> dict[str, Tensor]:
-    """What stands under image_proj. in a file of this kind."""
+    """The weights that stand under image_proj. in a file of this kind."""
     drawn = draw(plain_adapter(SIZES[name.removesuffix("-v2")], (8,)), 3, torch.float64)
     return {key.removeprefix("image_proj."): x for key, x in drawn.items() if key.startswith("image_proj.")}
 

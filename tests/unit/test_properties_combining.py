@@ -53,7 +53,7 @@ def same(found: ImageTokens, expected: ImageTokens) -> None:
 
 
 def attended(queries: torch.Tensor, own: ImageTokens, branch: Branch) -> torch.Tensor:
-    """What a cross-attention makes of them, whose keys and values are the tokens."""
+    """The output of a cross-attention whose keys and values are the tokens."""
     keys = own.branches[branch].double()
     values = keys.flip(-1) * own.all_weights().double().unsqueeze(-1)
     return F.scaled_dot_product_attention(queries.expand(len(keys), -1, -1), keys, values)

@@ -39,7 +39,7 @@ texts = st.text(max_size=20) | st.lists(pieces, max_size=12).map("".join)
 
 
 def refusal(call) -> str | None:
-    """What the pack says against it, None where it takes it; any other error is the test's."""
+    """The pack's objection to it, None where it takes it; any other error is the test's."""
     try:
         call()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What a node's run may not do, and values that are meant to break it. The first read the sources as AST."""
+"""The things that a node's run may not do, and values that are meant to break it. The first read the sources as AST."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FORBIDDEN_ATTRIBUTES = {
 
 
 def breaches(path: str, source: str) -> list[str]:
-    """What in a source could run code, start programs or reach the network."""
+    """The parts of a source that could run code, start programs or reach the network."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import | ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""What `auto` chooses, against the table of the reference, and its trained tasks."""
+"""The choices of `auto`, against the table of the reference, and its trained tasks."""
 
 import dataclasses
 

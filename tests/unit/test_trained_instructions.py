@@ -1,4 +1,4 @@
-"""What a trained file says of its instructions."""
+"""The instructions that a trained file names."""
 
 from __future__ import annotations
 

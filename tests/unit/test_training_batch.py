@@ -16,7 +16,7 @@ def given(rows: int, value: float, length: int = 77, pooled: bool = True) -> Con
 
 
 def shares_dropped(**shares: float) -> tuple[float, float, float]:
-    """Of 4,000 rows: without text alone, without picture alone, without both."""
+    """Counts in 4,000 rows: without text alone, without picture alone, without both."""
     arguments = TrainingArguments(
         max_train_steps=1, **{"t_drop_rate": 0, "i_drop_rate": 0, "ti_drop_rate": 0, **shares}
     )

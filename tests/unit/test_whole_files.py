@@ -1,4 +1,4 @@
-"""What is said where a file cannot be written. That nothing is left behind is tested with what is written."""
+"""The messages where a file cannot be written. That nothing is left behind is tested with what is written."""
 
 import errno
 import os

@@ -27,7 +27,7 @@ pytestmark = [
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """What was tried to be reached, which is refused."""
+    """The addresses that were tried; each is refused."""
     tried = []
 
     def refuse(*address):

@@ -71,7 +71,7 @@ def test_a_file_without_the_projection_gives_the_states(tmp_path, image_weights,
 
 @pytest.mark.parametrize("width", [1664, 1024])
 def test_a_vit_bigg_and_a_vit_l_have_the_heads_and_the_activation_of_theirs(tmp_path, pixels, width):
-    """As ComfyUI ships their configurations."""
+    """The configurations that ComfyUI ships are the standard."""
     name = {1664: "clip_vision_config_g.json", 1024: "clip_vision_config_vitl.json"}[width]
     config = json.loads((COMFYUI / "comfy" / name).read_text())
     config |= {"num_hidden_layers": 2, "image_size": 28}

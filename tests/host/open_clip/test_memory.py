@@ -40,7 +40,7 @@ def test_memory_is_the_towers_tensors_in_the_files_precision(encoder, clip, imag
 
 
 def test_weights_left_behind_on_another_device_come_to_the_input(encoder):
-    """As in a card that is too small: ComfyUI leaves some where they are."""
+    """ComfyUI leaves some weights where they are when a card is too small."""
     assert encoder.model(pixel_values=torch.empty(1, 3, 28, 28, device="meta"))[0].is_meta
     assert {p.device.type for p in encoder.model.parameters()} == {"cpu"}
 

@@ -1,4 +1,4 @@
-"""Another picture and two latents to watch; and what the first attention sees of them."""
+"""A second picture and two latents to watch; and the images that the first attention gives."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from support.sampling.watching import seen
 
 @pytest.fixture(scope="module")
 def other(embeds):
-    """Another picture."""
+    """A second picture."""
     return InstructEmbeds(embeds.adapter, "use the style", embeds.image_tokens.map(lambda t: t.roll(7, dims=-1)))
 
 

@@ -26,7 +26,7 @@ def scene(request) -> Scene:
 
 @pytest.fixture(params=["before", "after"])
 def order(request) -> str:
-    """Where another node stands to Apply."""
+    """The place of the other node: before Apply or after it."""
     return request.param
 
 
@@ -35,7 +35,7 @@ def unchanged(model):
 
 
 def orders(other: Callable, order: str) -> tuple[Callable, Callable]:
-    """What is done to a model before Apply and after it."""
+    """The changes to a model before Apply and after it."""
     return (other, unchanged) if order == "before" else (unchanged, other)
 
 
@@ -47,7 +47,7 @@ def agree(scene: Scene, other: Callable, order: str, apart: float = 0.01) -> tor
 
 
 def agreed(scene: Scene, prepare: Callable, change: Callable) -> torch.Tensor:
-    """What the pack and the oracle make of a scene, where one is done to the model before Apply, the other after it."""
+    """The picture of a scene on which pack and oracle agree; `prepare` comes before Apply, `change` after it."""
     found, expected = (
         ksampler(form, change(form.model)) for form in (f(scene, prepare) for f in (PackForm, OracleForm))
     )
@@ -62,7 +62,7 @@ def stand_on_both_sides(scene: Scene, first: Callable, second: Callable) -> None
 
 
 def leave_each_other_alone(bare, embeds, order: str, other: Callable[[float], Callable]) -> None:
-    """Another pack's adapter, made with a weight: the pack's at weight 0 leaves it as it is, and it at 0 the pack's."""
+    """An adapter of another pack, with a weight: the pack's at weight 0 leaves it as it is, and it at 0 the pack's."""
     both = applied_with(other(0.7), order, bare, embeds, weight=0.0, guidance="three-way")
     same(sample(both), sample(other(0.7)(bare)))
     ours = small_models.applied(bare, embeds, guidance="three-way")
@@ -102,12 +102,12 @@ def with_function_wrapper(wrapper: Callable):
 
 
 def changed_call(apply_model, args):
-    """Another input, and another output."""
+    """Call the model with a changed input, and change its output."""
     return 0.9 * apply_model(1.1 * args["input"], args["timestep"], **args["c"])
 
 
 def copying_its_options(apply_model, args):
-    """As a node does that changes the options of this call alone."""
+    """Change the options of this call alone, as a node does."""
     options = copy.deepcopy(args["c"]["transformer_options"])
     return apply_model(args["input"], args["timestep"], **{**args["c"], "transformer_options": options})
 

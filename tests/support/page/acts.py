@@ -1,4 +1,4 @@
-"""What users do to nodes with the keys and commands of ComfyUI's page. Each act waits until the graph shows it."""
+"""The acts of users on nodes, by the keys and commands of ComfyUI's page. Each waits until the graph shows it."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ CALL_AFTER_REMOVAL = """() => {
 
 
 class Acts:
-    """What is done to selected nodes, one act after the other."""
+    """Acts on selected nodes, one after the other."""
 
     def __init__(self, page: ComfyPage, node_type: str | None):
         self.page = page

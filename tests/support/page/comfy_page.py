@@ -160,11 +160,11 @@ class ComfyPage:
         return sorted(self.page.evaluate(script.LINKS))
 
     def prompt(self) -> dict[str, dict]:
-        """What a run would ask the server for: nodes by their ids."""
+        """The prompt that a run would send to the server: nodes by their ids."""
         return without_titles(self.page.evaluate(script.PROMPT))
 
     def expected_prompt(self, workflow: dict) -> dict[str, dict]:
-        """What a run of a file would ask the server for, by the pack's own reader of workflows."""
+        """The prompt that a run of a file would send to the server, by the pack's own reader of workflows."""
         object_info = self.context.request.get(f"{self.url}/object_info").json()
         return without_titles(to_prompt(workflow, object_info))
 
@@ -181,7 +181,7 @@ class ComfyPage:
         self.widgets.set(self.node(node_type)["id"], name, value)
 
     def text(self, node_type: str) -> str:
-        """What the node shows."""
+        """The words that the node shows."""
         return self.widgets.text(self.node(node_type)["id"])
 
     def picture(self, node_type: str) -> list[int] | None:
@@ -244,7 +244,7 @@ class ComfyPage:
         return [one.inner_text() for one in found.all() if one.is_visible()]
 
     def overflow(self) -> list[str]:
-        """What sticks out of the window or of its node."""
+        """The parts that stick out of the window or of their node."""
         checks = [script.STICKS_OUT] if self.vue_nodes else [script.STICKS_OUT, script.COVERS, script.TOO_SMALL]
         return [found for check in checks for found in self.page.evaluate(check)]
 

@@ -1,4 +1,4 @@
-"""What ComfyUI's page reports, and which of it the page makes by itself, found by opening it without the pack.
+"""The errors of ComfyUI's page, and which of them it makes by itself, found by opening it without the pack.
 
 Everything else is a finding: any error, and any warning that comes from the pack's own scripts.
 """

@@ -1,4 +1,4 @@
-"""What ComfyUI's page says about model files that are not there: a dialog in 1.32, a tab of the side panel in 1.58."""
+"""The page's words about model files that are not there: a dialog in 1.32, a tab of the side panel in 1.58."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests ask of ComfyUI's page in its own language. All of it works in the front ends 1.32, 1.49 and 1.58."""
+"""The tests' questions to ComfyUI's page in its own language. All work in the front ends 1.32, 1.49 and 1.58."""
 
 from __future__ import annotations
 

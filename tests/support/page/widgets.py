@@ -37,7 +37,7 @@ class CanvasWidgets:
         return opened
 
     def text(self, node_id: int) -> str:
-        """What the node shows, brought into view."""
+        """The words that the node shows, brought into view."""
         self.page.evaluate(TITLE_AT, node_id)
         self.page.wait_for_timeout(100)
         return self.page.evaluate(DRAWN_TEXT, node_id)
@@ -90,7 +90,7 @@ class VueWidgets:
         return self.node(node_id).locator(", ".join(ways)).first
 
     def text(self, node_id: int) -> str:
-        """What the node shows, the contents of its fields included."""
+        """The words that the node shows, the contents of its fields included."""
         node = self.node(node_id)
         fields = node.locator("input, textarea").evaluate_all("(all) => all.map((one) => one.value)")
         return "\n".join([node.inner_text(), *fields])

@@ -112,7 +112,7 @@ SIZES = {
 
 
 def blueprint(name: str) -> Blueprint:
-    """What the published file holds."""
+    """The contents of the published file."""
     if name in INSTRUCT:
         return instruct_adapter(INSTRUCT[name].family, site_widths.SITES[INSTRUCT[name].family])
     sizes = SIZES[name]

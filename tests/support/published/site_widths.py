@@ -1,4 +1,4 @@
-"""What the published adapters are for: the widths of their tokens and of the sites that receive them."""
+"""The widths of the published adapters: of their tokens and of the sites that receive them."""
 
 TOKEN_WIDTHS = {"sd15": 768, "sdxl": 2048, "sd3": 4096}
 

@@ -1,4 +1,4 @@
-"""What a run costs, counted: torch's operations, and calls of modules."""
+"""The costs of a run, counted: torch's operations, and calls of modules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ATTENTION = "attention calls"
 
 
 class Operations(TorchDispatchMode):
-    """How often torch runs each operation. A `to` that has nothing to do is none."""
+    """Count how often torch runs each operation. A `to` that has nothing to do is none."""
 
     def __init__(self):
         super().__init__()
@@ -32,7 +32,7 @@ class Operations(TorchDispatchMode):
 
 
 def patch_class(family: str) -> type:
-    """What computes the attention to image tokens at a site."""
+    """The class that computes the attention to image tokens at a site."""
     return JointImageAttention if family == "sd3" else CrossAttentionPatch
 
 
@@ -67,7 +67,7 @@ def linear_layers(module: torch.nn.Module) -> list[torch.nn.Module]:
 
 @contextlib.contextmanager
 def calls_of(modules: Iterable[torch.nn.Module]) -> Iterator[list[int]]:
-    """How many rows each call of the modules has until the end."""
+    """Count the rows of each call of the modules until the end."""
     calls = []
 
     def count(module, args, kwargs, output):
@@ -82,7 +82,7 @@ def calls_of(modules: Iterable[torch.nn.Module]) -> Iterator[list[int]]:
 
 
 def rows(model, run: Callable[[], object]) -> list[int]:
-    """How many rows each call of the model has while `run` runs: with one latent, its passes."""
+    """Count the rows of each call of the model while `run` runs: with one latent, its passes."""
     with calls_of([model.model.diffusion_model]) as calls:
         run()
     return calls

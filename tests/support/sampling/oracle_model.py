@@ -63,7 +63,7 @@ class OracleAdapter:
     strength: float
 
     def token_values(self, values: Tensor) -> Tensor:
-        """What the attention takes of the values [1, T, D] of image tokens."""
+        """The attention's share of the values [1, T, D] of image tokens."""
         return values
 
     def attention(self, q: Tensor, keys: Tensor, values: Tensor, heads: int, place: Place) -> Tensor:

@@ -79,7 +79,7 @@ class Scene:
         return prepare(oracle_model(self.family, tuple(OracleAdapter(weights, link.weight) for link in self.links)))
 
     def terms(self, kind: str, own: Text, positives: list[Text]) -> list[Term]:
-        """What a condition of this kind, with `own` text, stands for.
+        """The terms that a condition of this kind, with `own` text, stands for.
 
         kind: "positive", "negative", "further negative", or "full" for a positive without any negative.
         positives: all positive conditions that act in the same part of the picture and of the sampling. A negative

@@ -30,7 +30,7 @@ def sample(model, start_noise=None, cfg: float = CFG, callback=None, **steps) ->
 
 
 def noise_prediction(model, conds: tuple[list, list], cfg: float, x: torch.Tensor, sigma: torch.Tensor):
-    """What one step of ComfyUI's guider with this cfg predicts as noise in x at the noise level sigma [1].
+    """The noise that one step of ComfyUI's guider with this cfg predicts in x at the noise level sigma [1].
 
     conds: positive and negative.
     """

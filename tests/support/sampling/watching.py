@@ -10,7 +10,7 @@ TOKENS = 16
 
 
 def seen(model, latents, **settings) -> Watch:
-    """What a watch sees while these latents are sampled."""
+    """The images that a watch sees while these latents are sampled."""
     model, watch = watched(model)
     sample(model, latents, **settings)
     return watch

@@ -19,7 +19,7 @@ CHUNK = 1 << 14
 
 @dataclass
 class Served:
-    """What the server does, and the bytes that it handed out.
+    """The server's behaviour, and the bytes that it handed out.
 
     linked: as Hugging Face does with large files, redirect to a storage of another name, and state size and sha256 in
     the redirect's headers. moved: redirect on the same host, without a word of the file.

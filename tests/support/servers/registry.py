@@ -15,7 +15,7 @@ from support.servers.file_server import answering
 
 @dataclass
 class Registry:
-    """What it answers. archives: the pack's versions, oldest first, by number. files: the contents of other paths."""
+    """A registry's answers. archives: the pack's versions, oldest first, by number. files: contents of other paths."""
 
     pack: str
     repository: str

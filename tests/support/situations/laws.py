@@ -1,4 +1,4 @@
-"""What holds in every situation, whatever a user has set."""
+"""The laws that hold in every situation, whatever a user has set."""
 
 from __future__ import annotations
 

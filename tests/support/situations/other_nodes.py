@@ -32,7 +32,7 @@ def context_windows(model):
 
 
 class Weaker(nn.Module):
-    """Another pack's module in the place of one of the model's."""
+    """A module of another pack in the place of one of the model's."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -56,7 +56,7 @@ def with_a_module_of_another(model, attention: int = 1):
 
 
 def beside_another_clones_module(model):
-    """Another clone of the model, with a module that leaves no way in, is what is loaded before."""
+    """The model, with another clone loaded before it, whose module leaves no way in."""
     comfy.model_management.load_models_gpu([with_a_module_of_another(model, 2)])
     return model
 

@@ -34,7 +34,7 @@ class Prompt:
         return replace(self, span=(0.0, 1.0), mask=mask, strength=1.0, is_default=False)
 
     def condition(self, family: str) -> list:
-        """As the host's nodes make it."""
+        """The prompt as a condition, made by the host's nodes."""
         own = text(self.name, family)
         cond = [[own.context, dict(own.values)]]
         if self.span != (0.0, 1.0):
@@ -76,7 +76,7 @@ def lora_hook(family: str, strength: float):
 
 
 def weights(prompts: Sequence[Prompt], size: tuple[int, int], sampling, level: Tensor) -> list[Tensor | None]:
-    """Of each prompt's prediction, [H, W]; None for one that does not act. A default has what the others leave."""
+    """The share of each prompt, [H, W]; None for one that does not act. A default has what the others leave."""
     acts = [prompt.acts(sampling, level) for prompt in prompts]
     own = [p.weight(size) if a and not p.is_default else None for p, a in zip(prompts, acts, strict=True)]
     rest = (1 - sum((w for w in own if w is not None), torch.zeros(size))).clamp(min=0)

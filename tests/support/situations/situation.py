@@ -136,7 +136,7 @@ class Situation:
         return text("negative", self.family)
 
     def sampled(self, model) -> Tensor:
-        """What the host makes of a model in this situation."""
+        """The latent that the host samples with a model in this situation."""
         model = BESIDE[self.beside](model)
         channels = model.model.latent_format.latent_channels
         latent = {"samples": torch.zeros(self.batch, channels, self.height, self.width)}
@@ -175,7 +175,7 @@ def applied(situation: Situation, model=None):
 
 
 def _inputs(family: str, link: Link) -> dict:
-    """What the Apply node is given."""
+    """The Apply node's inputs."""
     embeds = _embeds(family, link, link.images)
     if link.then:
         images, at = link.then
@@ -206,7 +206,7 @@ def _inputs(family: str, link: Link) -> dict:
 
 
 def _embeds(family: str, link: Link, images: Images) -> InstructEmbeds:
-    """What Encode makes of them."""
+    """The embeds that Encode makes of them."""
     own = [made_up_tokens(family, number) for number in images.numbers]
     together = Branches(*(torch.cat(rows) for rows in zip(*(vars(t).values() for t in own), strict=True)))
     tokens = combine_references(together, images.mode, images.weights)

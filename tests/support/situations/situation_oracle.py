@@ -1,4 +1,4 @@
-"""What a situation means, computed apart from the pack: row by row, branch by branch, nothing kept or shared.
+"""The meaning of a situation, computed apart from the pack: row by row, branch by branch, nothing kept or shared.
 
 The model is bare and its texts are the situation's own. Which latent and which side of the host's two-branch terms a
 row is, comes from the host; when, where and how strongly each link acts is written out in `acting` and below.
@@ -134,11 +134,11 @@ class SituationOracle(small_models.SmallModel):
         return total
 
     def _number(self, latent: Tensor, place: int) -> int:
-        """Which of the batch a row holds, whatever the host says of it; its place in a call with other latents."""
+        """The latent of the batch in a row, whatever the host says of it; its place in a call with other latents."""
         return next((number for number, one in enumerate(self.whole) if torch.equal(one, latent)), place)
 
     def _acting(self, level: Tensor) -> tuple[list, list]:
-        """What acts at a noise level, with its strength; and those of it in three-way guidance."""
+        """The adapters that act at a noise level, with their strengths; and those of them in three-way guidance."""
         acting = [(one, strength) for one in self.keyframes if (strength := self._strength(one, level))]
         return acting, [one for one, _ in acting if self._is_three_way(one, level)]
 
