@@ -131,7 +131,7 @@ def saved_state(name: str) -> dict[str, Any] | None:
         return None
     found = torch.load(path, map_location="cpu", weights_only=True)
     models, own = models_under(name)
-    if found.get(HASH) != own:
+    if models and found.get(HASH) != own:
         raise ValueError(f"{path} was trained with another {models} than is stored now. Delete it to train it anew.")
     return found
 
