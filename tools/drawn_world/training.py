@@ -39,8 +39,6 @@ class Training:
     ema: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
         self.model.to(DEVICE)
         given = {"betas": self.betas, "weight_decay": self.arguments.weight_decay}
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True, **given)

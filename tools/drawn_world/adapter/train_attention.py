@@ -154,7 +154,6 @@ def trainer(steps: int) -> Trainer:
 
 
 def train(steps: int) -> None:
-    torch.set_num_threads(1)
     training = trainer(steps)
     if before := saved_state(NAME):
         training.resume(before)
