@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 PART = ".part"  # of a file's name, with a number before it, while it is written
 
@@ -23,6 +24,27 @@ def write_file(content: bytes, target: Path) -> None:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def whole_lines(file: BinaryIO) -> list[bytes]:
+    """Return a file's lines; half a line at its end, as a kill or a full disk leaves it, is cut off."""
+    file.seek(0)
+    *lines, torn = file.read().split(b"\n")
+    if torn:
+        file.truncate(file.tell() - len(torn))
+    return lines
+
+
+def append(file: BinaryIO, content: bytes) -> None:
+    """Append to an unbuffered file for good, all or nothing. Raises OSError, as for a full disk."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        if file.write(content) != len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 class Journal:
@@ -51,7 +73,8 @@ class Journal:
             for left in self.path.parent.rglob(f"*.[0-9]*{PART}"):
                 left.unlink()
             self.file = self.path.open("ab+", buffering=0)  # what the disk refuses stays in no buffer
-            self.read()
+            for line in whole_lines(self.file):
+                self.take(line)
         except BaseException:
             self.lock.release()
             raise
@@ -60,14 +83,6 @@ class Journal:
     def __exit__(self, *_) -> None:
         self.file.close()
         self.lock.release()
-
-    def read(self) -> None:
-        self.file.seek(0)
-        *lines, torn = self.file.read().split(b"\n")
-        if torn:
-            self.file.truncate(self.file.tell() - len(torn))
-        for line in lines:
-            self.take(line)
 
     def take(self, line: bytes) -> None:
         try:
@@ -84,12 +99,5 @@ class Journal:
     def add(self, key: str, record: Mapping[str, object] | None, **more: object) -> None:
         """Note for good what was made for a key; None: it failed. Raises OSError, as for a full disk."""
         line = json.dumps({"key": key, "record": record, **more}).encode() + b"\n"
-        end = self.file.seek(0, os.SEEK_END)
-        try:
-            if self.file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-            os.fsync(self.file.fileno())
-        except OSError:
-            self.file.truncate(end)
-            raise
+        append(self.file, line)
         self.take(line)

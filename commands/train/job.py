@@ -2,10 +2,9 @@
 
 import json
 import logging
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from ...models.adapter.checkpoint import read_checkpoint
 from ...models.denoisers.denoiser import denoiser_of
 from ...models.encoding.image_encoder import check_encoder
 from ...models.encoding.open_clip.towers import load_image_tower
-from ...models.files.atomic_write import cannot_write, whole
+from ...models.files.atomic_write import refusals, whole
 from ...models.files.encoder_files import VIT_H_HIDDEN_STATES
 from ...models.files.tensor_cache import TensorCache
 from ...models.training.accelerator import Accelerator
@@ -29,10 +28,12 @@ from ...models.training.pairs import Pair, read_pairs
 from ...models.training.trainer import StepReport, Trainer, TrainingSetup
 from ...models.training.training_arguments import TrainingArguments
 from ...models.training.validation import pil_image, sample_grid, validation_losses, validation_split
+from ..servers.journal import append, whole_lines
 
 LOG = logging.getLogger(__name__)
 STATE, LOSSES, SETTINGS = "state.pt", "losses.jsonl", "settings.json"
 MOST_ROWS = 6  # of a sample grid
+ELSEWHERE = "choose another --work folder"
 # What a run may go on with differently; all else would be mixed.
 NOT_SETTINGS = ("output", "work", "cache", "logging_steps", "checkpointing_steps", "validation_steps")
 
@@ -78,8 +79,8 @@ def run(job: Job, accelerator: Accelerator) -> None:
         LOG.info("resumed after step %d", trainer.step)
     job.work.mkdir(parents=True, exist_ok=True)
     if accelerator.is_main_process:
-        with writing_to(job.work, "The run's settings"), whole(job.work / SETTINGS) as partial:
-            partial.write_text(json.dumps(_settings(job), indent=1), encoding="utf-8")
+        with refusals("The run's settings", job.work, elsewhere=ELSEWHERE), whole(job.work / SETTINGS) as partial:
+            partial.write_text(json.dumps(_settings(job), indent=1, default=str), encoding="utf-8")
         reports = Reports(job, trainer, encoders, validation, held_out or training)
         trainer.train(reports.after_step, reports.save)
     else:
@@ -128,17 +129,7 @@ def check_same_settings(job: Job) -> None:
 def _settings(job: Job) -> dict:
     own = {name: value for name, value in asdict(job).items() if name not in NOT_SETTINGS}
     own |= {**own.pop("arguments"), **own.pop("shape")}
-    own["text_encoders"] = ", ".join(map(str, job.text_encoders)) or None
-    return {name: value if isinstance(value, (bool, int, float)) else str(value) for name, value in own.items()}
-
-
-@contextmanager
-def writing_to(folder: Path, what: str) -> Iterator[None]:
-    """Raises ValueError, by `cannot_write`, where the system refuses to write."""
-    try:
-        yield
-    except OSError as error:
-        raise ValueError(cannot_write(what, folder, error)) from error
+    return {**own, "text_encoders": ", ".join(map(str, job.text_encoders)) or None}
 
 
 class Reports:
@@ -152,7 +143,9 @@ class Reports:
         self.sampled = list({pair.task: pair for pair in reversed(sampled)}.values())[::-1]  # one of each task
         self.recent: list[StepReport] = []
         self.seconds, self.began = 0.0, time.monotonic()
-        self._cut_torn_line()
+        if (job.work / LOSSES).is_file():
+            with self._writing("The losses"), (job.work / LOSSES).open("rb+") as file:
+                whole_lines(file)
 
     def after_step(self, report: StepReport) -> None:
         job, is_last = self.job, report.step == self.job.arguments.max_train_steps
@@ -169,12 +162,13 @@ class Reports:
     def save(self) -> None:
         """Write what resuming needs, and the adapter as it is; each file is whole or as it was."""
         trainer, job = self.trainer, self.job
-        try:
+        with self._writing("The adapter and its state", RuntimeError):  # torch's, of a full disk
             with whole(job.work / STATE) as partial:
                 torch.save(trainer.state(), partial)
             trainer.write(job.output, f"on {job.checkpoint.name}")
-        except (OSError, RuntimeError) as error:  # torch's, of a full disk
-            raise ValueError(cannot_write("The adapter and its state", job.work, error)) from error
+
+    def _writing(self, what: str, *errors: type[Exception]) -> AbstractContextManager[None]:
+        return refusals(what, self.job.work, elsewhere=ELSEWHERE, errors=(OSError, *errors))
 
     def _log(self, step: int) -> None:
         count = len(self.recent)
@@ -183,17 +177,10 @@ class Reports:
         self._note(*map(asdict, self.recent))
         self.recent, self.seconds = [], 0.0
 
-    def _cut_torn_line(self) -> None:
-        """A kill or a full disk may have left half a line at the end of the losses."""
-        path = self.job.work / LOSSES
-        if path.is_file():
-            with writing_to(path.parent, "The losses"):
-                os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-
     def _note(self, *lines: dict) -> None:
-        path = self.job.work / LOSSES
-        with writing_to(path.parent, "The losses"), path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines)
+        content = "".join(json.dumps(line) + "\n" for line in lines).encode("utf-8")
+        with self._writing("The losses"), (self.job.work / LOSSES).open("ab", buffering=0) as file:
+            append(file, content)
 
     def _validate(self, step: int) -> None:
         if self.validation is not None:
@@ -204,7 +191,7 @@ class Reports:
         grid = sample_grid(self.trainer, self.encoders, self.sampled[:MOST_ROWS])
         lines = map(json.loads, (self.job.work / LOSSES).read_text(encoding="utf-8").splitlines())
         losses = {line["step"]: line["loss"] for line in lines if "loss" in line}  # of repeated steps the last
-        with writing_to(self.job.work, "The samples and the plot of losses"):
+        with self._writing("The samples and the plot of losses"):
             samples.mkdir(parents=True, exist_ok=True)
             pil_image(grid).save(samples / f"{step:06d}.png")
             pil_image(loss_plot(list(losses.values()))[0]).save(self.job.work / "losses.png")

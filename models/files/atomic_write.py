@@ -27,11 +27,23 @@ def write_whole(content: bytes, target: Path, what: str, elsewhere: str = ANOTHE
 @contextlib.contextmanager
 def writing(target: Path, what: str, size: int, elsewhere: str) -> Iterator[Path]:
     """Yield a path as `whole` does. Raises ValueError, by `cannot_write`, where the system refuses to write."""
+    with refusals(what, target.parent, size, elsewhere), whole(target) as part:
+        yield part
+
+
+@contextlib.contextmanager
+def refusals(
+    what: str,
+    folder: Path,
+    size: int = 0,
+    elsewhere: str = ANOTHER_PREFIX,
+    errors: tuple[type[Exception], ...] = (OSError, SafetensorError),  # the second carries the system's, too
+) -> Iterator[None]:
+    """Turn the system's refusals to write into ValueError, in the words of `cannot_write`."""
     try:
-        with whole(target) as part:
-            yield part
-    except (OSError, SafetensorError) as error:  # the second carries the system's refusals, too
-        raise ValueError(cannot_write(what, target.parent, error, size, elsewhere)) from error
+        yield
+    except errors as error:
+        raise ValueError(cannot_write(what, folder, error, size, elsewhere)) from error
 
 
 @contextlib.contextmanager
