@@ -18,6 +18,7 @@ from torch import Tensor
 from drawn_world.models import autoencoder, base, text_encoder, wide_image_encoder
 from drawn_world.models.narrow import encoder_of
 from drawn_world.storage import hash_of, metadata_of, note_of, save_tensors, stored, stored_path, world_folder
+from drawn_world.training import BUILT_ON
 
 JOINT = "joint"  # the adapter for all tasks
 CODE = Path(__file__).with_name("models")  # says what the files hold
@@ -66,7 +67,8 @@ def adapter_path(name: str) -> Path:
 
 def adapter_note() -> str:
     """The words in an adapter's metadata that tell with which stored models it was trained."""
-    return f"in the drawn world {hash_of(map(stored_path, ('text_encoder', 'image_encoder', 'base')))[:16]}"
+    models = (*BUILT_ON["resampler"], *BUILT_ON["attention"])
+    return f"in the drawn world {hash_of(map(stored_path, models))[:16]}"
 
 
 def adapter_file(name: str) -> Path:

@@ -19,11 +19,10 @@ from torch import Tensor
 
 from drawn_world.models.image_encoder import ImageEncoder
 from drawn_world.models.text_encoder import LENGTH, SHORT, TextEncoder, Tokens
-from drawn_world.scenes.drawing import draw, drawings, more_drawings
+from drawn_world.scenes.drawing import draw, more_drawings, other_sets_drawings
 from drawn_world.scenes.scene import (
     CONCEPTS,
     OFTEN_TINTED,
-    OTHER_SETS,
     REFERENCES,
     SHARE_PAIRS,
     STYLES,
@@ -60,9 +59,8 @@ def references(count: int = COUNT) -> References:
     Drawings are moved a little, and mirrored or not, so that none is known by heart.
     """
     drawn = random.Random("references")
-    others = [(concept, name) for concept in CONCEPTS for name in OTHER_SETS if drawings().has(concept, name)]
     more = [pair for pair in more_drawings() if pair[1] in STYLES]
-    kinds, pairs = (REFERENCES, others, more, more), (SHARE_PAIRS, SHARE_PAIRS, 0.0, 0.0)
+    kinds, pairs = (REFERENCES, other_sets_drawings(), more, more), (SHARE_PAIRS, SHARE_PAIRS, 0.0, 0.0)
     scenes = [random_scene(drawn, kinds[n % 4], pairs[n % 4], OFTEN_TINTED) for n in range(count)]
     changes = [(drawn.randint(-MOVED, MOVED), drawn.randint(-MOVED, MOVED), drawn.choice((1, -1))) for _ in scenes]
     made_of = stored_path("image_encoder").read_bytes() + repr((scenes, changes)).encode()

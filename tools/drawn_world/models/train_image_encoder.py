@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from drawn_world.in_process import DEVICE
 from drawn_world.models.image_encoder import EMBEDDED, GRID, PIXELS, SEEN, ImageEncoder
 from drawn_world.models.text_encoder import SHORT, TextEncoder, Tokens, padded
-from drawn_world.scenes.drawing import COLOURLESS, Change, draw, drawings, more_drawings
+from drawn_world.scenes.drawing import COLOURLESS, Change, draw, more_drawings, other_sets_drawings
 from drawn_world.scenes.scene import (
     BIG_PLACES,
     CONCEPTS,
@@ -30,7 +30,6 @@ from drawn_world.scenes.scene import (
     HELD_OUT,
     NATURAL,
     OFTEN_TINTED,
-    OTHER_SETS,
     PAIRS,
     PLACES,
     REFERENCES,
@@ -43,6 +42,7 @@ from drawn_world.scenes.scene import (
     random_scene,
     set_of,
     square_of,
+    style_of,
 )
 from drawn_world.scenes.words import random_attributes, random_caption
 from drawn_world.training import Training, TrainingArguments
@@ -77,10 +77,9 @@ IMPOSSIBLE = -1e4
 def trained_on() -> tuple[tuple[str, ...], Tensor]:
     """All things that are drawn, the concepts first, and in which sets it is trained on each [things, sets]."""
     things = (*CONCEPTS, *sorted({word for word, _ in more_drawings()}))
-    others = [(concept, name) for concept in CONCEPTS for name in OTHER_SETS if drawings().has(concept, name)]
     seen = torch.zeros(len(things), len(SETS), dtype=torch.bool)
     numbers = {thing: number for number, thing in enumerate(things)}
-    for thing, style in (*REFERENCES, *others, *more_drawings()):
+    for thing, style in (*REFERENCES, *other_sets_drawings(), *more_drawings()):
         seen[numbers[thing], SETS.index(set_of(style))] = True
     return things, seen
 
@@ -112,8 +111,7 @@ class Images:
 
     def __init__(self, seed: int) -> None:
         things, seen = trained_on()
-        named = {own: style for style, own in STYLES.items()}
-        every = [(things[thing], named.get(SETS[at], SETS[at])) for thing, at in seen.nonzero().tolist()]
+        every = [(things[thing], style_of(SETS[at])) for thing, at in seen.nonzero().tolist()]
         self.drawings = [pair for pair in every if pair[0] in CONCEPTS]
         self.more = [pair for pair in every if pair[0] not in CONCEPTS]
         self.tokens, self.next = Tokens(), 0

@@ -10,7 +10,18 @@ import numpy as np
 from scipy import ndimage
 
 from drawn_world.scenes.rendering import ALL, resized
-from drawn_world.scenes.scene import CONCEPTS, GROUNDS, NATURAL, SIDE, STYLES, TINTS, Scene, set_of, square_of
+from drawn_world.scenes.scene import (
+    CONCEPTS,
+    GROUNDS,
+    NATURAL,
+    OTHER_SETS,
+    SIDE,
+    TINTS,
+    Scene,
+    set_of,
+    square_of,
+    style_of,
+)
 from drawn_world.storage import STORED, world_folder
 
 Change = Callable[[np.ndarray], np.ndarray]  # of a drawing
@@ -52,9 +63,13 @@ def drawings() -> Drawings:
 @functools.cache
 def more_drawings() -> tuple[tuple[str, str], ...]:
     """All drawings of things that are no concept of the world: names, and styles or other sets."""
-    named = {own: style for style, own in STYLES.items()}
     found = (key.split("/") for key in sorted(drawings().pixels))
-    return tuple((word, named.get(own, own)) for own, word in found if word not in CONCEPTS)
+    return tuple((word, style_of(own)) for own, word in found if word not in CONCEPTS)
+
+
+def other_sets_drawings() -> list[tuple[str, str]]:
+    """All drawings of concepts in sets that the world does not draw in: concepts and sets."""
+    return [(concept, name) for concept in CONCEPTS for name in OTHER_SETS if drawings().has(concept, name)]
 
 
 def draw(scene: Scene, shift: tuple[int, int] = (0, 0), change: Change | None = None) -> np.ndarray:

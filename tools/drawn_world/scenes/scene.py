@@ -105,6 +105,11 @@ def set_of(style: str) -> str:
     return STYLES.get(style, style if style in SETS else "")
 
 
+def style_of(name: str) -> str:
+    """The style of a set, or the set itself where the world does not draw in it."""
+    return next((style for style, own in STYLES.items() if own == name), name)
+
+
 def random_scene(
     drawn: random.Random,
     drawings: Sequence[tuple[str, str]] = DRAWINGS,
